@@ -1,0 +1,53 @@
+"""Take a video apart: clean plates without objects and their effects, from a pre-trained video diffusion model.
+
+The public Python API is the stages' functions and what they need; each name is imported only when it is used, so
+that ``import layerlift`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerlift.clip import Clip, open_clip, write_clip
+    from layerlift.errors import InputError, LayerliftError
+    from layerlift.masks import Mask, open_mask
+    from layerlift.model import open_model
+    from layerlift.stages.removal import remove
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Clip": "layerlift.clip",
+    "open_clip": "layerlift.clip",
+    "write_clip": "layerlift.clip",
+    "Mask": "layerlift.masks",
+    "open_mask": "layerlift.masks",
+    "InputError": "layerlift.errors",
+    "LayerliftError": "layerlift.errors",
+    "open_model": "layerlift.model",
+    "remove": "layerlift.stages.removal",
+}
+
+__all__ = [
+    "Clip",
+    "InputError",
+    "LayerliftError",
+    "Mask",
+    "__version__",
+    "open_clip",
+    "open_mask",
+    "open_model",
+    "remove",
+    "write_clip",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
