@@ -28,5 +28,5 @@ class _Quiet:
         pass
 
 
-QUIET: Progress = _Quiet()
-"""Says nothing: the default of every stage."""
+QUIET = _Quiet()
+"""Says nothing: the default wherever a `Progress` or a `StageProgress` is taken."""

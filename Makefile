@@ -1,0 +1,57 @@
+# Everything runs in .venv, which is made on first use and brought up to date when requirements.lock changes.
+
+# The first of these that runs and is new enough; the system's python3 often is not.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The one version the project is developed and tested with; pyproject.toml has the range it should work with.
+TORCH := 2.13.0
+
+.PHONY: demo test test-all lint format types lock clean install
+
+## remove an object from a small made-up clip, on the CPU, with the model in the package: see demo/contact_sheet.png
+demo: $(STAMP)
+	$(BIN)/layerlift demo -o demo
+
+## the fast tests
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+## every test, among them parity with the package ltx-video (installed here: it is not in the lock)
+test-all: $(STAMP)
+	$(BIN)/pip install --quiet --no-deps ltx-video==0.1.2 einops
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "layerlift needs Python 3.11 or newer, but python3 here is $$(python3 -V 2>&1):" \
+		"install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+## choose the newest versions that pyproject.toml allows, in an empty environment, and pin them
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) '.[dev]'
+	{ echo "# Made by \`make lock\`. CUDA's libraries are missing on purpose: the torch wheel that needs them pins them itself."; \
+	  build/lock/bin/python -m pip freeze --exclude layerlift | sed 's/+cpu$$//' | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock
+	rm -rf build/lock
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
