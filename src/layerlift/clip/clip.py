@@ -1,0 +1,143 @@
+"""What a clip is: its metadata and a way to read its frames in order, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from layerlift.errors import InputError
+
+Pixels = Literal["rgb24", "rgba"]
+
+# read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8.
+FrameReader = Callable[[int, int, Pixels], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True, slots=True)
+class ColorTags:
+    """How colours are coded, as FFmpeg's integers (AVColorRange, AVColorSpace, AVColorPrimaries, AVColorTransfer...).
+
+    Unknown is 0 for the range and 2 for the others. The default is what clips made in memory are written as: BT.709 in
+    limited range.
+    """
+
+    range: int = 1
+    matrix: int = 1
+    primaries: int = 1
+    transfer: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A video: metadata, and frames that can be read in order as often as wanted.
+
+    `timestamps` are presentation times in units of `time_base` seconds, one per frame; both are None when frame i is
+    shown at i / rate. `path` is the file whose sound belongs to the clip, None for clips without one. `start_time` is the
+    time in seconds at which frame 0 lies in that file.
+    """
+
+    width: int
+    height: int
+    frame_count: int
+    rate: Fraction
+    reader: FrameReader = field(repr=False, compare=False)
+    time_base: Fraction | None = None
+    timestamps: tuple[int, ...] | None = field(default=None, repr=False)
+    last_duration: int | None = None  # of the last frame, in units of time_base
+    color: ColorTags = ColorTags()
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height
+    has_alpha: bool = False
+    path: Path | None = None
+    name: str = "clip"
+    start_time: Fraction = Fraction(0)
+    first: int = 0  # where a cut clip begins in the clip it was cut from
+    source_frame_count: int | None = None  # length of the clip it was cut from, None if it was not cut
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first frame's appearance to the last frame's end."""
+        if self.timestamps is None or self.time_base is None:
+            return self.frame_count / self.rate
+        last = self.last_duration if self.last_duration is not None else round(1 / (self.rate * self.time_base))
+        return (self.timestamps[-1] - self.timestamps[0] + last) * self.time_base
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Yield frames start … stop - 1 as (H, W, 3) uint8 RGB; only one is in memory at a time."""
+        return self.reader(*self._span(start, stop), "rgb24")
+
+    def rgba_frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Yield frames start … stop - 1 as (H, W, 4) uint8 RGBA with straight alpha, 255 where there is no alpha."""
+        return self.reader(*self._span(start, stop), "rgba")
+
+    def numpy(self) -> np.ndarray:
+        """All frames at once, (F, H, W, 3) uint8 RGB."""
+        out = np.empty((self.frame_count, self.height, self.width, 3), np.uint8)
+        for index, frame in enumerate(self.frames()):
+            out[index] = frame
+        return out
+
+    def cut(self, start: int, stop: int) -> Clip:
+        """Frames start … stop - 1 as a clip of their own, with their timestamps and their span of the sound.
+
+        Raises InputError when the span is empty or reaches beyond the clip.
+        """
+        if not 0 <= start < stop <= self.frame_count:
+            raise InputError(
+                f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}; "
+                "give a span inside that whose start is below its end."
+            )
+        source = self.reader
+        last = self.last_duration
+        if self.timestamps is not None and self.time_base is not None:
+            offset = (self.timestamps[start] - self.timestamps[0]) * self.time_base
+            if stop < self.frame_count:
+                last = self.timestamps[stop] - self.timestamps[stop - 1]
+        else:
+            offset = start / self.rate
+
+        def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
+            return source(start + begin, start + end, pixels)
+
+        whole = self.source_frame_count if self.source_frame_count is not None else self.frame_count
+        return replace(
+            self,
+            frame_count=stop - start,
+            reader=reader,
+            timestamps=self.timestamps[start:stop] if self.timestamps is not None else None,
+            last_duration=last,
+            start_time=self.start_time + offset,
+            first=self.first + start,
+            source_frame_count=whole if stop - start < whole else None,
+        )
+
+    @staticmethod
+    def from_array(frames: np.ndarray, rate: Fraction | int = 24, name: str = "clip") -> Clip:
+        """A clip of frames in memory: (F, H, W, 3) or, with straight alpha, (F, H, W, 4) uint8."""
+        if frames.ndim != 4 or frames.shape[3] not in (3, 4) or frames.dtype != np.uint8 or 0 in frames.shape:
+            raise InputError(
+                f"frames of shape {frames.shape} and type {frames.dtype} were given, but a clip is (F, H, W, 3) or "
+                "(F, H, W, 4) uint8 with at least one frame; convert them first."
+            )
+        count, height, width, channels = frames.shape
+
+        def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+            for frame in frames[start:stop]:
+                if pixels == "rgb24":
+                    yield frame[..., :3]
+                elif channels == 4:
+                    yield frame
+                else:
+                    yield np.dstack([frame, np.full((height, width, 1), 255, np.uint8)])
+
+        return Clip(width, height, count, Fraction(rate), reader, has_alpha=channels == 4, name=name)
+
+    def _span(self, start: int, stop: int | None) -> tuple[int, int]:
+        stop = self.frame_count if stop is None else stop
+        if not 0 <= start <= stop <= self.frame_count:
+            raise ValueError(f"frames {start}:{stop} of a clip with {self.frame_count} frames")
+        return start, stop

@@ -1,0 +1,221 @@
+"""Opening clips: a video file, a folder of images, or a folder in the earlier systems' layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerlift.clip.clip import Clip, ColorTags, Pixels
+from layerlift.clip.container import open_input, video_stream
+from layerlift.clip.decode import first_frame, has_alpha, picture_array, quarter_turns
+from layerlift.clip.images import DEFAULT_RATE, open_images
+from layerlift.clip.layout import is_layout, layout_masks
+from layerlift.errors import InputError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Containers whose index makes a seek land where it says; elsewhere a span is decoded from the start.
+_SEEKABLE = ("mov", "matroska", "webm")
+
+# Codecs with exactly one packet a frame; elsewhere (hidden frames, fields, packed frames) frames are counted by decoding.
+_ONE_PACKET_ONE_FRAME = frozenset(
+    ["h264", "hevc", "ffv1", "prores", "mjpeg", "png", "rawvideo", "dnxhd", "vp9", "av1", "qtrle", "huffyuv", "utvideo"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Where a file's frames lie in time, in units of the stream's time base and in presentation order."""
+
+    count: int
+    pts: tuple[int, ...] | None  # None where the file does not say
+    keys: tuple[int, ...]  # of the key frames
+    last_duration: int | None
+
+
+def open_clip(path: str | Path) -> Clip:
+    """Open a video file, a folder of images, or a folder with a `video` in it; no frames are kept in memory.
+
+    The frame count is exact: packets are counted once without decoding, and where that cannot be trusted (the header
+    disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused.
+    Raises InputError for everything that cannot be read as a clip.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _open_video(path)
+    if is_layout(path):
+        return replace(open_clip(layout_masks(path).video), name=path.resolve().name)
+    return open_images(path)
+
+
+def _open_video(path: Path) -> Clip:
+    picture, turns = first_frame(path)
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        time_base = stream.time_base or Fraction(1, 1000)
+        index = _index(container, stream, path)
+        rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
+        seekable = container.format.name.split(",")[0] in _SEEKABLE
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+    if index.count == 0:
+        raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
+    rate = _constant_rate(index.pts, time_base, rates)
+    constant = rate is not None or index.pts is None
+    turned = turns % 2 == 1
+    clip = Clip(
+        width=picture.height if turned else picture.width,
+        height=picture.width if turned else picture.height,
+        frame_count=index.count,
+        rate=rate or (rates[0] if constant and rates else DEFAULT_RATE),
+        reader=_file_reader(path, index, seekable),
+        color=ColorTags(int(picture.color_range), int(picture.colorspace), int(picture.color_primaries),
+                        int(picture.color_trc)),
+        pixel_aspect=1 / aspect if turned else aspect,
+        has_alpha=has_alpha(picture),
+        path=path,
+        name=path.stem,
+        start_time=index.pts[0] * time_base if index.pts else Fraction(0),
+    )  # fmt: skip
+    if constant or index.pts is None:
+        return clip
+    last = index.last_duration or max(index.pts[-1] - index.pts[-2], 1)
+    clip = replace(clip, time_base=time_base, timestamps=index.pts, last_duration=last)
+    return replace(clip, rate=index.count / clip.duration)
+
+
+def _constant_rate(pts: Sequence[int] | None, time_base: Fraction, rates: list[Fraction]) -> Fraction | None:
+    """The rate at which frame i is shown at i / rate, to the time base's precision; None when there is none."""
+    if pts is None:
+        return None
+    gone = np.asarray(pts, np.int64) - pts[0]
+    for rate in rates:
+        step = 1 / (rate * time_base)  # ticks a frame
+        slack = 0 if step.denominator == 1 else 1  # rounding of presentation times to whole ticks
+        off = np.abs(gone.astype(object) * step.denominator - np.arange(len(gone)).astype(object) * step.numerator)
+        if max(off) <= slack * step.denominator:
+            return rate
+    return None
+
+
+def _index(container: InputContainer, stream: VideoStream, path: Path) -> _Index:
+    """Count frames by their packets; by decoding where packets do not tell."""
+    pts: list[int] = []
+    keys: list[int] = []
+    seen, trusted, last_duration = 0, stream.codec_context.name in _ONE_PACKET_ONE_FRAME, None
+    for packet in _packets(container, stream, path):
+        seen += 1
+        if packet.is_discard:
+            continue
+        if packet.pts is None:
+            trusted = False
+            continue
+        if not pts and not packet.is_keyframe:
+            trusted = False  # what comes before the first key frame may not be decodable
+        if pts and packet.pts >= max(pts[-1], pts[0]):
+            last_duration = packet.duration
+        pts.append(packet.pts)
+        if packet.is_keyframe:
+            keys.append(packet.pts)
+    unique = len(set(pts)) == len(pts)
+    trusted = trusted and unique and bool(pts) and min(pts) == pts[0] and stream.frames in (0, seen)
+    if trusted:
+        final = max(pts)
+        return _Index(len(pts), tuple(sorted(pts)), tuple(sorted(keys)), last_duration if pts[-1] == final else None)
+    return _decoded_index(path)
+
+
+def _decoded_index(path: Path) -> _Index:
+    times: list[int | None] = []
+    duration: int | None = None
+    for frame in _decode(path, None):
+        times.append(frame.pts)
+        duration = frame.duration or None
+    known = [t for t in times if t is not None]
+    ordered = len(known) == len(times) and all(a < b for a, b in zip(known, known[1:], strict=False))
+    return _Index(len(times), tuple(known) if ordered and known else None, (), duration)
+
+
+def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator:  # type: ignore[type-arg]
+    """The stream's packets; a corrupt one, as at the end of a file that was cut short, is an InputError."""
+    import av.error
+
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue  # the flush packet
+            if packet.is_corrupt:
+                raise _damaged(path)
+            yield packet
+    except av.error.FFmpegError as error:
+        raise _damaged(path) from error
+
+
+def _decode(path: Path, seek_to: int | None) -> Iterator[VideoFrame]:
+    """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start."""
+    import av.error
+
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        try:
+            if seek_to is not None:
+                container.seek(seek_to, stream=stream, backward=True)
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    raise _damaged(path)
+                yield from packet.decode()
+        except av.error.FFmpegError as error:
+            raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path} is damaged or cut short: not all of its frames can be decoded; export it again, "
+        "or save what is whole of it with 'ffmpeg -i IN OUT'."
+    )
+
+
+def _file_reader(path: Path, index: _Index, seekable: bool):  # type: ignore[no-untyped-def]
+    def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+        if start >= stop:
+            return
+        size: tuple[int, int] | None = None
+        done = start
+        for frame in _from(path, index, start, seekable):
+            if size is None:
+                size = frame.width, frame.height
+            elif (frame.width, frame.height) != size:
+                raise InputError(
+                    f"{path} changes its frame size from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame "
+                    f"{done}; give a clip of one size."
+                )
+            yield picture_array(frame, quarter_turns(frame), pixels)
+            done += 1
+            if done == stop:
+                return
+        raise _damaged(path)
+
+    return reader
+
+
+def _from(path: Path, index: _Index, start: int, seekable: bool) -> Iterator[VideoFrame]:
+    """Frames from frame `start` on, by a seek where one can be trusted and gains something."""
+    if seekable and index.pts is not None and len(index.keys) > 1 and index.pts[start] >= index.keys[1]:
+        wanted = index.pts[start]
+        frames = _decode(path, wanted)
+        first = next((f for f in frames), None)
+        if first is not None and first.pts is not None and first.pts <= wanted:
+            if first.pts == wanted:
+                yield first
+            yield from (f for f in frames if f.pts is not None and f.pts >= wanted)
+            return
+    for number, frame in enumerate(_decode(path, None)):
+        if number >= start:
+            yield frame

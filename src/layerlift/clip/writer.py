@@ -1,0 +1,205 @@
+"""Writing clips: to a temporary name beside the output, renamed when whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from layerlift.clip.clip import Clip
+from layerlift.errors import InputError
+
+# Output endings and FFmpeg's names of their containers.
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+_OUR_IMAGES = re.compile(r"\d{5,}\.png")
+
+
+class OutputWarning(UserWarning):
+    """Something of the input is not in the output, because the output's container cannot hold it."""
+
+
+class FrameSink(Protocol):
+    """Where a writer's frames go; `finish` makes the temporary whole, `abandon` only lets go of it."""
+
+    def write(self, frame: np.ndarray) -> None: ...
+    def finish(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+def check_output(path: str | Path, lossless: bool = False, overwrite: bool = False) -> Path:
+    """Check, before any work begins, that a result can be written to `path`; returns it as a Path.
+
+    A path without an ending, or one that ends in a slash, is a folder of PNGs.
+    Raises InputError for an ending that cannot be written, `lossless` with another ending than .mkv, a missing or
+    read-only folder, and an existing output without `overwrite`.
+    """
+    folder = is_folder_output(path)
+    text, path = str(path), Path(path)
+    ending = path.suffix.lower()
+    if not folder and ending not in CONTAINERS:
+        raise InputError(
+            f"{text} was given as output, but layerlift writes {', '.join(CONTAINERS)} or a folder of PNGs "
+            "(a path without an ending); change the ending."
+        )
+    if not folder and lossless and ending != ".mkv":
+        raise InputError(
+            f"{text} was given as lossless output, but lossless clips are .mkv; change the ending to .mkv."
+        )
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"{text} was given as output, but the folder {parent} does not exist; create it first.")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{text} was given as output, but {parent} cannot be written to; choose another folder.")
+    if path.is_dir() != folder and path.exists():
+        kind = "a folder" if path.is_dir() else "a file"
+        raise InputError(f"{text} was given as output, but {kind} of that name exists; choose another name.")
+    empty = folder and path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not overwrite:
+        raise InputError(f"{text} exists already; choose another output or add --overwrite.")
+    if folder and path.is_dir() and not all(_OUR_IMAGES.fullmatch(f.name) for f in path.iterdir()):
+        raise InputError(f"{text} holds other files than numbered PNGs and is not replaced; choose another folder.")
+    return path
+
+
+def is_folder_output(path: str | Path) -> bool:
+    """Whether an output path stands for a folder of PNGs."""
+    return str(path).endswith(("/", os.sep)) or Path(path).suffix == ""
+
+
+def output_notes(path: str | Path, like: Clip) -> list[str]:
+    """What of `like` an output at `path` will not hold, one sentence each: the sound its container has no place for."""
+    from layerlift.clip.sound import refused_codecs
+
+    if is_folder_output(path):
+        refused = refused_codecs(like, "null")
+        return [f"The sound of {like.path} is not written beside images."] if refused or _has_sound(like) else []
+    ending = Path(path).suffix.lower()
+    refused = refused_codecs(like, CONTAINERS[ending])
+    if not refused:
+        return []
+    return [f"The sound of {like.path} ({', '.join(refused)}) is left out: {ending} cannot hold it, .mkv can."]
+
+
+class ClipWriter:
+    """A context manager that takes frames one by one and leaves a whole output or none.
+
+    Frames are (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA with straight alpha (lossless .mkv and PNG only), or (H, W)
+    bool or uint8, all alike. Size, rate, timestamps, colour tags and sound are those of `like`. Without `lossless`
+    frames are H.264 of visually lossless quality: 4:2:0, or 4:4:4 for odd sizes, which 4:2:0 cannot hold.
+    `notes` says what could not be kept. Leaving the block by an exception removes what was written.
+
+    Raises InputError as `check_output` does, ValueError for frames that are not those of `like` in size or number.
+    """
+
+    def __init__(
+        self, path: str | Path, like: Clip, *, lossless: bool = False, overwrite: bool = False, sound: bool = True
+    ) -> None:
+        self.path = check_output(path, lossless, overwrite)
+        self.like = like
+        self.notes: list[str] = output_notes(path, like) if sound else []
+        self.count = 0
+        self._lossless, self._overwrite, self._sound = lossless, overwrite, sound
+        self._folder = is_folder_output(path)
+        # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
+        self._temporary = self.path.absolute().with_name(f".{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
+        self._sink: FrameSink | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append one frame."""
+        if frame.shape[:2] != (self.like.height, self.like.width):
+            raise ValueError(f"frame of {frame.shape[:2]} for a clip of {(self.like.height, self.like.width)} (H, W)")
+        if self.count >= self.like.frame_count:
+            raise ValueError(f"more than the {self.like.frame_count} frames of {self.like.name}")
+        if frame.dtype == np.bool_:
+            frame = frame.astype(np.uint8) * np.uint8(255)
+        if frame.dtype != np.uint8:
+            raise ValueError(f"frame of type {frame.dtype}, expected uint8 or bool")
+        if self._sink is None:
+            self._sink = self._open(frame)
+        self._sink.write(np.ascontiguousarray(frame))
+        self.count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._commit()
+            elif self._sink is not None:
+                self._sink.abandon()
+        finally:
+            if self._temporary.is_dir():
+                shutil.rmtree(self._temporary)
+            else:
+                self._temporary.unlink(missing_ok=True)
+
+    def _open(self, frame: np.ndarray) -> FrameSink:
+        from layerlift.clip.encode import ImageSink, VideoSink
+
+        if self._folder:
+            return ImageSink(self._temporary)
+        if frame.ndim == 3 and frame.shape[2] == 4 and not self._lossless:
+            raise InputError(
+                f"{self.path} cannot hold transparency; write layers as lossless .mkv or a folder of PNGs."
+            )
+        container = CONTAINERS[self.path.suffix.lower()]
+        return VideoSink(self._temporary, container, self.like, frame, lossless=self._lossless, sound=self._sound)
+
+    def _commit(self) -> None:
+        if self._sink is None or self.count != self.like.frame_count:
+            if self._sink is not None:
+                self._sink.abandon()
+            raise ValueError(f"{self.count} frames were written for the {self.like.frame_count} of {self.like.name}")
+        self._sink.finish()
+        check_output(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite)
+        if self._folder and self.path.is_dir():
+            shutil.rmtree(self.path)  # check_output saw nothing in it but numbered PNGs
+        os.replace(self._temporary, self.path)
+
+
+def write_clip(
+    path: str | Path, frames: Iterable[np.ndarray], like: Clip, *, lossless: bool = False, overwrite: bool = False
+) -> Path:
+    """Write frames, (H, W, 3) uint8 RGB each, with the rate, timestamps, colour tags and sound of `like`.
+
+    See `ClipWriter`. What cannot be kept is said in an OutputWarning. Returns the path.
+    """
+    with ClipWriter(path, like, lossless=lossless, overwrite=overwrite) as writer:
+        for note in writer.notes:
+            warnings.warn(note, OutputWarning, stacklevel=2)
+        for frame in frames:
+            writer.write(frame)
+    return writer.path
+
+
+def write_mask(path: str | Path, frames: Iterable[np.ndarray], like: Clip, *, overwrite: bool = False) -> Path:
+    """Write mask frames, (H, W) bool each, white = masked, with the timing of `like` and no sound.
+
+    .mkv and folders of PNGs are lossless, other endings H.264.
+    """
+    lossless = Path(path).suffix.lower() == ".mkv"
+    with ClipWriter(path, like, lossless=lossless, overwrite=overwrite, sound=False) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return writer.path
+
+
+def _has_sound(like: Clip) -> bool:
+    from layerlift.clip.container import open_input
+
+    if like.path is None:
+        return False
+    with open_input(like.path) as source:
+        return bool(source.streams.audio)
