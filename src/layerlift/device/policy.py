@@ -1,0 +1,161 @@
+"""Every choice that depends on the backend, in one table.
+
+Code that runs a model asks the policy, never the device: so the rules of one backend can be forced on another and
+tested there. What no backend may do is not in the table, because it is not a choice: autocast (unsupported on MPS in
+older torch) and float64 (unsupported on MPS) are used nowhere.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from layerlift.errors import InputError
+
+Backend = Literal["cpu", "cuda", "mps"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+# Older torch gives noise with LTX-Video on MPS (pytorch #141471: 2.5.x).
+OLDEST_TORCH_FOR_MPS = (2, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules one run follows.
+
+    `backend` names the row of the table, `device` where tensors lie: they differ when a policy is forced. Dtypes are
+    names of torch dtypes ("float32", …), so that a policy can be made, printed and compared without torch.
+    """
+
+    backend: Backend
+    device: str
+    transformer_dtype: str
+    vae_dtype: str
+    text_dtype: str
+    """The text encoder's weights; never float16, in which T5 overflows (transformers #9295)."""
+    text_device: str
+    cache_dtype: str
+    """What cached text embeddings are stored in."""
+    contiguous_attention: bool
+    """Make queries, keys and values contiguous before attention."""
+    attention_limit_bytes: int | None
+    """No array of attention scores (batch, heads, queries, keys) may be larger; None: no limit."""
+    float32_attention: bool
+    """Normalise queries and keys, and take the softmax, in float32."""
+    vae_tiling: bool
+    """Run the VAE in overlapping tiles (space; the decoder in time too)."""
+    generator_device: str = "cpu"
+    """Where random numbers are drawn: always the CPU, so that a seed means the same everywhere."""
+    non_blocking: bool = False
+    """Whether copies to the device may be asynchronous: nowhere (they corrupt silently on MPS, pytorch #139550)."""
+    resident: bool = False
+    """Keep each component on the device after its stage, for a small model or repeated use."""
+
+
+# One row per backend; the device is filled in by `choose_policy`.
+BACKENDS: dict[Backend, Policy] = {
+    "cpu": Policy(
+        backend="cpu",
+        device="cpu",
+        transformer_dtype="float32",  # half precision is emulated, and slower, on most CPUs
+        vae_dtype="float32",
+        text_dtype="bfloat16",  # 9.5 GB instead of 19 GB, and T5's own training precision
+        text_device="cpu",
+        cache_dtype="bfloat16",
+        contiguous_attention=False,
+        attention_limit_bytes=None,  # torch's CPU kernel works in blocks
+        float32_attention=False,
+        vae_tiling=False,
+    ),
+    "cuda": Policy(
+        backend="cuda",
+        device="cuda",
+        transformer_dtype="bfloat16",  # the precision the weights are published in
+        vae_dtype="bfloat16",
+        text_dtype="bfloat16",
+        text_device="cuda",
+        cache_dtype="bfloat16",
+        contiguous_attention=False,
+        attention_limit_bytes=None,  # fused kernels make no scores array
+        float32_attention=False,
+        vae_tiling=False,
+    ),
+    "mps": Policy(
+        backend="mps",
+        device="mps",
+        # bfloat16 passes op by op, yet artifacts pile up over the steps of a whole run (TP-OmnimatteZero PR #5);
+        # float16 with float32 norms and softmax is what ran well on Macs.
+        transformer_dtype="float16",
+        # Half-precision Conv3d gives NaN and black frames, or is missing altogether (pytorch #117949).
+        vae_dtype="float32",
+        text_dtype="bfloat16",
+        text_device="cpu",  # bad casts on MPS (diffusers #8604); it runs once, then comes from the cache
+        cache_dtype="bfloat16",
+        contiguous_attention=True,  # SDPA is silently wrong on permuted views (pytorch #181133, #163597)
+        # An array beyond 2^32 bytes aborts the process (pytorch #149261). Half of that leaves room for a copy the
+        # kernel may make; LTX at 704x480x97 (4680 tokens, 32 heads, float32) needs 2.6 GiB, so two chunks.
+        attention_limit_bytes=2**31,
+        float32_attention=True,  # half-precision softmax gives NaN on long sequences (TP-OmnimatteZero PR #5)
+        vae_tiling=True,  # "Output channels > 65536" (pytorch #152278) and the decoder's 12 GB (diffusers #10333)
+    ),
+}
+
+
+def choose_policy(
+    device: str | None = None, dtype: str | None = None, force: str | None = None, *, resident: bool = False
+) -> Policy:
+    """The rules for a run.
+
+    `device`: "cuda", "cuda:1", "mps", "cpu", or None for the best one there (cuda, then mps, then cpu). `dtype`: the
+    transformer's ("float32", "bfloat16", "float16"), or None for the backend's own; "float32" is full precision
+    everywhere and takes the VAE along, while a half precision leaves the VAE as the backend needs it. `force`: follow
+    another backend's rules on this device.
+
+    Raises InputError for a device that is unknown or not available (with the reason), an unknown dtype or backend.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known: give one of {', '.join(DTYPES)}.")
+    if force is not None and force not in BACKENDS:
+        raise InputError(f"policy {force!r} is not known: give one of {', '.join(BACKENDS)}.")
+    place = device if device is not None else _best_device()
+    kind = place.split(":")[0]
+    if kind not in BACKENDS:
+        raise InputError(f"device {place!r} is not known: give one of {', '.join(BACKENDS)}.")
+    reason = _why_not(place)
+    if reason is not None:
+        raise InputError(f"device {place!r} cannot be used: {reason}; leave --device out to take the best one there.")
+
+    row = BACKENDS[kind if force is None else force]  # type: ignore[index]
+    policy = replace(row, device=place, resident=resident)
+    # The text encoder stays on the CPU where the rules say so, and else goes along.
+    policy = replace(policy, text_device="cpu" if row.text_device == "cpu" else place)
+    if dtype is not None:
+        policy = replace(policy, transformer_dtype=dtype)
+    if dtype == "float32":
+        policy = replace(policy, vae_dtype="float32")
+    return policy
+
+
+def _best_device() -> str:
+    return next(place for place in ("cuda", "mps", "cpu") if _why_not(place) is None)
+
+
+def _why_not(place: str) -> str | None:
+    """Why torch cannot use this device; None when it can."""
+    import torch
+
+    kind, _, index = place.partition(":")
+    if kind == "cuda":
+        if not torch.backends.cuda.is_built():
+            return "this torch was built without CUDA"
+        if not torch.cuda.is_available():
+            return "torch finds no CUDA device or driver"
+        if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
+            return f"there are only {torch.cuda.device_count()} CUDA devices, counted from 0"
+    if kind == "mps":
+        if not torch.backends.mps.is_built():
+            return "this torch was built without MPS"
+        if not torch.backends.mps.is_available():
+            return "macOS 12.3 or later on Apple Silicon is needed, and a Python that macOS lets see the GPU"
+        if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_TORCH_FOR_MPS:
+            return f"torch {torch.__version__} gives noise on MPS, 2.6 or later is needed"
+    return None

@@ -1,0 +1,121 @@
+"""Self- and cross-attention of the LTX transformer, as a backend's policy needs it.
+
+The computation is that of diffusers' `LTXVideoAttnProcessor` (Apache-2.0); what differs is how it is laid out in
+memory: contiguous arrays, queries in chunks, norms and softmax in float32.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from layerlift.device import Policy
+
+
+def query_chunk(batch: int, heads: int, queries: int, keys: int, item_bytes: int, limit_bytes: int | None) -> int:
+    """How many queries may be taken at once so that no (batch, heads, queries, keys) array passes the limit; at
+    least one."""
+    if limit_bytes is None:
+        return queries
+    return max(1, min(queries, limit_bytes // (batch * heads * keys * item_bytes)))
+
+
+def attend(
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    bias: "torch.Tensor | None",
+    limit_bytes: int | None,
+) -> "torch.Tensor":
+    """Scaled-dot-product attention over query chunks; exact, because the softmax runs along the keys only.
+
+    Shapes: query (B, H, S, d), key and value (B, H, L, d), bias broadcastable to (B, H, S, L); returns (B, H, S, d).
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    batch, heads, queries, _ = query.shape
+    step = query_chunk(batch, heads, queries, key.shape[2], query.element_size(), limit_bytes)
+    if step >= queries:
+        return scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    out = torch.empty_like(query)
+    for start in range(0, queries, step):
+        stop = min(start + step, queries)
+        rows = bias if bias is None or bias.shape[2] == 1 else bias[:, :, start:stop]
+        # A slice along the queries is a view with gaps between heads: made contiguous like everything else here.
+        out[:, :, start:stop] = scaled_dot_product_attention(
+            query[:, :, start:stop].contiguous(), key, value, attn_mask=rows
+        )
+    return out
+
+
+class PolicyAttnProcessor:
+    """Attention processor for diffusers' `LTXAttention` that follows a policy."""
+
+    # diffusers reads both when a backend or a parallel config is set on the whole model
+    _attention_backend = None
+    _parallel_config = None
+
+    def __init__(self, contiguous: bool, limit_bytes: int | None, float32: bool) -> None:
+        self.contiguous = contiguous
+        self.limit_bytes = limit_bytes
+        self.float32 = float32
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: "torch.Tensor",
+        encoder_hidden_states: "torch.Tensor | None" = None,
+        attention_mask: "torch.Tensor | None" = None,
+        image_rotary_emb: "tuple[torch.Tensor, torch.Tensor] | None" = None,
+    ) -> "torch.Tensor":
+        """hidden_states (B, S, D), encoder_hidden_states (B, L, D) or None for self-attention, attention_mask an
+        additive bias (B, 1, L), image_rotary_emb cosines and sines (B, S, D); returns (B, S, D)."""
+        from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
+
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        batch, length, _ = context.shape
+        bias = None
+        if attention_mask is not None:
+            bias = attn.prepare_attention_mask(attention_mask, length, batch)  # (B·H, 1, L)
+            bias = bias.view(batch, attn.heads, -1, bias.shape[-1])
+
+        query = self._norm(attn.norm_q, attn.to_q(hidden_states))
+        key = self._norm(attn.norm_k, attn.to_k(context))
+        value = attn.to_v(context)
+        if image_rotary_emb is not None:
+            query = apply_rotary_emb(query, image_rotary_emb)
+            key = apply_rotary_emb(key, image_rotary_emb)
+
+        query, key, value = (self._heads(part, attn.heads) for part in (query, key, value))
+        if bias is not None:
+            bias = bias.to(query.dtype)
+        mixed = attend(query, key, value, bias, self.limit_bytes)
+        mixed = mixed.transpose(1, 2).flatten(2).to(hidden_states.dtype)  # (B, H, S, d) → (B, S, H·d)
+        out: torch.Tensor = attn.to_out[1](attn.to_out[0](mixed))
+        return out
+
+    def _norm(self, norm: Any, states: "torch.Tensor") -> "torch.Tensor":
+        from torch.nn.functional import rms_norm
+
+        if not self.float32:
+            normed: torch.Tensor = norm(states)
+            return normed
+        weight = None if norm.weight is None else norm.weight.float()
+        return rms_norm(states.float(), norm.normalized_shape, weight, norm.eps)
+
+    def _heads(self, states: "torch.Tensor", heads: int) -> "torch.Tensor":
+        split = states.unflatten(2, (heads, -1)).transpose(1, 2)  # (B, S, H·d) → (B, H, S, d)
+        if self.float32:
+            split = split.float()
+        return split.contiguous() if self.contiguous else split
+
+
+def apply_policy(transformer: Any, policy: "Policy") -> None:
+    """Give the transformer the attention its policy needs; the ordinary one stays where nothing is asked."""
+    if not (policy.contiguous_attention or policy.float32_attention or policy.attention_limit_bytes is not None):
+        return
+    processor = PolicyAttnProcessor(policy.contiguous_attention, policy.attention_limit_bytes, policy.float32_attention)
+    for block in transformer.transformer_blocks:
+        block.attn1.set_processor(processor)
+        block.attn2.set_processor(processor)

@@ -1,0 +1,113 @@
+"""An opened model: what it is and how it wants to be run, and its components, each in turn on the device."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerlift.device import Policy, free_device
+from layerlift.fit import Geometry
+from layerlift.model import weights
+from layerlift.model.checkpoint import Checkpoint
+from layerlift.model.settings import Settings
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+
+    from layerlift.model.text import TextEmbedding, TextSource
+
+
+class Model:
+    """A checkpoint whose configs and settings are known and whose files fit; no weight is read yet.
+
+    The three context managers put one component on the policy's device and free it on leaving, unless the policy says
+    `resident`: then a component stays until `close()` or until another dtype or device is asked for.
+    """
+
+    def __init__(
+        self, name: str, checkpoint: Checkpoint, settings: Settings, geometry: Geometry, text_source: "TextSource"
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.geometry = geometry
+        self._checkpoint = checkpoint
+        self._text = text_source
+        self._kept: dict[str, tuple[tuple[str, str], Any, str]] = {}
+
+    @property
+    def path(self) -> Path:
+        """The file or folder the weights are read from."""
+        return self._checkpoint.path
+
+    @property
+    def timestep_conditioned_decoder(self) -> bool:
+        """Whether the VAE decoder takes a timestep (`settings.decode_timestep`)."""
+        return bool(self._checkpoint.vae.config.get("timestep_conditioning", False))
+
+    @property
+    def known_prompts(self) -> tuple[str, ...] | None:
+        """The prompts whose embeddings come with the model; None: any prompt, through a text encoder."""
+        return self._text.known_prompts
+
+    def check_prompts(self, prompts: Sequence[str], policy: Policy, cache: bool = True) -> None:
+        """Raises InputError when `text` could not answer: an unknown prompt, or no text encoder; reads no weight."""
+        self._text.check(prompts, policy, cache)
+
+    def text(self, prompts: Sequence[str], policy: Policy, cache: bool = True) -> "list[TextEmbedding]":
+        """One embedding per prompt, on the CPU in float32; the text encoder is freed again.
+
+        Raises InputError as `check_prompts`. `cache=False` neither reads nor writes the cache folder.
+        """
+        return self._text.embed(prompts, policy, cache)
+
+    def vae_encoder(self, policy: Policy) -> "AbstractContextManager[AutoencoderKLLTXVideo]":
+        """The VAE with only its encoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""
+        return self._component("encoder", policy.vae_dtype, policy, self._load_vae_half)
+
+    def transformer(self, policy: Policy) -> "AbstractContextManager[LTXVideoTransformer3DModel]":
+        """The transformer in eval mode, with the attention the policy asks for."""
+        return self._component("transformer", policy.transformer_dtype, policy, self._load_transformer)
+
+    def vae_decoder(self, policy: Policy) -> "AbstractContextManager[AutoencoderKLLTXVideo]":
+        """The VAE with only its decoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""
+        return self._component("decoder", policy.vae_dtype, policy, self._load_vae_half)
+
+    def close(self) -> None:
+        """Free every component that a resident policy kept."""
+        devices = {device for (_, device), _, _ in self._kept.values()}
+        self._kept.clear()
+        for device in devices:
+            free_device(device)
+
+    @contextmanager
+    def _component(self, kind: str, dtype: str, policy: Policy, load: Callable[[str, Policy], Any]) -> Iterator[Any]:
+        place = (dtype, policy.device)
+        kept = self._kept.pop(kind, None)
+        if kept is not None and kept[0] == place and kept[2] == policy.backend:
+            module = kept[1]
+        else:
+            module = load(kind, policy)
+        del kept
+        try:
+            yield module
+        finally:
+            if policy.resident:
+                self._kept[kind] = (place, module, policy.backend)
+            del module
+            if not policy.resident:
+                free_device(policy.device)
+
+    def _load_transformer(self, kind: str, policy: Policy) -> Any:
+        from layerlift.model.attention import apply_policy
+
+        transformer = weights.load_transformer(self._checkpoint.transformer, policy.transformer_dtype, policy.device)
+        apply_policy(transformer, policy)
+        return transformer
+
+    def _load_vae_half(self, half: str, policy: Policy) -> Any:
+        vae = weights.load_vae_half(self._checkpoint.vae, half, policy.vae_dtype, policy.device)
+        if policy.vae_tiling:
+            vae.enable_tiling()
+            # In time only the decoder: a tiled causal encoder would start anew, with other latents, at every tile.
+            vae.use_framewise_decoding = half == "decoder"
+        return vae

@@ -1,0 +1,118 @@
+"""The T5 text encoder through transformers: loaded, run on a few prompts, freed."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerlift.device import free_device
+from layerlift.errors import InputError
+from layerlift.model.checkpoint import check_tensors, diffusers_files, read_json
+from layerlift.model.headers import TensorSpec, read_header
+from layerlift.model.weights import fill
+
+if TYPE_CHECKING:
+    import torch
+
+    from layerlift.device import Policy
+
+# Enough of each file to tell two trainings of one architecture apart, without reading 19 GB.
+SAMPLES = 16
+SAMPLE_BYTES = 65536
+
+# The encoder shares one table under two names; which of them a file has depends on who wrote it.
+SHARED = "shared.weight"
+TIED = "encoder.embed_tokens.weight"
+
+
+def check_encoder(folder: Path, width: int) -> None:
+    """Raises InputError when `folder` has no T5 encoder of embedding size `width` with its tokenizer."""
+    config = read_json(folder / "text_encoder" / "config.json")
+    if config.get("model_type") != "t5" or config.get("d_model") != width:
+        raise InputError(
+            f"{folder / 'text_encoder'} is a {config.get('model_type')} of width {config.get('d_model')}, "
+            f"but the model was trained with a T5 of width {width}; give another --text-encoder."
+        )
+    if not any((folder / "tokenizer" / name).is_file() for name in ("spiece.model", "tokenizer.json")):
+        raise InputError(f"{folder / 'tokenizer'} has neither spiece.model nor tokenizer.json; fetch it again.")
+    for file in diffusers_files(folder / "text_encoder"):
+        read_header(file)
+
+
+def encoder_identity(folder: Path) -> str:
+    """A digest that tells encoders apart: config, tokenizer, and samples of every weight file."""
+    digest = hashlib.sha256()
+    parts = [folder / "text_encoder" / "config.json", *sorted((folder / "tokenizer").iterdir())]
+    for part in parts:
+        digest.update(part.name.encode() + b"\0" + hashlib.sha256(part.read_bytes()).digest())
+    for file in diffusers_files(folder / "text_encoder"):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            for sample in range(SAMPLES):
+                stream.seek(max(0, size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in `folder`, from its own files only."""
+    from transformers import T5Tokenizer
+
+    return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def tokenize(tokenizer: Any, prompt: str, length: int) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Token ids and mask, both (1, length): padded, cut when longer, ending in T5's end token either way."""
+    tokens = tokenizer(
+        prompt, max_length=length, padding="max_length", truncation=True, add_special_tokens=True, return_tensors="pt"
+    )
+    return tokens.input_ids, tokens.attention_mask.bool()
+
+
+def encode(
+    folder: Path, prompts: Sequence[str], length: int, policy: "Policy"
+) -> list[tuple["torch.Tensor", "torch.Tensor"]]:
+    """Embeddings (1, length, D) and masks (1, length) on the CPU; the encoder is freed before this returns.
+
+    Raises InputError when the encoder's files do not fit its config.
+    """
+    import torch
+
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    encoder = load_encoder(folder / "text_encoder", policy)
+    try:
+        results = []
+        with torch.inference_mode():
+            for prompt in prompts:
+                ids, mask = tokenize(tokenizer, prompt, length)
+                hidden = encoder(
+                    input_ids=ids.to(policy.text_device), attention_mask=mask.to(policy.text_device)
+                ).last_hidden_state
+                results.append((hidden.cpu().clone(), mask))
+        return results
+    finally:
+        del encoder
+        free_device(policy.text_device)
+
+
+def load_encoder(folder: Path, policy: "Policy") -> Any:
+    """The T5 encoder with its weights on the policy's text device, tensor by tensor."""
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        encoder = T5EncoderModel(config)
+    tensors: dict[str, TensorSpec] = {}
+    for file in diffusers_files(folder):
+        tensors.update(read_header(file)[0])
+    tied = tensors.pop(TIED, None)
+    if SHARED not in tensors and tied is not None:
+        tensors[SHARED] = tied
+    expected = {key: tuple(value.shape) for key, value in encoder.state_dict().items() if key != TIED}
+    # Files of the whole T5 are fine too: the decoder's tensors are not looked at.
+    tensors = {key: spec for key, spec in tensors.items() if not key.startswith(("decoder.", "lm_head."))}
+    check_tensors(tensors, expected, f"the text encoder in {folder}")
+    encoder.encoder.embed_tokens = encoder.shared
+    return fill(encoder, tensors, policy.text_dtype, policy.text_device)
