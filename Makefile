@@ -13,7 +13,7 @@ TORCH := 2.13.0
 
 ## remove an object from a small made-up clip, on the CPU, with the model in the package: see demo/contact_sheet.png
 demo: $(STAMP)
-	$(BIN)/layerlift demo -o demo
+	$(BIN)/layerlift demo -o demo --overwrite
 
 ## the fast tests
 test: $(STAMP)

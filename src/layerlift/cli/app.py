@@ -1,0 +1,83 @@
+"""The `layerlift` command: its subcommands, and how their ends become exit codes and sentences.
+
+Nothing heavy is imported here or at the top of a command's file, so `layerlift --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from layerlift import __version__
+from layerlift.cli import bench, demo, doctor, download, remove, scene
+from layerlift.errors import InputError, LayerliftError
+
+FAILED = 1
+INPUT_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(
+    name="layerlift",
+    help="Take a video apart: remove objects together with their shadows and reflections. No training needed.",
+    epilog="layerlift COMMAND --help explains a command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a bug shows Python's own traceback
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"layerlift {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("remove")(remove.remove)
+app.command("scene")(scene.scene)
+app.command("demo")(demo.demo)
+app.add_typer(bench.app, name="bench")
+app.command("download")(download.download)
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 a user's mistake, 130 interrupted; a bug ends in a traceback."""
+    # Set before any library reads them: one sentence of ours instead of pages of theirs, unless -v asks for it.
+    if not {"-v", "--verbose"} & set(sys.argv[1:] if arguments is None else arguments):
+        for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+            os.environ.setdefault(name, "error")
+    try:
+        code = app(arguments, standalone_mode=False)
+    except TyperException as error:
+        # Bare `layerlift` and `layerlift bench` come here too, with their help printed already and nothing to add.
+        if error.format_message():
+            _complain(f"{error.format_message().rstrip('.')}: `layerlift --help` lists what there is.")
+        sys.exit(INPUT_ERROR)
+    except InputError as error:
+        _complain(str(error))
+        sys.exit(INPUT_ERROR)
+    except LayerliftError as error:  # raised on purpose, but not the user's doing: a model that returned NaN
+        _complain(str(error))
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # typer turns a KeyboardInterrupt inside a command into this code
+        _complain("interrupted.")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(sentence: str) -> None:
+    line = " ".join(sentence.split())
+    print(f"layerlift: {line}", file=sys.stderr)  # noqa: T201 - standard error is what this function is for

@@ -1,0 +1,27 @@
+"""`layerlift download`: fetch a model's weights into huggingface_hub's cache."""
+
+from typing import Annotated
+
+import typer
+
+from layerlift.cli.terminal import show_downloads
+
+
+def download(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Which model; without it, what there is.", show_default=False),
+    ] = None,
+) -> None:
+    """Fetch a model by NAME, with the text encoder it needs; "text-encoder" fetches that alone, no NAME lists them."""
+    from layerlift.model.catalogue import CATALOGUE
+
+    if name is None:
+        for entry in CATALOGUE.values():
+            typer.echo(f"{entry.name:24} {entry.gigabytes:5.1f} GB  {entry.title}\n{'':34}{entry.settings.licence}")
+        return
+    from layerlift.model.hub import download as fetch
+
+    with show_downloads() as progress:
+        files = fetch(name, progress)
+    typer.echo(f"{name} is in {files[0].parent}")

@@ -1,0 +1,94 @@
+"""What every stage's command does around its stage: open the clip, settle where results go, report at the end."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from layerlift.cli.options import default_output
+from layerlift.cli.terminal import print_costs, say
+from layerlift.errors import InputError
+from layerlift.report import Report, check_report
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from layerlift.clip import Clip
+    from layerlift.masks import Mask
+
+
+def open_input(path: Path, span: tuple[int, int | None] | None) -> "Clip":
+    """The clip at `path`, or the part of it that ``--frames`` names."""
+    from layerlift.clip import open_clip
+
+    clip = open_clip(path)
+    if span is None:
+        return clip
+    start, stop = span
+    return clip.cut(start, clip.frame_count if stop is None else stop)
+
+
+def open_input_mask(mask: Path | None, folder: Path, clip: "Clip") -> "Mask":
+    """The mask given with ``--mask``, else the one beside the video in `folder`: the total mask, or the objects'.
+
+    Raises InputError when there is none, and as `open_mask` does.
+    """
+    from layerlift.clip import layout_masks
+    from layerlift.masks import open_mask, union_masks
+
+    if mask is not None:
+        return open_mask(mask, clip)
+    layout = layout_masks(folder)
+    union = layout.total_mask or layout.object_mask
+    paths = layout.object_masks if union is None else (union,)
+    if not paths:
+        raise InputError(
+            f"no mask was given for {folder}: give --mask, or a folder that holds total_mask or object_mask beside its "
+            "video."
+        )
+    return union_masks([open_mask(path, clip) for path in paths])
+
+
+def settle_outputs(
+    clip: "Clip", stage: str, output: Path | None, report: Path | None, *, lossless: bool, overwrite: bool
+) -> Path:
+    """Where the result goes, checked together with the report's path before any work is done."""
+    from layerlift.clip import check_output
+
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+    return check_output(
+        output or default_output(clip.name, stage, lossless=lossless), lossless=lossless, overwrite=overwrite
+    )
+
+
+def settle_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raises InputError when `folder` is a file, or holds something and `overwrite` is not given."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder.")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise InputError(f"{folder} is not empty: choose another folder or give --overwrite.")
+
+
+def write_result(
+    path: Path, frames: Iterable["np.ndarray"], clip: "Clip", report: Report, *, lossless: bool, overwrite: bool
+) -> None:
+    """Write `frames` (each (H, W, 3) or (H, W, 4) uint8) as they come, with `clip`'s timing, colours and sound."""
+    from layerlift.clip import ClipWriter
+
+    with ClipWriter(path, clip, lossless=lossless, overwrite=overwrite) as writer:
+        for note in writer.notes:
+            report.note(note)
+            say(note)
+        for frame in frames:
+            writer.write(frame)
+
+
+def finish(report: Report, path: Path | None, *, overwrite: bool, verbose: bool, result: Path) -> None:
+    """Write the report if it was asked for, print the costs under -v, and say where the result is."""
+    if path is not None:
+        report.write(path, overwrite=overwrite)
+    if verbose:
+        print_costs(report)
+    typer.echo(f"wrote {result}")

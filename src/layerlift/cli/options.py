@@ -1,0 +1,149 @@
+"""Options that several commands share, so that each is named, explained and checked in one place."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layerlift.errors import InputError
+
+# Generators take seeds up to this; anything larger would be an overflow deep inside.
+_LARGEST_SEED = 2**63 - 1
+
+_MODEL = "Models"
+_SAMPLING = "Sampling"
+_DEVICE = "Device"
+_OUTPUT = "Output"
+
+ClipArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CLIP",
+        help="A video, a folder of images, or a folder that holds video and masks (video.mp4, total_mask.mp4, …).",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="OUT", help="Where to write; else ./<clip>_<stage>.mp4.", rich_help_panel=_OUTPUT
+    ),
+]
+Lossless = Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv, bit for bit.", rich_help_panel=_OUTPUT)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist already.", rich_help_panel=_OUTPUT)
+]
+ReportPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="REPORT.json",
+        help="Write settings, versions, seconds and peak memory per stage.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Print what every stage took and what the libraries say.")
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="demo|NAME|PATH|HUB-ID",
+        help="Which model; else the LTX-Video checkpoint that is on this machine.",
+        rich_help_panel=_MODEL,
+    ),
+]
+TextEncoder = Annotated[
+    Path | None,
+    typer.Option(
+        "--text-encoder",
+        metavar="PATH",
+        help="Folder with text_encoder/ and tokenizer/, for checkpoints that bring none.",
+        rich_help_panel=_MODEL,
+    ),
+]
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-cache", help="Neither read nor keep prompt embeddings on disk.", rich_help_panel=_MODEL),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Denoising steps; else the model's own.", rich_help_panel=_SAMPLING),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(metavar="G", help="Guidance scale, 1 = none; else the model's own.", rich_help_panel=_SAMPLING),
+]
+Seed = Annotated[
+    int, typer.Option(min=0, max=_LARGEST_SEED, metavar="S", help="Seed of the noise.", rich_help_panel=_SAMPLING)
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size", metavar="WxH", help="The size the model works at; else the model's own.", rich_help_panel=_SAMPLING
+    ),
+]
+Frames = Annotated[
+    str | None,
+    typer.Option("--frames", metavar="START:END", help="Only these frames: from START up to, not including, END."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="cpu|cuda|mps", help="Where to compute; else the best there is.", rich_help_panel=_DEVICE
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="float32|bfloat16|float16",
+        help="The transformer's number format; else what suits the device.",
+        rich_help_panel=_DEVICE,
+    ),
+]
+PolicyName = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="cpu|cuda|mps",
+        help="Follow another backend's rules on this device (to try them out).",
+        rich_help_panel=_DEVICE,
+    ),
+]
+
+
+def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
+    """``704x480`` → (704, 480): width, height in pixels. Raises InputError for anything else."""
+    match = re.fullmatch(r"(\d{1,6})\s*[x×X]\s*(\d{1,6})", text.strip())
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < 1:
+        raise InputError(f"{flag} {text!r} is not a size: give width and height in pixels, such as 704x480.")
+    return size
+
+
+def parse_frames(text: str) -> tuple[int, int | None]:
+    """``12:48`` → (12, 48), ``12:`` → (12, None), ``:48`` → (0, 48). Raises InputError for anything else."""
+    match = re.fullmatch(r"(\d{0,9}):(\d{0,9})", text.strip())
+    if match is None or text.strip() == ":":
+        raise InputError(f"--frames {text!r} is not START:END: give frame numbers counted from 0, such as 0:48 or 24:.")
+    start = int(match[1] or 0)
+    stop = int(match[2]) if match[2] else None
+    if stop is not None and stop <= start:
+        raise InputError(f"--frames {text!r} holds no frame: END must be larger than START.")
+    return start, stop
+
+
+def check_guidance(value: float | None) -> float | None:
+    """Guidance as given. Raises InputError unless it is a finite number of at least 1."""
+    if value is not None and not (math.isfinite(value) and value >= 1):
+        raise InputError(f"--guidance {value} cannot be used: give a number of at least 1 (1 = no guidance).")
+    return value
+
+
+def default_output(clip_name: str, stage: str, *, lossless: bool) -> Path:
+    """Where a result goes when the user does not say: the current folder, the clip's name, the stage's."""
+    return Path(f"{clip_name}_{stage}{'.mkv' if lossless else '.mp4'}")

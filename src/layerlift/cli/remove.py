@@ -1,0 +1,118 @@
+"""`layerlift remove`: clip and mask → clean plate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layerlift.cli import options as common
+from layerlift.cli.job import finish, open_input, open_input_mask, settle_outputs, write_result
+from layerlift.cli.terminal import show_progress
+from layerlift.report import Report
+
+_MASK = "Mask"
+
+
+def remove(
+    clip: common.ClipArgument,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask",
+            metavar="MASK",
+            help="What to remove, with its shadow: white in a video, a folder of images, or one still for all frames; "
+            "else the masks in CLIP's folder.",
+            rich_help_panel=_MASK,
+        ),
+    ] = None,
+    output: common.Output = None,
+    model: common.ModelName = None,
+    text_encoder: common.TextEncoder = None,
+    no_cache: common.NoCache = False,
+    steps: common.Steps = None,
+    guidance: common.Guidance = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", metavar="P", help='What to put there; else "Empty".', rich_help_panel="Sampling"),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None,
+        typer.Option("--negative-prompt", metavar="P", help="What not to put there.", rich_help_panel="Sampling"),
+    ] = None,
+    seed: common.Seed = 0,
+    size: common.Size = None,
+    dilate: Annotated[
+        int | None,
+        typer.Option(
+            "--dilate",
+            min=0,
+            metavar="PX",
+            help="Grow the mask by this; else what suits the clip.",
+            rich_help_panel=_MASK,
+        ),
+    ] = None,
+    feather: Annotated[
+        int | None,
+        typer.Option(
+            "--feather",
+            min=0,
+            metavar="PX",
+            help="Fade in over this, inside what the mask was grown by; else what suits the clip.",
+            rich_help_panel=_MASK,
+        ),
+    ] = None,
+    frames: common.Frames = None,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
+    lossless: common.Lossless = False,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Remove what the mask covers from CLIP and write the clean plate."""
+    # 1. What was typed, before anything slow is imported.
+    settings = {name: value for name, value in locals().items() if name not in ("overwrite", "verbose")}
+    pixels = common.parse_size(size) if size is not None else None
+    span = common.parse_frames(frames) if frames is not None else None
+    common.check_guidance(guidance)
+
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.removal import (
+        DEFAULT_NEGATIVE_PROMPT,
+        DEFAULT_PROMPT,
+        RemovalOptions,
+        remove_frames,
+    )
+
+    # 2. What the paths hold, before any weight is read.
+    source = open_input(clip, span)
+    masked = open_input_mask(mask, clip, source)
+    target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
+    chosen = choose_policy(device, dtype, policy)
+    record = Report("remove", settings, device=chosen.device)
+
+    # 3. The work, frame by frame into the file.
+    with show_progress() as progress:
+        plate = remove_frames(
+            source,
+            masked,
+            RemovalOptions(
+                steps=steps,
+                guidance=guidance,
+                prompt=DEFAULT_PROMPT if prompt is None else prompt,
+                negative_prompt=DEFAULT_NEGATIVE_PROMPT if negative_prompt is None else negative_prompt,
+                seed=seed,
+                size=pixels,
+                dilate=dilate,
+                feather=feather,
+            ),
+            model=open_model(model, text_encoder=text_encoder),
+            policy=chosen,
+            progress=progress,
+            report=record,
+            cache=not no_cache,
+        )
+        write_result(target, plate, source, record, lossless=lossless, overwrite=overwrite)
+    finish(record, report, overwrite=overwrite, verbose=verbose, result=target)

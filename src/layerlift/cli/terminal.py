@@ -1,0 +1,147 @@
+"""What the user sees while a stage works: a bar on a terminal, now and then a plain line everywhere else."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Bars
+
+from layerlift.progress import Progress, StageProgress
+from layerlift.report import Report
+
+# Between two plain lines of one stage, in seconds: a log stays readable, and still shows that something moves.
+LINE_EVERY = 15.0
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Progress on standard error: bars with stage, step and time left on a terminal, else occasional lines."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield LineProgress()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        yield BarProgress(bars)
+
+
+class BarProgress:
+    """One rich bar a stage."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        task = self._bars.add_task(name, total=total)
+        try:
+            yield _Bar(self._bars, task)
+        finally:
+            self._bars.stop_task(task)
+
+
+class _Bar:
+    def __init__(self, bars: Bars, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def advance(self, steps: int = 1) -> None:
+        self._bars.advance(self._task, steps)
+
+
+class LineProgress:
+    """A line when a stage is done, and one every LINE_EVERY seconds while it is not."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        began = time.monotonic()
+        yield _Lines(name, total, began)
+        say(f"{name}: done in {time.monotonic() - began:.1f} s")
+
+
+class _Lines:
+    def __init__(self, name: str, total: int | None, began: float) -> None:
+        self._name, self._total, self._began = name, total, began
+        self._done, self._said = 0, began
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if now - self._said < LINE_EVERY:
+            return
+        self._said = now
+        if not self._total:
+            say(f"{self._name}: {self._done}")
+            return
+        left = (now - self._began) / self._done * (self._total - self._done)
+        say(f"{self._name}: {self._done}/{self._total}, about {left:.0f} s left")
+
+
+@contextmanager
+def show_downloads() -> Iterator[Callable[[str, int, int], None]]:
+    """A function to be told (file, bytes done, bytes in all): a bar a file on a terminal, else occasional lines."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield DownloadLines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def told(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file)
+            bars.update(tasks[file], completed=done, total=total or None)
+
+        yield told
+
+
+class DownloadLines:
+    """A line when a file is whole, and one every LINE_EVERY seconds while it is not."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, file: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done != total and now - self._said < LINE_EVERY:
+            return
+        self._said = now
+        say(f"{file}: {done / 1e9:.2f} of {total / 1e9:.2f} GB")
+
+
+def print_costs(report: Report) -> None:
+    """What every stage took, on standard error (-v)."""
+    for name, cost in report.stages.items():
+        device = f", device {cost.peak_device_bytes / 2**20:.0f} MiB" if cost.peak_device_bytes else ""
+        say(f"{name}: {cost.seconds:.2f} s, host {cost.peak_host_bytes / 2**20:.0f} MiB{device}")
+
+
+def say(line: str) -> None:
+    """One line on standard error."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is what this function is for

@@ -1,0 +1,71 @@
+"""Reports: what is measured, what is written, and what is refused before the work begins."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerlift.errors import InputError
+from layerlift.report import Report, check_report
+
+
+def test_stage_sees_memory_that_was_given_back_inside_it() -> None:
+    report = Report("remove")
+    with report.stage("before"):
+        pass
+    with report.stage("encode"):
+        block = np.ones(60_000_000, np.uint8)
+        before = report.stages["before"].peak_host_bytes
+        report._open[0].sample()  # the sampler's own thread may not have looked yet
+        del block
+    assert report.stages["encode"].peak_host_bytes > before + 40_000_000
+    assert report.stages["encode"].seconds > 0
+
+
+def test_stage_used_again_adds_its_seconds_and_survives_an_exception() -> None:
+    report = Report()
+    with pytest.raises(ZeroDivisionError), report.stage("denoise"):
+        _ = 1 / 0
+    first = report.stages["denoise"].seconds
+    with report.stage("denoise"), report.stage("write"):
+        pass
+    assert report.stages["denoise"].seconds > first > 0
+    assert set(report.stages) == {"denoise", "write"}
+
+
+def test_written_report_is_json_with_everything(tmp_path: Path) -> None:
+    report = Report("remove", {"size": (704, 480), "rate": Fraction(30000, 1001), "model": None, "out": tmp_path})
+    report.sizes["clip"] = {"frames": 33}
+    report.note("Sound was left out.")
+    report.note("Sound was left out.")
+    path = report.write(tmp_path / "report.json")
+    written = json.loads(path.read_text())
+    assert written["settings"] == {"size": [704, 480], "rate": "30000/1001", "model": None, "out": str(tmp_path)}
+    assert written["notes"] == ["Sound was left out."]
+    assert written["sizes"] == {"clip": {"frames": 33}}
+    assert {"python", "torch", "layerlift"} <= set(written["versions"])
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_report_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        Report().write(tmp_path / "report.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_paths_are_refused_early(tmp_path: Path) -> None:
+    taken = tmp_path / "report.json"
+    taken.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        check_report(taken)
+    with pytest.raises(InputError, match="is a folder"):
+        check_report(tmp_path)
+    with pytest.raises(InputError, match="no folder that exists"):
+        check_report(tmp_path / "nowhere" / "report.json")
+    assert check_report(taken, overwrite=True) == taken
