@@ -39,8 +39,10 @@ class Policy:
     """Make queries, keys and values contiguous before attention."""
     attention_limit_bytes: int | None
     """No array of attention scores (batch, heads, queries, keys) may be larger; None: no limit."""
-    float32_attention: bool
-    """Normalise queries and keys, and take the softmax, in float32."""
+    float32_norms: bool
+    """Normalise in float32, whatever the dtype."""
+    float32_softmax: bool
+    """Run attention, softmax included, in float32, whatever the dtype."""
     vae_tiling: bool
     """Run the VAE in overlapping tiles (space; the decoder in time too)."""
     generator_device: str = "cpu"
@@ -63,7 +65,8 @@ BACKENDS: dict[Backend, Policy] = {
         cache_dtype="bfloat16",
         contiguous_attention=False,
         attention_limit_bytes=None,  # torch's CPU kernel works in blocks
-        float32_attention=False,
+        float32_norms=False,
+        float32_softmax=False,
         vae_tiling=False,
     ),
     "cuda": Policy(
@@ -76,7 +79,8 @@ BACKENDS: dict[Backend, Policy] = {
         cache_dtype="bfloat16",
         contiguous_attention=False,
         attention_limit_bytes=None,  # fused kernels make no scores array
-        float32_attention=False,
+        float32_norms=False,
+        float32_softmax=False,
         vae_tiling=False,
     ),
     "mps": Policy(
@@ -94,7 +98,8 @@ BACKENDS: dict[Backend, Policy] = {
         # An array beyond 2^32 bytes aborts the process (pytorch #149261). Half of that leaves room for a copy the
         # kernel may make; LTX at 704x480x97 (4680 tokens, 32 heads, float32) needs 2.6 GiB, so two chunks.
         attention_limit_bytes=2**31,
-        float32_attention=True,  # half-precision softmax gives NaN on long sequences (TP-OmnimatteZero PR #5)
+        float32_norms=True,  # FramePack #816
+        float32_softmax=True,  # in half precision NaN on long sequences (TP-OmnimatteZero PR #5)
         vae_tiling=True,  # "Output channels > 65536" (pytorch #152278) and the decoder's 12 GB (diffusers #10333)
     ),
 }
@@ -124,7 +129,7 @@ def choose_policy(
     if reason is not None:
         raise InputError(f"device {place!r} cannot be used: {reason}; leave --device out to take the best one there.")
 
-    row = BACKENDS[kind if force is None else force]  # type: ignore[index]
+    row = BACKENDS[kind if force is None else force]
     policy = replace(row, device=place, resident=resident)
     # The text encoder stays on the CPU where the rules say so, and else goes along.
     policy = replace(policy, text_device="cpu" if row.text_device == "cpu" else place)
@@ -141,21 +146,33 @@ def _best_device() -> str:
 
 def _why_not(place: str) -> str | None:
     """Why torch cannot use this device; None when it can."""
+    kind, _, index = place.partition(":")
+    return {"cpu": _why_not_cpu, "cuda": _why_not_cuda, "mps": _why_not_mps}[kind](index)
+
+
+def _why_not_cpu(index: str) -> str | None:
+    return "there is one CPU, without a number" if index else None
+
+
+def _why_not_cuda(index: str) -> str | None:
     import torch
 
-    kind, _, index = place.partition(":")
-    if kind == "cuda":
-        if not torch.backends.cuda.is_built():
-            return "this torch was built without CUDA"
-        if not torch.cuda.is_available():
-            return "torch finds no CUDA device or driver"
-        if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
-            return f"there are only {torch.cuda.device_count()} CUDA devices, counted from 0"
-    if kind == "mps":
-        if not torch.backends.mps.is_built():
-            return "this torch was built without MPS"
-        if not torch.backends.mps.is_available():
-            return "macOS 12.3 or later on Apple Silicon is needed, and a Python that macOS lets see the GPU"
-        if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_TORCH_FOR_MPS:
-            return f"torch {torch.__version__} gives noise on MPS, 2.6 or later is needed"
+    if not torch.backends.cuda.is_built():
+        return "this torch was built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device or driver"
+    if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
+        return f"torch finds {torch.cuda.device_count()} CUDA devices, counted from 0"
     return None
+
+
+def _why_not_mps(index: str) -> str | None:
+    import torch
+
+    if not torch.backends.mps.is_built():
+        return "this torch was built without MPS"
+    if not torch.backends.mps.is_available():
+        return "macOS 12.3 or later on Apple Silicon is needed, and a Python that macOS lets see the GPU"
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_TORCH_FOR_MPS:
+        return f"torch {torch.__version__} gives noise on MPS, 2.6 or later is needed"
+    return "there is one GPU, without a number" if index not in ("", "0") else None

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from layerlift.device import Policy
 
 
-def query_chunk(batch: int, heads: int, queries: int, keys: int, item_bytes: int, limit_bytes: int | None) -> int:
-    """How many queries may be taken at once so that no (batch, heads, queries, keys) array passes the limit; at
-    least one."""
+def query_chunk(query: "torch.Tensor", keys: int, limit_bytes: int | None) -> int:
+    """How many of the queries (B, H, S, d) may be taken at once so that no (B, H, chunk, keys) array of their dtype
+    passes the limit; at least one."""
+    batch, heads, queries, _ = query.shape
     if limit_bytes is None:
         return queries
-    return max(1, min(queries, limit_bytes // (batch * heads * keys * item_bytes)))
+    return max(1, min(queries, limit_bytes // (batch * heads * keys * query.element_size())))
 
 
 def attend(
@@ -34,8 +35,8 @@ def attend(
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    batch, heads, queries, _ = query.shape
-    step = query_chunk(batch, heads, queries, key.shape[2], query.element_size(), limit_bytes)
+    queries = query.shape[2]
+    step = query_chunk(query, key.shape[2], limit_bytes)
     if step >= queries:
         return scaled_dot_product_attention(query, key, value, attn_mask=bias)
     out = torch.empty_like(query)
@@ -56,10 +57,11 @@ class PolicyAttnProcessor:
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, contiguous: bool, limit_bytes: int | None, float32: bool) -> None:
-        self.contiguous = contiguous
-        self.limit_bytes = limit_bytes
-        self.float32 = float32
+    def __init__(self, policy: "Policy") -> None:
+        self.contiguous = policy.contiguous_attention
+        self.limit_bytes = policy.attention_limit_bytes
+        self.float32_norms = policy.float32_norms
+        self.float32_softmax = policy.float32_softmax
 
     def __call__(
         self,
@@ -98,24 +100,35 @@ class PolicyAttnProcessor:
     def _norm(self, norm: Any, states: "torch.Tensor") -> "torch.Tensor":
         from torch.nn.functional import rms_norm
 
-        if not self.float32:
+        if not self.float32_norms:
             normed: torch.Tensor = norm(states)
             return normed
         weight = None if norm.weight is None else norm.weight.float()
-        return rms_norm(states.float(), norm.normalized_shape, weight, norm.eps)
+        # back to the weights' dtype: whether attention itself runs in float32 is another rule
+        return rms_norm(states.float(), norm.normalized_shape, weight, norm.eps).to(states.dtype)
 
     def _heads(self, states: "torch.Tensor", heads: int) -> "torch.Tensor":
         split = states.unflatten(2, (heads, -1)).transpose(1, 2)  # (B, S, H·d) → (B, H, S, d)
-        if self.float32:
+        if self.float32_softmax:
             split = split.float()
         return split.contiguous() if self.contiguous else split
 
 
 def apply_policy(transformer: Any, policy: "Policy") -> None:
-    """Give the transformer the attention its policy needs; the ordinary one stays where nothing is asked."""
-    if not (policy.contiguous_attention or policy.float32_attention or policy.attention_limit_bytes is not None):
-        return
-    processor = PolicyAttnProcessor(policy.contiguous_attention, policy.attention_limit_bytes, policy.float32_attention)
-    for block in transformer.transformer_blocks:
-        block.attn1.set_processor(processor)
-        block.attn2.set_processor(processor)
+    """Give the transformer the attention and norms its policy needs; the ordinary ones stay where nothing is asked."""
+    if policy.float32_norms:
+        from diffusers.models.normalization import FP32LayerNorm
+
+        # The blocks' own RMSNorms already compute in float32; this is the one LayerNorm, without weights.
+        plain = transformer.norm_out
+        transformer.norm_out = FP32LayerNorm(plain.normalized_shape, eps=plain.eps, elementwise_affine=False).eval()
+    if (
+        policy.contiguous_attention
+        or policy.attention_limit_bytes is not None
+        or policy.float32_norms
+        or policy.float32_softmax
+    ):
+        processor = PolicyAttnProcessor(policy)
+        for block in transformer.transformer_blocks:
+            block.attn1.set_processor(processor)
+            block.attn2.set_processor(processor)

@@ -18,6 +18,17 @@ CLASSES = {"transformer": "LTXVideoTransformer3DModel", "vae": "AutoencoderKLLTX
 DTYPES = ("F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8")
 SCALE_SUFFIX = "_scale"
 
+# Sizes of the transformer that Lightricks' metadata states under the same names as diffusers' config.
+STATED_SIZES = (
+    "in_channels",
+    "out_channels",
+    "num_attention_heads",
+    "attention_head_dim",
+    "cross_attention_dim",
+    "num_layers",
+    "caption_channels",
+)
+
 # How many keys an error names before it only counts.
 NAMED_KEYS = 3
 
@@ -112,18 +123,33 @@ def _read_single_file(path: Path) -> Checkpoint:
     transformer_tensors: dict[str, TensorSpec] = convert_ltx_transformer_checkpoint_to_diffusers(
         dict(transformer_specs)
     )
-    width = specs[f"{prefix}patchify_proj.weight"].shape[0]
-    transformer_name = "transformer_13b" if width == bundled_width("transformer_13b") else "transformer_2b"
-    transformer = Component("transformer", bundled_config(transformer_name), transformer_tensors)
+    transformer = Component(
+        "transformer",
+        _transformer_config(specs[f"{prefix}patchify_proj.weight"].shape[0], metadata),
+        transformer_tensors,
+    )
     vae = Component("vae", bundled_config(_vae_version(vae_specs)), vae_tensors)
     checkpoint = Checkpoint(path, _checked(transformer, path), _checked(vae, path))
     return replace(checkpoint, settings=_published_steps(metadata))
 
 
-def bundled_width(name: str) -> int:
-    """The inner width of a bundled transformer config."""
-    config = bundled_config(name)
-    return int(config["num_attention_heads"]) * int(config["attention_head_dim"])
+def _transformer_config(width: int, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The bundled config of this width, with the sizes that the file states about itself in its metadata."""
+    large = bundled_config("transformer_13b")
+    is_large = width == large["num_attention_heads"] * large["attention_head_dim"]
+    config = large if is_large else bundled_config("transformer_2b")
+    stated = _stated(metadata, "transformer")
+    return {**config, **{key: stated[key] for key in STATED_SIZES if isinstance(stated.get(key), int)}}
+
+
+def _stated(metadata: Mapping[str, str], part: str) -> Mapping[str, Any]:
+    """What a single file's metadata says about one of its parts, in Lightricks' own words; empty when it says
+    nothing that can be read."""
+    try:
+        value = json.loads(metadata.get("config", "{}"))[part]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _vae_version(specs: Mapping[str, TensorSpec]) -> str:
@@ -137,11 +163,10 @@ def _vae_version(specs: Mapping[str, TensorSpec]) -> str:
 
 def _published_steps(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """Distilled checkpoints name the only noise levels they may be run at; that decides how they are sampled."""
-    try:
-        allowed = json.loads(metadata.get("config", "{}"))["scheduler"]["allowed_inference_steps"]
-        sigmas = [float(sigma) for sigma in allowed if float(sigma) > 0]
-    except (ValueError, KeyError, TypeError):
+    allowed = _stated(metadata, "scheduler").get("allowed_inference_steps")
+    if not isinstance(allowed, list) or not all(isinstance(sigma, int | float) for sigma in allowed):
         return None
+    sigmas = [float(sigma) for sigma in allowed if sigma > 0]
     return {"steps": len(sigmas), "sigmas": sigmas, "guidance": 1.0} if sigmas else None
 
 
@@ -232,13 +257,12 @@ def _read_files(paths: list[Path]) -> dict[str, TensorSpec]:
 
 def _with_scales(tensors: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
     """Fold `X_scale` into int8 `X`."""
-    joined = {}
-    for key, spec in tensors.items():
-        if key.endswith(SCALE_SUFFIX) and (quantised := tensors.get(key.removesuffix(SCALE_SUFFIX))) is not None:
-            if quantised.dtype == "I8":
-                continue
-        joined[key] = replace(spec, scale=tensors.get(key + SCALE_SUFFIX)) if spec.dtype == "I8" else spec
-    return joined
+    quantised = {key for key, spec in tensors.items() if spec.dtype == "I8"}
+    return {
+        key: replace(spec, scale=tensors.get(key + SCALE_SUFFIX)) if key in quantised else spec
+        for key, spec in tensors.items()
+        if key.removesuffix(SCALE_SUFFIX) not in quantised or key in quantised
+    }
 
 
 def _checked(component: Component, path: Path) -> Component:

@@ -102,9 +102,9 @@ def _fetch(repo: str, file: str, progress: ProgressCallback | None) -> Path:
 
 def _reporting_bar(file: str, progress: ProgressCallback | None) -> Any:
     """A tqdm class that draws nothing and tells `progress` instead."""
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-    class ReportingBar(tqdm):  # type: ignore[type-arg,misc]
+    class ReportingBar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # huggingface_hub adds `name`, which tqdm itself does not know; `disable` would stop the counting
             kwargs.pop("name", None)

@@ -149,10 +149,10 @@ class EncodedText:
             cache_dtype = getattr(torch, policy.cache_dtype)
             for prompt, (embeds, mask) in zip(missing, encode(folder, missing, TEXT_LENGTH, policy), strict=True):
                 # Through the cache's dtype in any case: a hit and a miss give the same numbers.
-                stored = embeds.to(cache_dtype)
-                found[prompt] = TextEmbedding(stored.float(), mask)
+                kept = embeds.to(cache_dtype)
+                found[prompt] = TextEmbedding(kept.float(), mask)
                 if cache:
-                    write_cached(paths[prompt], prompt, stored, mask)
+                    write_cached(paths[prompt], prompt, kept, mask)
         return [found[prompt] for prompt in prompts]
 
 
@@ -201,6 +201,6 @@ def write_cached(path: Path, prompt: str, embeds: "torch.Tensor", mask: "torch.T
     try:
         tensors = {"embeds": embeds.contiguous(), "mask": mask.to(torch.uint8).contiguous()}
         save_file(tensors, name, metadata={"prompt": prompt})
-        os.replace(name, path)
+        Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
