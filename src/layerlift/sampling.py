@@ -1,0 +1,181 @@
+"""The denoising loop: noise becomes the part of a video that is unknown, step by step, led by the part that is known.
+
+There is one loop for every stage. Removal starts from pure noise (`sigmas[0] = 1`) with known tokens; refining a
+composition starts from noised latents (`sigmas[0] < 1`) with every token unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+
+from layerlift.errors import LayerliftError
+from layerlift.progress import StageProgress
+
+if TYPE_CHECKING:
+    from diffusers import LTXVideoTransformer3DModel
+
+    from layerlift.fit import Geometry
+
+# The transformer's timestep is 1000·sigma: it was trained with 1000 of them.
+TRAIN_TIMESTEPS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """The knobs of the loop.
+
+    Attributes:
+        sigmas: noise levels from the first to the last, descending, ending in 0.
+        guidance: how far to lead from the negative prompt to the prompt; 1 follows the prompt alone at half the cost.
+        stochastic: draw fresh noise after every step instead of following one path (0.9.6-distilled).
+        cond_noise: known tokens are shown with `cond_noise·sigma²` of noise, which helps motion go on from them.
+    """
+
+    sigmas: tuple[float, ...]
+    guidance: float = 1.0
+    stochastic: bool = False
+    cond_noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What to lead to and from: text embeddings of n prompts, embeds (n, L, D) and mask (n, L), 1 where there is text.
+
+    With guidance n is 2, the negative prompt first. `together` runs both in one pass; one after the other needs half
+    the memory for activations.
+    """
+
+    embeds: torch.Tensor
+    mask: torch.Tensor
+    together: bool = False
+
+    def batches(self, like: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The passes to make, each (embeds (b, L, D), mask (b, L)) on the device and in the dtype of `like`."""
+        size = len(self.embeds) if self.together else 1
+        return list(zip(self.embeds.to(like).split(size), self.mask.to(like).split(size), strict=True))
+
+
+@torch.no_grad()
+def denoise(
+    transformer: LTXVideoTransformer3DModel,
+    latents: torch.Tensor,
+    unknown: torch.Tensor,
+    prompts: Prompts,
+    coordinates: torch.Tensor,
+    *,
+    settings: SamplingSettings,
+    generator: torch.Generator,
+    progress: StageProgress,
+) -> torch.Tensor:
+    """Generate the unknown tokens of `latents`.
+
+    Args:
+        transformer: predicts the velocity `noise − x0` of every token; its weights decide device and dtype.
+        latents: (1, C, f, h, w), normalised; known tokens are taken from it, and what unknown ones hold matters only
+            when `settings.sigmas` begins below 1.
+        unknown: (f, h, w) bool.
+        prompts: two with guidance, else one.
+        coordinates: (1, 3, S), see `token_coordinates`.
+        settings: noise levels and guidance.
+        generator: a CPU generator, so that a seed gives the same noise on every device.
+        progress: advanced by one for every step.
+
+    Returns:
+        (1, C, f, h, w) float32 on the CPU; known tokens are those of `latents`, bit for bit.
+
+    Raises:
+        LayerliftError: the model returned NaN or infinity.
+    """
+    weight = transformer.proj_in.weight
+    device = weight.device
+    batches = prompts.batches(like=weight)
+    coordinates = coordinates.to(device)
+
+    # 1. From latents to tokens: (1, C, f, h, w) → (1, S, C), S = f·h·w.
+    noise = torch.randn(latents.shape, generator=generator)
+    clip = latents.float().flatten(2).transpose(1, 2).to(device)
+    noise = noise.flatten(2).transpose(1, 2).to(device)
+    moving = unknown.flatten()[None, :, None].to(device)  # (1, S, 1)
+
+    # 2. Unknown tokens start from noise, known ones are the clip's.
+    sigmas = settings.sigmas
+    tokens = torch.where(moving, (1 - sigmas[0]) * clip + sigmas[0] * noise, clip)
+
+    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        # 3.1 Known tokens may be shown with a little noise, so that the model does not take them for frozen.
+        if settings.cond_noise > 0:
+            noise = torch.randn(clip.shape, generator=generator).to(device)
+            tokens = torch.where(moving, tokens, clip + settings.cond_noise * sigma**2 * noise)
+
+        # 3.2 Every token carries its own timestep: unknown ones the step's, known ones 0.
+        timesteps = TRAIN_TIMESTEPS * sigma * moving[..., 0].float()  # (1, S)
+
+        # 3.3 Which way is the clip? Guidance goes from where the negative prompt points past where the prompt does.
+        velocity = predict_velocity(transformer, tokens, timesteps, coordinates, batches)  # (n, S, C)
+        if settings.guidance != 1:
+            without, towards = velocity.chunk(2)
+            velocity = without + settings.guidance * (towards - without)
+        if not torch.isfinite(velocity).all():
+            raise LayerliftError(
+                f"the model returned NaN or infinity in step {step + 1}: its weights are damaged or {weight.dtype} "
+                f"overflows on {device.type}; try --dtype float32"
+            )
+
+        # 3.4 Take the step, with the unknown tokens only.
+        if settings.stochastic and sigma_next > 0:
+            noise = torch.randn(clip.shape, generator=generator).to(device)
+            stepped = (1 - sigma_next) * (tokens - sigma * velocity) + sigma_next * noise
+        else:
+            stepped = tokens + (sigma_next - sigma) * velocity
+        tokens = torch.where(moving, stepped, tokens)
+        progress.advance()
+
+    # 4. Back to latents; known tokens without the noise they were shown with.
+    tokens = torch.where(moving, tokens, clip)
+    return tokens.transpose(1, 2).unflatten(2, tuple(latents.shape[2:])).cpu()
+
+
+def predict_velocity(
+    transformer: LTXVideoTransformer3DModel,
+    tokens: torch.Tensor,
+    timesteps: torch.Tensor,
+    coordinates: torch.Tensor,
+    batches: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> torch.Tensor:
+    """One forward pass for each batch of prompts over `tokens` (1, S, C); timesteps (1, S), coordinates (1, 3, S).
+
+    Tokens need not be all of a clip: each brings its own timestep and coordinates. Returns (n, S, C) float32, n the
+    number of prompts.
+    """
+    velocities = []
+    for embeds, mask in batches:
+        count = len(embeds)
+        velocity = transformer(
+            hidden_states=tokens.to(embeds.dtype).expand(count, -1, -1),
+            encoder_hidden_states=embeds,
+            timestep=timesteps.expand(count, -1),
+            encoder_attention_mask=mask,
+            video_coords=coordinates.expand(count, -1, -1),
+            return_dict=False,
+        )[0]
+        velocities.append(velocity.float())
+    return torch.cat(velocities)
+
+
+def token_coordinates(shape: Sequence[int], geometry: Geometry, rate: Fraction | float) -> torch.Tensor:
+    """Where each token of latents (1, C, f, h, w) lies: (1, 3, S) float32, rows seconds, pixel row, pixel column.
+
+    As diffusers' `LTXConditionPipeline` does: the first frame a token covers, which is 0 for latent frame 0 (it covers
+    one frame alone) and `time·(i − 1) + 1` for latent frame i, over the frame rate.
+    """
+    f, h, w = shape[-3:]
+    frame = (torch.arange(f) * geometry.time + 1 - geometry.time).clamp(min=0).float() * (1.0 / float(rate))
+    row = torch.arange(h).float() * geometry.space
+    column = torch.arange(w).float() * geometry.space
+    return torch.stack(torch.meshgrid(frame, row, column, indexing="ij")).flatten(1)[None]  # (3, f, h, w) → (1, 3, S)

@@ -1,0 +1,289 @@
+"""Removal end to end on a tiny random model: what it promises about every pixel, frame and weight."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerlift.clip import Clip
+from layerlift.device import Policy, choose_policy
+from layerlift.errors import InputError
+from layerlift.fit import fit_windows
+from layerlift.model import Model, open_model
+from layerlift.model.testing import write_tiny_model
+from layerlift.pixels import grow
+from layerlift.progress import Progress
+from layerlift.report import Report
+from layerlift.stages import removal
+from layerlift.stages.paste import ColorMatch, feather_alpha, paste
+from layerlift.stages.removal import RemovalOptions, cut, remove, remove_frames
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return open_model(folder)
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    """Keeps the components of the tiny model: freeing them is what costs time here."""
+    return choose_policy("cpu", resident=True)
+
+
+def plate(clip: Clip, mask: np.ndarray, model: Model, policy: Policy, **options) -> np.ndarray:
+    return np.stack(list(remove_frames(clip, mask, RemovalOptions(**options), model=model, policy=policy)))
+
+
+def make_clip(frames: int, width: int = 70, height: int = 42, seed: int = 0) -> Clip:
+    pixels = np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    return Clip.from_array(pixels, Fraction(30000, 1001), "clip")
+
+
+def box_mask(clip: Clip, frames: slice = slice(None)) -> np.ndarray:
+    mask = np.zeros((clip.frame_count, clip.height, clip.width), bool)
+    mask[frames, 15:25, 20:35] = True
+    return mask
+
+
+@pytest.mark.parametrize("frames", [1, 6, 9, 25])
+@pytest.mark.parametrize("size", [(70, 42), (43, 71), (200, 30)])
+def test_only_pixels_of_the_grown_mask_change(model: Model, policy: Policy, frames: int, size: tuple[int, int]) -> None:
+    clip = make_clip(frames, *size)
+    mask = box_mask(clip)
+    for own, made, masked in zip(clip.numpy(), plate(clip, mask, model, policy, dilate=3), mask, strict=True):
+        assert (own[~grow(masked, 3)] == made[~grow(masked, 3)]).all()
+        assert (own[masked] != made[masked]).any(-1).mean() > 0.9
+
+
+def test_remove_is_the_clip_with_other_pixels(folder: Path, model: Model, policy: Policy) -> None:
+    clip = make_clip(5)
+    mask = box_mask(clip)
+    made = remove(clip, mask, model=folder, device="cpu", seed=3)
+    assert (made.width, made.height, made.frame_count, made.rate, made.name) == (70, 42, 5, clip.rate, "clip")
+    assert (made.numpy() == plate(clip, mask, model, policy, seed=3)).all()
+    # Arrays are clips and masks as well.
+    assert (remove(clip.numpy(), mask, model=model, device="cpu", seed=3).numpy() == made.numpy()).all()
+
+
+def test_what_lies_under_the_mask_does_not_matter(model: Model, policy: Policy) -> None:
+    """Bit for bit: not through the VAE, not through the feather, not through the colours."""
+    clip = make_clip(9)
+    mask = box_mask(clip)
+    other = clip.numpy()
+    other[mask] = 255 - other[mask]
+    one, two = (plate(source, mask, model, policy) for source in (clip, Clip.from_array(other, clip.rate)))
+    assert (one == two).all()
+
+
+def test_the_seed_decides(model: Model, policy: Policy) -> None:
+    clip = make_clip(13)
+    mask = box_mask(clip)
+    one, again, other = (plate(clip, mask, model, policy, seed=seed) for seed in (1, 1, 2))
+    assert (one == again).all()
+    assert (one[mask] != other[mask]).any()
+
+
+def test_a_still_mask_is_every_frames(model: Model, policy: Policy) -> None:
+    clip = make_clip(5)
+    mask = box_mask(clip)
+    still, moving = (plate(clip, m, model, policy) for m in (mask[0], mask))
+    assert (still == moving).all()
+
+
+class Spy:
+    """Counts what a removal does to its model."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.encoded = self.decoded = 0
+        self.denoised: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # latents in, unknown, latents out
+        encode, decode, denoise = removal.encode, removal.decode, removal.denoise
+
+        def spy_encode(*given):
+            self.encoded += 1
+            return encode(*given)
+
+        def spy_decode(*given):
+            self.decoded += 1
+            return decode(*given)
+
+        def spy_denoise(transformer, latents, unknown, *given, **named):
+            made = denoise(transformer, latents, unknown, *given, **named)
+            self.denoised.append((latents.numpy().copy(), unknown.numpy().copy(), made.numpy()))
+            return made
+
+        monkeypatch.setattr(removal, "encode", spy_encode)
+        monkeypatch.setattr(removal, "decode", spy_decode)
+        monkeypatch.setattr(removal, "denoise", spy_denoise)
+
+
+def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(
+    model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(monkeypatch)
+    clip = make_clip(41)
+    windows = fit_windows(41, model.settings.frames, model.geometry.time)
+    last = windows[-1]
+    mask = box_mask(clip, slice(last.keep_stop - 2, None))
+    made = plate(clip, mask, model, policy)
+    assert len(windows) > 2
+    assert (spy.encoded, len(spy.denoised), spy.decoded) == (1, 1, 1)
+    assert (made[: last.keep_stop - 2] == clip.numpy()[: last.keep_stop - 2]).all()
+
+
+def test_what_windows_share_is_generated_once(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    clip = make_clip(33)
+    plate(clip, box_mask(clip), model, policy)
+    windows = fit_windows(33, model.settings.frames, model.geometry.time)
+    assert len(spy.denoised) == len(windows) > 2
+    for window, before, now in zip(windows[1:], spy.denoised, spy.denoised[1:], strict=False):
+        shared, source = slice(1, 1 + window.carried), slice(1 + window.shift, 1 + window.shift + window.carried)
+        assert window.carried > 0
+        assert not now[1][shared].any()
+        assert (now[2][:, :, shared] == before[2][:, :, source]).all()
+        assert now[1][0].any()  # frame 0 has no equal: it is generated again
+
+
+def test_frames_are_dealt_to_windows_and_the_last_is_repeated() -> None:
+    for count in (1, 7, 9, 10, 40, 61):
+        windows = fit_windows(count, 17, 4)
+        dealt = list(cut(iter(range(count)), windows))
+        assert [window for window, _ in dealt] == list(windows)
+        for window, items in dealt:
+            assert items == [min(i, count - 1) for i in range(window.start, window.stop)]
+
+
+def test_only_one_component_is_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import weakref
+
+    events: list[str] = []
+    alive: list[weakref.ref] = []
+    for kind in ("vae_encoder", "transformer", "vae_decoder"):
+        opened = getattr(Model, kind)
+
+        @contextmanager
+        def watched(self: Model, policy: Policy, opened=opened, kind: str = kind) -> Iterator[object]:
+            assert not any(ref() for ref in alive), f"something is still there when {kind} comes"
+            with opened(self, policy) as component:
+                alive.append(weakref.ref(component))
+                events.append(kind)
+                yield component
+                del component
+
+        monkeypatch.setattr(Model, kind, watched)
+    clip = make_clip(9)
+    frames = remove_frames(clip, box_mask(clip), model=open_model(folder), policy=choose_policy("cpu"))
+    assert events == []  # nothing is read before the first frame is asked for
+    assert len(list(frames)) == 9
+    assert events == ["vae_encoder", "transformer", "vae_decoder"]
+
+
+class Log:
+    """A progress that adds up."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, list[int | None]] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator["Log"]:
+        self.now = self.stages.setdefault(name, [total, 0])
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        self.now[1] += steps
+
+
+def test_progress_reaches_its_totals_and_the_report_knows_sizes(model: Model, policy: Policy) -> None:
+    log, report = Log(), Report()
+    clip = make_clip(20)
+    progress: Progress = log
+    list(remove_frames(clip, box_mask(clip), model=model, policy=policy, progress=progress, report=report))
+    assert list(log.stages) == list(report.stages) == ["text", "encode", "denoise", "decode"]
+    assert all(total in (None, done) for total, done in log.stages.values())
+    assert report.sizes["clip"] == [70, 42, 20]
+    assert report.sizes["padded"] == [64, 48]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"steps": 0}, "0 steps"),
+        ({"guidance": 0.5}, "guidance of 0.5"),
+        ({"guidance": float("nan")}, "guidance of nan"),
+        ({"dilate": -1}, "dilate is -1"),
+        ({"feather": -2}, "feather is -2"),
+        ({"dilate": 2, "feather": 5}, "a feather of 5 pixels"),
+        ({"size": (8, 64)}, "size of 8x64"),
+        ({"prompt": "a cat"}, "a cat"),
+    ],
+)
+def test_what_cannot_be_used_is_said_at_once(model: Model, policy: Policy, given: dict, says: str) -> None:
+    clip = make_clip(3)
+    with pytest.raises(InputError, match=says):
+        remove_frames(clip, box_mask(clip), RemovalOptions(**given), model=model, policy=policy)
+
+
+def test_the_feather_grows_the_mask_with_it() -> None:
+    clip = make_clip(3)
+    assert removal.choose_margin(RemovalOptions(feather=9), clip) == removal.Margin(9, 9)
+    assert removal.choose_margin(RemovalOptions(dilate=4), clip) == removal.Margin(4, 4)
+    assert removal.choose_margin(RemovalOptions(), make_clip(1, 854, 480)) == removal.Margin(4, 4)
+
+
+@pytest.mark.parametrize("feather", [0, 1, 6])
+def test_the_feather_lies_inside_what_was_grown(feather: int) -> None:
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 30:80] = True  # touches the picture's border, which is no seam
+    grown = grow(mask, 6)
+    alpha = feather_alpha(grown, feather)
+    assert (alpha[~grown] == 0).all()
+    assert (alpha[mask] == 1).all()
+    assert (alpha[grown] > 0).all()
+    if feather == 6:
+        assert ((alpha > 0) & (alpha < 1)).any()
+        assert (np.abs(np.diff(alpha[30])) < 0.2).all()
+
+
+def test_paste_keeps_the_frame_beyond_the_mask() -> None:
+    frame = make_clip(1).numpy()[0]
+    mask = box_mask(make_clip(1))[0]
+    made = paste(frame, np.full(frame.shape, 300, np.float32), mask, 0)
+    assert (made[mask] == 255).all()
+    assert (made[~mask] == frame[~mask]).all()
+    whole = paste(frame, np.full(frame.shape, 9, np.float32), np.ones_like(mask), 4)
+    assert (whole == 9).all()
+
+
+def test_colours_are_matched_in_the_ring_and_detail_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :128].astype(np.float32)
+    truth = (np.stack([x, y, x + y], -1) / 2 + 60 + rng.normal(0, 10, (96, 128, 3))).astype(np.float32)
+    mask = np.zeros((96, 128), bool)
+    mask[30:66, 40:90] = True
+    frame = np.rint(truth).astype(np.uint8)
+    frame[mask] = 0
+    generated = truth + np.array([12, -9, 5], np.float32) + rng.normal(0, 3, truth.shape).astype(np.float32)
+    match = ColorMatch()
+    matched = match(generated, frame, mask)
+    assert np.abs((matched - truth)[mask].mean(0)).max() < 1.0
+    # Smooth: what was added varies little from pixel to pixel.
+    assert np.abs(np.diff(matched - generated, axis=0)).max() < 1.0
+    # Steady: another frame with the same difference but other noise moves the correction only a little.
+    again = generated + rng.normal(0, 3, truth.shape).astype(np.float32)
+    assert np.abs((match(again, frame, mask) - again) - (matched - generated)).max() < 1.5
+
+
+def test_a_wrong_ring_moves_colours_only_so_far() -> None:
+    frame = np.full((64, 64, 3), 255, np.uint8)
+    mask = np.zeros((64, 64), bool)
+    mask[20:44, 20:44] = True
+    matched = ColorMatch()(np.zeros((64, 64, 3), np.float32), frame, mask)
+    assert matched.max() <= 24.5
