@@ -1,0 +1,13 @@
+"""The errors a user can cause; everything else is a bug and keeps its traceback."""
+
+
+class LayerliftError(Exception):
+    """Root of every error layerlift raises on purpose."""
+
+
+class InputError(LayerliftError):
+    """Something the user gave cannot be used.
+
+    The message is one sentence: what was given, what was expected, what to do. The command line prints it
+    without a traceback and exits with code 2.
+    """
