@@ -1,12 +1,15 @@
 """Noise levels against diffusers' own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
 
 from layerlift.errors import InputError
-from layerlift.schedule import linear_quadratic, listed, shifted_linear
+from layerlift.model.settings import Settings
+from layerlift.schedule import linear_quadratic, listed, model_sigmas, shifted_linear
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 8, 20, 40, 50])
@@ -36,3 +39,12 @@ def test_listed_levels_can_be_thinned_but_not_invented() -> None:
     torch.testing.assert_close(listed(levels, 2), torch.tensor([1.0, 0.7, 0.0]))
     with pytest.raises(InputError, match="at most 4 steps"):
         listed(levels, 5)
+
+
+def test_a_models_settings_choose_its_schedule() -> None:
+    settings = Settings(steps=6, guidance=1.0, size=(64, 48), frames=9, rate=24.0, licence="none")
+    assert torch.equal(model_sigmas(settings), linear_quadratic(6))
+    assert torch.equal(model_sigmas(settings, 4), linear_quadratic(4))
+    assert torch.equal(model_sigmas(replace(settings, shift=2.0), 5), shifted_linear(5, 2.0))
+    levels = (1.0, 0.9, 0.7, 0.4)
+    assert torch.equal(model_sigmas(replace(settings, sigmas=levels, shift=2.0)), listed(levels))

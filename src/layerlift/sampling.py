@@ -42,6 +42,10 @@ class SamplingSettings:
     stochastic: bool = False
     cond_noise: float = 0.0
 
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Prompts:

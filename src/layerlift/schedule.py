@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 
 def model_sigmas(settings: Settings, steps: int | None = None) -> torch.Tensor:
-    """The noise levels a model is sampled at, in `steps` steps (None: the model's own number).
+    """The noise levels a model is sampled at: its own list, even ones shifted, or LTX-Video's linear-quadratic ones.
+
+    `steps` None is the model's own number of steps.
 
     Raises:
         InputError: more steps than the model has listed levels.
     """
     if settings.sigmas is not None:
         return listed(settings.sigmas, steps)
-    return linear_quadratic(settings.steps if steps is None else steps)
+    steps = settings.steps if steps is None else steps
+    return linear_quadratic(steps) if settings.shift is None else shifted_linear(steps, settings.shift)
 
 
 def linear_quadratic(steps: int, threshold: float = 0.025) -> torch.Tensor:

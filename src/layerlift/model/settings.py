@@ -23,7 +23,9 @@ class Settings:
     """Frames per second the model was trained to expect."""
     licence: str
     sigmas: tuple[float, ...] | None = None
-    """Noise levels the steps start from, falling, without the final 0; None: the linear-quadratic schedule."""
+    """Noise levels the steps start from, falling, without the final 0; None: a schedule for any number of steps."""
+    shift: float | None = None
+    """Even noise levels, shifted by this towards noise; None: the linear-quadratic schedule. Without `sigmas` only."""
     stochastic: bool = False
     """Draw fresh noise after every step, as consistency-like distilled checkpoints are sampled."""
     decode_timestep: float = 0.05
