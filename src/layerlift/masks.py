@@ -70,8 +70,8 @@ class Mask:
         """A mask in memory: (F, H, W), or (H, W) for a still; bool, or uint8 that is masked above 127."""
         if mask.ndim not in (2, 3) or mask.dtype not in (np.bool_, np.uint8) or 0 in mask.shape:
             raise InputError(
-                f"a mask of shape {mask.shape} and type {mask.dtype} was given, but a mask is (F, H, W) or (H, W), bool "
-                "or uint8; convert it first."
+                f"a mask of shape {mask.shape} and type {mask.dtype} was given, but a mask is (F, H, W) or (H, W), "
+                "bool or uint8; convert it first."
             )
         masked = mask if mask.dtype == np.bool_ else mask > HALF
         if masked.ndim == 2:
@@ -172,8 +172,8 @@ def _span(count: int, clip: Clip, name: str) -> tuple[int, int, bool]:
     if clip.source_frame_count is not None:
         expected = f"{clip.source_frame_count}, of which {clip.frame_count} were asked for"
     raise InputError(
-        f"the mask {name} has {count} frames, but the clip {clip.name} has {expected}; give a mask of the clip's length "
-        "or a single still."
+        f"the mask {name} has {count} frames, but the clip {clip.name} has {expected}; give a mask of the clip's "
+        "length or a single still."
     )
 
 
@@ -198,8 +198,8 @@ def _check_content(mask: Mask) -> None:
     if not anything:
         raise InputError(f"the mask {mask.name} is empty: no pixel is white; give a mask with the object in white.")
     raise InputError(
-        f"the mask {mask.name} is white everywhere, which leaves nothing of the clip; give a mask with the object alone "
-        "in white."
+        f"the mask {mask.name} is white everywhere, which leaves nothing of the clip; give a mask with the object "
+        "alone in white."
     )
 
 

@@ -37,8 +37,8 @@ class Clip:
     """A video: metadata, and frames that can be read in order as often as wanted.
 
     `timestamps` are presentation times in units of `time_base` seconds, one per frame; both are None when frame i is
-    shown at i / rate. `path` is the file whose sound belongs to the clip, None for clips without one. `start_time` is the
-    time in seconds at which frame 0 lies in that file.
+    shown at i / rate. `path` is the file whose sound belongs to the clip, None for clips without one. `start_time` is
+    the time in seconds at which frame 0 lies in that file.
     """
 
     width: int

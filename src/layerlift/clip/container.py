@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,53 +15,12 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # Demuxers that open further files, devices or addresses named inside (or by the name of) the file they are given.
-_POINTING_ELSEWHERE = frozenset(
-    [
-        "hls",
-        "applehttp",
-        "concat",
-        "concatf",
-        "dash",
-        "imf",
-        "image2",
-        "image2pipe",
-        "webm_dash_manifest",
-        "rtsp",
-        "rtp",
-        "sdp",
-        "sap",
-        "lavfi",
-        "avisynth",
-        "vapoursynth",
-        "dvdvideo",
-        "bluray",
-        "vobsub",
-        "x11grab",
-        "xcbgrab",
-        "kmsgrab",
-        "fbdev",
-        "v4l2",
-        "video4linux2",
-        "alsa",
-        "oss",
-        "jack",
-        "pulse",
-        "sndio",
-        "avfoundation",
-        "dshow",
-        "gdigrab",
-        "vfwcap",
-        "decklink",
-        "libcdio",
-        "iec61883",
-        "android_camera",
-        "openal",
-        "caca",
-        "sdl",
-        "sdl2",
-        "tty",
-    ]
-)
+_POINTING_ELSEWHERE = frozenset({
+    "hls", "applehttp", "concat", "concatf", "dash", "imf", "image2", "image2pipe", "webm_dash_manifest", "rtsp", "rtp",
+    "sdp", "sap", "lavfi", "avisynth", "vapoursynth", "dvdvideo", "bluray", "vobsub", "x11grab", "xcbgrab", "kmsgrab",
+    "fbdev", "v4l2", "video4linux2", "alsa", "oss", "jack", "pulse", "sndio", "avfoundation", "dshow", "gdigrab",
+    "vfwcap", "decklink", "libcdio", "iec61883", "android_camera", "openal", "caca", "sdl", "sdl2", "tty",
+})  # fmt: skip
 
 # Twice the pixels of an 8K frame: beyond it a header is more likely to lie than to tell of a video one can process.
 MAX_PIXELS = 2 * 7680 * 4320
@@ -94,7 +52,7 @@ def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
     options = {"protocol_whitelist": "file", "format_whitelist": _demuxers()}
     try:
         # The prefix keeps FFmpeg from taking a name with a colon for an address.
-        container = av.open(f"file:{os.path.abspath(path)}", "r", options=options)
+        container = av.open(f"file:{path.absolute()}", "r", options=options)
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
@@ -124,5 +82,9 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _reason(error: Exception) -> str:
+    import av.error
+
+    if isinstance(error, av.error.ArgumentError):  # what FFmpeg says of a demuxer that is not on our list
+        return "it is a playlist, or of a kind that layerlift does not open"
     text = getattr(error, "strerror", None) or str(error)
     return str(text).split(";")[0].strip().rstrip(".").lower()

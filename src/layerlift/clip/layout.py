@@ -8,46 +8,11 @@ from pathlib import Path
 
 from layerlift.errors import InputError
 
-VIDEO_ENDINGS = frozenset(
-    [
-        ".mp4",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".m4v",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".gif",
-        ".apng",
-        ".ogv",
-        ".y4m",
-        ".3gp",
-        ".mxf",
-        ".nut",
-        ".vob",
-        ".ivf",
-        ".h264",
-        ".264",
-        ".hevc",
-        ".265",
-        ".av1",
-        ".obu",
-        ".dv",
-        ".rm",
-        ".rmvb",
-        ".divx",
-        ".f4v",
-        ".mjpeg",
-        ".mjpg",
-    ]
-)
+VIDEO_ENDINGS = frozenset({
+    ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv",
+    ".gif", ".apng", ".ogv", ".y4m", ".3gp", ".mxf", ".nut", ".vob", ".ivf", ".h264", ".264", ".hevc", ".265", ".av1",
+    ".obu", ".dv", ".rm", ".rmvb", ".divx", ".f4v", ".mjpeg", ".mjpg",
+})  # fmt: skip
 IMAGE_ENDINGS = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"])
 
 _NUMBERED = re.compile(r"object_mask_(\d+)")

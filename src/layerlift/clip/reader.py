@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerlift.clip.clip import Clip, ColorTags, Pixels
+from layerlift.clip.clip import Clip, ColorTags, FrameReader, Pixels
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.decode import first_frame, has_alpha, picture_array, quarter_turns
 from layerlift.clip.images import DEFAULT_RATE, open_images
@@ -19,16 +20,18 @@ from layerlift.errors import InputError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 # Containers whose index makes a seek land where it says; elsewhere a span is decoded from the start.
 _SEEKABLE = ("mov", "matroska", "webm")
 
-# Codecs with exactly one packet a frame; elsewhere (hidden frames, fields, packed frames) frames are counted by decoding.
-_ONE_PACKET_ONE_FRAME = frozenset(
-    ["h264", "hevc", "ffv1", "prores", "mjpeg", "png", "rawvideo", "dnxhd", "vp9", "av1", "qtrle", "huffyuv", "utvideo"]
-)
+# Codecs with one packet a frame; elsewhere (hidden frames, fields, packed frames) frames are counted by decoding.
+_ONE_PACKET_ONE_FRAME = frozenset({
+    "h264", "hevc", "ffv1", "prores", "mjpeg", "png", "rawvideo", "dnxhd", "vp9", "av1", "libdav1d", "qtrle", "huffyuv",
+    "utvideo",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,9 @@ def _index(container: InputContainer, stream: VideoStream, path: Path) -> _Index
     """Count frames by their packets; by decoding where packets do not tell."""
     pts: list[int] = []
     keys: list[int] = []
-    seen, trusted, last_duration = 0, stream.codec_context.name in _ONE_PACKET_ONE_FRAME, None
+    seen, latest = 0, -(1 << 63)
+    last_duration: int | None = None
+    trusted = stream.codec_context.name in _ONE_PACKET_ONE_FRAME
     for packet in _packets(container, stream, path):
         seen += 1
         if packet.is_discard:
@@ -119,16 +124,18 @@ def _index(container: InputContainer, stream: VideoStream, path: Path) -> _Index
             continue
         if not pts and not packet.is_keyframe:
             trusted = False  # what comes before the first key frame may not be decodable
-        if pts and packet.pts >= max(pts[-1], pts[0]):
-            last_duration = packet.duration
+        if packet.pts >= latest:
+            latest, last_duration = packet.pts, packet.duration
         pts.append(packet.pts)
         if packet.is_keyframe:
             keys.append(packet.pts)
     unique = len(set(pts)) == len(pts)
     trusted = trusted and unique and bool(pts) and min(pts) == pts[0] and stream.frames in (0, seen)
     if trusted:
-        final = max(pts)
-        return _Index(len(pts), tuple(sorted(pts)), tuple(sorted(keys)), last_duration if pts[-1] == final else None)
+        span = max(pts) - min(pts)
+        if stream.duration is not None and 0 < stream.duration - span <= max(span, last_duration or 0):
+            last_duration = stream.duration - span
+        return _Index(len(pts), tuple(sorted(pts)), tuple(sorted(keys)), last_duration)
     return _decoded_index(path)
 
 
@@ -139,11 +146,11 @@ def _decoded_index(path: Path) -> _Index:
         times.append(frame.pts)
         duration = frame.duration or None
     known = [t for t in times if t is not None]
-    ordered = len(known) == len(times) and all(a < b for a, b in zip(known, known[1:], strict=False))
+    ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
     return _Index(len(times), tuple(known) if ordered and known else None, (), duration)
 
 
-def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator:  # type: ignore[type-arg]
+def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Packet]:
     """The stream's packets; a corrupt one, as at the end of a file that was cut short, is an InputError."""
     import av.error
 
@@ -182,7 +189,7 @@ def _damaged(path: Path) -> InputError:
     )
 
 
-def _file_reader(path: Path, index: _Index, seekable: bool):  # type: ignore[no-untyped-def]
+def _file_reader(path: Path, index: _Index, seekable: bool) -> FrameReader:
     def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
         if start >= stop:
             return

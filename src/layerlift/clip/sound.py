@@ -16,21 +16,25 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 
+def sound_codecs(like: Clip) -> set[str]:
+    """Names of the codecs of a clip's sound tracks."""
+    if like.path is None:
+        return set()
+    with open_input(like.path) as source:
+        return {_codec(stream) for stream in source.streams.audio}
+
+
 def refused_codecs(like: Clip, container_format: str) -> list[str]:
-    """Names of the sound codecs of a clip that a container cannot hold."""
+    """Names of the codecs of a clip's sound tracks that a container (FFmpeg's name) cannot hold."""
     import io
 
     import av
 
-    if like.path is None:
-        return []
-    with open_input(like.path) as source:
-        names = [_codec(stream) for stream in source.streams.audio]
+    names = sound_codecs(like)
     if not names:
         return []
     with av.open(io.BytesIO(), "w", format=container_format) as target:
-        supported = target.supported_codecs
-    return sorted({name for name in names if name not in supported})
+        return sorted(names - target.supported_codecs)
 
 
 class SoundCopy:
@@ -52,22 +56,19 @@ class SoundCopy:
         self._source = source
         self._packets = self._wanted()
         self._next = next(self._packets, None)
-
-    @property
-    def video_start(self) -> Fraction:
-        """When, in seconds of the output, the first frame is shown: sound that precedes the frames comes first."""
-        if self._cut or self._next is None:
-            return Fraction(0)
-        # Times below zero are an encoder's priming, which is not heard.
-        return max(self._start - max(_time(self._next), Fraction(0)), Fraction(0))
+        # When, in seconds of the output, the first frame is shown. Sound that precedes the frames is kept before them,
+        # save an encoder's priming, which has times below zero and is not heard.
+        self.video_start = Fraction(0)
+        if not self._cut and self._next is not None:
+            self.video_start = max(self._start - max(_time(self._next), Fraction(0)), Fraction(0))
+        self._shift = self._start - self.video_start
 
     def copy_until(self, time: Fraction | None) -> None:
         """Write the packets that begin before `time` (seconds of the output); all that are left for None."""
-        shift = self._start - self.video_start if time is not None or self._next is not None else Fraction(0)
-        while self._next is not None and (time is None or _time(self._next) - shift < time):
+        while self._next is not None and (time is None or _time(self._next) - self._shift < time):
             packet, self._next = self._next, next(self._packets, None)
             assert packet.time_base is not None
-            ticks = round(shift / packet.time_base)
+            ticks = round(self._shift / packet.time_base)
             if packet.pts is not None:
                 packet.pts -= ticks
             if packet.dts is not None:
@@ -95,5 +96,6 @@ def _codec(stream: AudioStream) -> str:
 
 def _time(packet: Packet) -> Fraction:
     ticks = packet.pts if packet.pts is not None else packet.dts
-    assert ticks is not None and packet.time_base is not None
+    assert ticks is not None
+    assert packet.time_base is not None
     return ticks * packet.time_base

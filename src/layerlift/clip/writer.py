@@ -77,16 +77,16 @@ def is_folder_output(path: str | Path) -> bool:
 
 def output_notes(path: str | Path, like: Clip) -> list[str]:
     """What of `like` an output at `path` will not hold, one sentence each: the sound its container has no place for."""
-    from layerlift.clip.sound import refused_codecs
+    from layerlift.clip.sound import refused_codecs, sound_codecs
 
     if is_folder_output(path):
-        refused = refused_codecs(like, "null")
-        return [f"The sound of {like.path} is not written beside images."] if refused or _has_sound(like) else []
+        return [f"The sound of {like.path} is left out: images hold none."] if sound_codecs(like) else []
     ending = Path(path).suffix.lower()
     refused = refused_codecs(like, CONTAINERS[ending])
     if not refused:
         return []
-    return [f"The sound of {like.path} ({', '.join(refused)}) is left out: {ending} cannot hold it, .mkv can."]
+    advice = "" if refused_codecs(like, "matroska") else ", .mkv can"
+    return [f"The sound of {like.path} ({', '.join(refused)}) is left out: {ending} cannot hold it{advice}."]
 
 
 class ClipWriter:
@@ -166,7 +166,7 @@ class ClipWriter:
         check_output(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite)
         if self._folder and self.path.is_dir():
             shutil.rmtree(self.path)  # check_output saw nothing in it but numbered PNGs
-        os.replace(self._temporary, self.path)
+        self._temporary.replace(self.path)
 
 
 def write_clip(
@@ -194,12 +194,3 @@ def write_mask(path: str | Path, frames: Iterable[np.ndarray], like: Clip, *, ov
         for frame in frames:
             writer.write(frame)
     return writer.path
-
-
-def _has_sound(like: Clip) -> bool:
-    from layerlift.clip.container import open_input
-
-    if like.path is None:
-        return False
-    with open_input(like.path) as source:
-        return bool(source.streams.audio)
