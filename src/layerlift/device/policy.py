@@ -96,7 +96,7 @@ BACKENDS: dict[Backend, Policy] = {
         cache_dtype="bfloat16",
         contiguous_attention=True,  # SDPA is silently wrong on permuted views (pytorch #181133, #163597)
         # An array beyond 2^32 bytes aborts the process (pytorch #149261). Half of that leaves room for a copy the
-        # kernel may make; LTX at 704x480x97 (4680 tokens, 32 heads, float32) needs 2.6 GiB, so two chunks.
+        # kernel may make; LTX at 704x480x97 (4290 tokens, 32 heads, float32) needs 2.2 GiB, so two chunks.
         attention_limit_bytes=2**31,
         float32_norms=True,  # FramePack #816
         float32_softmax=True,  # in half precision NaN on long sequences (TP-OmnimatteZero PR #5)

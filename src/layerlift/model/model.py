@@ -21,7 +21,7 @@ class Model:
     """A checkpoint whose configs and settings are known and whose files fit; no weight is read yet.
 
     The three context managers put one component on the policy's device and free it on leaving, unless the policy says
-    `resident`: then a component stays until `close()` or until another dtype or device is asked for.
+    `resident`: then a component stays until `close()` or until it is asked for under another policy.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Model:
         self.geometry = geometry
         self._checkpoint = checkpoint
         self._text = text_source
-        self._kept: dict[str, tuple[tuple[str, str], Any, str]] = {}
+        self._kept: dict[str, tuple[Policy, Any]] = {}
 
     @property
     def path(self) -> Path:
@@ -62,39 +62,40 @@ class Model:
 
     def vae_encoder(self, policy: Policy) -> "AbstractContextManager[AutoencoderKLLTXVideo]":
         """The VAE with only its encoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""
-        return self._component("encoder", policy.vae_dtype, policy, self._load_vae_half)
+        return self._component("encoder", policy, self._load_vae_half)
 
     def transformer(self, policy: Policy) -> "AbstractContextManager[LTXVideoTransformer3DModel]":
         """The transformer in eval mode, with the attention the policy asks for."""
-        return self._component("transformer", policy.transformer_dtype, policy, self._load_transformer)
+        return self._component("transformer", policy, self._load_transformer)
 
     def vae_decoder(self, policy: Policy) -> "AbstractContextManager[AutoencoderKLLTXVideo]":
         """The VAE with only its decoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""
-        return self._component("decoder", policy.vae_dtype, policy, self._load_vae_half)
+        return self._component("decoder", policy, self._load_vae_half)
 
     def close(self) -> None:
         """Free every component that a resident policy kept."""
-        devices = {device for (_, device), _, _ in self._kept.values()}
+        kept = list(self._kept.values())
         self._kept.clear()
-        for device in devices:
-            free_device(device)
+        for policy, module in kept:
+            weights.release(module)
+            free_device(policy.device)
 
     @contextmanager
-    def _component(self, kind: str, dtype: str, policy: Policy, load: Callable[[str, Policy], Any]) -> Iterator[Any]:
-        place = (dtype, policy.device)
-        kept = self._kept.pop(kind, None)
-        if kept is not None and kept[0] == place and kept[2] == policy.backend:
-            module = kept[1]
-        else:
+    def _component(self, kind: str, policy: Policy, load: Callable[[str, Policy], Any]) -> Iterator[Any]:
+        kept_policy, module = self._kept.pop(kind, (None, None))
+        if kept_policy != policy:
+            if module is not None:
+                weights.release(module)
             module = load(kind, policy)
-        del kept
         try:
             yield module
         finally:
             if policy.resident:
-                self._kept[kind] = (place, module, policy.backend)
-            del module
-            if not policy.resident:
+                self._kept[kind] = (policy, module)
+            else:
+                # The caller's `as` name outlives its block: so the memory goes even while the module is referred to.
+                weights.release(module)
+                del module
                 free_device(policy.device)
 
     def _load_transformer(self, kind: str, policy: Policy) -> Any:

@@ -1,7 +1,7 @@
 """The T5 text encoder through transformers: loaded, run on a few prompts, freed."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # Enough of each file to tell two trainings of one architecture apart, without reading 19 GB.
 SAMPLES = 16
 SAMPLE_BYTES = 65536
+
+# T5's own, in every vocabulary of it.
+PAD_TOKEN = 0
+END_TOKEN = 1
 
 # The encoder shares one table under two names; which of them a file has depends on who wrote it.
 SHARED = "shared.weight"
@@ -55,19 +59,32 @@ def encoder_identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in `folder`, from its own files only."""
-    from transformers import T5Tokenizer
+def load_tokenizer(folder: Path) -> Callable[[str], list[int]]:
+    """Prompt → token ids without an end token, from the tokenizer files in `folder`.
 
-    return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+    SentencePiece itself rather than transformers' T5Tokenizer, which needs protobuf to read spiece.model. The ids are
+    the same, but for special tokens spelled out in a prompt (`</s>`): here they are plain text.
+    """
+    if (folder / "spiece.model").is_file():
+        from sentencepiece import SentencePieceProcessor
+
+        pieces = SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+        return lambda prompt: list(pieces.encode(prompt))
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lambda prompt: list(tokenizer.encode(prompt, add_special_tokens=False).ids)
 
 
-def tokenize(tokenizer: Any, prompt: str, length: int) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Token ids and mask, both (1, length): padded, cut when longer, ending in T5's end token either way."""
-    tokens = tokenizer(
-        prompt, max_length=length, padding="max_length", truncation=True, add_special_tokens=True, return_tensors="pt"
-    )
-    return tokens.input_ids, tokens.attention_mask.bool()
+def tokenize(tokenizer: Callable[[str], list[int]], prompt: str, length: int) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Token ids and mask (True = a token), both (1, length): padded, cut when longer, ending in T5's end token either
+    way, so that the mask is never empty."""
+    import torch
+
+    ids = [*tokenizer(prompt)[: length - 1], END_TOKEN]
+    padding = length - len(ids)
+    mask = torch.tensor([[True] * len(ids) + [False] * padding])
+    return torch.tensor([ids + [PAD_TOKEN] * padding]), mask
 
 
 def encode(

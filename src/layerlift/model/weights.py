@@ -56,6 +56,13 @@ def fill(module: Any, tensors: Mapping[str, TensorSpec], dtype: str, device: str
     return module.eval().requires_grad_(False)
 
 
+def release(module: Any) -> None:
+    """Let go of a module's weights, whoever still refers to it: it is left on the meta device and cannot be run."""
+    import torch
+
+    torch.nn.Module.to(module, "meta")
+
+
 def read_tensors(tensors: Mapping[str, TensorSpec], dtype: "torch.dtype") -> Iterable[tuple[str, "torch.Tensor"]]:
     """Each tensor on the CPU, cast, in the order of the files. One tensor's memory at a time if the caller lets go."""
     import torch

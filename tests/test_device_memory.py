@@ -1,0 +1,54 @@
+"""Peaks of memory are seen, and memory-mapped files are not counted."""
+
+import mmap
+from pathlib import Path
+
+import pytest
+import torch
+
+from layerlift.device import MemoryMeter
+from layerlift.device.memory import host_anonymous_bytes
+
+MIB = 2**20
+
+
+def test_peak_that_is_gone_again() -> None:
+    with MemoryMeter("cpu") as meter:
+        before = host_anonymous_bytes()
+        block = torch.ones(64 * MIB, dtype=torch.uint8)
+        meter.sample()
+        del block
+    assert meter.host_peak_bytes - before > 60 * MIB
+    assert meter.device_peak_bytes == 0
+
+
+def test_starts_anew() -> None:
+    meter = MemoryMeter("cpu")
+    with meter:
+        block = torch.ones(128 * MIB, dtype=torch.uint8)
+        meter.sample()
+        del block
+    first = meter.host_peak_bytes
+    with meter:
+        pass
+    assert meter.host_peak_bytes < first - 100 * MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only: elsewhere there is no RssAnon")
+def test_mapped_files_do_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"\1" * 64 * MIB)
+    before = host_anonymous_bytes()
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) == 64 * MIB // mmap.PAGESIZE
+        assert host_anonymous_bytes() - before < 8 * MIB
+
+
+def test_device_peak_is_the_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([3, 9, 4, *[1] * 10_000])
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: next(held))
+    meter = MemoryMeter("mps")
+    meter.sample()
+    meter.sample()
+    meter.sample()
+    assert meter.device_peak_bytes == 9

@@ -1,0 +1,143 @@
+"""The backend table, row by row as PEERS.md section 3 demands it."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+import layerlift
+from layerlift.device import BACKENDS, Policy, choose_policy
+from layerlift.device import policy as policy_module
+from layerlift.errors import InputError
+
+# field → (cpu, cuda, mps): the expected value of every field that differs, or must not.
+TABLE = {
+    "transformer_dtype": ("float32", "bfloat16", "float16"),
+    "vae_dtype": ("float32", "bfloat16", "float32"),
+    "text_dtype": ("bfloat16", "bfloat16", "bfloat16"),
+    "text_device": ("cpu", "cuda", "cpu"),
+    "cache_dtype": ("bfloat16", "bfloat16", "bfloat16"),
+    "contiguous_attention": (False, False, True),
+    "attention_limit_bytes": (None, None, 2**31),
+    "float32_norms": (False, False, True),
+    "float32_softmax": (False, False, True),
+    "vae_tiling": (False, False, True),
+    "generator_device": ("cpu", "cpu", "cpu"),
+    "non_blocking": (False, False, False),
+    "resident": (False, False, False),
+}
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The devices torch is made to find, by kind."""
+    there = {"cpu"}
+    for kind in ("cuda", "mps"):
+        monkeypatch.setattr(
+            policy_module, f"_why_not_{kind}", lambda index, kind=kind: None if kind in there else "there is none"
+        )
+    return there
+
+
+@pytest.mark.parametrize("field", TABLE)
+def test_table(field: str) -> None:
+    assert tuple(getattr(BACKENDS[name], field) for name in ("cpu", "cuda", "mps")) == TABLE[field]
+
+
+def test_table_is_tested_whole() -> None:
+    assert {field.name for field in fields(Policy)} == {*TABLE, "backend", "device"}
+
+
+def test_attention_limit_is_below_what_aborts() -> None:
+    assert BACKENDS["mps"].attention_limit_bytes is not None
+    assert BACKENDS["mps"].attention_limit_bytes < 2**32
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [({"cpu"}, "cpu"), ({"cpu", "mps"}, "mps"), ({"cpu", "cuda"}, "cuda"), ({"cuda", "mps"}, "cuda")],
+)
+def test_best_device(devices: set[str], there: set[str], chosen: str) -> None:
+    devices.update(there)
+    policy = choose_policy()
+    assert (policy.device, policy.backend) == (chosen, chosen)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
+def test_forced_rules_on_another_device(devices: set[str], device: str) -> None:
+    devices.add("cuda")
+    policy = choose_policy(device, force="mps")
+    assert (policy.device, policy.backend, policy.text_device) == (device, "mps", "cpu")
+    for field in TABLE:
+        if field != "text_device":
+            assert getattr(policy, field) == getattr(BACKENDS["mps"], field), field
+
+
+def test_cuda_rules_on_the_cpu() -> None:
+    policy = choose_policy("cpu", force="cuda")
+    assert (policy.device, policy.text_device, policy.transformer_dtype) == ("cpu", "cpu", "bfloat16")
+
+
+def test_text_encoder_follows_the_device(devices: set[str]) -> None:
+    devices.add("cuda")
+    assert choose_policy("cuda:1").text_device == "cuda:1"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [
+        ("cuda", "float32", ("float32", "float32")),
+        ("cuda", "float16", ("float16", "bfloat16")),
+        ("mps", "bfloat16", ("bfloat16", "float32")),
+        ("cpu", "bfloat16", ("bfloat16", "float32")),
+    ],
+)
+def test_dtype(devices: set[str], device: str, dtype: str, expected: tuple[str, str]) -> None:
+    devices.update({"cuda", "mps"})
+    policy = choose_policy(device, dtype)
+    assert (policy.transformer_dtype, policy.vae_dtype) == expected
+    assert policy.text_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tpu", None, None), "device 'tpu' is not known"),
+        (("cpu", "int8", None), "dtype 'int8' is not known"),
+        (("cpu", None, "rocm"), "policy 'rocm' is not known"),
+        (("cpu:1", None, None), "one CPU"),
+    ],
+)
+def test_unknown(arguments: tuple[str, str | None, str | None], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        choose_policy(*arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_unavailable_device_names_the_reason() -> None:
+    with pytest.raises(InputError, match=r"'cuda' cannot be used: (this torch was built without CUDA|torch finds no)"):
+        choose_policy("cuda")
+
+
+def test_old_torch_is_refused_on_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "__version__", "2.5.1")
+    with pytest.raises(InputError, match=r"2\.5\.1 gives noise on MPS"):
+        choose_policy("mps")
+    monkeypatch.setattr(torch, "__version__", "2.13.0")
+    assert choose_policy("mps").device == "mps"
+
+
+@pytest.mark.parametrize("word", ["autocast", r"float64", r"\.double\(", "non_blocking=True", "device_map"])
+def test_never_on_any_backend(word: str) -> None:
+    """No choice of the table, because no backend may: looked for where tensors of the model are made."""
+    root = Path(layerlift.__file__).parent
+    files = [*(root / "model").glob("*.py"), root / "sampling.py"]
+    assert len(files) > 5
+    used = [
+        file.name for file in files if re.search(word, re.sub(r'""".*?"""|#.*', "", file.read_text(), flags=re.DOTALL))
+    ]
+    assert not used

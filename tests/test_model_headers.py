@@ -1,0 +1,78 @@
+"""Safetensors headers: read without weights, and every kind of broken file named."""
+
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from layerlift.errors import InputError
+from layerlift.model.headers import read_header
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}, path, metadata={"who": "me"})
+    return path
+
+
+def test_shapes_dtypes_and_metadata(file: Path) -> None:
+    specs, metadata = read_header(file)
+    assert {key: (spec.shape, spec.dtype, spec.file) for key, spec in specs.items()} == {
+        "a": ((2, 3), "F32", file),
+        "b": ((4,), "BF16", file),
+    }
+    assert metadata["who"] == "me"
+
+
+@pytest.mark.parametrize("cut", [1, 8, 20])
+def test_truncated_in_the_data(file: Path, cut: int) -> None:
+    file.write_bytes(file.read_bytes()[:-cut])
+    with pytest.raises(InputError, match=f"truncated .{file.stat().st_size} bytes of"):
+        read_header(file)
+
+
+def test_truncated_in_the_header(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(InputError, match="truncated"):
+        read_header(file)
+
+
+def test_header_length_that_looks_like_a_pickle_is_no_pickle(tmp_path: Path) -> None:
+    # 0x0280 = 640 bytes of header begin with the very bytes of a protocol-2 pickle
+    path = tmp_path / "w.safetensors"
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(0x280)
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0")
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    assert list(read_header(path)[0]) == ["a"]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickle(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "model.ckpt"
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="is a pickle"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"version https://git-lfs.github.com/spec/v1\noid", b"\0" * 64])
+def test_no_safetensors_at_all(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("header", [b"[1, 2]", b'{"a": {"dtype": "F32"}}', b'{"a": 5}', b"{not json"])
+def test_damaged_header(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(InputError, match="header is damaged"):
+        read_header(path)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_header(tmp_path / "none.safetensors")
