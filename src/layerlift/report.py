@@ -40,6 +40,7 @@ class Report:
         self.device = device
         self.stages: dict[str, StageCost] = {}
         self.sizes: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
         self.notes: list[str] = []
         self._began = time.perf_counter()
         self._open: list[MemoryMeter] = []
@@ -80,6 +81,7 @@ class Report:
             "settings": _plain(self.settings),
             "versions": versions(),
             "sizes": _plain(self.sizes),
+            "results": _plain(self.results),
             "seconds": round(time.perf_counter() - self._began, 3),
             "peak_host_bytes": max((cost.peak_host_bytes for cost in self.stages.values()), default=0),
             "peak_device_bytes": max((cost.peak_device_bytes for cost in self.stages.values()), default=0),

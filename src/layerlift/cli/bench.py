@@ -1,5 +1,83 @@
 """`layerlift bench`: tables measured on scenes whose truth is known."""
 
+import re
+from dataclasses import asdict
+from typing import Annotated
+
 import typer
 
+from layerlift.cli import options as common
+from layerlift.cli.scene import SceneSize, parse_scene_size
+from layerlift.cli.terminal import show_progress
+from layerlift.errors import InputError
+from layerlift.report import Report, check_report
+
 app = typer.Typer(no_args_is_help=True, help="Measure on scenes whose truth is known.")
+
+Seeds = Annotated[
+    str, typer.Option("--seeds", metavar="START:END", help="Scenes: from START up to, not including, END.")
+]
+BenchFrames = Annotated[int, typer.Option("--frames", min=1, metavar="N", help="Frames of each scene.")]
+
+
+@app.callback()
+def _bench() -> None:
+    pass  # with a callback `quality` stays a subcommand although it is the only one
+
+
+@app.command("quality")
+def quality(
+    model: common.ModelName = "demo",
+    text_encoder: common.TextEncoder = None,
+    seeds: Seeds = "1000:1032",
+    size: SceneSize = "288x192",
+    frames: BenchFrames = 17,
+    steps: common.Steps = None,
+    guidance: common.Guidance = None,
+    seed: common.Seed = 0,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+) -> None:
+    """Print how close removal comes to the truth, per kind of scene, beside what needs no model."""
+    pixels = parse_scene_size(size)
+    span = parse_seeds(seeds)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+    from layerlift.bench.quality import quality_tables
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.removal import RemovalOptions
+
+    # Resident: every scene needs all parts of the same model again.
+    chosen = choose_policy(device, dtype, policy, resident=True)
+    opened = open_model(model, text_encoder=text_encoder)
+    space, time = opened.geometry.space, opened.geometry.time
+    if pixels[0] % space or pixels[1] % space or (frames - 1) % time:
+        raise InputError(
+            f"scenes of {size} and {frames} frames do not fill whole tokens of {opened.name}: give multiples of "
+            f"{space} pixels and a number of frames that is 1 more than a multiple of {time}."
+        )
+
+    record = Report("bench quality", {"model": model, "seeds": seeds, "size": size, "frames": frames, "steps": steps})
+    record.device = chosen.device
+    with show_progress() as progress, record.stage("quality"):
+        tables = quality_tables(
+            span, opened, chosen, size=pixels, frames=frames, options=RemovalOptions(steps=steps), progress=progress
+        )
+    for table in tables:
+        typer.echo(f"{table.markdown()}\n")
+    if report is not None:
+        record.results["tables"] = [asdict(table) for table in tables]
+        record.write(report, overwrite=overwrite)
+
+
+def parse_seeds(text: str) -> range:
+    """``1000:1032`` → range(1000, 1032). Raises InputError for anything else and for an empty range."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text.strip())
+    if match is None or int(match[2]) <= int(match[1]):
+        raise InputError(f"--seeds {text!r} is not START:END with START below END: give them as in 1000:1032.")
+    return range(int(match[1]), int(match[2]))

@@ -30,12 +30,14 @@ def demo(
     from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
     from layerlift.device import choose_policy
     from layerlift.masks import open_mask
+    from layerlift.model import open_model
     from layerlift.scenes import make_scene
     from layerlift.scenes.folder import write_scene
     from layerlift.stages.removal import RemovalOptions, remove_frames
 
     settle_folder(output, overwrite=overwrite)
     policy = choose_policy(device)
+    model = open_model("demo")
     report = Report("demo", device=policy.device)
     with show_progress() as progress:
         # 1. The scene, as files: from then on it is a clip like any other.
@@ -48,7 +50,7 @@ def demo(
 
         # 2. Removal into a file, read back for the picture.
         plate = remove_frames(
-            clip, mask, RemovalOptions(steps=steps), model="demo", policy=policy, progress=progress, report=report
+            clip, mask, RemovalOptions(steps=steps), model=model, policy=policy, progress=progress, report=report
         )
         target = write_clip(output / "clean_plate.mkv", plate, clip, lossless=True, overwrite=True)
 

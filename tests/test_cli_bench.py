@@ -1,0 +1,65 @@
+"""`layerlift bench quality`: the printed table and the report hold the same figures, one a scene and row."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerlift.cli import main
+from layerlift.cli.bench import parse_seeds
+from layerlift.errors import InputError
+from layerlift.model.testing import write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def bench_quality(*flags: object) -> int | str | None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["bench", "quality", *(str(flag) for flag in flags)])
+    return exit_info.value.code
+
+
+def test_table_and_report(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "report.json"
+    flags = ["--seeds", "1000:1002", "--size", "64x48", "--frames", "5", "--steps", "1"]
+    assert bench_quality("--model", model, *flags, "--report", path) == 0
+    printed = capsys.readouterr().out
+    inside, whole = json.loads(path.read_text())["results"]["tables"]
+    assert list(inside["rows"]["input"]) == list(whole["rows"]["VAE of the clean plate"]) == ["1000", "1001"]
+    for table in (inside, whole):
+        for name, values in table["rows"].items():
+            line = next(line for line in printed[printed.index(table["title"]) :].splitlines() if name in line)
+            assert line.split("|")[2].strip() == f"{np.mean(list(values.values())):.1f}"
+    assert {"input", "OpenCV Telea per frame", "temporal median", "removal"} <= set(inside["rows"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--size 60x48", "multiples of 16"),
+        ("--frames 6", "multiple of 4"),
+        ("--seeds 7", "--seeds"),
+        ("--size 8x8", "16"),
+    ],
+)
+def test_scenes_that_cannot_be_measured(flags: str, said: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["--seeds", "1000:1001", "--size", "64x48", "--frames", "5"]
+    assert bench_quality("--model", model, *base, *flags.split()) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.count("\n") == 1
+    assert said in streams.err
+
+
+@pytest.mark.parametrize("text", ["", "7", "9:9", "9:3", "-1:4", "a:b"])
+def test_seeds_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_seeds() -> None:
+    assert parse_seeds("1000:1032") == range(1000, 1032)

@@ -1,0 +1,234 @@
+"""`layerlift remove`, `scene` and `demo` from end to end, with a tiny random model."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from layerlift.cli import main
+from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.model import open_model
+from layerlift.model.testing import write_tiny_model
+from layerlift.scenes import make_scene
+from layerlift.stages import removal
+
+FRAMES, HEIGHT, WIDTH = 6, 40, 56
+OBJECT = np.s_[10:22, 16:30]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A folder `swan` in the earlier systems' layout and an empty current folder; returns the clip's frames."""
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    like = Clip.from_array(frames, 30)
+    mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    (tmp_path / "swan").mkdir()
+    write_clip(tmp_path / "swan" / "video.mkv", frames, like, lossless=True)
+    mask[:, *OBJECT] = True
+    write_mask(tmp_path / "swan" / "total_mask.mkv", mask, like)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return frames
+
+
+def layerlift(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    assert isinstance(exit_info.value.code, int)
+    return exit_info.value.code
+
+
+def here() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def test_folder_becomes_a_clean_plate_in_the_current_folder(
+    video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = layerlift("remove", "../swan", "--model", model, "--lossless", "--dilate", 2, "--report", "report.json")
+    assert code == 0
+    assert capsys.readouterr().out == "wrote swan_remove.mkv\n"
+    assert here() == ["report.json", "swan_remove.mkv"]
+    result = open_clip("swan_remove.mkv")
+    assert (result.frame_count, result.width, result.height, result.rate) == (FRAMES, WIDTH, HEIGHT, 30)
+    beyond = np.ones((HEIGHT, WIDTH), bool)
+    beyond[8:24, 14:32] = False
+    np.testing.assert_array_equal(result.numpy()[:, beyond], video[:, beyond])
+    assert (result.numpy()[:, *OBJECT] != video[:, *OBJECT]).mean() > 0.5
+
+    report = json.loads(Path("report.json").read_text())
+    assert list(report["stages"]) == ["text", "encode", "denoise", "decode"]
+    assert report["settings"]["lossless"] is True
+    assert report["sizes"]["clip"] == [WIDTH, HEIGHT, FRAMES]
+    assert report["peak_host_bytes"] > 0
+
+
+def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    real = removal.remove_frames
+
+    def spy(clip, mask, options, **named):  # type: ignore[no-untyped-def]
+        seen.update(clip=clip, mask=mask, options=options, **named)
+        return real(clip, mask, options, **named)
+
+    monkeypatch.setattr(removal, "remove_frames", spy)
+    still = np.zeros((HEIGHT, WIDTH), np.uint8)
+    still[OBJECT] = 255
+    cv2.imwrite("still.png", still)
+    flags = (
+        f"--mask still.png -o out.mp4 --model {model} --steps 1 --guidance 2 --seed 5 --size 48x32 --dilate 4 "
+        "--feather 3 --frames 1:4 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty -v"
+    )
+    assert layerlift("remove", "../swan/video.mkv", *flags.split(), "--negative-prompt", "") == 0
+    options = seen["options"]
+    assert (options.steps, options.guidance, options.seed) == (1, 2.0, 5)
+    assert (options.size, options.dilate, options.feather) == ((48, 32), 4, 3)
+    assert (options.prompt, options.negative_prompt) == ("Empty", "")
+    assert (seen["policy"].backend, seen["policy"].device, seen["cache"]) == ("mps", "cpu", False)
+    assert seen["mask"].still
+    assert seen["clip"].frame_count == open_clip("out.mp4").frame_count == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--frames 4:9", "0:6"),
+        ("--lossless -o out.mp4", ".mkv"),
+        ("-o taken.mp4", "exists already"),
+        ("-o nowhere/out.mp4", "does not exist"),
+        ("--report taken.mp4", "exists already"),
+        ("--mask no-such-mask.png", "no-such-mask.png"),
+        ("--dilate 2 --feather 5", "feather"),
+        ("--size 8x8", "8x8"),
+        ("--prompt Fairies", "Empty"),
+        ("--model no-such-model", "no-such-model"),
+        ("--dtype float8", "float8"),
+        ("--policy tpu", "tpu"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    flags: str, said: str, video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken.mp4").write_text("mine")
+    if "--model" not in flags:
+        flags += f" --model {model}"
+    assert layerlift("remove", "../swan", *flags.split()) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.startswith("layerlift: ")
+    assert streams.err.count("\n") == 1
+    assert said in streams.err
+    assert here() == ["taken.mp4"]
+    assert Path("taken.mp4").read_text() == "mine"
+
+
+def test_clip_without_a_mask_says_how_to_give_one(video: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("remove", "../swan/video.mkv", "--model", "demo") == 2
+    assert "give --mask" in capsys.readouterr().err
+
+
+def test_objects_of_a_folder_without_a_total_mask_are_removed_together(
+    video: np.ndarray, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "swan"
+    (folder / "total_mask.mkv").unlink()
+    like = Clip.from_array(video, 30)
+    for index, place in enumerate((np.s_[4:10, 4:10], np.s_[28:34, 40:50])):
+        mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+        mask[:, *place] = True
+        write_mask(folder / f"object_mask_{index}.mkv", mask, like)
+    assert layerlift("remove", folder, "--model", model, "--lossless") == 0
+    changed = (open_clip("swan_remove.mkv").numpy() != video).any((0, 3))
+    assert changed[4:10, 4:10].all()
+    assert changed[28:34, 40:50].all()
+    assert not changed[14:24].any()
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while not happened():
+        assert process.poll() is None, "the command ended before it could be interrupted"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("when", ["denoise", "write"])
+def test_interrupt_ends_with_130_and_leaves_nothing(when: str, tmp_path: Path, model: Path) -> None:
+    count = 8 if when == "denoise" else 120
+    frames = np.random.default_rng(0).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
+    write_clip(tmp_path / "clip.mkv", frames, Clip.from_array(frames), lossless=True)
+    still = np.zeros((32, 48), np.uint8)
+    still[8:20, 8:20] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), still)
+    before = {path.name for path in tmp_path.iterdir()}
+
+    command = [sys.executable, "-m", "layerlift", "remove", "clip.mkv", "--mask", "mask.png", "--model", str(model)]
+    # While denoising: with more steps than anyone would wait for. While writing: with windows enough to decode.
+    command += ["--report", "report.json", "--guidance", "1", "--steps", "100000" if when == "denoise" else "1"]
+    with (tmp_path.parent / f"{when}.err").open("w+") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=said, text=True)
+        try:
+            if when == "denoise":
+                wait_until(lambda: "encode: done" in Path(said.name).read_text(), process)
+                time.sleep(0.3)
+            else:
+                wait_until(lambda: {path.name for path in tmp_path.iterdir()} != before, process)
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        lines = said.read().splitlines()
+    assert process.returncode == 130
+    assert lines[-1] == "layerlift: interrupted."
+    assert [line for line in lines if "Traceback" in line] == []
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_scene_is_the_layout_with_its_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seed = next(seed for seed in range(40) if make_scene(seed, 32, 32, 1).spec.object_count == 2)
+    assert layerlift("scene", "--seed", seed, "--size", "64x48", "--frames", 3, "-o", "scene") == 0
+    scene = make_scene(seed, 64, 48, 3)
+    truth = {
+        "video": scene.video,
+        "truth/background": scene.background,
+        "object_mask": scene.object_mask,
+        "total_mask": scene.total_mask,
+    }
+    truth |= {f"object_mask_{i}": mask for i, mask in enumerate(scene.object_masks)}
+    truth |= {f"truth/effects_{i}": mask for i, mask in enumerate(scene.effect_masks)}
+    for name, frames in truth.items():
+        expected = np.repeat(frames[..., None], 3, -1) * np.uint8(255) if frames.dtype == bool else frames
+        np.testing.assert_array_equal(open_clip(f"scene/{name}.mkv").numpy(), expected, err_msg=name)
+    for index, layer in enumerate(scene.layers):
+        written = np.stack(list(open_clip(f"scene/truth/layer_{index}.mkv").rgba_frames()))
+        np.testing.assert_array_equal(written, layer)
+    files = {str(path.relative_to("scene").with_suffix("")) for path in Path("scene").rglob("*.mkv")}
+    assert files == {*truth, "truth/layer_0", "truth/layer_1"}
+
+
+def test_demo_shows_input_mask_result_and_truth(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = open_model(model)
+    monkeypatch.setattr("layerlift.model.opening.open_model", {"demo": tiny}.__getitem__)
+    assert layerlift("demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v") == 0
+    assert capsys.readouterr().out == "wrote demo: look at demo/contact_sheet.png\n"
+    sheet = cv2.imread("demo/contact_sheet.png")
+    assert sheet.shape[1] == 4 * (64 + 4) + 4
+    assert open_clip("demo/clean_plate.mkv").frame_count == 5
+    scene = make_scene(7, 64, 48, 5)
+    assert (sheet[..., ::-1][26 : 26 + 48, 4 : 4 + 64] == scene.video[0]).all()
