@@ -1,0 +1,1 @@
+"""Measurements on scenes whose truth is known."""
