@@ -83,7 +83,9 @@ def by_pyav(path: Path) -> np.ndarray:
     ],
 )
 def test_frames_are_those_of_pyav(tmp_path: Path, name: str, codec: str, pixel_format: str) -> None:
-    path = encode(tmp_path / name, codec, pixel_format, options={"g": "8"} if codec == "libx264" else None)
+    # VP8's alternate reference frames are packets that show nothing.
+    options = {"libx264": {"g": "8"}, "libvpx": {"auto-alt-ref": "1", "lag-in-frames": "8", "b": "400k"}}
+    path = encode(tmp_path / name, codec, pixel_format, options=options.get(codec))
     clip = open_clip(path)
     wanted = by_pyav(path)
     assert (clip.width, clip.height, clip.frame_count) == (96, 64, 24)
@@ -143,6 +145,13 @@ def test_dropped_frames_are_no_constant_rate(tmp_path: Path) -> None:
     times = [0, 1, 2, 4, 5, 6]
     clip = open_clip(encode(tmp_path / "a.mp4", frames=pictures(6), times=times, time_base=Fraction(1, 24)))
     assert clip.timestamps is not None
+
+
+def test_a_coarse_tick_does_not_hide_a_dropped_frame() -> None:
+    from layerlift.clip.reader import _constant_rate
+
+    assert _constant_rate((0, 1, 2, 4, 5), Fraction(1, 24), [Fraction(24)]) is None
+    assert _constant_rate((0, 1, 2, 3, 4), Fraction(1, 24), [Fraction(12), Fraction(24)]) == 24
 
 
 def test_rounded_timestamps_are_a_constant_rate(tmp_path: Path) -> None:
