@@ -12,6 +12,7 @@ from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
 from layerlift.fit import fit_windows
+from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.pixels import grow
@@ -19,7 +20,7 @@ from layerlift.progress import Progress
 from layerlift.report import Report
 from layerlift.stages import removal
 from layerlift.stages.paste import ColorMatch, feather_alpha, paste
-from layerlift.stages.removal import RemovalOptions, cut, remove, remove_frames
+from layerlift.stages.removal import RemovalOptions, cut, paste_frames, remove, remove_frames
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,19 @@ def test_what_lies_under_the_mask_does_not_matter(model: Model, policy: Policy) 
     other = clip.numpy()
     other[mask] = 255 - other[mask]
     one, two = (plate(source, mask, model, policy) for source in (clip, Clip.from_array(other, clip.rate)))
+    assert (one == two).all()
+
+
+def test_what_lies_under_the_growth_does_not_matter_without_a_feather(model: Model, policy: Policy) -> None:
+    """A mask that is too tight is cured by --dilate: what it grew over is hidden from the model as well."""
+    clip = make_clip(5)
+    mask = box_mask(clip)
+    other = clip.numpy()
+    grown = np.stack([grow(masked, 6) for masked in mask])
+    other[grown] = 255 - other[grown]
+    one, two = (
+        plate(source, mask, model, policy, dilate=6, feather=0) for source in (clip, Clip.from_array(other, clip.rate))
+    )
     assert (one == two).all()
 
 
@@ -279,6 +293,21 @@ def test_colours_are_matched_in_the_ring_and_detail_is_kept() -> None:
     # Steady: another frame with the same difference but other noise moves the correction only a little.
     again = generated + rng.normal(0, 3, truth.shape).astype(np.float32)
     assert np.abs((match(again, frame, mask) - again) - (matched - generated)).max() < 1.5
+
+
+def test_colours_are_matched_afresh_after_a_frame_without_a_mask() -> None:
+    clip = make_clip(1)
+    (frame,), mask = clip.numpy(), box_mask(clip)[0]
+    pink, blank = np.full(frame.shape, 200, np.float32), np.zeros_like(mask)
+
+    def pasted(masks: list[np.ndarray], news: list[np.ndarray | None]) -> np.ndarray:
+        frames = Clip.from_array(np.stack([frame] * len(masks)))
+        made = paste_frames(frames, Mask.from_array(np.stack(masks)), removal.Margin(2, 2), news)
+        return list(made)[-1]
+
+    alone = pasted([mask], [pink])
+    assert (pasted([mask, blank, mask], [pink / 2, None, pink]) == alone).all()
+    assert (pasted([mask, mask], [pink / 2, pink]) != alone).any()
 
 
 def test_a_wrong_ring_moves_colours_only_so_far() -> None:
