@@ -100,7 +100,9 @@ def _geometry(checkpoint: Checkpoint) -> Geometry:
 def _text_source(checkpoint: Checkpoint, given: Path | None) -> TextSource:
     width = int(checkpoint.transformer.config["caption_channels"])
     if given is not None:
-        return EncodedText(partial(_given_encoder, given), width)
+        source = EncodedText(partial(_given_encoder, given.expanduser()), width)
+        source.check_encoder()
+        return source
     if checkpoint.text is not None:
         return ReadyText(checkpoint.text, width)
     return EncodedText(partial(_found_encoder, checkpoint.text_encoder), width)

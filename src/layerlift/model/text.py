@@ -126,17 +126,22 @@ class EncodedText:
         self._width = width
 
     def check(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> None:
+        self.check_encoder()
+
+    def check_encoder(self) -> Path:
+        """The encoder's folder. Raises InputError when there is none or it does not fit the model."""
         from layerlift.model.t5 import check_encoder
 
-        check_encoder(self._find_folder(), self._width)
+        folder = self._find_folder()
+        check_encoder(folder, self._width)
+        return folder
 
     def embed(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> list[TextEmbedding]:
         import torch
 
-        from layerlift.model.t5 import check_encoder, encode, encoder_identity
+        from layerlift.model.t5 import encode, encoder_identity
 
-        folder = self._find_folder()
-        check_encoder(folder, self._width)
+        folder = self.check_encoder()
         identity = encoder_identity(folder)
         paths = {prompt: cache_path(prompt, identity, TEXT_LENGTH, policy) for prompt in prompts}
         found: dict[str, TextEmbedding] = {}
