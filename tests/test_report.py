@@ -69,3 +69,38 @@ def test_report_paths_are_refused_early(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder that exists"):
         check_report(tmp_path / "nowhere" / "report.json")
     assert check_report(taken, overwrite=True) == taken
+
+
+def test_outer_stage_keeps_the_device_peak_it_had_before_an_inner_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Device:
+        """As CUDA counts: one high-water mark, started anew by whoever begins to measure."""
+
+        held = high = 0
+
+        def hold(self, size: int) -> None:
+            self.held, self.high = size, max(self.high, size)
+
+    device = Device()
+
+    class Meter:
+        def __init__(self, _: str) -> None:
+            self.host_peak_bytes = self.device_peak_bytes = 0
+
+        def __enter__(self) -> None:
+            device.high = device.held
+
+        def __exit__(self, *_: object) -> None:
+            self.sample()
+
+        def sample(self) -> None:
+            self.device_peak_bytes = max(self.device_peak_bytes, device.high)
+
+    monkeypatch.setattr("layerlift.report.MemoryMeter", Meter)
+    report = Report()
+    with report.stage("outer"):
+        device.hold(100)
+        device.hold(10)
+        with report.stage("inner"):
+            device.hold(40)
+    assert report.stages["outer"].peak_device_bytes == 100
+    assert report.stages["inner"].peak_device_bytes == 40
