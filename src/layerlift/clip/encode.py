@@ -67,6 +67,7 @@ class VideoSink:
         self._like, self._lossless, self._count = like, lossless, 0
         self._matroska = container == "matroska"
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by presentation time
+        self._first_dts: int | None = None
         self._stack = ExitStack()
         self._output = self._stack.enter_context(av.open(str(path), "w", format=container))
         try:
@@ -110,8 +111,8 @@ class VideoSink:
     def finish(self) -> None:
         packets = self._stream.encode(None)
         self._mux(packets[:-1])
-        # MP4 and MOV end where the packet that is decoded last ends, whichever frame it holds.
-        self._mux(packets[-1:], None if self._matroska else self._when(self._count - 1)[1])
+        for packet in packets[-1:]:
+            self._mux_last(packet)
         if self._copy is not None:
             self._copy.copy_until(None)
         self._stack.close()
@@ -119,11 +120,24 @@ class VideoSink:
     def abandon(self) -> None:
         self._stack.close()
 
-    def _mux(self, packets: list[Packet], duration: int | None = None) -> None:
+    def _mux(self, packets: list[Packet]) -> None:
         for packet in packets:
-            if packet.pts is not None:
-                packet.duration = duration or self._durations.pop(packet.pts, 0)
+            if self._first_dts is None:
+                self._first_dts = packet.dts
+            packet.duration = self._durations.pop(packet.pts or 0, 0)
             self._output.mux_one(packet)
+
+    def _mux_last(self, packet: Packet) -> None:
+        """The packet that is decoded last, whichever frame it holds.
+
+        MP4 and MOV add up the steps between decoding times, so this packet has to fill what is left of the clip; a
+        player stops early otherwise.
+        """
+        if not self._matroska and packet.dts is not None and self._first_dts is not None:
+            length = round(self._like.duration / self._time_base)
+            left, own = length - (packet.dts - self._first_dts), self._durations.get(packet.pts or 0, 1)
+            self._durations[packet.pts or 0] = max(left, own)
+        self._mux([packet])
 
     def _when(self, index: int) -> tuple[int, int]:
         """Presentation time and duration of a frame, in ticks of the stream."""
