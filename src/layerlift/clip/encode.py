@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,7 +13,8 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags
 from layerlift.clip.container import open_input
-from layerlift.clip.sound import SoundCopy
+from layerlift.clip.opus import OpusSound
+from layerlift.clip.sound import SoundCopy, refused_codecs
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -56,28 +59,40 @@ class ImageSink:
         """Nothing is held open."""
 
 
-class VideoSink:
-    """One video stream and the copied sound in a container."""
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How frames become a video stream: FFmpeg's codec, its pixel format, colour tags and options.
 
-    def __init__(
-        self, path: Path, container: str, like: Clip, first: np.ndarray, *, lossless: bool, sound: bool
-    ) -> None:
+    `picture` makes a frame of that pixel format from an array. `metadata` is kept in the file.
+    """
+
+    codec: str
+    pixel_format: str
+    tags: ColorTags
+    options: dict[str, str]
+    picture: Callable[[np.ndarray], VideoFrame]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class VideoSink:
+    """One video stream and the sound of `like` in a container: copied, or in WebM Opus."""
+
+    def __init__(self, path: Path, container: str, like: Clip, coding: Coding, *, sound: bool) -> None:
         import av
 
-        self._like, self._lossless, self._count = like, lossless, 0
+        self._like, self._coding, self._count = like, coding, 0
         self._matroska = container == "matroska"
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by presentation time
         self._first_dts: int | None = None
         self._stack = ExitStack()
         self._output = self._stack.enter_context(av.open(str(path), "w", format=container))
         try:
-            self._tags, self._format = _coding(like, first, lossless)
-            self._lift = 0 if lossless else _luma_lift(self._format, self._tags)
-            codec = "ffv1" if lossless else "libx264"
-            self._stream = cast("VideoStream", self._output.add_stream(codec, rate=_int32(like.rate)))
-            self._copy: SoundCopy | None = None
+            self._stream = cast("VideoStream", self._output.add_stream(coding.codec, rate=_int32(like.rate)))
+            self._output.metadata.update(coding.metadata)
+            self._copy: SoundCopy | OpusSound | None = None
             if sound and like.path is not None:
-                self._copy = SoundCopy(self._stack.enter_context(open_input(like.path)), self._output, like)
+                kind = OpusSound if container == "webm" and refused_codecs(like, container) else SoundCopy
+                self._copy = kind(self._stack.enter_context(open_input(like.path)), self._output, like)
             self._start = self._copy.video_start if self._copy is not None else Fraction(0)
             self._time_base = _time_base(like, self._start)
             self._configure(self._stream.codec_context)
@@ -88,18 +103,19 @@ class VideoSink:
 
     def _configure(self, context: VideoCodecContext) -> None:
         context.width, context.height = self._like.width, self._like.height
-        context.pix_fmt = self._format
+        context.pix_fmt = self._coding.pixel_format
         context.time_base = self._time_base
         context.sample_aspect_ratio = self._like.pixel_aspect
-        context.color_range = self._tags.range
-        context.colorspace = self._tags.matrix
-        context.color_primaries = self._tags.primaries
-        context.color_trc = self._tags.transfer
+        tags = self._coding.tags
+        context.color_range = tags.range
+        context.colorspace = tags.matrix
+        context.color_primaries = tags.primaries
+        context.color_trc = tags.transfer
         context.thread_type = "AUTO"
-        context.options = {"level": "3"} if self._lossless else {"crf": CRF, "preset": "medium"}
+        context.options = dict(self._coding.options)
 
     def write(self, frame: np.ndarray) -> None:
-        picture = self._picture(frame)
+        picture = self._coding.picture(frame)
         picture.time_base = self._time_base
         picture.pts, picture.duration = self._when(self._count)
         self._durations[picture.pts] = picture.duration
@@ -152,24 +168,43 @@ class VideoSink:
             duration = like.last_duration or 1
         return start + begin - like.timestamps[0], duration
 
-    def _picture(self, frame: np.ndarray) -> VideoFrame:
-        """The frame in the stream's pixel format."""
-        from av.video.frame import VideoFrame
 
-        if self._lossless:
-            if frame.ndim == 2:
-                return VideoFrame.from_ndarray(frame, format="gray")
-            return VideoFrame.from_ndarray(frame, format="rgb24" if frame.shape[2] == 3 else "rgba").reformat(
-                format=self._format
-            )
+def clip_coding(like: Clip, first: np.ndarray, lossless: bool) -> Coding:
+    """How frames like `first`, (H, W, 3), (H, W, 4) or (H, W) uint8, are coded: H.264, or FFV1 bit for bit.
+
+    Lossless frames stay RGB, so that they read back bit for bit. Otherwise the clip's own matrix is used and kept, even
+    an unknown one: a player then shows the result as it shows the clip. An RGB clip, or one with a matrix that swscale
+    does not know, is written as BT.709.
+    """
+    from av.video.frame import VideoFrame
+
+    tags = like.color
+    if lossless:
+        name = "gray" if first.ndim == 2 else "bgr0" if first.shape[2] == 3 else "bgra"
+        source = {"gray": "gray", "bgr0": "rgb24", "bgra": "rgba"}[name]
+        tags = ColorTags(_FULL, _UNKNOWN if name == "gray" else _RGB, tags.primaries, tags.transfer)
+
+        def exact(frame: np.ndarray) -> VideoFrame:
+            return VideoFrame.from_ndarray(frame, format=source).reformat(format=name)
+
+        return Coding("ffv1", name, tags, {"level": "3"}, exact)
+
+    name = "yuv420p" if like.width % 2 == 0 and like.height % 2 == 0 else "yuv444p"
+    if tags.matrix not in _SWSCALE_MATRIX and tags.matrix != _UNKNOWN:
+        tags = ColorTags(_LIMITED, 1, tags.primaries, tags.transfer)
+    lift = _luma_lift(name, tags)
+
+    def picture(frame: np.ndarray) -> VideoFrame:
         if frame.ndim == 2:
             frame = np.repeat(frame[..., None], 3, axis=2)  # (H, W) -> (H, W, 3)
-        picture = _to_yuv(frame, self._format, self._tags)
-        if self._lift:
-            luma = picture.planes[0]
+        made = _to_yuv(frame, name, tags)
+        if lift:
+            luma = made.planes[0]
             values = np.frombuffer(memoryview(luma), np.uint8)
-            luma.update(np.clip(values.astype(np.int16) + self._lift, 0, 255).astype(np.uint8).tobytes())
-        return picture
+            luma.update(np.clip(values.astype(np.int16) + lift, 0, 255).astype(np.uint8).tobytes())
+        return made
+
+    return Coding("libx264", name, tags, {"crf": CRF, "preset": "medium"}, picture)
 
 
 def _to_yuv(frame: np.ndarray, pixel_format: str, tags: ColorTags) -> VideoFrame:
@@ -197,23 +232,6 @@ def _luma_lift(pixel_format: str, tags: ColorTags) -> int:
     back = _to_yuv(frame, pixel_format, tags).to_ndarray(format="rgb24")
     error = float(np.mean((back.astype(np.float64) - frame) @ (0.2126, 0.7152, 0.0722)))  # BT.709 luma
     return -round(error * (1 if tags.range == _FULL else 219 / 255))
-
-
-def _coding(like: Clip, first: np.ndarray, lossless: bool) -> tuple[ColorTags, str]:
-    """Colour tags and pixel format of the output.
-
-    Lossless frames stay RGB, so that they read back bit for bit. Otherwise the clip's own matrix is used and kept, even
-    an unknown one: a player then shows the result as it shows the clip. An RGB clip, or one with a matrix that swscale
-    does not know, is written as BT.709.
-    """
-    tags = like.color
-    if lossless:
-        name = "gray" if first.ndim == 2 else "bgr0" if first.shape[2] == 3 else "bgra"
-        return ColorTags(_FULL, _UNKNOWN if name == "gray" else _RGB, tags.primaries, tags.transfer), name
-    name = "yuv420p" if like.width % 2 == 0 and like.height % 2 == 0 else "yuv444p"
-    if tags.matrix in _SWSCALE_MATRIX or tags.matrix == _UNKNOWN:
-        return tags, name
-    return ColorTags(_LIMITED, 1, tags.primaries, tags.transfer), name
 
 
 def _time_base(like: Clip, start: Fraction) -> Fraction:

@@ -54,6 +54,16 @@ def check_output(path: str | Path, lossless: bool = False, overwrite: bool = Fal
         raise InputError(
             f"{text} was given as lossless output, but lossless clips are .mkv; change the ending to .mkv."
         )
+    check_place(text, folder, overwrite, _OUR_IMAGES)
+    return path
+
+
+def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str]) -> None:
+    """Raises InputError unless an output, a folder of images or a file, can be put where `text` says.
+
+    A folder is replaced only when every file in it has a name that is `ours`.
+    """
+    path = Path(text)
     parent = path.absolute().parent
     if not parent.is_dir():
         raise InputError(f"{text} was given as output, but the folder {parent} does not exist; create it first.")
@@ -65,9 +75,8 @@ def check_output(path: str | Path, lossless: bool = False, overwrite: bool = Fal
     empty = folder and path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not overwrite:
         raise InputError(f"{text} exists already; choose another output or add --overwrite.")
-    if folder and path.is_dir() and not all(_OUR_IMAGES.fullmatch(f.name) for f in path.iterdir()):
-        raise InputError(f"{text} holds other files than numbered PNGs and is not replaced; choose another folder.")
-    return path
+    if folder and path.is_dir() and not all(ours.fullmatch(f.name) for f in path.iterdir()):
+        raise InputError(f"{text} holds other files than numbered images and is not replaced; choose another folder.")
 
 
 def is_folder_output(path: str | Path) -> bool:
@@ -103,12 +112,13 @@ class ClipWriter:
     def __init__(
         self, path: str | Path, like: Clip, *, lossless: bool = False, overwrite: bool = False, sound: bool = True
     ) -> None:
-        self.path = check_output(path, lossless, overwrite)
+        self.path = Path(path)
         self.like = like
-        self.notes: list[str] = output_notes(path, like) if sound else []
         self.count = 0
         self._lossless, self._overwrite, self._sound = lossless, overwrite, sound
         self._folder = is_folder_output(path)
+        self._check()
+        self.notes: list[str] = self._notes() if sound else []
         # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
         self._temporary = self.path.absolute().with_name(f".{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
         self._sink: FrameSink | None = None
@@ -122,10 +132,7 @@ class ClipWriter:
             raise ValueError(f"frame of {frame.shape[:2]} for a clip of {(self.like.height, self.like.width)} (H, W)")
         if self.count >= self.like.frame_count:
             raise ValueError(f"more than the {self.like.frame_count} frames of {self.like.name}")
-        if frame.dtype == np.bool_:
-            frame = frame.astype(np.uint8) * np.uint8(255)
-        if frame.dtype != np.uint8:
-            raise ValueError(f"frame of type {frame.dtype}, expected uint8 or bool")
+        frame = self._prepare(frame)
         if self._sink is None:
             self._sink = self._open(frame)
         self._sink.write(np.ascontiguousarray(frame))
@@ -145,8 +152,22 @@ class ClipWriter:
             else:
                 self._temporary.unlink(missing_ok=True)
 
+    def _check(self) -> None:
+        """Raises InputError when the output cannot be put in its place; asked before the work and again after it."""
+        check_output(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite)
+
+    def _notes(self) -> list[str]:
+        return output_notes(f"{self.path}/" if self._folder else self.path, self.like)
+
+    def _prepare(self, frame: np.ndarray) -> np.ndarray:
+        if frame.dtype == np.bool_:
+            frame = frame.astype(np.uint8) * np.uint8(255)
+        if frame.dtype != np.uint8:
+            raise ValueError(f"frame of type {frame.dtype}, expected uint8 or bool")
+        return frame
+
     def _open(self, frame: np.ndarray) -> FrameSink:
-        from layerlift.clip.encode import ImageSink, VideoSink
+        from layerlift.clip.encode import ImageSink, VideoSink, clip_coding
 
         if self._folder:
             return ImageSink(self._temporary)
@@ -155,7 +176,8 @@ class ClipWriter:
                 f"{self.path} cannot hold transparency; write layers as lossless .mkv or a folder of PNGs."
             )
         container = CONTAINERS[self.path.suffix.lower()]
-        return VideoSink(self._temporary, container, self.like, frame, lossless=self._lossless, sound=self._sound)
+        coding = clip_coding(self.like, frame, self._lossless)
+        return VideoSink(self._temporary, container, self.like, coding, sound=self._sound)
 
     def _commit(self) -> None:
         if self._sink is None or self.count != self.like.frame_count:
@@ -163,9 +185,9 @@ class ClipWriter:
                 self._sink.abandon()
             raise ValueError(f"{self.count} frames were written for the {self.like.frame_count} of {self.like.name}")
         self._sink.finish()
-        check_output(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite)
+        self._check()
         if self._folder and self.path.is_dir():
-            shutil.rmtree(self.path)  # check_output saw nothing in it but numbered PNGs
+            shutil.rmtree(self.path)  # the check saw nothing in it but images of ours
         self._temporary.replace(self.path)
 
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from layerlift.clip import Clip, open_clip
+from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
 from layerlift.fit import Fit, Geometry, Window, choose_box, fit_size, fit_windows
-from layerlift.masks import Mask, match_mask, open_mask
+from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.latents import decode, encode, unknown_tokens
 from layerlift.pixels import fill_masked, fit_frame, fit_mask, grow, unfit_frame
@@ -29,6 +29,7 @@ from layerlift.progress import QUIET, Progress, StageProgress
 from layerlift.report import Report
 from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.schedule import model_sigmas
+from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ColorMatch, paste
 
 if TYPE_CHECKING:
@@ -224,20 +225,6 @@ class Scene:
     latents: torch.Tensor
     unknown: torch.Tensor
     shown: bool
-
-
-def as_clip(clip: Clip | np.ndarray | str | Path) -> Clip:
-    """The clip itself, or one made of frames (F, H, W, 3) uint8, or the one at a path."""
-    if isinstance(clip, Clip):
-        return clip
-    return Clip.from_array(clip) if isinstance(clip, np.ndarray) else open_clip(clip)
-
-
-def as_mask(mask: Mask | np.ndarray | str | Path, clip: Clip) -> Mask:
-    """The mask for a clip, from a mask, an array (F, H, W) or (H, W), or a path; raises as `open_mask`."""
-    if isinstance(mask, str | Path):
-        return open_mask(mask, clip)
-    return match_mask(Mask.from_array(mask) if isinstance(mask, np.ndarray) else mask, clip)
 
 
 def choose_sampling(options: RemovalOptions, model: Model) -> SamplingSettings:

@@ -1,0 +1,201 @@
+"""Opening layers: videos with alpha at all the bits they have, folders of PNG or OpenEXR with the sound beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerlift.clip.clip import Clip, ColorTags
+from layerlift.clip.container import open_input, video_stream
+from layerlift.clip.decode import has_alpha, quarter_turns
+from layerlift.clip.images import DEFAULT_RATE, image_files, open_images
+from layerlift.clip.reader import open_clip
+from layerlift.clip.rgba import PREMULTIPLIED_NOTE, LayerClip, as_layer, straighten, yuv_to_rgb
+from layerlift.clip.rgba_encode import import_openexr
+from layerlift.clip.rgba_writer import sound_file
+from layerlift.errors import InputError
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.plane import VideoPlane
+
+
+def open_layer(path: str | Path, *, premultiplied: bool = False) -> LayerClip:
+    """Open a video with alpha, an image, or a folder of PNG or OpenEXR images.
+
+    Colours are made straight where they are stored times alpha: OpenEXR always, videos that say so, and whatever
+    `premultiplied` is given for. The sound of a folder lies beside it in a file of its name, ending in .mka.
+
+    Raises InputError for what cannot be read, and for a clip without alpha.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".exr" and path.is_file():
+        return _open_exr([path], path.stem, None)
+    if path.is_dir():
+        exr = sorted(f for f in path.iterdir() if f.suffix.lower() == ".exr" and not f.name.startswith("."))
+        sound = sound_file(path.resolve())
+        beside = sound if sound.is_file() else None
+        if exr:
+            return _open_exr(exr, path.resolve().name, beside)
+        return _open_pngs(path, beside, premultiplied)
+    return _open_video(path, premultiplied)
+
+
+def _open_video(path: Path, premultiplied: bool) -> LayerClip:
+    clip = open_clip(path)
+    hidden = _hidden_alpha(path)
+    if not (clip.has_alpha or hidden):
+        raise _no_alpha(path)
+    premultiplied = premultiplied or _says_premultiplied(path)
+
+    def reader(start: int, stop: int) -> Iterator[np.ndarray]:
+        for index, frame in enumerate(_decode(path, hidden)):
+            if index >= stop:
+                return
+            if index >= start:
+                rgba = picture_rgba(frame)
+                rgba = np.ascontiguousarray(np.rot90(rgba, quarter_turns(frame)))
+                yield straighten(rgba) if premultiplied else rgba
+
+    first = next(_decode(path, hidden))
+    if not has_alpha(first):
+        raise _no_alpha(path)
+    return LayerClip(as_layer(clip, reader), reader, timed=clip.frame_count > 1)
+
+
+def _open_pngs(folder: Path, sound: Path | None, premultiplied: bool) -> LayerClip:
+    clip = open_images(folder)
+    files = image_files(folder)
+
+    def reader(start: int, stop: int) -> Iterator[np.ndarray]:
+        for file in files[start:stop]:
+            rgba = _read_image(file)
+            if rgba.shape[:2] != (clip.height, clip.width):
+                raise InputError(f"{file} has another size than {files[0].name} beside it; give images of one size")
+            yield straighten(rgba) if premultiplied else rgba
+
+    _read_image(files[0])
+    return LayerClip(replace(as_layer(clip, reader), path=sound), reader, timed=False)
+
+
+def _read_image(file: Path) -> np.ndarray:
+    import cv2
+
+    data = np.frombuffer(file.read_bytes(), np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if picture is None:
+        raise InputError(f"{file} cannot be read as an image; remove it or save it again")
+    if picture.ndim != 3 or picture.shape[2] != 4:
+        raise _no_alpha(file)
+    whole = 255 if picture.dtype == np.uint8 else 65535
+    return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA).astype(np.float32) / whole
+
+
+def _open_exr(files: list[Path], name: str, sound: Path | None) -> LayerClip:
+    first, rate = _read_exr(files[0])
+    height, width = first.shape[:2]
+
+    def reader(start: int, stop: int) -> Iterator[np.ndarray]:
+        for file in files[start:stop]:
+            rgba, _ = _read_exr(file)
+            if rgba.shape != first.shape:
+                raise InputError(f"{file} has another size than {files[0].name} beside it; give images of one size")
+            yield straighten(rgba)
+
+    clip = Clip(width, height, len(files), rate or DEFAULT_RATE, lambda a, b, p: iter(()), path=sound, name=name)
+    return LayerClip(as_layer(clip, reader, linear=True), reader, timed=rate is not None, linear=True)
+
+
+def _read_exr(file: Path) -> tuple[np.ndarray, Fraction | None]:
+    """(H, W, 4) float32, premultiplied linear light, and the rate if the file says one."""
+    OpenEXR = import_openexr()
+    try:
+        with OpenEXR.File(str(file)) as image:
+            channels = {name: np.asarray(channel.pixels) for name, channel in image.channels().items()}
+            said = image.header().get("framesPerSecond")
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"{file} cannot be read as OpenEXR; remove it or save it again") from error
+    if "RGBA" not in channels:
+        raise _no_alpha(file)
+    rate = said if isinstance(said, Fraction) and said > 0 else None
+    return channels["RGBA"].astype(np.float32), rate
+
+
+def picture_rgba(frame: VideoFrame) -> np.ndarray:
+    """A decoded picture as (H, W, 4) float32 in [0, 1] at all the bits it has, without swscale where it would round."""
+    import cv2
+
+    name = frame.format.name
+    bits = frame.format.components[0].bits
+    if name.startswith("yuva"):
+        tags = ColorTags(int(frame.color_range), int(frame.colorspace))
+        luma, *chroma, alpha = (_plane(plane, bits) for plane in frame.planes)
+        size = (frame.width, frame.height)
+        full = [c if c.shape == luma.shape else cv2.resize(c, size, interpolation=cv2.INTER_LINEAR) for c in chroma]
+        colour = yuv_to_rgb(np.dstack([luma, *full]), tags, bits)
+        return np.dstack([colour, alpha.astype(np.float32) / ((1 << bits) - 1)])
+    if name.startswith("gbrap") and "f" not in name:
+        green, blue, red, alpha = (_plane(plane, bits) for plane in frame.planes)
+        return np.dstack([red, green, blue, alpha]).astype(np.float32) / ((1 << bits) - 1)
+    if bits <= 8:
+        return frame.to_ndarray(format="rgba").astype(np.float32) / 255
+    return frame.to_ndarray(format="rgba64le").astype(np.float32) / 65535
+
+
+def _plane(plane: VideoPlane, bits: int) -> np.ndarray:
+    """A plane as (H, W) uint8 or uint16."""
+    dtype = np.dtype(np.uint8 if bits <= 8 else "<u2")
+    rows: np.ndarray = np.frombuffer(memoryview(plane), dtype)
+    return rows.reshape(-1, plane.line_size // dtype.itemsize)[: plane.height, : plane.width]
+
+
+def _decode(path: Path, hidden: str | None) -> Iterator[VideoFrame]:
+    """A file's pictures in order; with `hidden`, by the decoder of that name."""
+    import av
+    import av.error
+
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        decoder = av.CodecContext.create(hidden, "r") if hidden is not None else None
+
+        def decoded(packet: Packet) -> list[VideoFrame]:
+            if decoder is None:
+                return packet.decode()
+            return decoder.decode(packet if packet.size else None)  # type: ignore[attr-defined]
+
+        try:
+            for packet in container.demux(stream):
+                yield from decoded(packet)
+        except av.error.FFmpegError as error:
+            raise InputError(
+                f"{path} is damaged or cut short: not all of its frames can be decoded; export it again"
+            ) from error
+
+
+def _hidden_alpha(path: Path) -> str | None:
+    """The decoder that sees the alpha of VP8 or VP9, which FFmpeg's own decoders leave out; None for other files."""
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        decoders = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+        if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) != "1":
+            return None
+        return decoders.get(stream.codec_context.codec.canonical_name)
+
+
+def _says_premultiplied(path: Path) -> bool:
+    with open_input(path) as container:
+        said = {key.lower(): value for key, value in container.metadata.items()}
+    return said.get("comment") == PREMULTIPLIED_NOTE
+
+
+def _no_alpha(path: Path) -> InputError:
+    return InputError(
+        f"{path} has no alpha channel, so it is no layer; give what 'layerlift extract' wrote, or "
+        "another clip with alpha"
+    )

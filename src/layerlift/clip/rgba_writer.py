@@ -1,0 +1,190 @@
+"""Writing layers: to a temporary name beside the output, renamed when whole, with the sound inside or beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from layerlift.clip.clip import Clip
+from layerlift.clip.container import open_input
+from layerlift.clip.rgba_encode import LayerFormat, LayerImageSink, import_openexr, layer_coding
+from layerlift.clip.sound import SoundCopy, refused_codecs
+from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output
+from layerlift.errors import InputError
+
+# Endings of layers in one file: FFmpeg's container and the codec.
+VIDEO_KINDS = {".mov": ("mov", "prores"), ".mkv": ("matroska", "ffv1"), ".webm": ("webm", "vp9")}
+IMAGE_KINDS = ("png", "exr")
+SOUND_ENDING = ".mka"
+
+_OUR_IMAGES = re.compile(r"\d{5,}\.(png|exr)")
+
+
+def choose_layer_format(
+    path: str | Path,
+    images: str | None = None,
+    *,
+    bits: int | None = None,
+    premultiplied: bool = False,
+    lossless: bool = False,
+) -> LayerFormat:
+    """The format that an output's ending asks for; a path without one is a folder of `images`, "png" or "exr".
+
+    Raises InputError for an unknown ending, and for what the format cannot do.
+    """
+    ending, folder = Path(path).suffix.lower(), is_folder_output(path)
+    if not folder and ending not in VIDEO_KINDS:
+        raise InputError(
+            f"{path} was given as output, but layers are written as .mov (ProRes 4444), .mkv (FFV1), .webm (VP9) or a "
+            "folder of images (a path without an ending); change the ending"
+        )
+    if images is not None and images not in IMAGE_KINDS:
+        raise InputError(f"--format {images} is unknown: give png or exr")
+    if images is not None and not folder:
+        raise InputError(
+            f"--format {images} writes images into a folder, but {path} is a file: leave the ending away, or --format"
+        )
+    kind = (images or "png") if folder else VIDEO_KINDS[ending][1]
+    if bits is not None and bits not in (8, 16):
+        raise InputError(f"{bits} bits were asked for: give 8 or 16")
+    own_bits = {"prores": "10 for colours and 10 for alpha", "vp9": "8", "exr": "16 (half float)"}
+    if bits is not None and kind in own_bits and (kind, bits) not in {("vp9", 8), ("exr", 16)}:
+        raise InputError(
+            f"{bits} bits were asked for, but {_name(kind)} has {own_bits[kind]}: leave --bits away, or use .mkv or PNG"
+        )
+    if lossless and kind in ("prores", "vp9"):
+        raise InputError(
+            f"{path} was given as lossless output, but {_name(kind)} is not lossless: use .mkv or a folder"
+        )
+    if premultiplied and kind in ("png", "vp9"):
+        raise InputError(
+            f"premultiplied colours were asked for, but {_name(kind)} has straight alpha: use .mov, .mkv or "
+            "--format exr"
+        )
+    if kind == "exr":
+        import_openexr()
+    return LayerFormat(kind, bits or 16, premultiplied or kind == "exr")  # type: ignore[arg-type]
+
+
+def check_layer_output(path: str | Path, like: Clip, *, overwrite: bool = False) -> Path:
+    """Check, before any work begins, that a layer can be written to `path`, its sound beside a folder included.
+
+    Raises InputError for a missing or read-only folder, and an existing output without `overwrite`.
+    """
+    folder = is_folder_output(path)
+    check_place(str(path), folder, overwrite, _OUR_IMAGES)
+    sound = sound_file(path)
+    if folder and has_sound(like) and sound.exists() and not overwrite:
+        raise InputError(
+            f"{sound}, which would hold the layer's sound, exists already; choose another output or add --overwrite"
+        )
+    return Path(path)
+
+
+def sound_file(folder: str | Path) -> Path:
+    """Where the sound of a layer in a folder lies: beside it, under its name."""
+    folder = Path(folder)
+    return folder.with_name(folder.name + SOUND_ENDING)
+
+
+def has_sound(like: Clip) -> bool:
+    """Whether the file a clip comes from has sound."""
+    if like.path is None:
+        return False
+    with open_input(like.path) as source:
+        return bool(source.streams.audio)
+
+
+class LayerWriter(ClipWriter):
+    """A `ClipWriter` for layers: takes frames (H, W, 4) float32 in [0, 1], straight alpha, one by one.
+
+    The colours have to be linear light where the format's are (`LayerFormat.linear`). Sound is copied, coded as Opus in
+    WebM, and in a file of its own beside a folder.
+
+    Raises InputError as `check_layer_output` does, ValueError for frames that are not those of `like`.
+    """
+
+    def __init__(
+        self, path: str | Path, like: Clip, layer: LayerFormat, *, overwrite: bool = False, sound: bool = True
+    ) -> None:
+        self.format = layer
+        super().__init__(path, like, lossless=layer.kind in ("ffv1", "png"), overwrite=overwrite, sound=sound)
+
+    def _check(self) -> None:
+        check_layer_output(f"{self.path}/" if self._folder else self.path, self.like, overwrite=self._overwrite)
+
+    def _notes(self) -> list[str]:
+        if self._folder:
+            return [f"The sound is in {sound_file(self.path)}."] if has_sound(self.like) else []
+        container, kind = VIDEO_KINDS[self.path.suffix.lower()]
+        refused = refused_codecs(self.like, container)
+        if kind == "vp9":
+            return [f"The sound of {self.like.path} ({', '.join(refused)}) is coded as Opus."] if refused else []
+        if refused:
+            return [f"The sound of {self.like.path} ({', '.join(refused)}) is left out: {container} cannot hold it."]
+        return []
+
+    def _prepare(self, frame: np.ndarray) -> np.ndarray:
+        if frame.ndim != 3 or frame.shape[2] != 4 or frame.dtype != np.float32:
+            raise ValueError(
+                f"a layer's frame of shape {frame.shape} and type {frame.dtype}, expected (H, W, 4) float32"
+            )
+        return frame
+
+    def _open(self, frame: np.ndarray) -> FrameSink:
+        from layerlift.clip.encode import VideoSink
+
+        if self._folder:
+            return LayerImageSink(self._temporary, self.format, self.like)
+        container = VIDEO_KINDS[self.path.suffix.lower()][0]
+        coding = layer_coding(self.like, self.format)
+        return VideoSink(self._temporary, container, self.like, coding, sound=self._sound)
+
+    def _commit(self) -> None:
+        if not (self._folder and self._sound and has_sound(self.like)):
+            super()._commit()
+            return
+        beside = self._temporary.with_name(self._temporary.name + SOUND_ENDING)
+        try:
+            write_sound(beside, self.like)
+            super()._commit()
+            beside.replace(sound_file(self.path))
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def write_sound(path: Path, like: Clip) -> None:
+    """Write the sound of a clip, unchanged, into a Matroska file of its own."""
+    import av
+
+    assert like.path is not None
+    with open_input(like.path) as source, av.open(str(path), "w", format="matroska") as target:
+        SoundCopy(source, target, like).copy_until(None)
+
+
+def write_layer(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    like: Clip,
+    layer: LayerFormat | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write frames, (H, W, 4) float32 in [0, 1] with straight alpha each, with the timing and sound of `like`."""
+    with LayerWriter(path, like, layer or choose_layer_format(path), overwrite=overwrite) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return writer.path
+
+
+def _name(kind: str) -> str:
+    return {
+        "prores": "ProRes 4444 (.mov)",
+        "vp9": "VP9 (.webm)",
+        "exr": "OpenEXR",
+        "png": "PNG",
+        "ffv1": "FFV1 (.mkv)",
+    }[kind]
