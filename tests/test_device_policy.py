@@ -18,6 +18,7 @@ TABLE = {
     "vae_dtype": ("float32", "bfloat16", "float32"),
     "text_dtype": ("bfloat16", "bfloat16", "bfloat16"),
     "text_device": ("cpu", "cuda", "cpu"),
+    "text_stream": (True, True, True),
     "cache_dtype": ("bfloat16", "bfloat16", "bfloat16"),
     "contiguous_attention": (False, False, True),
     "attention_limit_bytes": (None, None, 2**31),

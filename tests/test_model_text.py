@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from layerlift.device import Policy, choose_policy
+from layerlift.device import choose_policy
 from layerlift.errors import InputError
 from layerlift.model import Model, open_model, t5, text
 from layerlift.model.testing import PROMPTS, write_tiny_model
@@ -62,13 +62,13 @@ def letters(monkeypatch: pytest.MonkeyPatch) -> None:
 def loads(monkeypatch: pytest.MonkeyPatch, letters: None) -> list[Path]:
     """Every time the encoder's weights are read."""
     seen: list[Path] = []
-    real: Callable[[Path, Policy], object] = t5.load_encoder
+    real: Callable[[Path], object] = t5.open_encoder
 
-    def watched(folder: Path, policy: Policy) -> object:
+    def watched(folder: Path) -> object:
         seen.append(folder)
-        return real(folder, policy)
+        return real(folder)
 
-    monkeypatch.setattr(t5, "load_encoder", watched)
+    monkeypatch.setattr(t5, "open_encoder", watched)
     return seen
 
 

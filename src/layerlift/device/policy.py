@@ -33,6 +33,8 @@ class Policy:
     text_dtype: str
     """The text encoder's weights; never float16, in which T5 overflows (transformers #9295)."""
     text_device: str
+    text_stream: bool
+    """Read the text encoder block by block, never more than one of them in memory."""
     cache_dtype: str
     """What cached text embeddings are stored in."""
     contiguous_attention: bool
@@ -62,6 +64,7 @@ BACKENDS: dict[Backend, Policy] = {
         vae_dtype="float32",
         text_dtype="bfloat16",  # 9.5 GB instead of 19 GB, and T5's own training precision
         text_device="cpu",
+        text_stream=True,
         cache_dtype="bfloat16",
         contiguous_attention=False,
         attention_limit_bytes=None,  # torch's CPU kernel works in blocks
@@ -76,6 +79,7 @@ BACKENDS: dict[Backend, Policy] = {
         vae_dtype="bfloat16",
         text_dtype="bfloat16",
         text_device="cuda",
+        text_stream=True,
         cache_dtype="bfloat16",
         contiguous_attention=False,
         attention_limit_bytes=None,  # fused kernels make no scores array
@@ -93,6 +97,7 @@ BACKENDS: dict[Backend, Policy] = {
         vae_dtype="float32",
         text_dtype="bfloat16",
         text_device="cpu",  # bad casts on MPS (diffusers #8604); it runs once, then comes from the cache
+        text_stream=True,
         cache_dtype="bfloat16",
         contiguous_attention=True,  # SDPA is silently wrong on permuted views (pytorch #181133, #163597)
         # An array beyond 2^32 bytes aborts the process (pytorch #149261). Half of that leaves room for a copy the

@@ -1,7 +1,7 @@
-"""The T5 text encoder through transformers: loaded, run on a few prompts, freed."""
+"""The T5 text encoder through transformers: its files checked, run on a few prompts, freed."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ from layerlift.device import free_device
 from layerlift.errors import InputError
 from layerlift.model.checkpoint import check_tensors, diffusers_files, read_json
 from layerlift.model.headers import TensorSpec, read_header
-from layerlift.model.weights import fill
+from layerlift.model.t5_stream import encode_stream
+from layerlift.model.weights import fill, release
 
 if TYPE_CHECKING:
     import torch
@@ -97,24 +98,37 @@ def encode(
     import torch
 
     tokenizer = load_tokenizer(folder / "tokenizer")
-    encoder = load_encoder(folder / "text_encoder", policy)
+    tokens = [tokenize(tokenizer, prompt, length) for prompt in prompts]
+    encoder, tensors = open_encoder(folder / "text_encoder")
+    run = encode_stream if policy.text_stream else encode_whole
     try:
-        results = []
         with torch.inference_mode():
-            for prompt in prompts:
-                ids, mask = tokenize(tokenizer, prompt, length)
-                hidden = encoder(
-                    input_ids=ids.to(policy.text_device), attention_mask=mask.to(policy.text_device)
-                ).last_hidden_state
-                results.append((hidden.cpu().clone(), mask))
-        return results
+            embeds = run(encoder, tensors, tokens, policy)
     finally:
-        del encoder
+        release(encoder)
         free_device(policy.text_device)
+    return [(embed, mask) for embed, (_, mask) in zip(embeds, tokens, strict=True)]
 
 
-def load_encoder(folder: Path, policy: "Policy") -> Any:
-    """The T5 encoder with its weights on the policy's text device, tensor by tensor."""
+def encode_whole(
+    encoder: Any,
+    tensors: Mapping[str, TensorSpec],
+    tokens: Sequence[tuple["torch.Tensor", "torch.Tensor"]],
+    policy: "Policy",
+) -> list["torch.Tensor"]:
+    """As `encode_stream`, with all of the encoder in memory at once."""
+    encoder.encoder.embed_tokens = encoder.shared
+    fill(encoder, tensors, policy.text_dtype, policy.text_device)
+    return [
+        encoder(input_ids=ids.to(policy.text_device), attention_mask=mask.to(policy.text_device))
+        .last_hidden_state.cpu()
+        .clone()
+        for ids, mask in tokens
+    ]
+
+
+def open_encoder(folder: Path) -> tuple[Any, dict[str, TensorSpec]]:
+    """The T5 encoder on the meta device, in eval mode, and where each tensor of its state dict lies."""
     import torch
     from transformers import T5Config, T5EncoderModel
 
@@ -131,5 +145,4 @@ def load_encoder(folder: Path, policy: "Policy") -> Any:
     # Files of the whole T5 are fine too: the decoder's tensors are not looked at.
     tensors = {key: spec for key, spec in tensors.items() if not key.startswith(("decoder.", "lm_head."))}
     check_tensors(tensors, expected, f"the text encoder in {folder}")
-    encoder.encoder.embed_tokens = encoder.shared
-    return fill(encoder, tensors, policy.text_dtype, policy.text_device)
+    return encoder.eval(), tensors

@@ -87,6 +87,15 @@ def read_tensors(tensors: Mapping[str, TensorSpec], dtype: "torch.dtype") -> Ite
             yield key, tensor.to(target, copy=True)
 
 
+def open_tensor(spec: TensorSpec) -> "torch.Tensor":
+    """One tensor as it lies on disk, memory-mapped: what is never touched is never read."""
+    from safetensors import safe_open
+
+    with safe_open(spec.file, framework="pt", device="cpu") as stored:
+        tensor: torch.Tensor = stored.get_tensor(spec.key)
+    return tensor
+
+
 def _assign(module: Any, key: str, value: "torch.Tensor") -> None:
     import torch
 
