@@ -53,6 +53,14 @@ class Policy:
     """Whether copies to the device may be asynchronous: nowhere (they corrupt silently on MPS, pytorch #139550)."""
     resident: bool = False
     """Keep each component on the device after its stage, for a small model or repeated use."""
+    batched_guidance: bool = False
+    """Run the prompt and the negative prompt in one pass: faster where that fills the device, twice the activations."""
+    can_compile: bool = False
+    """Whether compiling the transformer's blocks pays at all on this backend, given enough steps."""
+    cuda_graphs: bool = False
+    """Record passes that are too short to fill the device and replay them without launching each kernel anew."""
+    device_pixels: bool = False
+    """Fill, match and paste frames on the device instead of with OpenCV on the CPU."""
 
 
 # One row per backend; the device is filled in by `choose_policy`.
@@ -86,6 +94,10 @@ BACKENDS: dict[Backend, Policy] = {
         float32_norms=False,
         float32_softmax=False,
         vae_tiling=False,
+        batched_guidance=True,
+        can_compile=True,
+        cuda_graphs=True,
+        device_pixels=True,
     ),
     "mps": Policy(
         backend="mps",
