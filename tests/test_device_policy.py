@@ -28,6 +28,10 @@ TABLE = {
     "generator_device": ("cpu", "cpu", "cpu"),
     "non_blocking": (False, False, False),
     "resident": (False, False, False),
+    "batched_guidance": (False, True, False),
+    "can_compile": (False, True, False),
+    "cuda_graphs": (False, True, False),
+    "device_pixels": (False, True, False),
 }
 
 
