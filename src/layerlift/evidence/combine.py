@@ -1,0 +1,201 @@
+"""From several aligned samples of a pixel to one value: kriging in time.
+
+How much two frames differ after alignment is measured around the mask, where every frame can be seen: the variogram
+``G[i, j] = ½ E (x_i - x_j)²``. Ordinary kriging (Matheron 1963) then gives, for the frame wanted and any set of frames
+that show a pixel, the weights with the least expected error: a mean where frames differ by noise, the nearest frames
+where the scene drifts, the frames of the right phase where waves go to and fro. Badly aligned frames weigh little:
+they differ from everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Variance of a sample that is always granted, in squared levels of 255: rounding, and resampling.
+NUGGET = 0.25
+# Around the mask, at most so many pixels are compared.
+RING_PIXELS = 3000
+# What lies beyond this share of differences is left out or cut off: something moved there, which tells nothing else.
+TRIM = 0.98
+# Nuggets that are tried, on so many pixels and of the patterns of samples so many.
+NUGGETS = (0.25, 1.0, 4.0, 16.0, 64.0)
+TRIED_PIXELS = 1200
+PATTERNS_TRIED = 10
+# Of more patterns than this, the rare ones are cut to so many samples.
+PATTERNS = 400
+RARE_SAMPLES = 5
+# From fewer pixels nothing is told.
+LEAST_PIXELS = 32
+# Of two frames of which nothing is known.
+UNKNOWN_VARIANCE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """Values (H, W, 3) float32; where there was any sample (H, W) bool; expected error (H, W) float32 in levels."""
+
+    values: np.ndarray
+    any_sample: np.ndarray
+    sigma: np.ndarray
+
+
+def variogram(pictures: np.ndarray, valid: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Half the mean squared difference of every two pictures over a ring.
+
+    Pictures (S, H, W, 3) float32, the first of them known all over the ring, valid (S, H, W) bool, ring (H, W) bool →
+    (S, S) float64. Pairs that share too few pixels differ as much as the worst pair.
+    """
+    rows, columns = thin_out(ring, RING_PIXELS)
+    seen = valid[:, rows, columns]  # (S, N)
+    # What a pixel departs from the first picture, which changes no difference and keeps the sums below small.
+    apart = (pictures[:, rows, columns] - pictures[0, rows, columns]) * seen[..., None]  # (S, N, 3)
+    energy = np.square(apart).mean(2)
+    often = energy.sum(0) / np.maximum(seen.sum(0), 1)
+    kept = often <= np.quantile(often, TRIM) if len(often) else np.zeros(0, bool)
+    apart, energy, there = apart[:, kept], energy[:, kept].astype(np.float64), seen[:, kept].astype(np.float64)
+
+    # Sum over the pixels that both show of (x_i - x_j)², by matrix products.
+    flat = apart.reshape(len(apart), -1).astype(np.float64)
+    mass = there @ there.T
+    cross = energy @ there.T
+    total = cross + cross.T - 2 / 3 * flat @ flat.T
+    out = np.where(mass >= LEAST_PIXELS, np.maximum(total, 0) / np.maximum(mass, 1) / 2, np.nan)
+    worst = np.nanmax(out) if np.isfinite(out).any() else UNKNOWN_VARIANCE
+    out = np.where(np.isfinite(out), out, worst)
+    out[np.diag_indices(len(out))] = 0
+    return _possible(out)
+
+
+def _possible(gamma: np.ndarray) -> np.ndarray:
+    """The nearest variogram (S, S) that some pictures could have: pairs measured on different pixels may contradict.
+
+    Differences are possible when the centred -gamma is positive semi-definite (Schoenberg 1935).
+    """
+    count = len(gamma)
+    centring = np.eye(count) - 1 / count
+    values, vectors = np.linalg.eigh(-centring @ gamma @ centring)
+    inner = (vectors * np.maximum(values, 0)) @ vectors.T
+    power = np.diag(inner)
+    return np.maximum((power[:, None] + power[None, :]) / 2 - inner, 0)
+
+
+def thin_out(where: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of at most about `limit` of the True pixels of (H, W), evenly spread."""
+    rows, columns = np.nonzero(where)
+    step = -(-len(rows) // limit) if len(rows) else 1
+    return rows[::step], columns[::step]
+
+
+def krige(
+    between: np.ndarray, to_target: np.ndarray, patterns: np.ndarray, nugget: float = NUGGET
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of samples for every pattern of which are there.
+
+    `between` (S, S) and `to_target` (S,) are variograms, patterns (P, S) bool → weights (P, S), expected squared error
+    (P,). Weights of a pattern sum to 1; they are 0 where nothing is there.
+    """
+    number, count = patterns.shape
+    both = patterns[:, :, None] & patterns[:, None, :]
+    system = np.zeros((number, count + 1, count + 1))
+    system[:, :count, :count] = np.where(both, -between, 0)
+    index = np.arange(count)
+    # A sample that is missing takes no part: its row says weight = 0. The nugget keeps near copies apart.
+    system[:, index, index] = np.where(patterns, nugget, 1.0)
+    system[:, :count, count] = system[:, count, :count] = patterns
+    right = np.concatenate([np.where(patterns, -to_target, 0), np.ones((number, 1))], 1)
+    empty = ~patterns.any(1)
+    system[empty, count, count] = 1
+    solved = np.linalg.solve(system, right[..., None])[..., 0]
+    weights = solved[:, :count]
+    weights[empty] = 0
+    # E(x̂ - x)² = 2 wᵀg - wᵀGw, with the nugget of every sample's own noise.
+    error = 2 * (weights * to_target).sum(1) - np.einsum("pi,ij,pj->p", weights, between, weights)
+    error = error + nugget * np.square(weights).sum(1)
+    error[empty] = np.inf
+    return weights, np.maximum(error, 0)
+
+
+def choose_nugget(
+    pictures: np.ndarray,
+    valid: np.ndarray,
+    truth: np.ndarray,
+    ring: np.ndarray,
+    *,
+    gamma: np.ndarray,
+    patterns: np.ndarray,
+    counts: np.ndarray,
+) -> tuple[float, float]:
+    """How much noise to grant the samples: what would have told the ring best, where the truth is known.
+
+    Uses the patterns that occur most often inside the mask, by their `counts` (P,). Returns the nugget, and the mean
+    squared error that it left.
+    """
+    common = np.argsort(-counts)[:PATTERNS_TRIED]
+    common = common[patterns[common].any(1) & (counts[common] > 0)]
+    patterns, counts = patterns[common], counts[common].astype(float)
+    if not len(common):
+        return NUGGETS[-1], np.inf
+    rows, columns = thin_out(ring, TRIED_PIXELS)
+    values, seen, known = pictures[:, rows, columns], valid[:, rows, columns], truth[rows, columns]
+    weights = np.stack([krige(gamma[1:, 1:], gamma[0, 1:], patterns, nugget)[0] for nugget in NUGGETS], 1).astype(
+        np.float32
+    )  # (P, nuggets, S)
+    total, mass = np.zeros(len(NUGGETS)), 0.0
+    for pattern, weight, count in zip(patterns, weights, counts, strict=True):
+        there = seen[pattern].all(0)
+        if there.sum() < LEAST_PIXELS:
+            continue
+        guess = np.tensordot(weight[:, pattern], values[pattern][:, there], 1)  # (nuggets, N, 3)
+        squares = np.square(guess - known[there]).mean(2)
+        squares = np.minimum(squares, np.quantile(squares, TRIM, axis=1, keepdims=True))
+        total += count * squares.mean(1)
+        mass += count
+    if not mass:
+        return NUGGETS[-1], np.inf
+    best = int(total.argmin())
+    return NUGGETS[best], float(total[best] / mass)
+
+
+def patterns_of(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which samples pixels have: (N, S) bool → the distinct patterns (P, S) bool, and every pixel's (N,).
+
+    Where there are very many, rare ones are cut to their first samples, the nearest in time.
+    """
+    bits = np.arange(seen.shape[1], dtype=np.int64)
+    codes, index, counts = np.unique(seen @ (1 << bits), return_inverse=True, return_counts=True)
+    if len(codes) > PATTERNS:
+        rare = np.ones(len(codes), bool)
+        rare[np.argsort(-counts)[: PATTERNS // 2]] = False
+        first = ((codes[:, None] >> bits) & 1 > 0) & rare[:, None]
+        first &= np.cumsum(first, 1) <= RARE_SAMPLES
+        short = np.where(rare, first @ (1 << bits), codes)
+        codes, to = np.unique(short, return_inverse=True)
+        index = to[index]
+    return (codes[:, None] >> bits) & 1 > 0, index
+
+
+def combine(
+    pictures: np.ndarray, valid: np.ndarray, truth: np.ndarray, hidden: np.ndarray, ring: np.ndarray
+) -> Combined:
+    """Combine samples (S, h, w, 3) float32 with valid (S, h, w) bool, inside the mask and in the ring around it.
+
+    Truth (h, w, 3) float32 holds in the ring; hidden and ring are (h, w) bool.
+    """
+    height, width = hidden.shape
+    values = np.zeros((height, width, 3), np.float32)
+    sigma = np.full((height, width), np.inf, np.float32)
+    any_sample = np.zeros((height, width), bool)
+    gamma = variogram(np.concatenate([truth[None], pictures]), np.concatenate([~hidden[None], valid]), ring)
+
+    rows, columns = np.nonzero(hidden | ring)
+    seen = valid[:, rows, columns].T  # (N, S)
+    patterns, index = patterns_of(seen)
+    counts = np.bincount(index[hidden[rows, columns]], minlength=len(patterns))
+    nugget, _ = choose_nugget(pictures, valid, truth, ring, gamma=gamma, patterns=patterns, counts=counts)
+    weights, error = krige(gamma[1:, 1:], gamma[0, 1:], patterns, nugget)
+    values[rows, columns] = np.einsum("ns,snc->nc", weights[index].astype(np.float32), pictures[:, rows, columns])
+    sigma[rows, columns] = np.sqrt(error)[index]
+    any_sample[rows, columns] = seen.any(1)
+    return Combined(values, any_sample, sigma)

@@ -1,0 +1,132 @@
+"""Evidence: what the clip shows of its hidden pixels in other frames. Read `gather_evidence` from top to bottom.
+
+The clip is passed twice: once to follow the camera, once to gather. What is held is the frames in reach, and what was
+gathered goes to a temporary file.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from layerlift.clip import Clip
+from layerlift.evidence.align import Box, take_samples
+from layerlift.evidence.choose import choose_frames
+from layerlift.evidence.combine import combine
+from layerlift.evidence.decide import Decider
+from layerlift.evidence.join import join
+from layerlift.evidence.motion import Motion, follow
+from layerlift.evidence.reach import Reach
+from layerlift.evidence.state import EvidenceOptions, State
+from layerlift.evidence.store import Evidence, Spool
+from layerlift.masks import Mask
+from layerlift.pixels import distance_to, grow
+from layerlift.progress import QUIET, Progress
+
+# Frames in reach unless said otherwise, in seconds.
+REACH_SECONDS = 5.0
+# What lies within this share of the picture's shorter side around the mask tells how frames agree; at least so many
+# pixels.
+RING_SHARE = 1 / 16
+RING_LEAST = 24
+
+
+def gather_evidence(
+    clip: Clip,
+    mask: Mask,
+    *,
+    dilate: int,
+    options: EvidenceOptions | None = None,
+    progress: Progress = QUIET,
+) -> Evidence:
+    """Gather what other frames show of the pixels that the mask, grown by `dilate` pixels, hides.
+
+    Returns an `Evidence` that has to be closed. Nothing is taken across a cut.
+    """
+    options = options or EvidenceOptions()
+    # 1. Follow the camera.
+    with progress.stage("motion", clip.frame_count) as bar:
+        motion = follow(clip, mask, dilate, bar)
+
+    # 2. Gather, frame by frame and box by box.
+    reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
+    held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory)
+    width = max(RING_LEAST, round(RING_SHARE * min(clip.width, clip.height)))
+    spool, decider = Spool(), Decider()
+    hidden_count = gathered_count = 0
+    try:
+        with progress.stage("gather", clip.frame_count) as bar:
+            for present in held.walk():
+                hidden = held[present].hidden
+                frame = held[present].frame.copy()
+                state = np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+                for box in boxes_around(hidden, width):
+                    gather_box(
+                        frame, state, motion=motion, held=held, present=present, box=box, width=width,
+                        options=options, decider=decider,
+                    )  # fmt: skip
+                spool.append(frame, state)
+                hidden_count += int(hidden.sum())
+                gathered_count += int((state == State.GATHERED).sum())
+                bar.advance()
+    except BaseException:
+        spool.close()
+        raise
+    return Evidence(clip, spool, hidden_count, gathered_count)
+
+
+def gather_box(
+    frame: np.ndarray,
+    state: np.ndarray,
+    *,
+    motion: Motion,
+    held: Reach,
+    present: int,
+    box: Box,
+    width: int,
+    options: EvidenceOptions,
+    decider: Decider,
+) -> None:
+    """Write what is found about a box into `frame` (H, W, 3) uint8 and `state` (H, W) uint8."""
+    left, top, right, bottom = box
+    part = np.s_[top:bottom, left:right]
+    hidden = held[present].hidden[part]
+    truth = held[present].frame[part].astype(np.float32)
+    ring = ~hidden & (distance_to(hidden) <= width)
+    sources = choose_frames(motion, held, present, box, options.samples)
+    if not sources:
+        return
+    samples = take_samples(motion, held, present, sources, box=box, ring=ring)
+    if not samples.sources:
+        return
+    found = combine(samples.pictures, samples.valid, truth, hidden, ring)
+    sure = decider(found, truth, hidden, ring)
+    values = join(found.values, truth, hidden, ring & found.any_sample)
+    taken = hidden & sure
+    frame[part][taken] = np.clip(np.rint(values[taken]), 0, 255).astype(np.uint8)
+    state[part][taken] = State.GATHERED
+
+
+def boxes_around(hidden: np.ndarray, width: int) -> list[Box]:
+    """Boxes (left, top, right, bottom) around hidden regions and `width` pixels about them; none overlap."""
+    if not hidden.any():
+        return []
+    height, full = hidden.shape
+    # Whatever is nearer than twice the ring shares it.
+    near = grow(hidden, width)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(near.astype(np.uint8))
+    boxes = [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:count]]
+    merged = True
+    while merged:
+        merged = False
+        for i in range(len(boxes)):
+            for j in range(i):
+                a, b = boxes[i], boxes[j]
+                if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]:
+                    boxes[j] = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+                    del boxes[i]
+                    merged = True
+                    break
+            if merged:
+                break
+    return [(max(0, x0), max(0, y0), min(full, x1), min(height, y1)) for x0, y0, x1, y1 in boxes]

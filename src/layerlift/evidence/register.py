@@ -1,0 +1,276 @@
+"""Sub-pixel registration of two pictures over chosen points: inverse-compositional Gauss-Newton with robust weights.
+
+After Baker and Matthews, *Lucas-Kanade 20 Years On* (2004), with gain and offset of brightness solved along. Matrices
+are 3×3 and map pixels (x, y, 1) of the template to pixels of the source; pixel centres lie at whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+# Pictures are compared after this blur (pixels): it hides sampling and noise, and keeps gradients linear over a step.
+BLUR = 0.7
+# Masked pixels are kept this far away from points, so that the blur brings nothing of the object into them.
+MARGIN = 3
+ITERATIONS = 8
+# A step that moves no corner by more pixels than this ends the search.
+CONVERGED = 0.006
+# Tukey's biweight: 95% as efficient as least squares on Gaussian noise.
+TUKEY = 4.685
+# Brightness noise that is always granted, in levels of 255: robust weights must not chase rounding.
+NOISE = 0.5
+# An edge that lies off by so many pixels is no outlier yet.
+SLACK = 0.25
+# Numbers of a motion that are tried in turn: shift; zoom and turn too; any affine motion.
+FREEDOM = (2, 4, 6)
+# More freedom is taken only where it brings the cost under this share.
+GAIN = 0.85
+# Fewer points than this fix no affine motion.
+LEAST_POINTS = 30
+# Detail is what remains when the mean over a square of so many pixels is taken off.
+DETAIL = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How a source lies to a template.
+
+    Attributes:
+        matrix: (3, 3) float64, template pixel → source pixel.
+        error: robust standard deviation of the remaining brightness difference, in levels of 255.
+        overlap: share of the template's points that the source shows.
+        cost: robust mean square of the difference, by which motions are compared.
+    """
+
+    matrix: np.ndarray
+    error: float
+    overlap: float
+    cost: float
+
+
+class View:
+    """A frame, or a part of it, as registration compares it.
+
+    Attributes:
+        picture: (H, W, 3) float32, slightly blurred.
+        usable: (H, W) uint8, 1 where nothing hidden reaches through the blur.
+        offset: where its left upper corner (x, y) lies in the frame; matrices are in the frame's pixels.
+    """
+
+    def __init__(self, frame: np.ndarray, hidden: np.ndarray, offset: tuple[int, int] = (0, 0)) -> None:
+        """Frame (H, W, 3) uint8, hidden (H, W) bool."""
+        self.picture = cv2.GaussianBlur(frame.astype(np.float32), (0, 0), BLUR)
+        size = 2 * MARGIN + 1
+        self.usable = cv2.erode((~hidden).astype(np.uint8), np.ones((size, size), np.uint8), borderValue=1)
+        self.offset = offset
+
+    def cut(self, box: tuple[int, int, int, int]) -> View:
+        """The part within a box (left, top, right, bottom) of the frame."""
+        part = object.__new__(View)
+        rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
+        part.picture, part.usable, part.offset = self.picture[rows, columns], self.usable[rows, columns], box[:2]
+        return part
+
+    @cached_property
+    def detail(self) -> np.ndarray:
+        """The picture without what is smoother than `DETAIL` pixels, (H, W, 3) float32."""
+        return self.picture - cv2.blur(self.picture, (DETAIL, DETAIL))
+
+
+class Template:
+    """A picture prepared for registering others to it: points of strong gradient, spread evenly."""
+
+    def __init__(self, view: View, limit: int) -> None:
+        """At most about `limit` points."""
+        picture, usable, offset = view.picture, view.usable, view.offset
+        height, width = usable.shape
+        gx = cv2.Scharr(picture, cv2.CV_32F, 1, 0, scale=1 / 32)
+        gy = cv2.Scharr(picture, cv2.CV_32F, 0, 1, scale=1 / 32)
+        strength = gx * gx + gy * gy
+        channels = strength.argmax(2)
+        strength = strength.max(2) * (usable > 0)
+        strength[:2] = strength[-2:] = 0
+        strength[:, :2] = strength[:, -2:] = 0
+        # The strongest pixel of every cell: edges everywhere weigh more than one very sharp thing.
+        cell = max(2, int(np.sqrt(height * width / limit)))
+        rows, columns = height // cell, width // cell
+        cells = strength[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3)
+        flat = cells.reshape(rows * columns, cell * cell)
+        best = flat.argmax(1)
+        there = flat[np.arange(len(flat)), best] > 0
+        index = np.flatnonzero(there)
+        best = best[there]
+        y = index // max(columns, 1) * cell + best // cell
+        x = index % max(columns, 1) * cell + best % cell
+        # Every point looks at the one channel that changes most there: colour often tells what brightness does not.
+        self.channel = channels[y, x]
+
+        self.values = picture[y, x, self.channel].astype(np.float64)
+        self.x, self.y = x + float(offset[0]), y + float(offset[1])
+        self._view, self._places = view, (y, x)
+        self._centre = (offset[0] + width / 2, offset[1] + height / 2)
+        self._length = max(width, height) / 2
+        u, v = (self.x - self._centre[0]) / self._length, (self.y - self._centre[1]) / self._length
+        dx, dy = gx[y, x, self.channel].astype(np.float64), gy[y, x, self.channel].astype(np.float64)
+        self._slack = SLACK * np.hypot(dx, dy)
+        # Derivatives of the template's value by shift, zoom, turn, the two shears, then by gain and offset.
+        self._jacobian = np.stack(
+            [
+                dx,
+                dy,
+                dx * u + dy * v,
+                dy * u - dx * v,
+                dx * u - dy * v,
+                dx * v + dy * u,
+                -self.values,
+                -np.ones_like(dx),
+            ],
+            1,
+        )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def fit(self, source: View, start: np.ndarray, freedom: Sequence[int] = FREEDOM) -> Registration | None:
+        """Find where the template's points lie in a source near `start`; None when too few of them are shown there.
+
+        Start is (3, 3), template → source. Tries motions of ever more freedom, and keeps the simplest that explains
+        the picture.
+        """
+        best = self.judge(source, start)
+        matrix = start
+        for count in freedom:
+            moved = self._descend(source, matrix, count)
+            result = None if moved is None else self.judge(source, moved)
+            if moved is None or result is None:
+                break
+            matrix = moved
+            if best is None or result.cost < GAIN * best.cost:
+                best = result
+        return best
+
+    def _descend(self, source: View, start: np.ndarray, freedom: int) -> np.ndarray | None:
+        """Gauss-Newton over the first `freedom` numbers of a motion, gain and offset."""
+        matrix = start.copy()
+        gain, bias = 1.0, 0.0
+        chosen = [*range(freedom), 6, 7]
+        jacobian = self._jacobian[:, chosen]
+        for _ in range(ITERATIONS):
+            found = self._look(source, matrix)
+            if found is None:
+                return None
+            values, seen = found
+            residual = gain * values + bias - self.values
+            weights = seen * self._weights(residual, seen)
+            weighted = jacobian * weights[:, None]
+            normal = weighted.T @ jacobian
+            # A flat picture fixes nothing: what is not fixed stays where it was.
+            ridge = np.full(freedom + 2, 1e-3 * len(self))
+            ridge[-1] = 1e-6 * len(self)
+            normal[np.diag_indices(freedom + 2)] += ridge
+            found_step = np.linalg.solve(normal, weighted.T @ residual)
+            step = np.zeros(8)
+            step[chosen] = found_step
+            matrix = matrix @ np.linalg.inv(self._motion(step))
+            gain, bias = gain + step[6], bias + step[7]
+            if np.abs(step[:2]).max() + np.abs(step[2:6]).sum() < CONVERGED:
+                break
+        return matrix
+
+    def judge(self, source: View, matrix: np.ndarray) -> Registration | None:
+        """How well a source fits under a given matrix; None when too few points are shown."""
+        found = self._look(source, matrix)
+        if found is None:
+            return None
+        values, seen = found
+        ours, theirs = self.values[seen], values[seen]
+        # Robust gain and offset between the two.
+        spread = np.median(np.abs(theirs - np.median(theirs)))
+        gain = np.median(np.abs(ours - np.median(ours))) / spread if spread > 1 else 1.0
+        residual = float(np.clip(gain, 0.5, 2.0)) * theirs - ours
+        residual -= np.median(residual)
+        error = 1.4826 * float(np.median(np.abs(residual)))
+        # Geman and McClure's cost, in the units of the strong edges' slack.
+        squares = np.square(residual)
+        limit = NOISE**2 + np.square(self._slack[seen])
+        cost = float((limit * squares / (limit + squares)).mean())
+        return Registration(matrix, error, float(seen.mean()), cost)
+
+    def agreement(self, source: View, matrix: np.ndarray) -> float:
+        """Correlation, -1 to 1, of the two pictures' detail under a matrix; 1 where neither has any."""
+        found = self._look(source, matrix)
+        if found is None:
+            return -1.0
+        _, seen = found
+        x, y = project(matrix, self.x[seen], self.y[seen])
+        theirs = sample(source.detail, x - source.offset[0], y - source.offset[1], self.channel[seen])
+        rows, columns = self._places
+        return correlation(self._view.detail[rows, columns, self.channel][seen], theirs)
+
+    def _weights(self, residual: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Tukey's biweight of residuals (N,), scaled by their median and, on an edge, by what a small shift does."""
+        scale = 1.4826 * float(np.median(np.abs(residual[seen][::3])))
+        limit = TUKEY**2 * (NOISE**2 + scale**2 + np.square(self._slack))
+        return np.square(np.maximum(0, 1 - np.square(residual) / limit))
+
+    def _look(self, source: View, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """The source's values at the template's points (N,), and which of them it shows (N,) bool."""
+        offset = source.offset
+        x, y = project(matrix, self.x, self.y)
+        height, width = source.usable.shape
+        column, row = np.rint(x - offset[0]), np.rint(y - offset[1])
+        inside = (column >= 1) & (column < width - 1) & (row >= 1) & (row < height - 1)
+        seen = inside.copy()
+        seen[inside] = source.usable[row[inside].astype(np.int64), column[inside].astype(np.int64)] > 0
+        if seen.sum() < LEAST_POINTS:
+            return None
+        return sample(source.picture, x - offset[0], y - offset[1], self.channel), seen
+
+    def _motion(self, step: np.ndarray) -> np.ndarray:
+        """Shift, zoom, turn and two shears about the centre → (3, 3)."""
+        (cx, cy), length = self._centre, self._length
+        shift_x, shift_y, zoom, turn, stretch, shear = step[:6] / np.array([1, 1, *[length] * 4])
+        a, b, c, d = zoom + stretch, shear - turn, shear + turn, zoom - stretch
+        return np.array([[1 + a, b, shift_x - a * cx - b * cy], [c, 1 + d, shift_y - c * cx - d * cy], [0, 0, 1]])
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation of two signals (N,); 1 where both are flat."""
+    spread_a, spread_b = float(a.std()), float(b.std())
+    if spread_a < NOISE and spread_b < NOISE:
+        return 1.0
+    return float(((a - a.mean()) * (b - b.mean())).mean() / max(spread_a * spread_b, 1e-6))
+
+
+def project(matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a (3, 3) matrix takes points."""
+    depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
+    return (
+        (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / depth,
+        (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / depth,
+    )
+
+
+def sample(picture: np.ndarray, x: np.ndarray, y: np.ndarray, channel: np.ndarray) -> np.ndarray:
+    """Cubic interpolation of a picture (H, W, 3) float32 at points and channels (N,) → (N,) float64."""
+    # remap takes at most 32767 rows: points are laid out in a grid.
+    columns = 1024
+    count = len(x)
+    padded = np.zeros((2, -(-count // columns) * columns), np.float32)
+    padded[0, :count], padded[1, :count] = x, y
+    grid = padded.reshape(2, -1, columns)
+    values = cv2.remap(picture, grid[0], grid[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return values.reshape(-1, 3)[np.arange(count), channel].astype(np.float64)
+
+
+def largest_shift(matrix: np.ndarray, extent: tuple[float, float, float, float]) -> float:
+    """The farthest that a matrix moves a corner of a box (left, top, right, bottom), in pixels."""
+    left, top, right, bottom = extent
+    x, y = np.array([left, right, left, right], float), np.array([top, top, bottom, bottom], float)
+    to_x, to_y = project(matrix, x, y)
+    return float(np.hypot(to_x - x, to_y - y).max())

@@ -1,0 +1,30 @@
+"""Where a pixel of the clean plate comes from, and what can be chosen about gathering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """Of a pixel; the numbers are what provenance arrays hold."""
+
+    ORIGINAL = 0  # the clip's own, not masked
+    GATHERED = 1  # hidden here, but shown by other frames
+    UNKNOWN = 2  # no frame tells: to be generated or filled
+    GENERATED = 3  # written by removal in place of UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceOptions:
+    """What can be chosen about gathering.
+
+    Attributes:
+        reach: frames to look back and ahead; None is five seconds, or less where `memory` holds fewer frames.
+        samples: frames looked at for one frame, at most.
+        memory: bytes that frames in reach may take.
+    """
+
+    reach: int | None = None
+    samples: int = 14
+    memory: int = 600 * 2**20

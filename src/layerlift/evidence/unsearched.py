@@ -1,0 +1,32 @@
+"""Evidence that was not looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from layerlift.clip import Clip
+from layerlift.evidence.state import State
+from layerlift.masks import Mask
+from layerlift.pixels import grow
+
+
+class Unsearched:
+    """What `Evidence` would be had nothing been found: every hidden pixel is UNKNOWN."""
+
+    def __init__(self, clip: Clip, mask: Mask, dilate: int) -> None:
+        self._clip, self._mask, self._dilate = clip, mask, dilate
+        self.shares: dict[str, float] = {}
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield frames start … stop - 1, (H, W, 3) uint8 as the clip has them, with `State` (H, W) uint8."""
+        for frame, masked in zip(self._clip.frames(start, stop), self._mask.frames(start, stop), strict=True):
+            hidden = grow(masked, self._dilate)
+            yield frame, np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+
+    def __enter__(self) -> Unsearched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
