@@ -75,19 +75,17 @@ class PolicyAttnProcessor:
         additive bias (B, 1, L), image_rotary_emb cosines and sines (B, S, D); returns (B, S, D)."""
         from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 
+        query = self._norm(attn.norm_q, attn.to_q(hidden_states))
+        if image_rotary_emb is not None:
+            query = apply_rotary_emb(query, image_rotary_emb)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        batch, length, _ = context.shape
+        key, value = self.keys_and_values(attn, context, image_rotary_emb)
+
+        batch, length, _ = key.shape
         bias = None
         if attention_mask is not None:
             bias = attn.prepare_attention_mask(attention_mask, length, batch)  # (B·H, 1, L)
             bias = bias.view(batch, attn.heads, -1, bias.shape[-1])
-
-        query = self._norm(attn.norm_q, attn.to_q(hidden_states))
-        key = self._norm(attn.norm_k, attn.to_k(context))
-        value = attn.to_v(context)
-        if image_rotary_emb is not None:
-            query = apply_rotary_emb(query, image_rotary_emb)
-            key = apply_rotary_emb(key, image_rotary_emb)
 
         query, key, value = (self._heads(part, attn.heads) for part in (query, key, value))
         if bias is not None:
@@ -96,6 +94,17 @@ class PolicyAttnProcessor:
         mixed = mixed.transpose(1, 2).flatten(2).to(hidden_states.dtype)  # (B, H, S, d) → (B, S, H·d)
         out: torch.Tensor = attn.to_out[1](attn.to_out[0](mixed))
         return out
+
+    def keys_and_values(
+        self, attn: Any, context: "torch.Tensor", rotary: "tuple[torch.Tensor, torch.Tensor] | None"
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """What the queries attend to: keys (normed, rotated) and values, (B, L, H·d) each, of `context` (B, L, D)."""
+        from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
+
+        key = self._norm(attn.norm_k, attn.to_k(context))
+        if rotary is not None:
+            key = apply_rotary_emb(key, rotary)
+        return key, attn.to_v(context)
 
     def _norm(self, norm: Any, states: "torch.Tensor") -> "torch.Tensor":
         from torch.nn.functional import rms_norm
