@@ -257,7 +257,7 @@ def calm(held: Sequence[tuple[Frame, np.ndarray]], at: int) -> tuple[Frame, np.n
     """The alpha of one frame, averaged over those of `held` that show the same there."""
     frame, alphas = held[at]
     near = [held[i] for i in range(max(0, at - STILL_REACH), min(len(held), at + STILL_REACH + 1)) if i != at]
-    window = bounds(np.concatenate([alphas, *(others for _, others in near)]).any(0), 0)
+    window = bounds(np.concatenate([alphas, *(others for _, others in near)]).max(0) > 0, 0)
     if window is None:
         return frame, alphas
     total, weights = alphas[:, *window].copy(), np.ones(alphas[0][window].shape, np.float32)
@@ -278,7 +278,7 @@ def coloured(frame: Frame, alphas: np.ndarray, noise: float, linear: bool) -> li
     shadow takes more of it than in display values.
     """
     layers = [np.zeros((*alpha.shape, 4), np.float32) for alpha in alphas]
-    window = bounds(alphas.any(0), 0)
+    window = bounds(alphas.max(0) > 0, 0)
     if window is None:
         return layers
     clip, plate, alphas = frame.clip[window], frame.plate[window], alphas[:, *window]
