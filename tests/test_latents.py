@@ -56,7 +56,7 @@ def test_decode_gives_the_vae_its_timestep_and_noise(vae) -> None:
 
 def test_nan_from_the_vae_is_an_error(vae) -> None:
     with pytest.raises(LayerliftError, match="decoder returned NaN"):
-        decode(vae, torch.full((1, 8, 1, 2, 3), float("nan")), torch.Generator(), 0.05, 0.025)
+        next(decode(vae, torch.full((1, 8, 1, 2, 3), float("nan")), torch.Generator(), 0.05, 0.025))
 
 
 @pytest.mark.parametrize(("frame", "latent"), [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2)])

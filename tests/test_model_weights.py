@@ -16,6 +16,7 @@ from layerlift.device.memory import host_anonymous_bytes
 from layerlift.model import Model, open_model, weights
 from layerlift.model.checkpoint import read_checkpoint
 from layerlift.model.testing import tiny_transformer_config, write_tiny_model
+from layerlift.model.vae_stream import frames_at_once
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CPU = choose_policy("cpu")
@@ -84,14 +85,22 @@ def test_dtypes_of_the_policy(model: Model) -> None:
         assert vae.latents_mean.dtype == vae.latents_std.dtype == torch.float32
 
 
-def test_tiling_follows_the_policy(model: Model) -> None:
+def test_frames_at_once_follow_the_policy(model: Model) -> None:
     forced = choose_policy("cpu", force="mps")
-    with model.vae_encoder(forced) as vae:
-        assert (vae.use_tiling, vae.use_framewise_decoding) == (True, False)
-    with model.vae_decoder(forced) as vae:
-        assert (vae.use_tiling, vae.use_framewise_decoding) == (True, True)
-    with model.vae_decoder(CPU) as vae:
-        assert (vae.use_tiling, vae.use_framewise_decoding) == (False, False)
+    for manager in (model.vae_encoder, model.vae_decoder):
+        with manager(forced) as vae:
+            assert frames_at_once(vae) == 8
+        with manager(CPU) as vae:
+            assert frames_at_once(vae) is None
+
+
+def test_convolutions_are_kept_in_the_storage_dtype(model: Model) -> None:
+    policy = replace(CPU, vae_frames=4, vae_storage="bfloat16")
+    with model.vae_decoder(policy) as vae:
+        kinds = {value.dim() == 5: value.dtype for value in vae.parameters()}
+        assert kinds == {True: torch.bfloat16, False: torch.float32}
+    with model.vae_decoder(replace(policy, vae_frames=None)) as vae:  # diffusers' own layers cast nothing
+        assert {value.dtype for value in vae.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16])

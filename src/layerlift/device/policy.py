@@ -45,10 +45,13 @@ class Policy:
     """Normalise in float32, whatever the dtype."""
     float32_softmax: bool
     """Run attention, softmax included, in float32, whatever the dtype."""
-    vae_tiling: bool
-    """Run the VAE in overlapping tiles (space; the decoder in time too)."""
+    vae_frames: int | None
+    """How many frames the VAE takes at a time, with the very result of all at once; None: all at once."""
     generator_device: str = "cpu"
     """Where random numbers are drawn: always the CPU, so that a seed means the same everywhere."""
+    vae_storage: str | None = None
+    """What the weights of the VAE's convolutions are kept in, each cast as it is used; None: `vae_dtype`. Exact where
+    the checkpoint has no more than that. Needs `vae_frames`."""
     non_blocking: bool = False
     """Whether copies to the device may be asynchronous: nowhere (they corrupt silently on MPS, pytorch #139550)."""
     resident: bool = False
@@ -78,7 +81,7 @@ BACKENDS: dict[Backend, Policy] = {
         attention_limit_bytes=None,  # torch's CPU kernel works in blocks
         float32_norms=False,
         float32_softmax=False,
-        vae_tiling=False,
+        vae_frames=None,
     ),
     "cuda": Policy(
         backend="cuda",
@@ -93,7 +96,7 @@ BACKENDS: dict[Backend, Policy] = {
         attention_limit_bytes=None,  # fused kernels make no scores array
         float32_norms=False,
         float32_softmax=False,
-        vae_tiling=False,
+        vae_frames=None,
         batched_guidance=True,
         can_compile=True,
         cuda_graphs=True,
@@ -117,7 +120,7 @@ BACKENDS: dict[Backend, Policy] = {
         attention_limit_bytes=2**31,
         float32_norms=True,  # FramePack #816
         float32_softmax=True,  # in half precision NaN on long sequences (TP-OmnimatteZero PR #5)
-        vae_tiling=True,  # "Output channels > 65536" (pytorch #152278) and the decoder's 12 GB (diffusers #10333)
+        vae_frames=8,  # the decoder takes 12 GB with all frames at once (diffusers #10333)
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from layerlift.errors import LayerliftError
+from layerlift.model.vae_stream import decode_stream, encode_stream, frames_at_once
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLLTXVideo
@@ -28,11 +30,23 @@ def encode(vae: AutoencoderKLLTXVideo, frames: np.ndarray) -> torch.Tensor:
     F is 1 + k·time, H and W are multiples of space. The mode of the posterior, not a sample: encoding the same frames
     twice gives the same latents.
     """
-    weight = next(vae.encoder.parameters())
-    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None]  # (F, H, W, 3) → (1, 3, F, H, W)
-    video = video.to(weight.device).float() / 127.5 - 1
-    latents = normalize(vae, vae.encode(video.to(weight.dtype)).latent_dist.mode().float().cpu())
-    _check_finite(latents, "encoder", weight)
+    device, dtype = _runs_in(vae)
+
+    def pieces(length: int) -> Iterator[torch.Tensor]:
+        for start in range(0, len(frames), length):
+            piece = torch.from_numpy(frames[start : start + length])
+            piece = piece.to(device).permute(3, 0, 1, 2)[None]  # (F, H, W, 3) → (1, 3, F, H, W)
+            yield (piece.float() / 127.5 - 1).to(dtype)
+
+    length = frames_at_once(vae)
+    if length is None:
+        (video,) = pieces(len(frames))
+        mode = vae.encode(video).latent_dist.mode()
+    else:
+        # The mode of the posterior is its mean: the first half of the channels.
+        mode = torch.cat([piece.chunk(2, dim=1)[0] for piece in encode_stream(vae.encoder, pieces(length))], dim=2)
+    latents = normalize(vae, mode.float().cpu())
+    _check_finite(latents, "encoder", vae)
     return latents
 
 
@@ -49,17 +63,41 @@ def decode(
     A VAE with timestep conditioning takes the last denoising step itself: it is given latents with `noise` of noise
     (default: as much as `timestep`), drawn from the CPU `generator`, and told the `timestep` (a sigma).
     """
-    weight = next(vae.decoder.parameters())
+    device, dtype = _runs_in(vae)
     latents = denormalize(vae, latents)
     temb = None
     if vae.config.timestep_conditioning:
         timestep = timestep or 0.0
         noise = timestep if noise is None else noise
         latents = (1 - noise) * latents + noise * torch.randn(latents.shape, generator=generator)
-        temb = torch.tensor([timestep], device=weight.device, dtype=weight.dtype)
-    video = vae.decode(latents.to(weight), temb, return_dict=False)[0][0].cpu()  # (3, F, H, W)
-    _check_finite(video, "decoder", weight)
-    return (((frame.float() + 1) * 127.5).clamp(0, 255).permute(1, 2, 0).numpy() for frame in video.unbind(1))
+        temb = torch.tensor([timestep], device=device, dtype=dtype)
+    latents = latents.to(device, dtype)
+    length = frames_at_once(vae)
+    # A decoder that injects noise (0.9.1) draws it from the device's generator, whose seed is nobody's: not here.
+    if length is None and any(vae.config.decoder_inject_noise):
+        length = 1 + (latents.shape[2] - 1) * vae.temporal_compression_ratio
+    videos: Iterator[torch.Tensor]
+    if length is None:
+        videos = map(partial(_decode_whole, vae, temb), [latents])
+    else:
+        given = latents.split(max(1, length // vae.temporal_compression_ratio), dim=2)
+        videos = decode_stream(vae.decoder, given, temb, length, generator)
+    return _frames(vae, videos)
+
+
+def _decode_whole(vae: AutoencoderKLLTXVideo, temb: torch.Tensor | None, latents: torch.Tensor) -> torch.Tensor:
+    video: torch.Tensor = vae.decode(latents, temb, return_dict=False)[0]
+    return video
+
+
+@torch.no_grad()
+def _frames(vae: AutoencoderKLLTXVideo, videos: Iterator[torch.Tensor]) -> Iterator[np.ndarray]:
+    """Pieces (1, 3, n, H, W) in [-1, 1] → frames (H, W, 3) float32 in 0 … 255, one by one."""
+    # `map` lets go of what lies on the device before the frames are handed out.
+    for piece in map(torch.Tensor.cpu, videos):
+        _check_finite(piece, "decoder", vae)
+        for frame in piece[0].unbind(1):
+            yield ((frame.float() + 1) * 127.5).clamp(0, 255).permute(1, 2, 0).numpy()
 
 
 def normalize(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor:
@@ -96,9 +134,17 @@ def _statistics(vae: AutoencoderKLLTXVideo, like: torch.Tensor) -> tuple[torch.T
     return vae.latents_mean.view(1, -1, 1, 1, 1).to(like), vae.latents_std.view(1, -1, 1, 1, 1).to(like)
 
 
-def _check_finite(values: torch.Tensor, part: str, weight: torch.Tensor) -> None:
+def _runs_in(vae: AutoencoderKLLTXVideo) -> tuple[torch.device, torch.dtype]:
+    """Where the VAE computes, and in what: the dtype of its biases, since its weights may be kept in a smaller one."""
+    part = vae.decoder if vae.encoder is None else vae.encoder
+    bias = part.conv_out.conv.bias
+    return bias.device, bias.dtype
+
+
+def _check_finite(values: torch.Tensor, part: str, vae: AutoencoderKLLTXVideo) -> None:
     if not torch.isfinite(values).all():
+        device, dtype = _runs_in(vae)
         raise LayerliftError(
-            f"the VAE's {part} returned NaN or infinity: its weights are damaged or {weight.dtype} overflows on "
-            f"{weight.device.type}; try --dtype float32"
+            f"the VAE's {part} returned NaN or infinity: its weights are damaged or {dtype} overflows on "
+            f"{device.type}; try --dtype float32"
         )

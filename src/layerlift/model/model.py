@@ -106,9 +106,9 @@ class Model:
         return transformer
 
     def _load_vae_half(self, half: str, policy: Policy) -> Any:
-        vae = weights.load_vae_half(self._checkpoint.vae, half, policy.vae_dtype, policy.device)
-        if policy.vae_tiling:
-            vae.enable_tiling()
-            # In time only the decoder: a tiled causal encoder would start anew, with other latents, at every tile.
-            vae.use_framewise_decoding = half == "decoder"
+        from layerlift.model.vae_stream import set_frames_at_once
+
+        storage = policy.vae_storage if policy.vae_frames is not None else None
+        vae = weights.load_vae_half(self._checkpoint.vae, half, policy.vae_dtype, policy.device, storage)
+        set_frames_at_once(vae, policy.vae_frames)
         return vae

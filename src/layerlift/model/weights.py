@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Statistics that latents are normalised by: a handful of numbers, kept exact.
 FLOAT32_KEYS = ("latents_mean", "latents_std")
 
+# The axes of a video convolution's weight: (out, in, time, height, width).
+CONVOLUTION_AXES = 5
+
 
 def load_transformer(component: Component, dtype: str, device: str) -> Any:
     """The transformer with its weights, in eval mode."""
@@ -25,13 +28,20 @@ def load_transformer(component: Component, dtype: str, device: str) -> Any:
     return fill(module, component.tensors, dtype, device)
 
 
-def load_vae_half(component: Component, half: str, dtype: str, device: str) -> Any:
-    """The VAE with only its "encoder" or its "decoder"; the other half is None and none of its weights is read."""
+def load_vae_half(component: Component, half: str, dtype: str, device: str, storage: str | None = None) -> Any:
+    """The VAE with only its "encoder" or its "decoder"; the other half is None and none of its weights is read.
+
+    `storage`: the dtype of the convolutions' weights, for those who cast them (`vae_stream`); None: `dtype`.
+    """
     module = build_module(component)
     other = {"encoder": "decoder", "decoder": "encoder"}[half]
     setattr(module, other, None)
     tensors = {key: spec for key, spec in component.tensors.items() if not key.startswith(f"{other}.")}
-    return fill(module, tensors, dtype, device)
+    if storage is None:
+        return fill(module, tensors, dtype, device)
+    large = {key: spec for key, spec in tensors.items() if len(spec.shape) == CONVOLUTION_AXES}
+    put(module, large, storage, device)
+    return fill(module, {key: spec for key, spec in tensors.items() if key not in large}, dtype, device)
 
 
 def fill(module: Any, tensors: Mapping[str, TensorSpec], dtype: str, device: str) -> Any:
@@ -39,12 +49,7 @@ def fill(module: Any, tensors: Mapping[str, TensorSpec], dtype: str, device: str
 
     Every tensor of the module must be in `tensors`; that was checked when the checkpoint was opened.
     """
-    import torch
-
-    for key, tensor in read_tensors(tensors, getattr(torch, dtype)):
-        on_device = tensor.to(device, non_blocking=False)
-        _assign(module, key, on_device)
-        del tensor, on_device
+    put(module, tensors, dtype, device)
     left = [
         name
         for named in (module.named_parameters(), module.named_buffers())
@@ -54,6 +59,16 @@ def fill(module: Any, tensors: Mapping[str, TensorSpec], dtype: str, device: str
     if left:
         raise RuntimeError(f"{type(module).__name__} was left without weights for {left[:3]}")
     return module.eval().requires_grad_(False)
+
+
+def put(module: Any, tensors: Mapping[str, TensorSpec], dtype: str, device: str) -> None:
+    """Give a module some of its tensors, in `dtype` on `device`, one after the other."""
+    import torch
+
+    for key, tensor in read_tensors(tensors, getattr(torch, dtype)):
+        on_device = tensor.to(device, non_blocking=False)
+        _assign(module, key, on_device)
+        del tensor, on_device
 
 
 def release(module: Any) -> None:

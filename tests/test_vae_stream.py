@@ -1,0 +1,170 @@
+"""The VAE some frames at a time: the numbers of the whole pass, in the memory of a few frames."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLLTXVideo
+
+from layerlift.device import choose_policy
+from layerlift.model import open_model
+from layerlift.model.checkpoint import bundled_config
+from layerlift.model.latents import decode, encode
+from layerlift.model.testing import tiny_vae_config, write_tiny_model
+from layerlift.model.vae_stream import decode_stream, encode_stream, set_frames_at_once
+
+# Float rounding only: the same sums, in another order where a convolution sees other lengths.
+TOLERANCE = 2e-5
+LENGTHS = (1, 3, 8, 100)
+CPU = choose_policy("cpu")
+
+
+def small(name: str) -> dict[str, object]:
+    """The architecture of a published VAE, a sixteenth as wide, with one residual block where it has several."""
+    config = bundled_config(name)
+    for key in ("block_out_channels", "decoder_block_out_channels"):
+        config[key] = [width // 16 for width in config[key]]
+    for key in ("layers_per_block", "decoder_layers_per_block"):
+        config[key] = [1] * len(config[key])
+    return {key: value for key, value in config.items() if not key.startswith("_")} | {"latent_channels": 8}
+
+
+def build(config: dict[str, object]) -> AutoencoderKLLTXVideo:
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTXVideo(**config).eval()
+    for parameter in vae.parameters():
+        if not parameter.any():  # what starts at zero, such as the noise's scale, must be seen to matter
+            torch.nn.init.normal_(parameter, std=0.1)
+    return vae
+
+
+@pytest.fixture(scope="module", params=["tiny", "vae_0.9.0", "vae_0.9.1", "vae_0.9.5"])
+def vae(request: pytest.FixtureRequest) -> AutoencoderKLLTXVideo:
+    return build(tiny_vae_config() if request.param == "tiny" else small(request.param))
+
+
+@pytest.fixture
+def video(vae: AutoencoderKLLTXVideo) -> torch.Tensor:
+    space, time = vae.spatial_compression_ratio, vae.temporal_compression_ratio
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, 1 + 3 * time, 2 * space, 3 * space, generator=generator) * 2 - 1
+
+
+@torch.inference_mode()
+def test_encoder_is_the_whole_one(vae: AutoencoderKLLTXVideo, video: torch.Tensor) -> None:
+    whole = vae.encoder(video)
+    for length in LENGTHS:
+        found = torch.cat(list(encode_stream(vae.encoder, video.split(length, dim=2))), dim=2)
+        torch.testing.assert_close(found, whole, rtol=0, atol=TOLERANCE)
+
+
+@torch.inference_mode()
+def test_decoder_is_the_whole_one(vae: AutoencoderKLLTXVideo, video: torch.Tensor) -> None:
+    latents = vae.encode(video).latent_dist.mode()
+    temb = torch.tensor([0.05]) if vae.config.timestep_conditioning else None
+    torch.manual_seed(1)
+    whole = vae.decoder(latents, temb)
+    for length in LENGTHS:
+        torch.manual_seed(1)  # for decoders that inject noise
+        pieces = list(decode_stream(vae.decoder, latents.split(max(1, length // 4), dim=2), temb, length))
+        torch.testing.assert_close(torch.cat(pieces, dim=2), whole, rtol=0, atol=TOLERANCE)
+        assert max(piece.shape[2] for piece in pieces) <= length
+        if length < 8:
+            assert len(pieces) > 1
+
+
+def test_one_frame(vae: AutoencoderKLLTXVideo, video: torch.Tensor) -> None:
+    with torch.inference_mode():
+        (found,) = encode_stream(vae.encoder, [video[:, :, :1]])
+        torch.testing.assert_close(found, vae.encoder(video[:, :, :1]), rtol=0, atol=TOLERANCE)
+
+
+class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """The size of the largest tensor any operation makes."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.values = max(self.values, made.numel())
+        return made
+
+
+def test_arrays_do_not_grow_with_the_clip() -> None:
+    """Nor with the layer that a clip's end is flushed through."""
+    vae = build(small("vae_0.9.5"))
+    largest: dict[tuple[str, int], int] = {}
+    for frames in (33, 65):
+        video = torch.rand(1, 3, frames, 64, 64)
+
+        def pieces(video: torch.Tensor = video) -> Iterator[torch.Tensor]:
+            return (video[:, :, start : start + 4] for start in range(0, video.shape[2], 4))
+
+        with torch.no_grad(), Largest() as meter:
+            latents = torch.cat([piece[:, :8] for piece in encode_stream(vae.encoder, pieces())], dim=2)
+        largest["encode", frames] = meter.values
+        meter.values = 0
+        with torch.no_grad(), meter:
+            count = sum(
+                piece.shape[2] for piece in decode_stream(vae.decoder, latents.split(1, 2), torch.tensor([0.05]), 4)
+            )
+        assert count == frames
+        largest["decode", frames] = meter.values
+    assert largest["encode", 33] == largest["encode", 65]
+    assert largest["decode", 33] == largest["decode", 65]
+
+
+# --- as the stages use it --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def through(tiny: Path, **changes: object) -> tuple[torch.Tensor, np.ndarray]:
+    """Latents of a clip, and it decoded again, under the CPU's rules with some changes."""
+    model, policy = open_model(tiny), replace(CPU, **changes)
+    frames = np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), dtype=np.uint8)
+    with model.vae_encoder(policy) as vae:
+        latents = encode(vae, frames)
+    with model.vae_decoder(policy) as vae:
+        return latents, np.stack(list(decode(vae, latents, torch.Generator().manual_seed(0), 0.05, 0.025)))
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_policy_decides_and_the_result_is_the_same(tiny: Path, frames: int) -> None:
+    latents, decoded = through(tiny)
+    found, again = through(tiny, vae_frames=frames)
+    torch.testing.assert_close(found, latents, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(again, decoded, rtol=0, atol=0.01)  # of 255
+
+
+def test_storage_is_exact_for_a_checkpoint_in_it(tiny: Path, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "half")
+    whole = AutoencoderKLLTXVideo.from_pretrained(folder / "vae")
+    whole.to(torch.bfloat16).save_pretrained(folder / "vae")
+    plain, small = through(folder, vae_frames=4), through(folder, vae_frames=4, vae_storage="bfloat16")
+    assert torch.equal(plain[0], small[0])
+    np.testing.assert_array_equal(plain[1], small[1])
+    # and not for one with more digits, which is why it is not simply always on
+    assert not torch.equal(through(tiny, vae_frames=4)[0], through(tiny, vae_frames=4, vae_storage="bfloat16")[0])
+
+
+def test_injected_noise_follows_the_seed() -> None:
+    vae = build(small("vae_0.9.1"))
+    latents = torch.randn(1, 8, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def decoded(seed: int, frames: int | None) -> np.ndarray:
+        set_frames_at_once(vae, frames)
+        return np.stack(list(decode(vae, latents, torch.Generator().manual_seed(seed), 0.05, 0.025)))
+
+    first = decoded(1, None)
+    torch.manual_seed(5)  # nobody else's seed matters
+    np.testing.assert_array_equal(decoded(1, None), first)
+    np.testing.assert_allclose(decoded(1, 2), first, rtol=0, atol=0.01)
+    assert not np.array_equal(decoded(2, None), first)
