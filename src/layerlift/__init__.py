@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerlift.clip import Clip, open_clip, write_clip
+    from layerlift.clip.rgba import LayerClip
+    from layerlift.clip.rgba_reader import open_layer
+    from layerlift.clip.rgba_writer import write_layer
     from layerlift.errors import InputError, LayerliftError
     from layerlift.masks import Mask, open_mask
     from layerlift.model import open_model
+    from layerlift.stages.composition import compose
+    from layerlift.stages.layers import extract
     from layerlift.stages.removal import remove
 
 __version__ = "0.1.0"
@@ -20,25 +25,35 @@ _HOMES = {
     "Clip": "layerlift.clip",
     "open_clip": "layerlift.clip",
     "write_clip": "layerlift.clip",
+    "LayerClip": "layerlift.clip.rgba",
+    "open_layer": "layerlift.clip.rgba_reader",
+    "write_layer": "layerlift.clip.rgba_writer",
     "Mask": "layerlift.masks",
     "open_mask": "layerlift.masks",
     "InputError": "layerlift.errors",
     "LayerliftError": "layerlift.errors",
     "open_model": "layerlift.model",
+    "compose": "layerlift.stages.composition",
+    "extract": "layerlift.stages.layers",
     "remove": "layerlift.stages.removal",
 }
 
 __all__ = [
     "Clip",
     "InputError",
+    "LayerClip",
     "LayerliftError",
     "Mask",
     "__version__",
+    "compose",
+    "extract",
     "open_clip",
+    "open_layer",
     "open_mask",
     "open_model",
     "remove",
     "write_clip",
+    "write_layer",
 ]
 
 

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from layerlift import __version__
-from layerlift.cli import bench, demo, doctor, download, remove, scene
+from layerlift.cli import bench, compose, demo, doctor, download, extract, remove, scene
 from layerlift.errors import InputError, LayerliftError
 
 FAILED = 1
@@ -45,6 +45,8 @@ def _root(
 
 
 app.command("remove")(remove.remove)
+app.command("extract")(extract.extract)
+app.command("compose")(compose.compose)
 app.command("scene")(scene.scene)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")

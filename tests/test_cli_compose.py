@@ -1,0 +1,137 @@
+"""`layerlift compose` from end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerlift.cli import main
+from layerlift.cli.compose import parse_offset
+from layerlift.clip import Clip, open_clip, write_clip
+from layerlift.clip.rgba import LayerClip
+from layerlift.clip.rgba_writer import choose_layer_format, write_layer
+from layerlift.errors import InputError
+
+FRAMES, HEIGHT, WIDTH = 4, 24, 32
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """layer.mkv, a half-transparent white square; onto.mkv, grey, two frames longer; clip.mp4 without alpha."""
+    monkeypatch.chdir(tmp_path)
+    frames = np.zeros((FRAMES, HEIGHT, WIDTH, 4), np.float32)
+    frames[:, 8:16, 4:12] = (1, 1, 1, 0.5)
+    layer = LayerClip.from_array(frames, rate=12)
+    write_layer("layer.mkv", layer.frames(), layer.clip)
+    grey = np.full((FRAMES + 2, HEIGHT, WIDTH, 3), 100, np.uint8)
+    write_clip("onto.mkv", grey, Clip.from_array(grey, 12), lossless=True)
+    write_clip("clip.mp4", grey, Clip.from_array(grey, 12))
+
+
+def layerlift(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    assert isinstance(exit_info.value.code, int)
+    return exit_info.value.code
+
+
+def here() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def changed(path: str) -> np.ndarray:
+    """Which pixels of a written composition are not the background's, (F, H, W) bool."""
+    return (np.abs(open_clip(path).numpy().astype(int) - 100) > 20).any(-1)
+
+
+def test_layer_over_a_clip(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("compose", "layer.mkv", "--onto", "onto.mkv", "--lossless", "--report", "report.json") == 0
+    assert capsys.readouterr().out == "wrote layer_compose.mkv\n"
+    made = open_clip("layer_compose.mkv")
+    assert (made.frame_count, made.rate) == (FRAMES, 12)
+    expected = np.full((FRAMES, HEIGHT, WIDTH, 3), 100, np.uint8)
+    expected[:, 8:16, 4:12] = 178  # half of 255 and half of 100
+    np.testing.assert_array_equal(made.numpy(), expected)
+    report = json.loads(Path("report.json").read_text())
+    assert list(report["stages"]) == ["compose"]
+    assert report["settings"]["length"] == "hold"
+    assert report["sizes"]["frames"] == FRAMES
+
+
+def test_flags() -> None:
+    flags = "--offset 10,-4 --scale 0.5 --start 3 --length background --sound none -o out.mp4 -v"
+    assert layerlift("compose", "layer.mkv", "--onto", "onto.mkv", *flags.split()) == 0
+    seen = changed("out.mp4")
+    assert seen.any((1, 2)).tolist() == [False, False, False, True, True, True]
+    assert np.flatnonzero(seen[4].any(0)).tolist() == list(range(8 + 10 + 2, 8 + 10 + 6))
+    assert np.flatnonzero(seen[4].any(1)).tolist() == list(range(6 - 4 + 4, 6 - 4 + 8))
+
+
+def test_several_layers_are_laid_back_to_front() -> None:
+    red = np.zeros((FRAMES, HEIGHT, WIDTH, 4), np.float32)
+    red[:, 8:16, 8:16] = (1, 0, 0, 1)
+    layer = LayerClip.from_array(red, rate=12)
+    write_layer("red.mkv", layer.frames(), layer.clip)
+    assert layerlift("compose", "red.mkv", "layer.mkv", "--onto", "onto.mkv", "-o", "out.mkv", "--lossless") == 0
+    np.testing.assert_array_equal(open_clip("out.mkv").numpy()[0, 10, [5, 10]], [[178, 178, 178], [255, 0, 0]])
+    assert layerlift("compose", "layer.mkv", "red.mkv", "--onto", "onto.mkv", "-o", "back.mkv", "--lossless") == 0
+    np.testing.assert_array_equal(open_clip("back.mkv").numpy()[0, 10, [5, 10]], [[178, 178, 178], [255, 128, 128]])
+
+
+def test_premultiplied_layers_that_do_not_say_so() -> None:
+    frames = np.zeros((FRAMES, HEIGHT, WIDTH, 4), np.float32)
+    frames[:, 8:16, 4:12] = 0.5  # white times alpha
+    layer = LayerClip.from_array(frames, rate=12)
+    write_layer("foreign.mkv", layer.frames(), layer.clip)
+    flags = "--onto onto.mkv --lossless --overwrite -o out.mkv"
+    assert layerlift("compose", "foreign.mkv", *flags.split()) == 0
+    assert open_clip("out.mkv").numpy()[0, 10, 5].tolist() == [114] * 3
+    assert layerlift("compose", "foreign.mkv", *flags.split(), "--premultiplied") == 0
+    assert open_clip("out.mkv").numpy()[0, 10, 5].tolist() == [178] * 3
+
+
+@pytest.mark.parametrize("images", ["png", "exr"])
+def test_folders_of_images_onto_a_picture(images: str) -> None:
+    layer = LayerClip.from_array(np.full((2, HEIGHT, WIDTH, 4), (1, 0, 0, 1), np.float32))
+    write_layer("folder", layer.frames(), layer.clip, choose_layer_format("folder", images))
+    import cv2
+
+    cv2.imwrite("picture.png", np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+    assert layerlift("compose", "folder", "--onto", "picture.png", "-o", "out.mkv", "--lossless") == 0
+    assert open_clip("out.mkv").numpy()[:, 3, 3].tolist() == [[255, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("clip.mp4 --onto onto.mkv", "no alpha"),
+        ("nothing.mov --onto onto.mkv", "does not exist"),
+        ("layer.mkv --onto nothing.mp4", "does not exist"),
+        ("layer.mkv --onto onto.mkv -o out.webm", ".mp4"),
+        ("layer.mkv --onto onto.mkv -o onto.mkv --lossless", "exists already"),
+        ("layer.mkv --onto onto.mkv --offset 5", "X,Y"),
+        ("layer.mkv --onto onto.mkv --offset 500,0", "off the background"),
+        ("layer.mkv --onto onto.mkv --scale 0", "scale of 0"),
+        ("layer.mkv --onto onto.mkv --length stretch", "hold, loop, cut, background"),
+        ("layer.mkv --onto onto.mkv --sound both", "layer, background, none"),
+        ("layer.mkv --onto onto.mkv --start 9 --length cut", "only 6"),
+        ("layer.mkv --onto onto.mkv --report onto.mkv", "exists already"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = here()
+    assert layerlift("compose", *arguments.split()) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert here() == before
+
+
+def test_offsets() -> None:
+    assert parse_offset("12,-40") == (12, -40)
+    assert parse_offset(" +3 , 0 ") == (3, 0)
+    with pytest.raises(InputError, match="X,Y"):
+        parse_offset("1;2")
