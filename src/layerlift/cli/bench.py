@@ -75,6 +75,32 @@ def quality(
         record.write(report, overwrite=overwrite)
 
 
+@app.command("layers")
+def layers(
+    seeds: Seeds = "1000:1032",
+    size: SceneSize = "288x192",
+    frames: BenchFrames = 17,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+) -> None:
+    """Print how true extracted layers are, with the true plate and masks: composites, and alpha itself."""
+    pixels = parse_scene_size(size)
+    span = parse_seeds(seeds)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+    from layerlift.bench.layers import layer_tables
+
+    record = Report("bench layers", {"seeds": seeds, "size": size, "frames": frames})
+    with show_progress() as progress, record.stage("layers"):
+        tables = layer_tables(span, size=pixels, frames=frames, progress=progress)
+    for table in tables:
+        typer.echo(f"{table.markdown()}\n")
+    if report is not None:
+        record.results["tables"] = [asdict(table) for table in tables]
+        record.write(report, overwrite=overwrite)
+
+
 def parse_seeds(text: str) -> range:
     """``1000:1032`` → range(1000, 1032). Raises InputError for anything else and for an empty range."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text.strip())

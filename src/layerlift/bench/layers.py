@@ -1,0 +1,128 @@
+"""How true layers are: extraction with the true plate and masks against the layers that scenes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from layerlift.bench.table import Table, scene_columns
+from layerlift.clip.rgba import to_whole
+from layerlift.metrics import psnr
+from layerlift.progress import QUIET, Progress
+from layerlift.scenes import Scene, make_scene
+from layerlift.stages.effect_matte import least_alpha
+from layerlift.stages.layers import extract
+
+# Beyond this a composite differs from the truth by less than rounding to 8 bits does.
+CAP = 60.0
+# Alpha below this is invisible in 8 bits: there nothing is.
+NOTHING = 0.5 / 255
+# Two frames of the clip that differ by no more than this many levels show the same.
+STILL_LEVELS = 2
+
+
+def layer_tables(
+    seeds: Sequence[int],
+    *,
+    size: tuple[int, int] = (288, 192),
+    frames: int = 17,
+    progress: Progress = QUIET,
+) -> list[Table]:
+    """Extract the layers of the scenes of `seeds` and measure them.
+
+    Returns two tables: PSNR in decibels of composites, capped at 60 a scene, over the plate the layers come from and
+    over that of the next scene; and mean absolute errors of alpha, of all objects together unless it says otherwise.
+    """
+    columns = scene_columns(seeds)
+    composites = Table("PSNR of the composite", columns)
+    alphas = Table("Error of alpha", columns, digits=4)
+    with progress.stage("scenes", len(seeds)) as bar:
+        for seed in seeds:
+            scene = make_scene(seed, *size, frames)
+            layers = extracted(scene)
+            other = make_scene(seed + 1, *size, frames).background
+            for name, value in composite_scores(scene, layers, other).items():
+                composites.add(name, seed, value)
+            for name, value in alpha_scores(scene, layers).items():
+                alphas.add(name, seed, value)
+            bar.advance()
+    return [composites, alphas]
+
+
+def extracted(scene: Scene) -> np.ndarray:
+    """The layers (N, F, H, W, 4) float32 that extraction makes of a scene, back to front as the scene has them."""
+    made = extract(scene.video, scene.background, list(scene.object_masks[::-1]), scene.total_mask)
+    return np.stack([layer.numpy() for layer in made[::-1]])
+
+
+def composite_scores(scene: Scene, layers: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """PSNR over the scene's own plate and over another (F, H, W, 3) uint8; NaN where a scene has no such pixels."""
+    own, video = scene.background, scene.video.astype(np.float32)
+    truth = video + true_through(scene)[..., None] * (other.astype(np.float32) - own)
+    objects, shadows, reflections = regions(scene)
+    laid, simple = over(layers, other), over(least_layer(scene)[None], other)
+    return {
+        "own plate, float": psnr(over(layers, own), video, cap=CAP),
+        "own plate, 16 bits": psnr(over(to_whole(layers, 16) / np.float32(65535), own), video, cap=CAP),
+        "own plate, 8 bits": psnr(over(to_whole(layers, 8) / np.float32(255), own), video, cap=CAP),
+        "another plate, objects": psnr(laid, truth, objects, CAP),
+        "another plate, shadows": psnr(laid, truth, shadows, CAP),
+        "another plate, reflections": psnr(laid, truth, reflections, CAP),
+        "least alpha alone, objects": psnr(simple, truth, objects, CAP),
+        "least alpha alone, shadows": psnr(simple, truth, shadows, CAP),
+        "least alpha alone, reflections": psnr(simple, truth, reflections, CAP),
+    }
+
+
+def alpha_scores(scene: Scene, layers: np.ndarray) -> dict[str, float]:
+    """Mean absolute errors of alpha, and its mean absolute change where the clip stands still."""
+    own = scene.object_alphas + scene.effect_alphas  # (N, F, H, W)
+    made, truth = 1 - np.prod(1 - layers[..., 3], 0), 1 - true_through(scene)
+    objects, shadows, _ = regions(scene)
+    moving = np.abs(np.diff(scene.video.astype(np.int16), axis=0)).max(-1) > STILL_LEVELS
+    moving |= np.abs(np.diff(truth, axis=0)) > NOTHING
+    still = ~moving & scene.total_mask[1:]
+    several = len(own) > 1
+    return {
+        "objects": mean(np.abs(made - truth), objects),
+        "shadows": mean(np.abs(made - truth), shadows),
+        "where nothing is": mean(made, truth < NOTHING),
+        "flicker where the clip is still": mean(np.abs(np.diff(made, axis=0)), still),
+        "each of two objects' own": mean(np.abs(layers[..., 3] - own).mean(0), scene.total_mask if several else None),
+    }
+
+
+def regions(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where objects, shadows and reflections are, (F, H, W) bool each; a scene has no two kinds of effects."""
+    effects = scene.effect_masks.any(0) & ~scene.object_mask
+    none = np.zeros_like(effects)
+    return scene.object_mask, none if scene.spec.water else effects, effects if scene.spec.water else none
+
+
+def true_through(scene: Scene) -> np.ndarray:
+    """How much of the plate is seen through all layers, (F, H, W) in [0, 1]."""
+    return np.prod(1 - scene.object_alphas - scene.effect_alphas, 0)
+
+
+def over(layers: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """Layers (N, F, H, W, 4), back to front, over a plate (F, H, W, 3) uint8; float32 from 0 to 255, not rounded."""
+    picture = plate.astype(np.float32)
+    for layer in layers:
+        alpha = layer[..., 3:]
+        picture = 255 * layer[..., :3] * alpha + (1 - alpha) * picture
+    return picture
+
+
+def least_layer(scene: Scene) -> np.ndarray:
+    """What is simplest: alpha 1 in the object masks and the least that will do elsewhere, (F, H, W, 4) float32."""
+    frames, plates = scene.video.astype(np.float32) / 255, scene.background.astype(np.float32) / 255
+    alpha = np.stack([least_alpha(frame, plate) for frame, plate in zip(frames, plates, strict=True)])
+    alpha = np.where(scene.object_mask, 1, alpha * scene.total_mask)[..., None]
+    colour = np.clip((frames - (1 - alpha) * plates) / np.maximum(alpha, 1e-5), 0, 1)
+    return np.concatenate([colour, alpha], -1).astype(np.float32)
+
+
+def mean(values: np.ndarray, where: np.ndarray | None) -> float:
+    """Mean over pixels; NaN when there are none."""
+    return float(values[where].mean()) if where is not None and where.any() else float("nan")
