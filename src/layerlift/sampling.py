@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from layerlift.errors import LayerliftError
+from layerlift.model.passes import TRAIN_TIMESTEPS, open_passes, predict_velocity
+from layerlift.model.speed import PLAIN, Speed
 from layerlift.progress import StageProgress
 
 if TYPE_CHECKING:
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
     from layerlift.fit import Geometry
 
-# The transformer's timestep is 1000·sigma: it was trained with 1000 of them.
-TRAIN_TIMESTEPS = 1000
+__all__ = [
+    "PLAIN", "TRAIN_TIMESTEPS", "Prompts", "SamplingSettings", "Speed", "denoise", "predict_velocity",
+    "token_coordinates",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ def denoise(
     settings: SamplingSettings,
     generator: torch.Generator,
     progress: StageProgress,
+    speed: Speed = PLAIN,
 ) -> torch.Tensor:
     """Generate the unknown tokens of `latents`.
 
@@ -89,6 +94,7 @@ def denoise(
         settings: noise levels and guidance.
         generator: a CPU generator, so that a seed gives the same noise on every device.
         progress: advanced by one for every step.
+        speed: how the passes are run; by default every token in every step, with nothing kept between them.
 
     Returns:
         (1, C, f, h, w) float32 on the CPU; known tokens are those of `latents`, bit for bit.
@@ -111,65 +117,38 @@ def denoise(
     sigmas = settings.sigmas
     tokens = torch.where(moving, (1 - sigmas[0]) * clip + sigmas[0] * noise, clip)
 
-    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        # 3.1 Known tokens may be shown with a little noise, so that the model does not take them for frozen.
-        if settings.cond_noise > 0:
-            noise = torch.randn(clip.shape, generator=generator).to(device)
-            tokens = torch.where(moving, tokens, clip + settings.cond_noise * sigma**2 * noise)
+    with open_passes(transformer, batches, coordinates, moving[0, :, 0], sigmas=sigmas, speed=speed) as predict:
+        for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+            # 3.1 Known tokens may be shown with a little noise, so that the model does not take them for frozen.
+            if settings.cond_noise > 0:
+                noise = torch.randn(clip.shape, generator=generator).to(device)
+                tokens = torch.where(moving, tokens, clip + settings.cond_noise * sigma**2 * noise)
 
-        # 3.2 Every token carries its own timestep: unknown ones the step's, known ones 0.
-        timesteps = TRAIN_TIMESTEPS * sigma * moving[..., 0].float()  # (1, S)
+            # 3.2 Which way is noise? Every token carries its own timestep: unknown ones the step's, known ones 0.
+            velocity = predict(tokens, step)  # (n, S, C)
 
-        # 3.3 Which way is the clip? Guidance goes from where the negative prompt points past where the prompt does.
-        velocity = predict_velocity(transformer, tokens, timesteps, coordinates, batches)  # (n, S, C)
-        if settings.guidance != 1:
-            without, towards = velocity.chunk(2)
-            velocity = without + settings.guidance * (towards - without)
-        if not torch.isfinite(velocity).all():
-            raise LayerliftError(
-                f"the model returned NaN or infinity in step {step + 1}: its weights are damaged or {weight.dtype} "
-                f"overflows on {device.type}; try --dtype float32"
-            )
+            # 3.3 Guidance goes from where the negative prompt points past where the prompt does.
+            if settings.guidance != 1:
+                without, towards = velocity.chunk(2)
+                velocity = without + settings.guidance * (towards - without)
+            if not torch.isfinite(velocity).all():
+                raise LayerliftError(
+                    f"the model returned NaN or infinity in step {step + 1}: its weights are damaged or "
+                    f"{weight.dtype} overflows on {device.type}; try --dtype float32"
+                )
 
-        # 3.4 Take the step, with the unknown tokens only.
-        if settings.stochastic and sigma_next > 0:
-            noise = torch.randn(clip.shape, generator=generator).to(device)
-            stepped = (1 - sigma_next) * (tokens - sigma * velocity) + sigma_next * noise
-        else:
-            stepped = tokens + (sigma_next - sigma) * velocity
-        tokens = torch.where(moving, stepped, tokens)
-        progress.advance()
+            # 3.4 Take the step, with the unknown tokens only.
+            if settings.stochastic and sigma_next > 0:
+                noise = torch.randn(clip.shape, generator=generator).to(device)
+                stepped = (1 - sigma_next) * (tokens - sigma * velocity) + sigma_next * noise
+            else:
+                stepped = tokens + (sigma_next - sigma) * velocity
+            tokens = torch.where(moving, stepped, tokens)
+            progress.advance()
 
     # 4. Back to latents; known tokens without the noise they were shown with.
     tokens = torch.where(moving, tokens, clip)
     return tokens.transpose(1, 2).unflatten(2, tuple(latents.shape[2:])).cpu()
-
-
-def predict_velocity(
-    transformer: LTXVideoTransformer3DModel,
-    tokens: torch.Tensor,
-    timesteps: torch.Tensor,
-    coordinates: torch.Tensor,
-    batches: Sequence[tuple[torch.Tensor, torch.Tensor]],
-) -> torch.Tensor:
-    """One forward pass for each batch of prompts over `tokens` (1, S, C); timesteps (1, S), coordinates (1, 3, S).
-
-    Tokens need not be all of a clip: each brings its own timestep and coordinates. Returns (n, S, C) float32, n the
-    number of prompts.
-    """
-    velocities = []
-    for embeds, mask in batches:
-        count = len(embeds)
-        velocity = transformer(
-            hidden_states=tokens.to(embeds.dtype).expand(count, -1, -1),
-            encoder_hidden_states=embeds,
-            timestep=timesteps.expand(count, -1),
-            encoder_attention_mask=mask,
-            video_coords=coordinates.expand(count, -1, -1),
-            return_dict=False,
-        )[0]
-        velocities.append(velocity.float())
-    return torch.cat(velocities)
 
 
 def token_coordinates(shape: Sequence[int], geometry: Geometry, rate: Fraction | float) -> torch.Tensor:

@@ -1,0 +1,122 @@
+"""Work that is the same in every step of a denoising loop, done once before it.
+
+The transformer's own forward stays as it is; while `Hoisted.installed()` is open, the submodules whose answers are
+known beforehand are replaced by ones that look them up. Text keys and values are the attention processors' part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from diffusers import LTXVideoTransformer3DModel
+
+# The submodules of the transformer that are stood in for.
+PARTS = ("rope", "time_embed", "caption_projection")
+
+# Text is cut to a multiple of this many tokens, which attention kernels like, too.
+TEXT_STEP = 16
+
+TextBatch = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def trim_text(batches: Sequence[TextBatch]) -> list[TextBatch]:
+    """Leave out tokens that are padding in every prompt: embeds (b, L, D), mask (b, L) → (b, L', D), (b, L') or None.
+
+    Padding has a bias of −10000 in the softmax and so a weight of exactly 0. L' is the same for all batches and a
+    multiple of `TEXT_STEP`, so that prompts of about the same length run the same compiled code. Without any padding
+    left the mask is None. A prompt of padding alone, which attends to all of it evenly, keeps everything.
+    """
+    present = torch.cat([mask > 0 for _, mask in batches if mask is not None])  # (n, L)
+    if not present.any(1).all():
+        return list(batches)
+    used = present.any(0)
+    length = min(len(used), -(-int(used.sum()) // TEXT_STEP) * TEXT_STEP)
+    # Used tokens first, filled up with padding, in their old order.
+    columns = torch.argsort(~used, stable=True)[:length].sort().values
+    whole = bool(present[:, columns].all())
+    return [(embeds[:, columns], None if whole or mask is None else mask[:, columns]) for embeds, mask in batches]
+
+
+class _Stored(torch.nn.Module):
+    """Answers whatever it is asked with what it was given last."""
+
+    answer: Any = None
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        return self.answer
+
+
+class Hoisted:
+    """The transformer's constant parts for one loop, computed on making it.
+
+    Args:
+        transformer: its weights must lie on the device.
+        contexts: for each batch of prompts its embeddings (b, L, D).
+        coordinates: (1, 3, S).
+        moving: (S,) bool, the tokens whose timestep is the step's; all others have timestep 0.
+        timesteps: those of the steps.
+    """
+
+    def __init__(
+        self,
+        transformer: LTXVideoTransformer3DModel,
+        contexts: Sequence[torch.Tensor],
+        coordinates: torch.Tensor,
+        moving: torch.Tensor,
+        timesteps: Sequence[float],
+    ) -> None:
+        weight = transformer.proj_in.weight
+        self.transformer = transformer
+        self.moving = moving[None, :, None]  # (1, S, 1)
+        self.all_moving = bool(moving.all())
+        self.sizes = [len(context) for context in contexts]
+        self.text = [transformer.caption_projection(context) for context in contexts]  # (b, L, H·d) each
+        # Cosines and sines, (1, S, H·d) float32 each; alike for every prompt.
+        self.rotary = transformer.rope(weight, video_coords=coordinates)
+        # One row for each step and a last one for timestep 0: (steps + 1, 6·H·d) and (steps + 1, H·d).
+        times = torch.tensor([*timesteps, 0.0], device=weight.device)
+        self.times = transformer.time_embed(times, batch_size=1, hidden_dtype=weight.dtype)
+        # The step's row and that of timestep 0, in arrays that stay where they are: recorded passes read from there.
+        self.now = tuple(rows[[0, -1]] for rows in self.times)
+        self._parts = {name: _Stored() for name in PARTS}
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The transformer looks its constant parts up while this is open."""
+        usual = {name: getattr(self.transformer, name) for name in PARTS}
+        try:
+            for name, part in self._parts.items():
+                setattr(self.transformer, name, part)
+            yield
+        finally:
+            for name, module in usual.items():
+                setattr(self.transformer, name, module)
+
+    def rotary_of(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows of the rotary tables that belong to tokens (N,)."""
+        cosines, sines = self.rotary
+        return cosines[:, tokens], sines[:, tokens]
+
+    def at(self, step: int) -> None:
+        """The passes from here on are those of this step."""
+        for now, rows in zip(self.now, self.times, strict=True):
+            now[0].copy_(rows[step])
+
+    def use(self, batch: int, rotary: tuple[torch.Tensor, torch.Tensor] | None) -> None:
+        """The next pass is that of this batch: over tokens with these rotary tables, all of them unknown, or over all
+        tokens."""
+        size = self.sizes[batch]
+        whole = rotary is None and not self.all_moving
+        answers = []
+        for now in self.now:
+            # (1, 1, n) where one timestep is everyone's, else (1, S, n)
+            rows = torch.where(self.moving, now[0], now[1]) if whole else now[0][None, None]
+            answers.append(rows.expand(size, -1, -1))
+        self._parts["time_embed"].answer = tuple(answers)
+        self._parts["rope"].answer = self.rotary if rotary is None else rotary
+        self._parts["caption_projection"].answer = self.text[batch]
