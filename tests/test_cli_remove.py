@@ -59,7 +59,8 @@ def test_folder_becomes_a_clean_plate_in_the_current_folder(
 ) -> None:
     code = layerlift("remove", "../swan", "--model", model, "--lossless", "--dilate", 2, "--report", "report.json")
     assert code == 0
-    assert capsys.readouterr().out == "wrote swan_remove.mkv\n"
+    said = "wrote swan_remove.mkv (0% of the hidden pixels were seen elsewhere, 100% generated)\n"
+    assert capsys.readouterr().out == said
     assert here() == ["report.json", "swan_remove.mkv"]
     result = open_clip("swan_remove.mkv")
     assert (result.frame_count, result.width, result.height, result.rate) == (FRAMES, WIDTH, HEIGHT, 30)
@@ -69,7 +70,7 @@ def test_folder_becomes_a_clean_plate_in_the_current_folder(
     assert (result.numpy()[:, *OBJECT] != video[:, *OBJECT]).mean() > 0.5
 
     report = json.loads(Path("report.json").read_text())
-    assert list(report["stages"]) == ["text", "encode", "denoise", "decode"]
+    assert list(report["stages"]) == ["evidence", "encode", "text", "denoise", "decode"]
     assert report["settings"]["lossless"] is True
     assert report["sizes"]["clip"] == [WIDTH, HEIGHT, FRAMES]
     assert report["peak_host_bytes"] > 0
@@ -89,13 +90,13 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, m
     cv2.imwrite("still.png", still)
     flags = (
         f"--mask still.png -o out.mp4 --model {model} --steps 1 --guidance 2 --seed 5 --size 48x32 --dilate 4 "
-        "--feather 3 --frames 1:4 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty -v"
+        "--feather 3 --frames 1:4 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty --evidence off -v"
     )
     assert layerlift("remove", "../swan/video.mkv", *flags.split(), "--negative-prompt", "") == 0
     options = seen["options"]
     assert (options.steps, options.guidance, options.seed) == (1, 2.0, 5)
     assert (options.size, options.dilate, options.feather) == ((48, 32), 4, 3)
-    assert (options.prompt, options.negative_prompt) == ("Empty", "")
+    assert (options.prompt, options.negative_prompt, options.evidence) == ("Empty", "", "off")
     assert (seen["policy"].backend, seen["policy"].device, seen["cache"]) == ("mps", "cpu", False)
     assert seen["mask"].still
     assert seen["clip"].frame_count == open_clip("out.mp4").frame_count == 3
@@ -116,6 +117,9 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, m
         ("--model no-such-model", "no-such-model"),
         ("--dtype float8", "float8"),
         ("--policy tpu", "tpu"),
+        ("--evidence perhaps", "perhaps"),
+        ("--provenance taken.mp4", "exists already"),
+        ("--provenance swan_remove.mp4", "where the result goes"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -132,6 +136,17 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert said in streams.err
     assert here() == ["taken.mp4"]
     assert Path("taken.mp4").read_text() == "mine"
+
+
+def test_without_a_model_and_with_provenance(video: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        layerlift("remove", "../swan", "--model", "none", "--dilate", 0, "--provenance", "from.mkv", "--lossless") == 0
+    )
+    assert "0% of the hidden pixels were seen elsewhere, 100% filled in" in capsys.readouterr().out
+    origin = open_clip("from.mkv").numpy()
+    assert (origin[:, *OBJECT] == (255, 0, 255)).all()
+    assert (origin[:, :10] == 0).all()
+    assert (open_clip("swan_remove.mkv").numpy()[:, *OBJECT] != video[:, *OBJECT]).any(-1).mean() > 0.9
 
 
 def test_clip_without_a_mask_says_how_to_give_one(video: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,16 +11,17 @@ import pytest
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
+from layerlift.evidence import State
 from layerlift.fit import fit_windows
-from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.pixels import grow
 from layerlift.progress import Progress
 from layerlift.report import Report
-from layerlift.stages import removal
+from layerlift.stages import generation, removal
+from layerlift.stages.generation import cut
 from layerlift.stages.paste import ColorMatch, feather_alpha, paste
-from layerlift.stages.removal import RemovalOptions, cut, paste_frames, remove, remove_frames
+from layerlift.stages.removal import RemovalOptions, paste_frames, remove, remove_frames
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,8 @@ def policy() -> Policy:
 
 
 def plate(clip: Clip, mask: np.ndarray, model: Model, policy: Policy, **options) -> np.ndarray:
+    """The clean plate, all of it generated: the frames of these clips are noise and tell nothing of each other."""
+    options = {"evidence": "off"} | options
     return np.stack(list(remove_frames(clip, mask, RemovalOptions(**options), model=model, policy=policy)))
 
 
@@ -67,11 +70,11 @@ def test_only_pixels_of_the_grown_mask_change(model: Model, policy: Policy, fram
 def test_remove_is_the_clip_with_other_pixels(folder: Path, model: Model, policy: Policy) -> None:
     clip = make_clip(5)
     mask = box_mask(clip)
-    made = remove(clip, mask, model=folder, device="cpu", seed=3)
+    made = remove(clip, mask, model=folder, device="cpu", seed=3, evidence="off")
     assert (made.width, made.height, made.frame_count, made.rate, made.name) == (70, 42, 5, clip.rate, "clip")
     assert (made.numpy() == plate(clip, mask, model, policy, seed=3)).all()
     # Arrays are clips and masks as well.
-    assert (remove(clip.numpy(), mask, model=model, device="cpu", seed=3).numpy() == made.numpy()).all()
+    assert (remove(clip.numpy(), mask, model=model, device="cpu", seed=3, evidence="off").numpy() == made.numpy()).all()
 
 
 def test_what_lies_under_the_mask_does_not_matter(model: Model, policy: Policy) -> None:
@@ -118,7 +121,7 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.encoded = self.decoded = 0
         self.denoised: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # latents in, unknown, latents out
-        encode, decode, denoise = removal.encode, removal.decode, removal.denoise
+        encode, decode, denoise = generation.encode, generation.decode, generation.denoise
 
         def spy_encode(*given):
             self.encoded += 1
@@ -133,9 +136,9 @@ class Spy:
             self.denoised.append((latents.numpy().copy(), unknown.numpy().copy(), made.numpy()))
             return made
 
-        monkeypatch.setattr(removal, "encode", spy_encode)
-        monkeypatch.setattr(removal, "decode", spy_decode)
-        monkeypatch.setattr(removal, "denoise", spy_denoise)
+        monkeypatch.setattr(generation, "encode", spy_encode)
+        monkeypatch.setattr(generation, "decode", spy_decode)
+        monkeypatch.setattr(generation, "denoise", spy_denoise)
 
 
 def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(
@@ -194,7 +197,8 @@ def test_only_one_component_is_in_memory(folder: Path, monkeypatch: pytest.Monke
 
         monkeypatch.setattr(Model, kind, watched)
     clip = make_clip(9)
-    frames = remove_frames(clip, box_mask(clip), model=open_model(folder), policy=choose_policy("cpu"))
+    options = RemovalOptions(evidence="off")
+    frames = remove_frames(clip, box_mask(clip), options, model=open_model(folder), policy=choose_policy("cpu"))
     assert events == []  # nothing is read before the first frame is asked for
     assert len(list(frames)) == 9
     assert events == ["vae_encoder", "transformer", "vae_decoder"]
@@ -219,8 +223,9 @@ def test_progress_reaches_its_totals_and_the_report_knows_sizes(model: Model, po
     log, report = Log(), Report()
     clip = make_clip(20)
     progress: Progress = log
-    list(remove_frames(clip, box_mask(clip), model=model, policy=policy, progress=progress, report=report))
-    assert list(log.stages) == list(report.stages) == ["text", "encode", "denoise", "decode"]
+    options = RemovalOptions(evidence="off")
+    list(remove_frames(clip, box_mask(clip), options, model=model, policy=policy, progress=progress, report=report))
+    assert list(log.stages) == list(report.stages) == ["encode", "text", "denoise", "decode"]
     assert all(total in (None, done) for total, done in log.stages.values())
     assert report.sizes["clip"] == [70, 42, 20]
     assert report.sizes["padded"] == [64, 48]
@@ -237,6 +242,7 @@ def test_progress_reaches_its_totals_and_the_report_knows_sizes(model: Model, po
         ({"dilate": 2, "feather": 5}, "a feather of 5 pixels"),
         ({"size": (8, 64)}, "size of 8x64"),
         ({"prompt": "a cat"}, "a cat"),
+        ({"evidence": "some"}, "evidence 'some'"),
     ],
 )
 def test_what_cannot_be_used_is_said_at_once(model: Model, policy: Policy, given: dict, says: str) -> None:
@@ -301,9 +307,8 @@ def test_colours_are_matched_afresh_after_a_frame_without_a_mask() -> None:
     pink, blank = np.full(frame.shape, 200, np.float32), np.zeros_like(mask)
 
     def pasted(masks: list[np.ndarray], news: list[np.ndarray | None]) -> np.ndarray:
-        frames = Clip.from_array(np.stack([frame] * len(masks)))
-        made = paste_frames(frames, Mask.from_array(np.stack(masks)), removal.Margin(2, 2), news)
-        return list(made)[-1]
+        frames = [(frame, np.where(mask, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))) for mask in masks]
+        return list(paste_frames(frames, news, feather=2))[-1][0]
 
     alone = pasted([mask], [pink])
     assert (pasted([mask, blank, mask], [pink / 2, None, pink]) == alone).all()
@@ -316,3 +321,55 @@ def test_a_wrong_ring_moves_colours_only_so_far() -> None:
     mask[20:44, 20:44] = True
     matched = ColorMatch()(np.zeros((64, 64, 3), np.float32), frame, mask)
     assert matched.max() <= 24.5
+
+
+def walking_box(frames: int = 17) -> tuple[Clip, np.ndarray, np.ndarray]:
+    """A clip of a still, textured background that a red box walks across, its mask, and the background (H, W, 3)."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(60, 200, (8, 12, 3), dtype=np.uint8)
+    background = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+    mask = np.zeros((frames, *background.shape[:2]), bool)
+    for i in range(frames):
+        mask[i, 20:40, 4 + 4 * i : 20 + 4 * i] = True
+    pixels = np.where(mask[..., None], np.array([255, 0, 0], np.uint8), background)
+    return Clip.from_array(pixels), mask, background
+
+
+def test_what_other_frames_show_is_taken_and_not_generated(model: Model, policy: Policy) -> None:
+    clip, mask, background = walking_box()
+    report, states = Report(), []
+    given = {"model": model, "policy": policy, "report": report, "provenance": states.append}
+    made = np.stack(list(remove_frames(clip, mask, RemovalOptions(), **given)))
+    assert np.abs(made.astype(int) - background).max() <= 2  # a model of random weights could not know it
+    assert (np.stack(states)[mask] == State.GATHERED).all()
+    assert report.results["tokens"]["unknown"] == 0
+    assert report.results["evidence"]["gathered"] == 1
+
+
+def test_what_no_frame_shows_is_generated_and_said(model: Model, policy: Policy) -> None:
+    clip, mask, background = walking_box()
+    mask[:, 20:40, 40:48] = True  # never seen
+    states: list[np.ndarray] = []
+    made = np.stack(
+        list(remove_frames(clip, mask, RemovalOptions(), model=model, policy=policy, provenance=states.append))
+    )
+    state = np.stack(states)
+    never = np.zeros_like(mask)
+    never[:, 22:38, 42:46] = True
+    assert (state[never] == State.GENERATED).all()
+    assert not (state == State.UNKNOWN).any()
+    own = state == State.ORIGINAL
+    assert (made[own] == clip.numpy()[own]).all()
+    gathered = state == State.GATHERED
+    far = gathered & ~np.stack([grow(frame, 6) for frame in state == State.GENERATED])
+    assert far.any()
+    assert np.abs(made.astype(int) - background)[far].max() <= 2
+
+
+def test_without_a_model_what_no_frame_shows_is_inpainted() -> None:
+    clip, mask, background = walking_box()
+    mask[:, 20:40, 40:48] = True
+    made = np.stack(list(remove_frames(clip, mask, model="none")))
+    red = (made[..., 0] > 230) & (made[..., 1:].max(-1) < 30)
+    assert not red.any()
+    assert np.abs(made.astype(int) - background).mean() < 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,7 +13,9 @@ import torch
 from layerlift.bench.table import Table, scene_columns
 from layerlift.metrics import psnr
 from layerlift.model.latents import decode, encode
+from layerlift.pixels import grow
 from layerlift.progress import QUIET, Progress
+from layerlift.report import Report
 from layerlift.scenes import Scene, make_scene
 from layerlift.stages.removal import RemovalOptions, remove_frames
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from layerlift.model import Model
 
 TELEA_RADIUS = 3  # pixels
+# Shares of the picture's height: the shore is left out, and water is compared with what is this near to the mask.
+WATER_MARGIN = 0.06
+WATER_RING = 0.12
 
 
 def quality_tables(
@@ -35,33 +41,66 @@ def quality_tables(
 ) -> list[Table]:
     """Measure on the scenes of `seeds` with the true total mask; PSNR in decibels, capped at 50 a scene.
 
-    Returns two tables: removal, inside the mask; and the VAE on the true clean plates, over the whole picture.
+    Returns four tables: removal, inside the mask; the VAE on the true clean plates, over the whole picture; how much
+    water moves inside the mask; and what is left to generate.
     """
     options = options or RemovalOptions()
     columns = scene_columns(seeds)
     inside, whole = Table("PSNR inside the mask", columns), Table("PSNR of the whole picture", columns)
+    motion = Table("water's change inside the mask, over that around it", columns, digits=2)
+    left = Table("unknown tokens, over all that `--evidence off` has", columns, digits=2)
     with progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
             scene = make_scene(seed, *size, frames)
             mask, truth = scene.total_mask, scene.background
             decoded = through_vae(truth, model, policy)
+            evidence_only, _ = removal(scene, model, policy, replace(options, evidence="only"))
+            model_only, all_tokens = removal(scene, model, policy, replace(options, evidence="off"))
+            default, tokens = removal(scene, model, policy, options)
             results = {
                 "input": scene.video,
                 "OpenCV Telea per frame": telea(scene.video, mask),
                 "temporal median": temporal_median(scene.video, mask),
-                "removal": removal(scene, model, policy, options),
+                "evidence only": evidence_only,
+                "model only": model_only,
+                "default": default,
                 "VAE of the clean plate": decoded,
             }
             for name, result in results.items():
                 inside.add(name, seed, psnr(result, truth, mask))
             whole.add("VAE of the clean plate", seed, psnr(decoded, truth))
+            for name, result in {"true clean plate": truth, "model only": model_only, "default": default}.items():
+                motion.add(name, seed, water_motion(result, scene))
+            left.add("default", seed, tokens / all_tokens)
             bar.advance()
-    return [inside, whole]
+    return [inside, whole, motion, left]
 
 
-def removal(scene: Scene, model: Model, policy: Policy, options: RemovalOptions) -> np.ndarray:
-    """The clean plate (F, H, W, 3) uint8 that removal makes of a scene and its true total mask."""
-    return np.stack(list(remove_frames(scene.video, scene.total_mask, options, model=model, policy=policy)))
+def removal(scene: Scene, model: Model, policy: Policy, options: RemovalOptions) -> tuple[np.ndarray, int]:
+    """The clean plate (F, H, W, 3) uint8 that removal makes of a scene with its true mask, and the unknown tokens."""
+    report = Report()
+    frames = remove_frames(scene.video, scene.total_mask, options, model=model, policy=policy, report=report)
+    plate = np.stack(list(frames))
+    return plate, report.results.get("tokens", {}).get("unknown", 0)
+
+
+def water_motion(video: np.ndarray, scene: Scene) -> float:
+    """Mean change from frame to frame in water inside the mask, over that near it; NaN without water.
+
+    `video` (F, H, W, 3) uint8. Only pixels that both frames mask, or neither, are compared.
+    """
+    if not scene.spec.water or len(video) < 2:
+        return float("nan")
+    height = video.shape[1]
+    horizon = round((float(scene.spec.numbers["horizon"]) + 1) / 2 * height)
+    water = np.arange(height)[:, None] > horizon + WATER_MARGIN * height
+    mask = scene.total_mask
+    near = np.stack([grow(frame, WATER_RING * height) for frame in mask]) & ~mask
+    change = np.abs(np.diff(video.astype(np.int16), axis=0)).mean(-1)  # (F - 1, H, W)
+    inside, around = mask[1:] & mask[:-1] & water, near[1:] & near[:-1] & water
+    if not (inside.any() and around.any()):
+        return float("nan")
+    return float(change[inside].mean() / change[around].mean())
 
 
 def telea(video: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -85,10 +85,12 @@ def write_result(
             writer.write(frame)
 
 
-def finish(report: Report, path: Path | None, *, overwrite: bool, verbose: bool, result: Path) -> None:
-    """Write the report if it was asked for, print the costs under -v, and say where the result is."""
+def finish(
+    report: Report, path: Path | None, *, overwrite: bool, verbose: bool, result: Path, said: str | None = None
+) -> None:
+    """Write the report if it was asked for, print the costs under -v, and say where the result is, and what of it."""
     if path is not None:
         report.write(path, overwrite=overwrite)
     if verbose:
         print_costs(report)
-    typer.echo(f"wrote {result}")
+    typer.echo(f"wrote {result}" + (f" ({said})" if said else ""))

@@ -1,14 +1,19 @@
 """`layerlift remove`: clip and mask → clean plate."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layerlift.cli import options as common
 from layerlift.cli.job import finish, open_input, open_input_mask, settle_outputs, write_result
 from layerlift.cli.terminal import show_progress
+from layerlift.errors import InputError
 from layerlift.report import Report
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MASK = "Mask"
 
@@ -61,6 +66,25 @@ def remove(
             rich_help_panel=_MASK,
         ),
     ] = None,
+    evidence: Annotated[
+        str,
+        typer.Option(
+            "--evidence",
+            metavar="auto|off|only",
+            help="What other frames show of the hidden background: take it and generate the rest (auto), generate "
+            "everything (off), or fill the rest without a model (only).",
+            rich_help_panel="Evidence",
+        ),
+    ] = "auto",
+    provenance: Annotated[
+        Path | None,
+        typer.Option(
+            "--provenance",
+            metavar="FILE",
+            help="Write a video of where pixels come from: original black, gathered green, generated magenta.",
+            rich_help_panel="Evidence",
+        ),
+    ] = None,
     frames: common.Frames = None,
     device: common.Device = None,
     dtype: common.Dtype = None,
@@ -76,9 +100,13 @@ def remove(
     pixels = common.parse_size(size) if size is not None else None
     span = common.parse_frames(frames) if frames is not None else None
     common.check_guidance(guidance)
+    if model == "none":
+        evidence = "only"
 
+    from layerlift.clip import ClipWriter, check_output
     from layerlift.device import choose_policy
     from layerlift.model import open_model
+    from layerlift.stages.provenance import colour_provenance, describe_shares
     from layerlift.stages.removal import (
         DEFAULT_NEGATIVE_PROMPT,
         DEFAULT_PROMPT,
@@ -90,11 +118,25 @@ def remove(
     source = open_input(clip, span)
     masked = open_input_mask(mask, clip, source)
     target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
+    if provenance is not None:
+        exact = provenance.suffix == ".mkv"
+        check_output(provenance, lossless=exact, overwrite=overwrite)
+        if provenance == target:
+            raise InputError(f"--provenance {provenance} is where the result goes: name another file.")
     chosen = choose_policy(device, dtype, policy)
     record = Report("remove", settings, device=chosen.device)
 
-    # 3. The work, frame by frame into the file.
-    with show_progress() as progress:
+    # 3. The work, frame by frame into the files.
+    with show_progress() as progress, ExitStack() as files:
+        note = None
+        if provenance is not None:
+            colours = files.enter_context(
+                ClipWriter(provenance, source, lossless=exact, overwrite=overwrite, sound=False)
+            )
+
+            def note(state: "np.ndarray") -> None:
+                colours.write(colour_provenance(state))
+
         plate = remove_frames(
             source,
             masked,
@@ -107,12 +149,16 @@ def remove(
                 size=pixels,
                 dilate=dilate,
                 feather=feather,
+                evidence=evidence,
             ),
-            model=open_model(model, text_encoder=text_encoder),
+            model=None if evidence == "only" else open_model(model, text_encoder=text_encoder),
             policy=chosen,
             progress=progress,
             report=record,
             cache=not no_cache,
+            provenance=note,
         )
         write_result(target, plate, source, record, lossless=lossless, overwrite=overwrite)
-    finish(record, report, overwrite=overwrite, verbose=verbose, result=target)
+    shares = record.results.get("evidence")
+    said = None if shares is None else describe_shares(shares["gathered"], shares["unknown"], model=evidence != "only")
+    finish(record, report, overwrite=overwrite, verbose=verbose, result=target, said=said)

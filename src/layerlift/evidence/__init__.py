@@ -1,7 +1,8 @@
 """What the clip shows elsewhere is gathered, not invented: hidden pixels from the frames that show them."""
 
+from layerlift.evidence.fill import inpaint_unknown
 from layerlift.evidence.gather import gather_evidence
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence
 
-__all__ = ["Evidence", "EvidenceOptions", "State", "gather_evidence"]
+__all__ = ["Evidence", "EvidenceOptions", "State", "gather_evidence", "inpaint_unknown"]

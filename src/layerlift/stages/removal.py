@@ -1,43 +1,36 @@
 """Removal: a clip and a mask become the clean plate. Read `remove_frames` from top to bottom.
 
-All windows are encoded, then all denoised, then all decoded, so that only one part of the model is in memory at a time.
-Between the steps nothing is kept of the video but latents and one bit per token; the clip is read twice.
+Evidence first: what another frame shows of the hidden background becomes known. Only what no frame shows is generated.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
-from layerlift.fit import Fit, Geometry, Window, choose_box, fit_size, fit_windows
+from layerlift.evidence import Evidence, State, gather_evidence, inpaint_unknown
+from layerlift.evidence.unsearched import Unsearched
+from layerlift.fit import choose_box, fit_size, fit_windows
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
-from layerlift.model.latents import decode, encode, unknown_tokens
-from layerlift.pixels import fill_masked, fit_frame, fit_mask, grow, unfit_frame
-from layerlift.progress import QUIET, Progress, StageProgress
+from layerlift.pixels import grow
+from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.sampling import SamplingSettings
 from layerlift.schedule import model_sigmas
+from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ColorMatch, paste
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
-
-    from layerlift.model import Settings
-
-T = TypeVar("T")
+EVIDENCE = ("auto", "off", "only")
+NO_MODEL = "none"
 
 DEFAULT_PROMPT = "Empty"
 DEFAULT_NEGATIVE_PROMPT = "worst quality, inconsistent motion, blurry, jittery, distorted"
@@ -60,6 +53,8 @@ class RemovalOptions:
         size: (width, height) in pixels to work at; the clip is scaled to lie inside it.
         dilate: pixels of the clip by which the mask grows. Beyond that every pixel stays the clip's own.
         feather: pixels over which the result fades in, inside what the mask has grown by.
+        evidence: "auto" takes from other frames what they show and generates the rest; "off" generates everything;
+            "only" generates nothing: what no frame shows is inpainted without a model.
     """
 
     steps: int | None = None
@@ -70,6 +65,7 @@ class RemovalOptions:
     size: tuple[int, int] | None = None
     dilate: int | None = None
     feather: int | None = None
+    evidence: str = "auto"
 
 
 def remove(
@@ -85,6 +81,7 @@ def remove(
     size: tuple[int, int] | None = None,
     dilate: int | None = None,
     feather: int | None = None,
+    evidence: str = "auto",
     device: str | None = None,
     dtype: str | None = None,
     policy: str | None = None,
@@ -98,8 +95,8 @@ def remove(
         clip: a `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images.
         mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path. To lose shadows and reflections too, it has
             to cover them.
-        model: an opened `Model`, or what `open_model` takes.
-        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather: see `RemovalOptions`.
+        model: an opened `Model`, or what `open_model` takes; "none" implies evidence "only".
+        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence: see `RemovalOptions`.
         device, dtype, policy: see `choose_policy`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
@@ -113,7 +110,7 @@ def remove(
         LayerliftError: the model returned NaN or infinity.
     """
     clip = as_clip(clip)
-    options = RemovalOptions(steps, guidance, prompt, negative_prompt, seed, size, dilate, feather)
+    options = RemovalOptions(steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence)
     rules = choose_policy(device, dtype, policy)
     frames = remove_frames(
         clip, mask, options, model=model, policy=rules, progress=progress, report=report, cache=cache
@@ -133,73 +130,76 @@ def remove_frames(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    provenance: Callable[[np.ndarray], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """`remove`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
 
     Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    `provenance` is called before each frame is yielded, with where its pixels come from: `State` (H, W) uint8.
     """
     options = options or RemovalOptions()
     report = report or Report()
 
-    # 1. Open: headers and settings, no weights.
+    # 1. Open: headers, no pixels.
     clip = as_clip(clip)
     mask = as_mask(mask, clip)
+
+    # 2. Check what the user chose, and settle how the model meets the clip; no weight is read.
+    if model == NO_MODEL:
+        options = replace(options, evidence="only")
+    if options.evidence not in EVIDENCE:
+        raise InputError(f"evidence {options.evidence!r} was asked for: give auto, off or only")
+    margin = choose_margin(options, clip)
+    job = None if options.evidence == "only" else plan_generation(clip, options, model, policy, cache)
+    report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
+    if job is not None:
+        report.sizes |= {"scaled": list(job.fit.scaled), "padded": list(job.fit.padded)}
+        report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
+
+    def run() -> Iterator[np.ndarray]:
+        # 3. Evidence: what other frames show of the hidden pixels.
+        found: Evidence | Unsearched = Unsearched(clip, mask, margin.dilate)
+        if options.evidence != "off":
+            with report.stage("evidence"):
+                found = gather_evidence(clip, mask, dilate=margin.dilate, progress=progress)
+            report.results["evidence"] = found.shares
+
+        with found:
+            if job is None:
+                # 4. Without a model what no frame shows is inpainted.
+                made = fill_frames(found.frames())
+            else:
+                # 4. Generate what no frame shows, and 5. paste it into the frames.
+                def wanted() -> Iterator[Wanted]:
+                    return ((frame, state == State.UNKNOWN) for frame, state in found.frames())
+
+                generated = generate(job, wanted, clip.frame_count, progress=progress, report=report)
+                made = paste_frames(found.frames(), generated, margin.feather)
+            for frame, state in made:
+                if provenance is not None:
+                    provenance(state)
+                yield frame
+
+    return run()
+
+
+def plan_generation(
+    clip: Clip, options: RemovalOptions, model: Model | str | Path | None, policy: Policy | None, cache: bool
+) -> Job:
+    """Open the model and settle everything about its run: one size for the picture, windows for the length.
+
+    Raises InputError for what cannot be used; no weight is read.
+    """
     model = model if isinstance(model, Model) else open_model(model)
     policy = policy or choose_policy()
-
-    # 2. Check what the user chose.
     sampling = choose_sampling(options, model)
-    margin = choose_margin(options, clip)
-    model.check_prompts(chosen_prompts(options, sampling), policy, cache)
-
-    # 3. Fit: one size for the picture, windows for the length.
+    prompts = [options.prompt] if sampling.guidance == 1 else [options.negative_prompt, options.prompt]
+    model.check_prompts(prompts, policy, cache)
     native = (clip.width, clip.height)
     space, time = model.geometry.space, model.geometry.time
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
     windows = fit_windows(clip.frame_count, model.settings.frames, time)
-    report.sizes |= {
-        "clip": [*native, clip.frame_count],
-        "scaled": list(fit.scaled),
-        "padded": list(fit.padded),
-        "windows": [[window.start, window.stop] for window in windows],
-    }
-
-    def run() -> Iterator[np.ndarray]:
-        # 4. Text: what to put in the object's place.
-        with report.stage("text"), progress.stage("text", None):
-            prompts = encode_prompts(model, chosen_prompts(options, sampling), policy, cache)
-
-        # 5. Encode every window that has something to generate.
-        with (
-            report.stage("encode"),
-            progress.stage("encode", clip.frame_count) as bar,
-            model.vae_encoder(policy) as vae,
-        ):
-            scenes = encode_windows(
-                vae, clip, mask, margin, fit, windows=windows, geometry=model.geometry, progress=bar
-            )
-            del vae  # whoever still names a component keeps it in memory
-
-        # 6. Denoise window after window; what two windows share is generated by the first.
-        generator = torch.Generator().manual_seed(options.seed)
-        total = sampling.steps * sum(scene is not None for scene in scenes)
-        with report.stage("denoise"), progress.stage("denoise", total) as bar, model.transformer(policy) as transformer:
-            denoise_windows(transformer, scenes, prompts, model, sampling=sampling, generator=generator, progress=bar)
-            del transformer
-
-        # 7. Decode, undo the fit, and paste what was generated into the clip's own frames.
-        with (
-            report.stage("decode"),
-            progress.stage("decode", clip.frame_count) as bar,
-            model.vae_decoder(policy) as vae,
-        ):
-            generated = decode_windows(vae, scenes, windows, fit, settings=model.settings, generator=generator)
-            for frame in paste_frames(clip, mask, margin, generated):
-                bar.advance()
-                yield frame
-            del vae
-
-    return run()
+    return Job(model, policy, prompts, sampling, fit, windows, options.seed, cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,23 +208,6 @@ class Margin:
 
     dilate: int
     feather: int
-
-
-@dataclass(slots=True)
-class Scene:
-    """A window with something to generate, between the steps.
-
-    Attributes:
-        window: its frames.
-        latents: (1, C, f, h, w) float32 on the CPU.
-        unknown: (f, h, w) bool.
-        shown: whether any frame kept from this window is masked.
-    """
-
-    window: Window
-    latents: torch.Tensor
-    unknown: torch.Tensor
-    shown: bool
 
 
 def choose_sampling(options: RemovalOptions, model: Model) -> SamplingSettings:
@@ -266,130 +249,27 @@ def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
     return Margin(dilate, feather)
 
 
-def chosen_prompts(options: RemovalOptions, sampling: SamplingSettings) -> list[str]:
-    """The prompt, and before it the negative prompt when there is guidance."""
-    return [options.prompt] if sampling.guidance == 1 else [options.negative_prompt, options.prompt]
-
-
-def encode_prompts(model: Model, texts: Sequence[str], policy: Policy, cache: bool) -> Prompts:
-    """Embeddings of one or two prompts."""
-    found = model.text(texts, policy, cache=cache)
-    embeds, mask = torch.cat([text.embeds for text in found]), torch.cat([text.mask for text in found])
-    # One pass for both prompts keeps a CUDA card busy; elsewhere it only takes memory.
-    return Prompts(embeds, mask, together=policy.backend == "cuda")
-
-
-def encode_windows(
-    vae: AutoencoderKLLTXVideo,
-    clip: Clip,
-    mask: Mask,
-    margin: Margin,
-    fit: Fit,
-    *,
-    windows: Sequence[Window],
-    geometry: Geometry,
-    progress: StageProgress,
-) -> list[Scene | None]:
-    """Read the clip once, and encode the windows that are masked anywhere; the others are None."""
-
-    def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for frame, masked in zip(clip.frames(), mask.frames(), strict=True):
-            small, hidden = fit_frame(frame, fit), fit_mask(grow(masked, margin.dilate), fit)
-            yield fill_masked(small, hidden), hidden
-            progress.advance()
-
-    scenes: list[Scene | None] = []
-    for window, pairs in cut(fitted(), windows):
-        hidden = np.stack([hidden for _, hidden in pairs])  # (F, H, W)
-        if not hidden.any():
-            scenes.append(None)
-            continue
-        latents = encode(vae, np.stack([frame for frame, _ in pairs]))
-        shown = hidden[window.keep_start - window.start : window.keep_stop - window.start].any()
-        scenes.append(Scene(window, latents, unknown_tokens(hidden, geometry), bool(shown)))
-    return scenes
-
-
-def cut(items: Iterator[T], windows: Sequence[Window]) -> Iterator[tuple[Window, list[T]]]:
-    """Deal one item a frame out to overlapping windows, repeating the last at the end; holds one window's items."""
-    held: deque[T] = deque()
-    first = 0
-    for window in windows:
-        while first < window.start:
-            held.popleft()
-            first += 1
-        while len(held) < window.frame_count:
-            held.append(next(items, held[-1]) if held else next(items))
-        yield window, list(islice(held, window.frame_count))
-
-
-def denoise_windows(
-    transformer: LTXVideoTransformer3DModel,
-    scenes: Sequence[Scene | None],
-    prompts: Prompts,
-    model: Model,
-    *,
-    sampling: SamplingSettings,
-    generator: torch.Generator,
-    progress: StageProgress,
-) -> None:
-    """Replace the latents of every window by generated ones, in order, each with what it shares with the one before."""
-    for before, scene in pairwise([None, *scenes]):
-        if scene is None:
-            continue
-        if before is not None:
-            carry_over(before, scene)
-        if not scene.unknown.any():
-            progress.advance(sampling.steps)
-            continue
-        scene.latents = denoise(
-            transformer,
-            scene.latents,
-            scene.unknown,
-            prompts,
-            token_coordinates(scene.latents.shape, model.geometry, model.settings.rate),
-            settings=sampling,
-            generator=generator,
-            progress=progress,
-        )
-
-
-def carry_over(before: Scene, scene: Scene) -> None:
-    """Make the latent frames that a window shares with the one before it known, as they were generated there."""
-    window = scene.window
-    shared = slice(1, 1 + window.carried)
-    scene.latents[:, :, shared] = before.latents[:, :, 1 + window.shift : 1 + window.shift + window.carried]
-    scene.unknown[shared] = False
-
-
-def decode_windows(
-    vae: AutoencoderKLLTXVideo,
-    scenes: Sequence[Scene | None],
-    windows: Sequence[Window],
-    fit: Fit,
-    *,
-    settings: Settings,
-    generator: torch.Generator,
-) -> Iterator[np.ndarray | None]:
-    """For every frame of the clip what was generated, (H, W, 3) float32 in 0 … 255, or None where nothing is masked."""
-    for window, scene in zip(windows, scenes, strict=True):
-        kept = range(window.keep_start - window.start, window.keep_stop - window.start)
-        if scene is None or not scene.shown:
-            yield from (None for _ in kept)
-            continue
-        frames = decode(vae, scene.latents, generator, settings.decode_timestep, settings.decode_noise)
-        yield from (unfit_frame(frame, fit) for frame in islice(frames, kept.start, kept.stop))
-
-
 def paste_frames(
-    clip: Clip, mask: Mask, margin: Margin, generated: Iterable[np.ndarray | None]
-) -> Iterator[np.ndarray]:
-    """The clip's frames with what was generated where they are masked; a frame without a mask passes as it is."""
+    frames: Iterable[tuple[np.ndarray, np.ndarray]], generated: Iterable[np.ndarray | None], feather: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames with what was generated where no frame of the clip tells, and where each pixel comes from.
+
+    `frames` yields (H, W, 3) uint8 with `State` (H, W) uint8; so does this, with GENERATED in place of UNKNOWN. Against
+    the clip's own pixels the result fades inside the hidden ones, against gathered pixels it fades over those.
+    """
     match = ColorMatch()
-    for frame, masked, new in zip(clip.frames(), mask.frames(), generated, strict=True):
-        grown = grow(masked, margin.dilate)
-        if new is None or not grown.any():
+    for (frame, state), new in zip(frames, generated, strict=True):
+        unknown = state == State.UNKNOWN
+        if new is None or not unknown.any():
             match.reset()
-            yield frame
-        else:
-            yield paste(frame, match(new, frame, grown), grown, margin.feather)
+            yield frame, state
+            continue
+        blended = grow(unknown, feather) & (state != State.ORIGINAL)
+        made = paste(frame, match(new, frame, blended), blended, feather)
+        yield made, np.where(unknown, np.uint8(State.GENERATED), state)
+
+
+def fill_frames(frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `paste_frames`, without a model: what no frame tells is inpainted by OpenCV."""
+    for frame, state in frames:
+        yield inpaint_unknown(frame, state), np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)
