@@ -1,0 +1,81 @@
+"""Pixels on the device are those of OpenCV on the CPU, up to rounding."""
+
+import numpy as np
+import pytest
+import torch
+
+from layerlift import pixels, pixels_torch
+from layerlift.stages import paste as on_cpu
+
+SIZES = [(64, 96), (61, 83), (37, 20), (5, 3), (1, 40)]
+
+
+def clip(size: tuple[int, int], frames: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, masks and something generated; every mask is a blob of its own."""
+    rng = np.random.default_rng(seed)
+    video = rng.integers(0, 256, (frames, *size, 3), dtype=np.uint8)
+    y, x = np.mgrid[: size[0], : size[1]]
+    centres = rng.random((frames, 2)) * size
+    masks = np.stack([((y - cy) / (size[0] / 4)) ** 2 + ((x - cx) / (size[1] / 4)) ** 2 < 1 for cy, cx in centres])
+    masks[:, 0, 0] = True
+    return video, masks, (rng.random((frames, *size, 3)) * 255).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fill(size: tuple[int, int]) -> None:
+    video, masks, _ = clip(size)
+    masks[2] = False
+    made = list(pixels_torch.fill_frames(zip(video, masks, strict=True), "cpu"))
+    for (frame, mask), original, given in zip(made, video, masks, strict=True):
+        expected = pixels.fill_masked(original, given)
+        assert np.abs(frame.astype(int) - expected).max() <= 1
+        assert np.array_equal(frame[~given], original[~given])
+        assert mask is given or np.array_equal(mask, given)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("feather", [0, 1, 3, 4.5])
+def test_match_and_paste(size: tuple[int, int], feather: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With chunks of two frames, a frame without anything generated and one without a mask."""
+    monkeypatch.setattr(pixels_torch, "CHUNK_BYTES", 2 * size[0] * size[1] * 3 * 4)
+    video, masks, generated = clip(size, frames=9)
+    masks[6] = False
+    items = [(video[i], masks[i], None if i == 3 else generated[i], i) for i in range(9)]
+    match, expected = on_cpu.ColorMatch(), []
+    for frame, mask, new, _ in items:
+        if new is None or not mask.any():
+            match.reset()
+            expected.append(frame)
+        else:
+            expected.append(on_cpu.paste(frame, match(new, frame, mask), mask, feather))
+    made = list(pixels_torch.paste_frames(items, feather, "cpu"))
+    assert [tag for _, tag in made] == list(range(9))
+    for (frame, _), wanted, mask, original in zip(made, expected, masks, video, strict=True):
+        assert np.abs(frame.astype(int) - wanted).max() <= 1
+        assert np.array_equal(frame[~mask], original[~mask])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("reach", [1, 4, 20])
+def test_distances(size: tuple[int, int], reach: int) -> None:
+    _, masks, _ = clip(size)
+    masks[1] = False
+    made = pixels_torch.squared_distance(torch.from_numpy(masks), reach).sqrt().numpy()
+    expected = np.stack([pixels.distance_to(mask) for mask in masks])
+    np.testing.assert_allclose(made, np.where(expected <= reach, expected, np.inf), rtol=1e-5)
+
+
+def test_chunks_hold_no_more_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels_torch, "CHUNK_BYTES", 3 * 4 * 4 * 3 * 4)
+    frames = [np.zeros((4, 4, 3), np.uint8)] * 8
+    assert [len(chunk) for chunk in pixels_torch._chunks(frames, lambda frame: frame)] == [3, 3, 2]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("distance", [1, 2.5, 30])
+def test_growing_looks_only_where_it_has_to(size: tuple[int, int], distance: float) -> None:
+    _, masks, _ = clip(size)
+    for mask in masks:
+        mask[0, 0] = False
+        if mask.any():
+            assert np.array_equal(pixels.grow(mask, distance), pixels.distance_to(mask) <= distance)
