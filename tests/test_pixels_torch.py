@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLLTXVideo
 
 from layerlift import pixels, pixels_torch
+from layerlift.fit import Fit
+from layerlift.model.latents import decode, decode_on_device
+from layerlift.model.testing import tiny_vae_config
 from layerlift.stages import paste as on_cpu
 
 SIZES = [(64, 96), (61, 83), (37, 20), (5, 3), (1, 40)]
@@ -21,16 +25,31 @@ def clip(size: tuple[int, int], frames: int = 5, seed: int = 0) -> tuple[np.ndar
     return video, masks, (rng.random((frames, *size, 3)) * 255).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_fill(size: tuple[int, int]) -> None:
-    video, masks, _ = clip(size)
+@pytest.mark.parametrize(
+    "fit",
+    [
+        Fit((96, 64), (96, 64), (96, 64)),
+        Fit((83, 61), (83, 61), (96, 64)),
+        Fit((130, 77), (64, 38), (64, 48)),
+        Fit((96, 64), (48, 32), (48, 32)),
+        Fit((20, 37), (20, 37), (32, 48)),
+    ],
+    ids=str,
+)
+def test_fit_and_fill_and_back(fit: Fit) -> None:
+    video, masks, generated = clip((fit.native[1], fit.native[0]))
     masks[2] = False
-    made = list(pixels_torch.fill_frames(zip(video, masks, strict=True), "cpu"))
+    made = list(pixels_torch.fit_frames(zip(video, masks, strict=True), fit, "cpu"))
     for (frame, mask), original, given in zip(made, video, masks, strict=True):
-        expected = pixels.fill_masked(original, given)
-        assert np.abs(frame.astype(int) - expected).max() <= 1
-        assert np.array_equal(frame[~given], original[~given])
-        assert mask is given or np.array_equal(mask, given)
+        hidden = pixels.fit_mask(given, fit)
+        assert np.array_equal(mask, hidden)
+        fitted = pixels.fit_frame(original, fit)
+        assert np.abs(frame.astype(int) - pixels.fill_masked(fitted, hidden)).max() <= 1
+        assert np.abs(frame.astype(int) - fitted)[~hidden].max() <= (fit.scaled != fit.native)
+    _, _, generated = clip((fit.padded[1], fit.padded[0]))
+    for frame in generated:
+        back = pixels_torch.unfit_frame(torch.from_numpy(frame), fit).numpy()
+        np.testing.assert_allclose(back, pixels.unfit_frame(frame, fit), atol=0.05)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -79,3 +98,15 @@ def test_growing_looks_only_where_it_has_to(size: tuple[int, int], distance: flo
         mask[0, 0] = False
         if mask.any():
             assert np.array_equal(pixels.grow(mask, distance), pixels.distance_to(mask) <= distance)
+
+
+def test_decoded_frames_can_stay_where_they_are() -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTXVideo(**tiny_vae_config()).eval()
+    latents = torch.randn(1, 8, 2, 3, 4)
+    there, here = (
+        list(way(vae, latents, torch.Generator().manual_seed(1), 0.05)) for way in (decode_on_device, decode)
+    )
+    assert len(there) == 5
+    for left, brought in zip(there, here, strict=True):
+        assert np.array_equal(left.numpy(), brought)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from layerlift.fit import Fit
 from layerlift.stages.paste import RING_LIMIT, RING_MEMORY, RING_SCALE, RING_SHARE
 
 T = TypeVar("T")
@@ -25,23 +26,24 @@ T = TypeVar("T")
 CHUNK_BYTES = 2**25
 # Of the blur over colour differences, as in `stages.paste`; OpenCV cuts it off at four standard deviations.
 BLUR_SIGMA = 1.5
+# Overlaps of an old and a new pixel up to this many old pixels are taken for rounding.
+SLIVER = 1e-3
 
 
 # --- whole clips -----------------------------------------------------------------------------------------------------
 
 
-def fill_frames(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], device: torch.device | str
+def fit_frames(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], fit: Fit, device: torch.device | str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`pixels.fill_masked` for each (frame (H, W, 3) uint8, mask (H, W) bool): yields (filled frame, mask)."""
+    """`pixels.fit_frame`, `fit_mask` and `fill_masked` for each frame (H, W, 3) uint8 with its mask (H, W) bool:
+    yields (frame, mask) at the model's size."""
     for chunk in _chunks(pairs, lambda pair: pair[0]):
-        if not any(mask.any() for _, mask in chunk):
-            yield from chunk
-            continue
-        frames = _to_device([frame for frame, _ in chunk], device)
-        masks = _to_device([mask for _, mask in chunk], device)
-        filled = fill_masked(frames, masks).cpu().numpy()
-        yield from zip(filled, (mask for _, mask in chunk), strict=True)
+        frames = _to_device([frame for frame, _ in chunk], device).permute(0, 3, 1, 2).float()
+        masks = _to_device([mask for _, mask in chunk], device)[:, None].float()
+        frames, masks = _fit(frames, fit).round(), _fit(masks, fit)[:, 0] > 0
+        filled = fill_masked(frames.permute(0, 2, 3, 1).to(torch.uint8), masks)
+        yield from zip(filled.cpu().numpy(), masks.cpu().numpy(), strict=True)
 
 
 def paste_frames(
@@ -93,6 +95,22 @@ def _to_device(arrays: list[np.ndarray], device: torch.device | str) -> torch.Te
 # --- pixels ----------------------------------------------------------------------------------------------------------
 
 
+def unfit_frame(frame: torch.Tensor, fit: Fit) -> torch.Tensor:
+    """`pixels.unfit_frame`: (H', W', 3) float32 in 0 … 255 → (H, W, 3) at the clip's size."""
+    frame = frame[: fit.scaled[1], : fit.scaled[0]]
+    if fit.scaled == fit.native:
+        return frame
+    size = fit.native[1], fit.native[0]
+    enlarged = F.interpolate(frame.permute(2, 0, 1)[None], size, mode="bicubic", align_corners=False)
+    return enlarged[0].permute(1, 2, 0).clamp(0, 255)
+
+
+def _fit(values: torch.Tensor, fit: Fit) -> torch.Tensor:
+    """(F, C, H, W) scaled down and padded by repeating the edge."""
+    right, bottom = fit.padding
+    return F.pad(shrink(values, (fit.scaled[1], fit.scaled[0])), (0, right, 0, bottom), mode="replicate")
+
+
 def fill_masked(frames: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Masked pixels become a smooth continuation of what surrounds them: frames (F, H, W, 3) uint8, masks (F, H, W)
     bool → (F, H, W, 3) uint8."""
@@ -132,7 +150,8 @@ def _area(old: int, new: int) -> torch.Tensor:
     edges = torch.arange(new + 1, dtype=torch.float32) * (old / new)
     pixel = torch.arange(old, dtype=torch.float32)
     overlap = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
-    shares = overlap.clamp(min=0)
+    # Slivers that rounding makes count for nothing, as in OpenCV: else a mask would grow by them.
+    shares = torch.where(overlap > SLIVER, overlap, 0.0)
     return shares / shares.sum(1, keepdim=True)
 
 

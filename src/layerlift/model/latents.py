@@ -63,6 +63,31 @@ def decode(
     A VAE with timestep conditioning takes the last denoising step itself: it is given latents with `noise` of noise
     (default: as much as `timestep`), drawn from the CPU `generator`, and told the `timestep` (a sigma).
     """
+    # `map` lets go of what lies on the device before the frames are handed out.
+    videos = map(torch.Tensor.cpu, _videos(vae, latents, generator, timestep, noise))
+    return (frame.numpy() for frame in _frames(vae, videos))
+
+
+@torch.no_grad()
+def decode_on_device(
+    vae: AutoencoderKLLTXVideo,
+    latents: torch.Tensor,
+    generator: torch.Generator,
+    timestep: float | None = None,
+    noise: float | None = None,
+) -> Iterator[torch.Tensor]:
+    """`decode`, leaving the frames (H, W, 3) float32 on the VAE's device."""
+    return _frames(vae, _videos(vae, latents, generator, timestep, noise))
+
+
+def _videos(
+    vae: AutoencoderKLLTXVideo,
+    latents: torch.Tensor,
+    generator: torch.Generator,
+    timestep: float | None,
+    noise: float | None,
+) -> Iterator[torch.Tensor]:
+    """What the decoder makes of normalised latents, in pieces (1, 3, n, H, W), about -1 … 1."""
     device, dtype = _runs_in(vae)
     latents = denormalize(vae, latents)
     temb = None
@@ -76,13 +101,10 @@ def decode(
     # A decoder that injects noise (0.9.1) draws it from the device's generator, whose seed is nobody's: not here.
     if length is None and any(vae.config.decoder_inject_noise):
         length = 1 + (latents.shape[2] - 1) * vae.temporal_compression_ratio
-    videos: Iterator[torch.Tensor]
     if length is None:
-        videos = map(partial(_decode_whole, vae, temb), [latents])
-    else:
-        given = latents.split(max(1, length // vae.temporal_compression_ratio), dim=2)
-        videos = decode_stream(vae.decoder, given, temb, length, generator)
-    return _frames(vae, videos)
+        return map(partial(_decode_whole, vae, temb), [latents])
+    given = latents.split(max(1, length // vae.temporal_compression_ratio), dim=2)
+    return decode_stream(vae.decoder, given, temb, length, generator)
 
 
 def _decode_whole(vae: AutoencoderKLLTXVideo, temb: torch.Tensor | None, latents: torch.Tensor) -> torch.Tensor:
@@ -91,13 +113,12 @@ def _decode_whole(vae: AutoencoderKLLTXVideo, temb: torch.Tensor | None, latents
 
 
 @torch.no_grad()
-def _frames(vae: AutoencoderKLLTXVideo, videos: Iterator[torch.Tensor]) -> Iterator[np.ndarray]:
+def _frames(vae: AutoencoderKLLTXVideo, videos: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Pieces (1, 3, n, H, W) in [-1, 1] → frames (H, W, 3) float32 in 0 … 255, one by one."""
-    # `map` lets go of what lies on the device before the frames are handed out.
-    for piece in map(torch.Tensor.cpu, videos):
+    for piece in videos:
         _check_finite(piece, "decoder", vae)
         for frame in piece[0].unbind(1):
-            yield ((frame.float() + 1) * 127.5).clamp(0, 255).permute(1, 2, 0).numpy()
+            yield ((frame.float() + 1) * 127.5).clamp(0, 255).permute(1, 2, 0)
 
 
 def normalize(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor:
