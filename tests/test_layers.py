@@ -123,7 +123,7 @@ def test_without_a_total_mask_effects_are_where_clip_and_plate_differ(scenes: di
     assert alpha[truth < 1 / 512].mean() < 0.001
 
 
-def test_alpha_is_calm_where_the_clip_stands_still() -> None:
+def test_alpha_is_calm_where_the_clip_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plate that flickers behind a still shadow, beside a shadow that moves."""
     rng = np.random.default_rng(1)
     ground = rng.uniform(110, 150, (48, 64, 3)).astype(np.float32)
@@ -140,10 +140,13 @@ def test_alpha_is_calm_where_the_clip_stands_still() -> None:
     video, background = (np.rint(frames).astype(np.uint8) for frames in (clip, plate))
     alpha = extract(video, background, mask, reach)[0].numpy()[..., 3]
     still, moving = np.s_[:, 14:26, 10:22], np.s_[4, 15:25, 47:49]
-    assert np.abs(np.diff(alpha[still], axis=0)).mean() < 0.01
+    calm = np.abs(np.diff(alpha[still], axis=0)).mean()
     assert alpha[still].mean() == pytest.approx(0.4, abs=0.05)
     assert alpha[moving].mean() > 0.3  # not smeared
     assert alpha[4, 15:25, 56:].mean() < 0.05
+    monkeypatch.setattr("layerlift.stages.layers.STILL_REACH", 0)
+    raw = extract(video, background, mask, reach)[0].numpy()[..., 3]
+    assert calm < 0.25 * np.abs(np.diff(raw[still], axis=0)).mean()
 
 
 def test_only_five_frames_are_held() -> None:
@@ -186,6 +189,18 @@ def test_paths_stills_and_timing(scenes: dict[int, Scene], tmp_path: Path) -> No
     assert still.frame_count == FRAMES
     cut = Clip.from_array(scene.video).cut(1, 3)
     assert extract(cut, scene.background, Mask.from_array(scene.object_masks[0]))[0].frame_count == 2
+
+
+@pytest.mark.parametrize("pixels", [-2, 2, 4])
+def test_masks_that_are_too_small_or_too_large(scenes: dict[int, Scene], pixels: int) -> None:
+    scene, other = scenes[SHADOW], scenes[NO_EFFECT].background / 255
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
+    change = cv2.dilate if pixels > 0 else cv2.erode
+    mask = np.stack([change(frame.astype(np.uint8), kernel) > 0 for frame in scene.object_masks[0]])
+    layer = extract(scene.video, scene.background, mask, mask | scene.total_mask)[0].numpy()
+    through = (1 - scene.object_alphas - scene.effect_alphas)[0][..., None]
+    truth = scene.video / 255 + through * (other - scene.background / 255)
+    assert psnr(over([layer], other)[scene.total_mask], truth[scene.total_mask]) > 32
 
 
 def test_empty_frames_are_empty(scenes: dict[int, Scene]) -> None:

@@ -19,6 +19,8 @@ from layerlift.pixels import distance_to, spread
 LEAST_NOISE = 0.75 / 255
 # The median difference where nothing is, times this, is a difference that noise seldom reaches.
 NOISE_REACH = 2.0
+# Where something surely is, so much of the noise is still left out of the least alpha, which only ever errs upwards.
+NOISE_SLACK = 0.25
 # Pixels of noise are averaged over before a difference is believed (standard deviation of the Gaussian).
 BELIEF_SIGMA = 2.0
 # Detail is what is finer than this (standard deviation of a Gaussian in pixels).
@@ -88,7 +90,7 @@ def effect_alpha(frame: np.ndarray, plate: np.ndarray, effects: Effects, shares:
         effects: what `survey_effects` found.
         shares: whose effect it is, (N, H, W) summing to 1.
     """
-    least = least_alpha(frame, plate, effects.noise)
+    least = least_alpha(frame, plate, NOISE_SLACK * effects.noise)
     alpha = np.maximum(shadow_alpha(frame, plate), least)
     reflecting = np.tensordot(effects.reflecting, shares, 1)  # (H, W)
     if reflecting.any():
@@ -109,6 +111,12 @@ def believed(frame: np.ndarray, plate: np.ndarray, noise: float) -> np.ndarray:
     size = np.maximum(around / (0.5 * noise), here / (2 * noise))
     rising = np.clip(size - 1, 0, 1)
     return (rising * rising * (3 - 2 * rising)).astype(np.float32)
+
+
+def shadowed(frame: np.ndarray, plate: np.ndarray, noise: float) -> np.ndarray:
+    """Where a black layer explains the pixel up to the noise, or none is needed: (H, W) bool."""
+    left = frame - (1 - shadow_alpha(frame, plate)[..., None]) * plate
+    return largest(np.abs(left)) <= noise
 
 
 def share_effects(masks: Sequence[np.ndarray], reach: np.ndarray, short_side: int) -> np.ndarray:

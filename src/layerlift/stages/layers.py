@@ -22,12 +22,14 @@ from layerlift.pixels import distance_to, grow, spread
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.stages.effect_matte import (
+    NOISE_SLACK,
     Effects,
     EffectsSurvey,
     carry_inwards,
     effect_alpha,
     largest,
     least_alpha,
+    shadowed,
     share_by_colour,
     share_effects,
 )
@@ -212,11 +214,14 @@ def matte_window(frame: Frame, effects: Effects, edge: int, short_side: int) -> 
     # 1. Effects, right where no object is; what lies beyond the total mask fades out.
     effect = effect_alpha(frame.clip, frame.plate, effects, shares)
     effect *= np.clip(1 - distance_to(frame.reach) / (edge + 1), 0, 1)
-    away = distance_to(objects) > edge
+    # Next to an object, too, a pixel outside its mask that a shadow explains is no part of the object.
+    mirrored = np.tensordot(effects.reflecting, shares, 1) > 0.5
+    explained = shadowed(frame.clip, frame.plate, effects.noise)
+    away = (distance_to(objects) > edge) | (explained & ~objects & ~mirrored)
     # 2. Objects, against the plate with the effects on it.
     layer = frame.clip - (1 - effect[..., None]) * frame.plate
     behind = carry_inwards(effect, layer, frame.plate, away)
-    solid = solid_alpha(frame.clip, behind, objects, edge)
+    solid = solid_alpha(frame.clip, behind, objects, edge, explained)
     # 3. Next to an object its effect is what is seen around it, unless the object turns out not to reach there.
     carried = spread(effect[..., None], away.astype(np.float32))[..., 0]
     near = np.clip(solid / 0.05, 0, 1) * ~away
@@ -282,7 +287,7 @@ def coloured(frame: Frame, alphas: np.ndarray, noise: float, linear: bool) -> li
     if window is None:
         return layers
     clip, plate, alphas = frame.clip[window], frame.plate[window], alphas[:, *window]
-    slack: np.ndarray | float = 0.5 * noise
+    slack: np.ndarray | float = NOISE_SLACK * noise
     if linear:
         slack = to_linear(plate + slack) - to_linear(plate)
         clip, plate = to_linear(clip), to_linear(plate)

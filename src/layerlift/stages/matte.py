@@ -14,29 +14,37 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from layerlift.pixels import distance_to, spread
+from layerlift.pixels import distance_to, grow, spread
 
 # Weight of a pixel's own least-squares alpha against its neighbours', per squared distance of the two colours.
 DATA_WEIGHT = 1.0
 # Regularises a window's 3x3 colour covariance, as in the paper: colours closer than a level of 255 count as one.
 WINDOW_EPSILON = 1e-5
+# A mask that is too large is believed to be so by at most this many times the band's half width.
+DOUBT_REACH = 3
 # Where object and background have the same colour the plain least-squares alpha leans to 0 below this distance squared.
 LEAST_CONTRAST = 1e-4
 
 
-def solid_alpha(frame: np.ndarray, behind: np.ndarray, mask: np.ndarray, radius: float) -> np.ndarray:
+def solid_alpha(
+    frame: np.ndarray, behind: np.ndarray, mask: np.ndarray, radius: float, doubtful: np.ndarray | None = None
+) -> np.ndarray:
     """Alpha of the objects themselves, without what they cause: (H, W) float32 in [0, 1].
 
-    1 deeper than `radius` pixels inside the mask, 0 farther than that outside, solved in the band between.
+    1 deeper than `radius` pixels inside the mask, 0 farther than that outside, solved in the band between. A mask may
+    be too large: where `doubtful`, the band reaches further in.
 
     Args:
         frame: the clip's frame (H, W, 3) float32 in [0, 1].
         behind: what would be seen if the objects were not there but what they cause still was, alike.
         mask: the objects (H, W) bool.
+        doubtful: pixels that no object is needed for to explain them, (H, W) bool.
     """
     if not mask.any():
         return np.zeros(mask.shape, np.float32)
     core, outside = band_borders(mask, radius)
+    if doubtful is not None:
+        core = without_doubt(core, mask, radius, doubtful)
     band = ~core & ~outside
     colour = spread(frame, core.astype(np.float32))
     contrast = colour - behind
@@ -70,6 +78,17 @@ def band_borders(mask: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarra
     thin = mask & (deepest[labels] <= radius)
     core |= thin & (depth >= deepest[labels])
     return core, distance_to(mask) > radius
+
+
+def without_doubt(core: np.ndarray, mask: np.ndarray, radius: float, doubtful: np.ndarray) -> np.ndarray:
+    """The core without what is near doubtful pixels near the mask's border; parts that would vanish are kept."""
+    doubtful = doubtful & mask & (distance_to(~mask) <= DOUBT_REACH * radius)
+    # Single pixels are chance: an object may have a colour of the background's here and there.
+    doubtful = cv2.morphologyEx(doubtful.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
+    left = core & ~grow(doubtful, radius)
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    lost = np.bincount(labels[left], minlength=count) == 0
+    return left | (core & lost[labels])
 
 
 def matting_laplacian(frame: np.ndarray, band: np.ndarray) -> scipy.sparse.csr_array:
