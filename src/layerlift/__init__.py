@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerlift.masks import Mask, open_mask
     from layerlift.model import open_model
     from layerlift.stages.composition import compose
+    from layerlift.stages.latent_composition import compose_latent
     from layerlift.stages.layers import extract
     from layerlift.stages.removal import remove
 
@@ -34,6 +35,7 @@ _HOMES = {
     "LayerliftError": "layerlift.errors",
     "open_model": "layerlift.model",
     "compose": "layerlift.stages.composition",
+    "compose_latent": "layerlift.stages.latent_composition",
     "extract": "layerlift.stages.layers",
     "remove": "layerlift.stages.removal",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "Mask",
     "__version__",
     "compose",
+    "compose_latent",
     "extract",
     "open_clip",
     "open_layer",

@@ -69,6 +69,21 @@ def listed(sigmas: Sequence[float], steps: int | None = None) -> torch.Tensor:
     return _tensor([sigmas[i * len(sigmas) // steps] for i in range(steps)])
 
 
+def refine_sigmas(strength: float, steps: int) -> torch.Tensor:
+    """The levels of a refinement, which begins not at noise but at latents noised to `strength`: evenly down to 0.
+
+    Even, whatever the model's own schedule is: that has one to three steps at levels this low.
+
+    Raises:
+        InputError: a strength outside (0, 1], or fewer than one step.
+    """
+    if not 0 < strength <= 1:
+        raise InputError(f"a refine strength of {strength} was given: give a number above 0 and up to 1, such as 0.3")
+    if steps < 1:
+        raise InputError(f"{steps} refine steps were asked for: give at least 1")
+    return _tensor([strength * (1 - i / steps) for i in range(steps)])
+
+
 def _tensor(sigmas: Sequence[float]) -> torch.Tensor:
     import torch
 

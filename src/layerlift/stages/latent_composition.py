@@ -1,0 +1,366 @@
+"""Latent composition: an object moves with its effects to a new background. Read `compose_latent_frames` top to bottom.
+
+After Samuel et al., *OmnimatteZero* (2025): what clip and clean plate differ by in latent space is the object with its
+effects; added to the latents of another background it lies there, roughly. The object's own pixels are put in, and a
+few denoising steps from low noise bring both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+
+from layerlift.clip import Clip
+from layerlift.device import Policy, choose_policy
+from layerlift.fit import Fit, Window
+from layerlift.masks import Mask, union_masks
+from layerlift.model import Model
+from layerlift.model.latents import decode, encode
+from layerlift.pixels import fit_frame, grow, unfit_frame
+from layerlift.progress import QUIET, Progress, StageProgress
+from layerlift.report import Report
+from layerlift.sampling import SamplingSettings
+from layerlift.schedule import refine_sigmas
+from layerlift.stages.composition import CompositionOptions, Sequential, background_due, shown_at
+from layerlift.stages.generation import Job, Section, cut, denoise_windows, encode_prompts
+from layerlift.stages.inputs import as_clip, as_mask
+from layerlift.stages.layers import check_inside, open_objects, open_plate, plate_frames
+from layerlift.stages.paste import ColorMatch, paste
+from layerlift.stages.removal import Margin, RemovalOptions, choose_margin, plan_generation
+from layerlift.stages.spool import FrameSpool
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLLTXVideo
+
+# Refinement continues what the latents hold: there is nothing to lead to, and nothing to lead away from.
+PROMPT = ""
+
+# Told the name of an intermediate result, "latent" or "injected", and each of its frames, (H, W, 3) uint8.
+Keep = Callable[[str, np.ndarray], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LatentCompositionOptions:
+    """What a user can choose about a latent composition.
+
+    Attributes:
+        refine: bring object and background together by denoising; else the object's pixels are only put in.
+        strength: the noise level refinement begins at, in (0, 1]: the higher, the more is changed.
+        steps: of the refinement.
+        seed: of the noise; the same inputs and seed on the same device give the same result.
+        size: (width, height) in pixels to work at; None is the model's own.
+    """
+
+    refine: bool = True
+    strength: float = 0.3
+    steps: int = 10
+    seed: int = 0
+    size: tuple[int, int] | None = None
+
+
+def compose_latent(
+    clip: Clip | np.ndarray | str | Path,
+    background: Clip | np.ndarray | str | Path,
+    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
+    total: Mask | np.ndarray | str | Path,
+    onto: Clip | np.ndarray | str | Path,
+    *,
+    model: Model | str | Path | None = None,
+    refine: bool = True,
+    strength: float = 0.3,
+    steps: int = 10,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    policy: str | None = None,
+    progress: Progress = QUIET,
+    report: Report | None = None,
+    cache: bool = True,
+) -> Clip:
+    """Move the objects of a clip with their effects to a new background, by arithmetic on latents.
+
+    Args:
+        clip: a `Clip`, frames (F, H, W, 3) uint8, or a path.
+        background: its clean plate, alike, of the same size and length; a single picture serves for all frames.
+        objects: the objects' masks: `Mask`, bool (F, H, W) or (H, W), or paths; or just one.
+        total: objects and effects together.
+        onto: the new background, scaled to cover the clip's picture and cropped to its middle; its last frame is held
+            when it is shorter.
+        model: an opened `Model`, or what `open_model` takes.
+        refine, strength, steps, seed, size: see `LatentCompositionOptions`.
+        device, dtype, policy: see `choose_policy`.
+        progress: told how far each stage is.
+        report: filled with seconds, memory and sizes.
+        cache: keep text embeddings on disk.
+
+    Returns:
+        A clip of the size, length, timestamps and sound of `clip`. Its pixels are the clip's inside the objects and
+        the new background's beyond the grown total mask.
+
+    Raises:
+        InputError: anything given cannot be used; raised before a weight is read.
+        LayerliftError: the model returned NaN or infinity.
+    """
+    clip = as_clip(clip)
+    options = LatentCompositionOptions(refine, strength, steps, seed, size)
+    rules = choose_policy(device, dtype, policy)
+    frames = compose_latent_frames(
+        clip,
+        background,
+        objects,
+        total,
+        onto,
+        options=options,
+        model=model,
+        policy=rules,
+        progress=progress,
+        report=report,
+        cache=cache,
+    )
+    made = Clip.from_array(np.stack(list(frames)), clip.rate, clip.name)
+    return replace(clip, reader=made.reader, has_alpha=False)
+
+
+def compose_latent_frames(
+    clip: Clip | np.ndarray | str | Path,
+    background: Clip | np.ndarray | str | Path,
+    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
+    total: Mask | np.ndarray | str | Path,
+    onto: Clip | np.ndarray | str | Path,
+    *,
+    options: LatentCompositionOptions | None = None,
+    model: Model | str | Path | None = None,
+    policy: Policy | None = None,
+    progress: Progress = QUIET,
+    report: Report | None = None,
+    cache: bool = True,
+    keep: Keep | None = None,
+) -> Iterator[np.ndarray]:
+    """`compose_latent`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
+
+    Everything is checked by the time this returns; the work begins with the first frame that is asked for. `keep` is
+    told the frames of what stands between the steps.
+    """
+    options = options or LatentCompositionOptions()
+    report = report or Report()
+
+    # 1. Open and check; no weight is read.
+    plan = plan_latent_composition(
+        clip, background, objects, total, onto, options=options, model=model, policy=policy, cache=cache
+    )
+    job, count = plan.job, plan.clip.frame_count
+    report.sizes |= {"clip": [plan.clip.width, plan.clip.height, count], "padded": list(job.fit.padded)}
+    report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
+
+    def run() -> Iterator[np.ndarray]:
+        generator = torch.Generator().manual_seed(job.seed)
+
+        # 2. Latents of new background + (clip − plate), one clip after the other through the same encoder.
+        with report.stage("encode"), progress.stage("encode", 3 * count) as bar, job.model.vae_encoder(job.policy) as e:
+            latents = combine(
+                e, [(plan.clip.frames(), 1), (plan.plates(), -1), (plan.backgrounds(), 1)], job, progress=bar
+            )
+            del e  # whoever still names a component keeps it in memory
+
+        # 3. Decode, and put the objects' own pixels in.
+        with FrameSpool() as injected:
+            with report.stage("decode"), progress.stage("decode", count) as bar:
+                for frame in inject(decode_all(latents, job, generator, bar), plan, keep):
+                    injected.append(frame)
+
+            # 4. Refine: encode, noise to the strength, denoise, decode.
+            made: Iterable[np.ndarray] = injected.frames()
+            if options.refine:
+                made = refine(injected.frames(), count, job, generator, progress=progress, report=report)
+
+            # 5. Where neither object nor effect is, the new background's own pixels; inside the objects, the clip's.
+            yield from restore(made, plan)
+
+    return run()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A latent composition that was checked: what goes where, and by which model."""
+
+    clip: Clip
+    plate: Clip
+    objects: Mask
+    total: Mask
+    onto: Clip
+    margin: Margin
+    job: Job
+
+    def plates(self) -> Iterator[np.ndarray]:
+        """The clean plate's frames, one for each of the clip's."""
+        return plate_frames(self.plate, 0, self.clip.frame_count)
+
+    def backgrounds(self) -> Iterator[np.ndarray]:
+        """The new background's frames, one for each of the clip's: due at that time, the last one held, of its size."""
+        reader = Sequential(self.onto.frames)
+        for index in range(self.clip.frame_count):
+            due = background_due(self.onto, shown_at(self.clip, index), CompositionOptions())
+            yield cover(reader.at(due), (self.clip.width, self.clip.height))
+
+
+def plan_latent_composition(
+    clip: Clip | np.ndarray | str | Path,
+    background: Clip | np.ndarray | str | Path,
+    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
+    total: Mask | np.ndarray | str | Path,
+    onto: Clip | np.ndarray | str | Path,
+    *,
+    options: LatentCompositionOptions,
+    model: Model | str | Path | None,
+    policy: Policy | None,
+    cache: bool,
+) -> Plan:
+    """Open and check everything. Raises InputError for what cannot be used; no weight is read."""
+    sigmas = refine_sigmas(options.strength, options.steps)
+    clip = as_clip(clip)
+    plate = open_plate(background, clip)
+    masks = open_objects(objects, clip)
+    reach = as_mask(total, clip)
+    margin = choose_margin(RemovalOptions(), clip)
+    check_inside(masks, reach, margin.dilate)
+    given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size)
+    job = plan_generation(clip, given, model, policy, cache)
+    sampling = SamplingSettings(tuple(sigmas.tolist()), guidance=1.0, stochastic=job.sampling.stochastic)
+    union = union_masks(masks)
+    return Plan(clip, plate, union, union_masks([reach, union]), as_clip(onto), margin, replace(job, sampling=sampling))
+
+
+def combine(
+    vae: AutoencoderKLLTXVideo,
+    terms: Sequence[tuple[Iterable[np.ndarray], int]],
+    job: Job,
+    *,
+    progress: StageProgress,
+) -> list[torch.Tensor]:
+    """The sum of clips' latents, each with its sign: normalised, (1, C, f, h, w) float32 on the CPU, one per window.
+
+    The paper adds raw latents. Normalising is affine, (z − mean)/std per channel, and the signs (1, −1, 1) sum to one,
+    so the means cancel and the same sum of normalised latents is the raw sum normalised.
+    """
+    if sum(sign for _, sign in terms) != 1:
+        raise ValueError("the signs have to sum to one, or the sum of normalised latents is not that of the raw ones")
+    sums: list[torch.Tensor] = []
+    for frames, sign in terms:
+        encoded = encode_all(vae, frames, job.fit, job.windows, progress)
+        sums = [sign * z for z in encoded] if not sums else [s + sign * z for s, z in zip(sums, encoded, strict=True)]
+    return sums
+
+
+def encode_all(
+    vae: AutoencoderKLLTXVideo, frames: Iterable[np.ndarray], fit: Fit, windows: Sequence[Window], bar: StageProgress
+) -> Iterator[torch.Tensor]:
+    """Latents (1, C, f, h, w) of every window of frames (H, W, 3) uint8, read once."""
+
+    def fitted() -> Iterator[np.ndarray]:
+        for frame in frames:
+            yield fit_frame(frame, fit)
+            bar.advance()
+
+    for _, held in cut(fitted(), windows):
+        yield encode(vae, np.stack(held))
+
+
+def decode_all(
+    latents: Sequence[torch.Tensor], job: Job, generator: torch.Generator, bar: StageProgress
+) -> Iterator[np.ndarray]:
+    """Every frame of the windows' latents once, (H, W, 3) float32 in 0 … 255 at the clip's size."""
+    settings = job.model.settings
+    with job.model.vae_decoder(job.policy) as vae:
+        for window, z in zip(job.windows, latents, strict=True):
+            frames = decode(vae, z, generator, settings.decode_timestep, settings.decode_noise)
+            for frame in islice(frames, window.keep_start - window.start, window.keep_stop - window.start):
+                yield unfit_frame(frame, job.fit)
+                bar.advance()
+            del frames
+        del vae
+
+
+def inject(decoded: Iterable[np.ndarray], plan: Plan, keep: Keep | None) -> Iterator[np.ndarray]:
+    """Put the objects' own pixels into decoded frames (H, W, 3) float32: yields uint8."""
+    for frame, own, where in zip(decoded, plan.clip.frames(), plan.objects.frames(), strict=True):
+        whole = np.rint(frame).astype(np.uint8)
+        injected = np.where(where[..., None], own, whole)
+        if keep is not None:
+            keep("latent", whole)
+            keep("injected", injected)
+        yield injected
+
+
+def refine(
+    frames: Iterable[np.ndarray],
+    count: int,
+    job: Job,
+    generator: torch.Generator,
+    *,
+    progress: Progress,
+    report: Report,
+) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) uint8, noised to the first of the job's sigmas and denoised: (H, W, 3) float32 in 0 … 255."""
+    model, policy = job.model, job.policy
+    # 4.1 Every token is unknown: nothing of a composition is right already. What two windows share is carried over.
+    with report.stage("encode"), progress.stage("encode", count) as bar, model.vae_encoder(policy) as vae:
+        encoded = encode_all(vae, frames, job.fit, job.windows, bar)
+        sections: list[Section | None] = [
+            Section(window, z, torch.ones(z.shape[2:], dtype=torch.bool), shown=True)
+            for window, z in zip(job.windows, encoded, strict=True)
+        ]
+        del vae, encoded
+
+    # 4.2 Noise to the strength and denoise, in the loop that removal uses.
+    with report.stage("text"), progress.stage("text", None):
+        prompts = encode_prompts(job)
+    total = job.sampling.steps * len(sections)
+    with report.stage("denoise"), progress.stage("denoise", total) as bar, model.transformer(policy) as transformer:
+        denoise_windows(transformer, sections, prompts, job, generator=generator, progress=bar)
+        del transformer
+
+    # 4.3 Decode.
+    latents = [section.latents for section in sections if section is not None]
+    with report.stage("decode"), progress.stage("decode", count) as bar:
+        yield from decode_all(latents, job, generator, bar)
+
+
+def restore(made: Iterable[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
+    """Finish composed frames (H, W, 3): yields uint8, beyond the grown total mask the new background, bit for bit.
+
+    The composition fades in inside what the total mask has grown by, its colours matched to the new background's
+    around it; inside the objects every pixel is the clip's.
+    """
+    match = ColorMatch()
+    pictures = zip(
+        made, plan.backgrounds(), plan.clip.frames(), plan.objects.frames(), plan.total.frames(), strict=True
+    )
+    for frame, behind, own, where, reach in pictures:
+        if not reach.any():
+            match.reset()
+            yield behind
+            continue
+        shown = grow(reach, plan.margin.dilate)
+        matched = match(frame.astype(np.float32), behind, shown)
+        yield np.where(where[..., None], own, paste(behind, matched, shown, plan.margin.feather))
+
+
+def cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale a picture (H, W, 3) uint8 until it covers `size` (width, height), and crop it to its middle."""
+    width, height = size
+    given_height, given_width = frame.shape[:2]
+    if (given_width, given_height) == size:
+        return frame
+    scale = max(width / given_width, height / given_height)
+    scaled = max(width, round(given_width * scale)), max(height, round(given_height * scale))
+    frame = cv2.resize(frame, scaled, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    return frame[top : top + height, left : left + width]
