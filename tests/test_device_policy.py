@@ -28,6 +28,8 @@ TABLE = {
     "vae_storage": (None, None, None),
     "generator_device": ("cpu", "cpu", "cpu"),
     "non_blocking": (False, False, False),
+    "int8": (False, False, False),
+    "streamed_blocks": (0, 0, 0),
     "resident": (False, False, False),
     "batched_guidance": (False, True, False),
     "can_compile": (False, True, False),

@@ -15,6 +15,7 @@ from layerlift.device import MemoryMeter, choose_policy
 from layerlift.device.memory import host_anonymous_bytes
 from layerlift.model import Model, open_model, weights
 from layerlift.model.checkpoint import read_checkpoint
+from layerlift.model.residency import load_transformer
 from layerlift.model.testing import tiny_transformer_config, write_tiny_model
 from layerlift.model.vae_stream import frames_at_once
 
@@ -175,7 +176,7 @@ def test_no_second_full_copy(tmp_path: Path) -> None:
     gc.collect()
     before = host_anonymous_bytes()
     with MemoryMeter("cpu") as meter:
-        module = weights.load_transformer(component, "float32", "cpu")
+        module = load_transformer(component, CPU)
         meter.sample()
     assert next(module.parameters()).dtype == torch.float32
     # the largest tensor here is 4 MiB; the rest is what the allocator keeps

@@ -54,6 +54,10 @@ class Policy:
     the checkpoint has no more than that. Needs `vae_frames`."""
     non_blocking: bool = False
     """Whether copies to the device may be asynchronous: nowhere (they corrupt silently on MPS, pytorch #139550)."""
+    int8: bool = False
+    """Keep the weights of the transformer's blocks in 8 bits: half the memory, and a slightly different result."""
+    streamed_blocks: int = 0
+    """How many of the transformer's blocks are read from disk anew for every pass: the same result, slower."""
     resident: bool = False
     """Keep each component on the device after its stage, for a small model or repeated use."""
     batched_guidance: bool = False

@@ -100,8 +100,9 @@ class Model:
 
     def _load_transformer(self, kind: str, policy: Policy) -> Any:
         from layerlift.model.attention import apply_policy
+        from layerlift.model.residency import load_transformer
 
-        transformer = weights.load_transformer(self._checkpoint.transformer, policy.transformer_dtype, policy.device)
+        transformer = load_transformer(self._checkpoint.transformer, policy)
         apply_policy(transformer, policy)
         return transformer
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerlift.model.headers import TensorSpec
-from layerlift.model.weights import fill, open_tensor, release
+from layerlift.model.weights import fill, open_tensor, part, release
 
 if TYPE_CHECKING:
     import torch
@@ -58,8 +58,3 @@ def encode_stream(
     found = [stack.final_layer_norm(state).cpu() for state in states]
     release(stack.final_layer_norm)
     return found
-
-
-def part(tensors: Mapping[str, TensorSpec], prefix: str) -> dict[str, TensorSpec]:
-    """The tensors of one submodule, keyed as in its own state dict."""
-    return {key.removeprefix(prefix): spec for key, spec in tensors.items() if key.startswith(prefix)}

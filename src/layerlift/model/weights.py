@@ -22,12 +22,6 @@ FLOAT32_KEYS = ("latents_mean", "latents_std")
 CONVOLUTION_AXES = 5
 
 
-def load_transformer(component: Component, dtype: str, device: str) -> Any:
-    """The transformer with its weights, in eval mode."""
-    module = build_module(component)
-    return fill(module, component.tensors, dtype, device)
-
-
 def load_vae_half(component: Component, half: str, dtype: str, device: str, storage: str | None = None) -> Any:
     """The VAE with only its "encoder" or its "decoder"; the other half is None and none of its weights is read.
 
@@ -50,15 +44,20 @@ def fill(module: Any, tensors: Mapping[str, TensorSpec], dtype: str, device: str
     Every tensor of the module must be in `tensors`; that was checked when the checkpoint was opened.
     """
     put(module, tensors, dtype, device)
+    check_filled(module)
+    return module.eval().requires_grad_(False)
+
+
+def check_filled(module: Any, except_in: tuple[str, ...] = ()) -> None:
+    """Raises RuntimeError when a tensor was left on the meta device, but for names that begin with one of those."""
     left = [
         name
         for named in (module.named_parameters(), module.named_buffers())
         for name, value in named
-        if value.device.type == "meta"
+        if value.device.type == "meta" and not name.startswith(except_in)
     ]
     if left:
         raise RuntimeError(f"{type(module).__name__} was left without weights for {left[:3]}")
-    return module.eval().requires_grad_(False)
 
 
 def put(module: Any, tensors: Mapping[str, TensorSpec], dtype: str, device: str) -> None:
@@ -100,6 +99,11 @@ def read_tensors(tensors: Mapping[str, TensorSpec], dtype: "torch.dtype") -> Ite
                 tensor = tensor.to(torch.float32) * read(spec.scale).to(torch.float32)
             # copy: what stays must not point into the mapped file, whose pages would stay mapped with it
             yield key, tensor.to(target, copy=True)
+
+
+def part(tensors: Mapping[str, TensorSpec], prefix: str) -> dict[str, TensorSpec]:
+    """The tensors of one submodule, keyed as in its own state dict."""
+    return {key.removeprefix(prefix): spec for key, spec in tensors.items() if key.startswith(prefix)}
 
 
 def open_tensor(spec: TensorSpec) -> "torch.Tensor":
