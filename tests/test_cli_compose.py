@@ -8,10 +8,11 @@ import pytest
 
 from layerlift.cli import main
 from layerlift.cli.compose import parse_offset
-from layerlift.clip import Clip, open_clip, write_clip
+from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_writer import choose_layer_format, write_layer
 from layerlift.errors import InputError
+from layerlift.model.testing import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 4, 24, 32
 
@@ -135,3 +136,81 @@ def test_offsets() -> None:
     assert parse_offset(" +3 , 0 ") == (3, 0)
     with pytest.raises(InputError, match="X,Y"):
         parse_offset("1;2")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def walk() -> np.ndarray:
+    """A folder `walk` with the earlier systems' names in it, and its clean plate beside it; returns the clip."""
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    like = Clip.from_array(frames, 12)
+    Path("walk").mkdir()
+    write_clip("walk/video.mkv", frames, like, lossless=True)
+    write_clip("plate.mkv", frames // 2, like, lossless=True)
+    for name, place in {"object_mask": np.s_[8:16, 10:20], "total_mask": np.s_[6:18, 8:24]}.items():
+        mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+        mask[:, *place] = True
+        write_mask(f"walk/{name}.mkv", mask, like)
+    return frames
+
+
+def test_latent_way(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--latent --background plate.mkv --onto onto.mkv --refine-steps 2 --refine-strength 0.5 --keep-intermediate"
+    code = layerlift("compose", "walk", *flags.split(), "--model", model, "--lossless", "--report", "report.json")
+    assert code == 0
+    said = "wrote walk_compose.mkv (and walk_compose_latent.mkv, walk_compose_injected.mkv beside it)\n"
+    assert capsys.readouterr().out == said
+    made = open_clip("walk_compose.mkv")
+    assert (made.frame_count, made.rate, made.width, made.height) == (FRAMES, 12, WIDTH, HEIGHT)
+    np.testing.assert_array_equal(made.numpy()[:, 8:16, 10:20], walk[:, 8:16, 10:20])
+    assert (made.numpy()[:, :4] == 100).all()
+    latent, injected = (open_clip(f"walk_compose_{name}.mkv").numpy() for name in ("latent", "injected"))
+    np.testing.assert_array_equal(injected[:, 8:16, 10:20], walk[:, 8:16, 10:20])
+    np.testing.assert_array_equal(injected[:, :8], latent[:, :8])
+    report = json.loads(Path("report.json").read_text())
+    assert list(report["stages"]) == ["encode", "decode", "text", "denoise"]
+    assert report["settings"]["refine_strength"] == 0.5
+
+    again = ["compose", "walk", *flags.split(), "--no-refine", "--model", model, "-o", "plain.mp4"]
+    assert layerlift(*again) == 0
+    assert {"plain.mp4", "plain_latent.mp4", "plain_injected.mp4"} <= set(here())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("walk layer.mkv", "one clip"),
+        ("walk --background plate.mkv --offset 1,2", "--offset places a layer"),
+        ("walk --background plate.mkv --premultiplied", "--premultiplied places"),
+        ("walk", "give --background"),
+        ("walk --background layer.mkv --object nothing.png", "nothing.png"),
+        ("walk/video.mkv --background plate.mkv", "give --object"),
+        ("walk/video.mkv --background plate.mkv --object walk/object_mask.mkv", "give --total"),
+        ("walk --background plate.mkv --refine-strength 0", "refine strength of 0"),
+        ("walk --background plate.mkv --object walk/total_mask.mkv --total walk/object_mask.mkv", "outside the total"),
+        ("walk --background plate.mkv --keep-intermediate -o taken.mkv --lossless", "taken_latent.mkv exists"),
+        ("walk --background plate.mkv --model no-such-model", "no-such-model"),
+    ],
+)
+def test_mistakes_of_the_latent_way(
+    arguments: str, said: str, walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken_latent.mkv").write_text("mine")
+    before = here()
+    if "--model" not in arguments:
+        arguments += f" --model {model}"
+    assert layerlift("compose", *arguments.split(), "--onto", "onto.mkv", "--latent") == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert here() == before
+
+
+def test_flags_of_the_latent_way_do_not_pass_unnoticed(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--background onto.mkv", "--object onto.mkv", "--refine-steps 3", "--no-refine", "--model demo"):
+        assert layerlift("compose", "layer.mkv", "--onto", "onto.mkv", *flag.split()) == 2
+        assert f"{flag.split()[0]} belongs to --latent" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`layerlift compose`: layers over a new background."""
+"""`layerlift compose`: layers over a new background, or a clip's objects by arithmetic on latents."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,17 @@ from typing import Annotated, cast
 import typer
 
 from layerlift.cli import options as common
+from layerlift.cli.compose_latent import LatentWay, compose_by_latents
 from layerlift.cli.job import finish, settle_outputs, write_result
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
 
 _PLACE = "Place and time"
+_LATENT = "With --latent"
+
+# What a layer is placed by; latent arithmetic knows no place but the clip's own.
+_LAYER_FLAGS = {"offset": None, "scale": None, "start": 0, "length": "hold", "sound": None, "premultiplied": False}
 
 
 def compose(
@@ -20,7 +25,8 @@ def compose(
         list[Path],
         typer.Argument(
             metavar="LAYER...",
-            help="A clip with alpha, as 'layerlift extract' writes it; of several, the frontmost first.",
+            help="A clip with alpha, as 'layerlift extract' writes it; of several, the frontmost first. With --latent: "
+            "the clip that the object is in.",
             show_default=False,
         ),
     ],
@@ -74,6 +80,63 @@ def compose(
             help="LAYER's colours are stored times alpha. OpenEXR and files written by layerlift say so themselves.",
         ),
     ] = False,
+    latent: Annotated[
+        bool,
+        typer.Option(
+            "--latent",
+            help="Instead of laying a layer over: add to the new background's latents what CLIP's and PLATE's differ "
+            "by, put the object's pixels in, and refine by denoising.",
+            rich_help_panel=_LATENT,
+        ),
+    ] = False,
+    background: Annotated[
+        Path | None,
+        typer.Option("--background", metavar="PLATE", help="The clean plate of CLIP.", rich_help_panel=_LATENT),
+    ] = None,
+    objects: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--object",
+            metavar="MASK",
+            help="The object, white; again for every further one. Else the masks in CLIP's folder.",
+            rich_help_panel=_LATENT,
+        ),
+    ] = None,
+    total: Annotated[
+        Path | None,
+        typer.Option(
+            "--total",
+            metavar="MASK",
+            help="Objects with their shadows and reflections; else the total_mask in CLIP's folder.",
+            rich_help_panel=_LATENT,
+        ),
+    ] = None,
+    refine_strength: Annotated[
+        float,
+        typer.Option(metavar="SIGMA", help="Noise level that refinement begins at, up to 1.", rich_help_panel=_LATENT),
+    ] = 0.3,
+    refine_steps: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Denoising steps of the refinement.", rich_help_panel=_LATENT)
+    ] = 10,
+    no_refine: Annotated[
+        bool, typer.Option("--no-refine", help="Leave the refinement out.", rich_help_panel=_LATENT)
+    ] = False,
+    keep_intermediate: Annotated[
+        bool,
+        typer.Option(
+            "--keep-intermediate",
+            help="Write OUT_latent and OUT_injected beside OUT: what was decoded first, and with the object's pixels.",
+            rich_help_panel=_LATENT,
+        ),
+    ] = False,
+    model: common.ModelName = None,
+    text_encoder: common.TextEncoder = None,
+    no_cache: common.NoCache = False,
+    seed: common.Seed = 0,
+    size: common.Size = None,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
     lossless: common.Lossless = False,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
@@ -82,6 +145,25 @@ def compose(
     """Lay LAYER over another clip."""
     # 1. What was typed, before anything slow is imported.
     settings = {name: value for name, value in locals().items() if name not in ("overwrite", "verbose")}
+    way = LatentWay(**{name: settings[name] for name in LatentWay.__slots__})
+    if latent:
+        placed = [name for name, default in _LAYER_FLAGS.items() if settings[name] != default]
+        if placed:
+            raise InputError(f"--{placed[0]} places a layer, but --latent leaves the object where it is: leave it out.")
+        compose_by_latents(
+            layers,
+            onto,
+            way,
+            settings,
+            output=output,
+            report=report,
+            lossless=lossless,
+            overwrite=overwrite,
+            verbose=verbose,
+        )
+        return
+    if way.given():
+        raise InputError(f"{way.given()[0]} belongs to --latent: add that, or leave it out to lay a layer over.")
     moved = parse_offset(offset) if offset is not None else (0, 0)
 
     from layerlift.clip.rgba_reader import open_layer

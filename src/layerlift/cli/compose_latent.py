@@ -1,0 +1,127 @@
+"""`layerlift compose --latent`: the other way to compose, by arithmetic on latents of clip, plate and background."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerlift.cli import options as common
+from layerlift.cli.extract import name_masks, open_masks, open_total
+from layerlift.cli.job import finish, settle_outputs, write_result
+from layerlift.cli.terminal import show_progress
+from layerlift.errors import InputError
+from layerlift.report import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+
+INTERMEDIATES = ("latent", "injected")
+
+
+@dataclass(frozen=True, slots=True)
+class LatentWay:
+    """What was typed for `--latent`; the defaults are those of the command's flags."""
+
+    background: Path | None = None
+    objects: list[Path] | None = None
+    total: Path | None = None
+    refine_strength: float = 0.3
+    refine_steps: int = 10
+    no_refine: bool = False
+    keep_intermediate: bool = False
+    model: str | None = None
+    text_encoder: Path | None = None
+    no_cache: bool = False
+    seed: int = 0
+    size: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    policy: str | None = None
+
+    def given(self) -> list[str]:
+        """The flags that were given, as they are typed."""
+        default = LatentWay()
+        names = [name for name in self.__slots__ if getattr(self, name) != getattr(default, name)]
+        return ["--object" if name == "objects" else f"--{name.replace('_', '-')}" for name in names]
+
+
+def compose_by_latents(
+    clips: list[Path],
+    onto: Path,
+    way: LatentWay,
+    settings: dict[str, Any],
+    *,
+    output: Path | None,
+    report: Path | None,
+    lossless: bool,
+    overwrite: bool,
+    verbose: bool,
+) -> None:
+    """Compose CLIP's objects onto another background, from what was typed to the files."""
+    # 1. What was typed, before anything slow is imported.
+    if len(clips) != 1:
+        raise InputError(f"--latent composes one clip, but {len(clips)} were given: give the clip with the object.")
+    if way.background is None:
+        raise InputError(
+            "--latent needs the clean plate of the clip: give --background, as 'layerlift remove' wrote it."
+        )
+    (clip,) = clips
+    pixels = common.parse_size(way.size) if way.size is not None else None
+
+    from layerlift.clip import ClipWriter, open_clip
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.latent_composition import LatentCompositionOptions, compose_latent_frames
+
+    # 2. What the paths hold, before any weight is read.
+    source = open_clip(clip)
+    masks = open_masks([path for _, path in name_masks(way.objects or [], clip)], source)
+    reach = open_total(way.total, clip, source)
+    if reach is None:
+        raise InputError(
+            f"no total mask was given for {clip}: give --total, the object with its shadow and reflection."
+        )
+    target = settle_outputs(source, "compose", output, report, lossless=lossless, overwrite=overwrite)
+    kept = intermediates(target, lossless=lossless, overwrite=overwrite) if way.keep_intermediate else {}
+    chosen = choose_policy(way.device, way.dtype, way.policy)
+    record = Report("compose", settings, device=chosen.device)
+
+    # 3. The work, frame by frame into the files.
+    with show_progress() as progress, ExitStack() as files:
+        writers = {
+            name: files.enter_context(ClipWriter(path, source, lossless=lossless, overwrite=overwrite))
+            for name, path in kept.items()
+        }
+
+        def keep(name: str, frame: "np.ndarray") -> None:
+            writers[name].write(frame)
+
+        frames = compose_latent_frames(
+            source,
+            way.background,
+            masks,
+            reach,
+            onto,
+            options=LatentCompositionOptions(
+                not way.no_refine, way.refine_strength, way.refine_steps, way.seed, pixels
+            ),
+            model=open_model(way.model, text_encoder=way.text_encoder),
+            policy=chosen,
+            progress=progress,
+            report=record,
+            cache=not way.no_cache,
+            keep=keep if kept else None,
+        )
+        write_result(target, frames, source, record, lossless=lossless, overwrite=overwrite)
+    said = f"and {', '.join(path.name for path in kept.values())} beside it" if kept else None
+    finish(record, report, overwrite=overwrite, verbose=verbose, result=target, said=said)
+
+
+def intermediates(target: Path, *, lossless: bool, overwrite: bool) -> dict[str, Path]:
+    """Where the intermediate results go: beside the result, in its format; checked before any work is done."""
+    from layerlift.clip import check_output
+
+    paths = {name: target.with_name(f"{target.stem}_{name}{target.suffix}") for name in INTERMEDIATES}
+    for path in paths.values():
+        check_output(path, lossless=lossless, overwrite=overwrite)
+    return paths
