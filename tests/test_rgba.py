@@ -225,10 +225,11 @@ def test_existing_outputs_and_other_peoples_files_stay(layer: np.ndarray, like: 
 def test_clips_without_alpha_are_no_layers(tmp_path: Path, like: Clip) -> None:
     from layerlift.clip import write_clip
 
-    for name in ("clip.mp4", "clip.mkv", "folder"):
+    (tmp_path / "layout").mkdir()
+    for name in ("clip.mp4", "clip.mkv", "folder", "layout/video.mkv"):
         path = write_clip(tmp_path / name, like.frames(), like, lossless=name.endswith("mkv"))
         with pytest.raises(InputError, match="no alpha"):
-            open_layer(path)
+            open_layer(path.parent if path.stem == "video" else path)
 
 
 def test_layers_in_memory() -> None:

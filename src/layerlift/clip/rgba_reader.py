@@ -14,6 +14,7 @@ from layerlift.clip.clip import Clip, ColorTags
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.decode import has_alpha, quarter_turns
 from layerlift.clip.images import DEFAULT_RATE, image_files, open_images
+from layerlift.clip.layout import is_layout, layout_masks
 from layerlift.clip.reader import open_clip
 from layerlift.clip.rgba import PREMULTIPLIED_NOTE, LayerClip, as_layer, straighten, yuv_to_rgb
 from layerlift.clip.rgba_encode import import_openexr
@@ -37,6 +38,8 @@ def open_layer(path: str | Path, *, premultiplied: bool = False) -> LayerClip:
     path = Path(path)
     if path.suffix.lower() == ".exr" and path.is_file():
         return _open_exr([path], path.stem, None)
+    if path.is_dir() and is_layout(path):
+        return open_layer(layout_masks(path).video, premultiplied=premultiplied)
     if path.is_dir():
         exr = sorted(f for f in path.iterdir() if f.suffix.lower() == ".exr" and not f.name.startswith("."))
         sound = sound_file(path.resolve())
