@@ -50,7 +50,8 @@ class RecordedPass:
                     run(self._input)
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            # Another thread may measure memory meanwhile, which concerns nobody here.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._output = run(self._input)
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
