@@ -29,13 +29,14 @@ SMALL = ("--size", "48x32", "--scenes", "1", "--max-steps", "2", "--device", "cp
 def tool() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "tools")
+        patch.setattr(import_module("demo_training.vae"), "STATISTICS_BATCHES", 2)  # 24 take half a minute to render
         yield import_module
 
 
 @pytest.fixture(scope="module")
 def tiny(tool: Any) -> Any:
     return tool("demo_training.architecture").Architecture(
-        {**tiny_vae_config(timestep_conditioning=False), "scaling_factor": 1.0}, tiny_transformer_config()
+        {**tiny_vae_config(timestep_conditioning=False), "scaling_factor": 1.0}, tiny_transformer_config(layers=1)
     )
 
 
@@ -78,6 +79,21 @@ def test_vae_run_freezes_the_encoder_and_trains_the_decoder_on(run: Path) -> Non
     events = {row["event"]: row for row in rows(run, "vae") if "event" in row}
     assert (events["encoder frozen"]["step"], events["end"]["steps"]) == (2, 4)
     assert events["end"]["vae_psnr"] > 3
+
+
+def test_frozen_encoder_counts_no_more_in_the_clipped_gradient(tool: Any, tiny: Any, tmp_path: Path) -> None:
+    part, architecture, schedule = (tool(f"demo_training.{name}") for name in ("vae", "architecture", "schedule"))
+    options = {"out": tmp_path, "batch": 1, "size": (32, 32), "crop": (32, 32), "pool": 1, "compile": False}
+    run = architecture.VaeRun(architecture=tiny, seconds=600, freeze_after=300, **options)
+    vae = part.AutoencoderKLLTXVideo.from_config(dict(tiny.vae))
+    scenes = tool("demo_training.pools").scene_batches(1, 17, (32, 32), 1_000_000, "cpu")
+    trainer = part.VaeTrainer(vae, scenes, run, tool("demo_training.log").Log(tmp_path, "vae"))
+    trainer.train(schedule.Phase(trainer.started, 0, 600, max_steps=1))
+    assert any(weight.grad is not None for weight in vae.encoder.parameters())
+    trainer.freeze()
+    trainer.train(schedule.Phase(trainer.started, 0, 600, max_steps=1))
+    assert all(weight.grad is None for weight in vae.encoder.parameters())
+    assert any(weight.grad is not None for weight in vae.decoder.parameters())
 
 
 def test_transformer_run_logs_how_it_removes(run: Path) -> None:
