@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from layerlift import __version__
-from layerlift.cli import bench, compose, demo, doctor, download, extract, remove, scene
+from layerlift.cli import bench, compose, demo, doctor, download, extract, remove, run, scene
 from layerlift.errors import InputError, LayerliftError
 
 FAILED = 1
@@ -47,6 +47,7 @@ def _root(
 app.command("remove")(remove.remove)
 app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)
+app.command("run")(run.run)
 app.command("scene")(scene.scene)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import IO, Self
@@ -44,11 +44,10 @@ class FrameSpool:
         self._file.write(np.ascontiguousarray(frame).tobytes())
         self._count += 1
 
-    def fill(self, frames: Iterable[np.ndarray]) -> Self:
-        """Keep every one of `frames`; returns itself."""
-        for frame in frames:
-            self.append(frame)
-        return self
+    def keep(self, frame: np.ndarray) -> np.ndarray:
+        """Keep one more frame and hand it on."""
+        self.append(frame)
+        return frame
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Yield frames start … stop - 1 as they were given; may be asked again and again."""

@@ -1,0 +1,51 @@
+"""A folder of results that is there when it is whole, or not at all."""
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from layerlift.cli.job import settle_folder
+from layerlift.errors import InputError
+
+# The files that `layerlift run` writes: with --overwrite a folder is replaced when it holds nothing else.
+_OURS = re.compile(
+    r"(background|composite)\.(mp4|mkv)|layer_\d+\.(mov|mkv)|total_mask\.mkv|report\.json|contact_sheet\.png"
+)
+
+
+def check_run_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raises InputError unless the results of a run can be put at `folder`, be it in place of an earlier run's."""
+    settle_folder(folder, overwrite=overwrite)
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+        if others:
+            raise InputError(
+                f"{folder} holds {others[0]}, which no run wrote, and is not replaced: name another folder."
+            )
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder} lies in no folder that exists: make {folder.absolute().parent} first.")
+
+
+@contextmanager
+def whole_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A hidden folder beside `folder` to write into; it takes that place when the block ends, an exception removes it.
+
+    Raises InputError as `check_run_folder` does.
+    """
+    check_run_folder(folder, overwrite=overwrite)
+    place = folder.absolute()
+    unfinished = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        check_run_folder(folder, overwrite=overwrite)
+        before = place.with_name(f"{unfinished.name}-before")
+        if place.exists():
+            place.rename(before)
+        unfinished.rename(place)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

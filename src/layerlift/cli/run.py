@@ -1,0 +1,129 @@
+"""`layerlift run`: everything in one go, from object masks to layers and a composite."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layerlift.cli import options as common
+from layerlift.cli.extract import name_masks, open_total
+from layerlift.cli.folder import check_run_folder, whole_folder
+from layerlift.cli.job import finish, open_input
+from layerlift.cli.terminal import say, show_progress
+from layerlift.report import Report, check_report
+
+_MASK = "Masks"
+
+
+def run(
+    clip: common.ClipArgument,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="The folder to write background, layer_0 …, total_mask, composite, report.json and contact_sheet.png "
+            "into; it appears when everything is there.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ],
+    objects: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--object",
+            metavar="MASK",
+            help="An object, white: a video, a folder of images, or one still; again for every further object, the "
+            "frontmost first. Else the masks in CLIP's folder, of which object_mask_0 is the hindmost.",
+            rich_help_panel=_MASK,
+        ),
+    ] = None,
+    total: Annotated[
+        Path | None,
+        typer.Option(
+            "--total",
+            metavar="MASK",
+            help="Objects with their shadows and reflections, where they are known; else the total_mask in CLIP's "
+            "folder.",
+            rich_help_panel=_MASK,
+        ),
+    ] = None,
+    onto: Annotated[
+        Path | None,
+        typer.Option("--onto", metavar="CLIP2", help="A new background to lay the layers over.", show_default=False),
+    ] = None,
+    model: common.ModelName = None,
+    text_encoder: common.TextEncoder = None,
+    no_cache: common.NoCache = False,
+    steps: common.Steps = None,
+    guidance: common.Guidance = None,
+    seed: common.Seed = 0,
+    size: common.Size = None,
+    frames: common.Frames = None,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
+    lossless: common.Lossless = False,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Take CLIP apart in one go: total mask, clean plate, a layer for every object, and these over another clip."""
+    # 1. What was typed, before anything slow is imported.
+    settings = {name: value for name, value in locals().items() if name not in ("overwrite", "verbose")}
+    pixels = common.parse_size(size) if size is not None else None
+    span = common.parse_frames(frames) if frames is not None else None
+    common.check_guidance(guidance)
+    check_run_folder(output, overwrite=overwrite)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+    from dataclasses import replace
+
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.provenance import describe_shares
+    from layerlift.stages.removal import NO_MODEL, RemovalOptions
+    from layerlift.stages.run import RunOptions, open_inputs, run_stages, stays_in_memory
+
+    # 2. What the paths hold, before any weight is read.
+    source = open_input(clip, span)
+    named = name_masks(objects or [], clip)
+    inputs = open_inputs(
+        source,
+        [path for _, path in named],
+        open_total(total, clip, source),
+        onto,
+        numbers=[number for number, _ in named],
+    )
+    chosen = choose_policy(device, dtype, policy)
+    opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
+    if opened is not None and stays_in_memory(opened):
+        chosen = replace(chosen, resident=True)
+    evidence = "only" if opened is None else "auto"
+    options = RunOptions(RemovalOptions(steps, guidance, seed=seed, size=pixels, evidence=evidence), lossless)
+    record = Report("run", settings, device=chosen.device)
+
+    # 3. The work, into a folder that takes its place when it is whole.
+    try:
+        with whole_folder(output, overwrite=overwrite) as folder, show_progress() as progress:
+            run_stages(
+                inputs,
+                folder,
+                options,
+                model=NO_MODEL if opened is None else opened,
+                policy=chosen,
+                progress=progress,
+                report=record,
+                cache=not no_cache,
+            )
+            record.write(folder / "report.json")
+    finally:
+        if opened is not None:
+            opened.close()
+    for note in record.notes:
+        say(note)
+    shares = record.results["evidence"]
+    said = describe_shares(shares["gathered"], shares["unknown"], model=opened is not None)
+    finish(record, report, overwrite=overwrite, verbose=verbose, result=output, said=said)

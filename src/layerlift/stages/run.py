@@ -1,0 +1,254 @@
+"""The whole job, stage after stage: masks → clean plate → layers → composite. Read `run_stages` from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from layerlift.clip import Clip, ClipWriter, write_mask
+from layerlift.clip.rgba import LayerClip
+from layerlift.clip.rgba_reader import open_layer
+from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
+from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
+from layerlift.device import Policy
+from layerlift.errors import InputError
+from layerlift.masks import Mask, union_masks
+from layerlift.model import Model
+from layerlift.progress import QUIET, Progress
+from layerlift.report import Report
+from layerlift.stages.composition import Sequential, compose_frames, over, plan_composition
+from layerlift.stages.inputs import as_clip, as_mask
+from layerlift.stages.layers import ExtractionOptions, check_inside, choose_edge, extract_frames
+from layerlift.stages.removal import NO_MODEL, RemovalOptions, choose_margin, plan_generation, remove_frames
+from layerlift.stages.spool import FrameSpool
+
+# A model of no more bytes on disk stays in memory from stage to stage; a larger one is read again for each.
+SMALL_MODEL = 2**30
+
+ROWS = 4  # frames in the contact sheet
+THUMBNAIL = 400  # pixels of width at most of a picture in it
+SQUARE = 8  # pixels of the checkerboard that layers are shown over
+LIGHT, DARK = 150, 105  # grey levels of its squares
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a user can choose about the whole job.
+
+    Attributes:
+        removal: see `RemovalOptions`.
+        lossless: write FFV1 in .mkv, bit for bit, instead of H.264 in .mp4 and ProRes 4444 in .mov.
+    """
+
+    removal: RemovalOptions = field(default_factory=RemovalOptions)
+    lossless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a run wrote; layers the frontmost first."""
+
+    background: Path
+    layers: list[Path]
+    total_mask: Path
+    composite: Path | None
+    contact_sheet: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What was given, opened and checked; objects the frontmost first, with the number their layer gets."""
+
+    clip: Clip
+    objects: list[Mask]
+    numbers: list[int]
+    total: Mask | None
+    onto: Clip | None
+
+
+def open_inputs(
+    clip: Clip | np.ndarray | str | Path,
+    objects: Sequence[Mask | np.ndarray | str | Path],
+    total: Mask | np.ndarray | str | Path | None = None,
+    onto: Clip | np.ndarray | str | Path | None = None,
+    *,
+    numbers: Sequence[int] | None = None,
+) -> Inputs:
+    """Open and check what a run is given; `numbers` are those of the layers' files, else they are counted from 0.
+
+    Raises InputError for what cannot be used.
+    """
+    clip = as_clip(clip)
+    if not objects:
+        raise InputError("no object mask was given: give one for every layer that is wanted")
+    masks = [as_mask(mask, clip) for mask in objects]
+    reach = None if total is None else as_mask(total, clip)
+    if reach is not None:
+        check_inside(masks, reach, choose_edge(ExtractionOptions(), clip))
+    behind = None if onto is None else as_clip(onto)
+    return Inputs(clip, masks, list(numbers or range(len(masks))), reach, behind)
+
+
+def run_stages(
+    inputs: Inputs,
+    folder: Path,
+    options: RunOptions | None = None,
+    *,
+    model: Model | str | Path | None = None,
+    policy: Policy,
+    progress: Progress = QUIET,
+    report: Report | None = None,
+    cache: bool = True,
+) -> RunFiles:
+    """Take a clip apart into an empty folder: every stage works on what the one before it made.
+
+    Writes background, layer_0 …, total_mask, composite if there is something to lay the layers over, and
+    contact_sheet.png; the report is the caller's to write.
+
+    Raises:
+        InputError: a choice that cannot be used; raised before a weight is read.
+        LayerliftError: the model returned NaN or infinity.
+    """
+    options, report = options or RunOptions(), report or Report()
+    clip, lossless = inputs.clip, options.lossless
+    ending, layer_ending = (".mkv", ".mkv") if lossless else (".mp4", ".mov")
+
+    # 1. Check what the stages would refuse, before the first of them works.
+    choose_margin(options.removal, clip)
+    if model != NO_MODEL and options.removal.evidence != "only":
+        plan_generation(clip, options.removal, model, policy, cache)
+
+    # 2. Masks: the objects with what they cause.
+    total = find_total(inputs, model, policy, progress, report)
+    total_path = write_mask(folder / "total_mask.mkv", total.frames(), clip)
+
+    with FrameSpool() as spool:
+        # 3. Removal: the clean plate, kept as it is for the next stage beside the file.
+        plate = remove_frames(
+            clip, total, options.removal, model=model, policy=policy, progress=progress, report=report, cache=cache
+        )
+        background = folder / f"background{ending}"
+        write_frames(background, (spool.keep(frame) for frame in plate), clip, report, lossless=lossless)
+        plate_clip = spool.as_clip(clip)
+
+        # 4. Layers.
+        layers = [folder / f"layer_{number}{layer_ending}" for number in inputs.numbers]
+        parts = extract_frames(clip, plate_clip, inputs.objects, total, progress=progress, report=report)
+        write_layers(layers, parts, clip, report, lossless=lossless)
+
+        # 5. The layers over the new background, as whoever opens their files lays them.
+        opened = [open_layer(path) for path in layers]
+        composite = None
+        if inputs.onto is not None:
+            composite = folder / f"composite{ending}"
+            plan = plan_composition(opened, inputs.onto)
+            write_frames(composite, compose_frames(plan, progress, report), plan.like, report, lossless=lossless)
+
+        # 6. Everything at a glance.
+        with report.stage("contact sheet"):
+            columns = sheet_columns(inputs, total, plate_clip, opened, composite)
+            rows = len(next(iter(columns.values())))
+            sheet = write_png(folder / "contact_sheet.png", contact_sheet(columns, range(rows)))
+    return RunFiles(background, layers, total_path, composite, sheet)
+
+
+def find_total(
+    inputs: Inputs, model: Model | str | Path | None, policy: Policy, progress: Progress, report: Report
+) -> Mask:
+    """The objects with their effects: the total mask that was given.
+
+    Raises InputError when there is none.
+    """
+    if inputs.total is None:
+        raise InputError(
+            f"no total mask was given for {inputs.clip.name}: give --total, the objects with their shadows and "
+            "reflections"
+        )
+    return union_masks([inputs.total, *inputs.objects])
+
+
+def stays_in_memory(model: Model) -> bool:
+    """Whether a model is small enough to keep its parts in memory from stage to stage."""
+    path = model.path
+    files = path.rglob("*.safetensors") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files) <= SMALL_MODEL
+
+
+def write_frames(path: Path, frames: Iterable[np.ndarray], like: Clip, report: Report, *, lossless: bool) -> None:
+    """Write a video, (H, W, 3) uint8 a frame, as they come; what it cannot hold becomes a note of the report."""
+    with ClipWriter(path, like, lossless=lossless) as writer:
+        for note in writer.notes:
+            report.note(note)
+        for frame in frames:
+            writer.write(frame)
+
+
+def write_layers(
+    paths: Sequence[Path], frames: Iterable[list[np.ndarray]], like: Clip, report: Report, *, lossless: bool
+) -> None:
+    """Write layers, one (H, W, 4) float32 each a frame, as they come."""
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(LayerWriter(path, like, choose_layer_format(path, lossless=lossless))) for path in paths
+        ]
+        for note in dict.fromkeys(note for writer in writers for note in writer.notes):
+            report.note(note)
+        for parts in frames:
+            for writer, part in zip(writers, parts, strict=True):
+                writer.write(part)
+
+
+def sheet_columns(
+    inputs: Inputs, total: Mask, plate: Clip, layers: Sequence[LayerClip], composite: Path | None
+) -> dict[str, np.ndarray]:
+    """The contact sheet's columns, (rows, h, w, 3) uint8 each: only the frames that are shown, and small."""
+    clip = inputs.clip
+    chosen = evenly(clip.frame_count, ROWS)
+    objects = union_masks(inputs.objects)
+    pictures = pick(clip.frames, chosen)
+    board = checkerboard(clip.width, clip.height)
+    columns = {
+        "input": pictures,
+        "object mask": tinted(pictures, pick(objects.frames, chosen)),
+        "total mask": tinted(pictures, pick(total.frames, chosen)),
+        "clean plate": pick(plate.frames, chosen),
+    }
+    for number, layer in zip(inputs.numbers, layers, strict=True):
+        name = "layer" if len(layers) == 1 else f"layer {number}"
+        shown = pick(layer.frames, chosen)
+        columns[name] = np.stack([over(frame, board, (clip.width, clip.height), (0, 0)) for frame in shown])
+    if composite is not None:
+        made = as_clip(composite)
+        columns["composite"] = pick(made.frames, [min(index, made.frame_count - 1) for index in chosen])
+    size = min(clip.width, THUMBNAIL), max(1, round(clip.height * min(1, THUMBNAIL / clip.width)))
+    return {name: np.stack([boxed(frame, size) for frame in frames]) for name, frames in columns.items()}
+
+
+def pick(read, chosen: Sequence[int]) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """The frames of these rising numbers, read in one pass."""
+    frames = Sequential(read)
+    return np.stack([frames.at(index) for index in chosen])
+
+
+def checkerboard(width: int, height: int) -> np.ndarray:
+    """Grey squares, (height, width, 3) uint8."""
+    odd = (np.arange(height)[:, None] // SQUARE + np.arange(width) // SQUARE) % 2
+    return np.where(odd[..., None], np.uint8(LIGHT), np.uint8(DARK)).repeat(3, -1)
+
+
+def boxed(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (H, W, 3) uint8 inside `size` (width, height), with bars where its shape is another."""
+    height, width = frame.shape[:2]
+    if (width, height) == size:
+        return frame
+    scale = min(size[0] / width, size[1] / height)
+    scaled = max(1, min(size[0], round(width * scale))), max(1, min(size[1], round(height * scale)))
+    small = cv2.resize(frame, scaled, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    right, bottom = size[0] - scaled[0], size[1] - scaled[1]
+    bars = (bottom // 2, bottom - bottom // 2, right // 2, right - right // 2)
+    return cv2.copyMakeBorder(small, *bars, cv2.BORDER_CONSTANT, value=(0, 0, 0))

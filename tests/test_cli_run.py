@@ -1,0 +1,206 @@
+"""`layerlift run` and `layerlift demo` from the command line to the files, with a tiny random model."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from layerlift.cli import main
+from layerlift.cli.folder import whole_folder
+from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.clip.rgba_reader import open_layer
+from layerlift.model import Model, open_model
+from layerlift.model.testing import write_tiny_model
+from layerlift.stages.run import boxed, stays_in_memory
+
+FRAMES, HEIGHT, WIDTH = 5, 40, 56
+FRONT, HIND, TOTAL = np.s_[10:20, 16:26], np.s_[10:20, 36:44], np.s_[8:26, 14:46]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def mask_of(place: tuple[slice, slice]) -> np.ndarray:
+    mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    mask[:, *place] = True
+    return mask
+
+
+@pytest.fixture
+def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A clip, masks of its two objects, their total mask and another background, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    frames = np.random.default_rng(0).integers(90, 110, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    frames[:, *FRONT], frames[:, *HIND] = (220, 30, 30), (30, 30, 220)
+    like = Clip.from_array(frames, 30)
+    write_clip("walk.mkv", frames, like, lossless=True)
+    write_clip("onto.mkv", np.full((FRAMES, HEIGHT, WIDTH, 3), 180, np.uint8), like, lossless=True)
+    for name, place in {"front": FRONT, "hind": HIND, "total": TOTAL}.items():
+        write_mask(f"{name}.mkv", mask_of(place), like)
+    return frames
+
+
+def layerlift(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    assert isinstance(exit_info.value.code, int)
+    return exit_info.value.code
+
+
+def files(folder: str | Path = ".") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_run_writes_everything(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--object front.mkv --object hind.mkv --total total.mkv --onto onto.mkv -o out --lossless --steps 1"
+    assert layerlift("run", "walk.mkv", *flags.split(), "--model", model, "--report", "report.json") == 0
+    assert capsys.readouterr().out.startswith("wrote out (0% of the hidden pixels were seen elsewhere")
+    assert files("out") == [
+        *("background.mkv", "composite.mkv", "contact_sheet.png", "layer_0.mkv", "layer_1.mkv"),
+        *("report.json", "total_mask.mkv"),
+    ]
+    assert [name for name in files() if name.startswith(".")] == []
+
+    background = open_clip("out/background.mkv")
+    assert (background.frame_count, background.rate, background.width) == (FRAMES, 30, WIDTH)
+    np.testing.assert_array_equal(background.numpy()[:, 30:], walk[:, 30:])
+    np.testing.assert_array_equal(open_clip("out/total_mask.mkv").numpy()[..., 0] > 127, mask_of(TOTAL))
+
+    layers = [open_layer(f"out/layer_{index}.mkv") for index in range(2)]
+    assert layers[0].numpy()[:, 13:17, 19:23, 3].min() > 0.9  # the front object, solid in its own layer
+    assert layers[0].numpy()[:, 13:17, 38:42, 3].max() < 0.1
+    assert layers[1].numpy()[:, 13:17, 38:42, 3].min() > 0.9
+
+    composite = open_clip("out/composite.mkv")
+    assert (composite.frame_count, composite.rate) == (FRAMES, 30)
+    np.testing.assert_allclose(composite.numpy()[:, 13:17, 19:23], walk[:, 13:17, 19:23], atol=3)
+    assert (composite.numpy()[:, 30:] == 180).all()
+
+    report = json.loads(Path("out/report.json").read_text())
+    stages = ["evidence", "encode", "text", "denoise", "decode", "survey", "extract", "compose", "contact sheet"]
+    assert list(report["stages"]) == stages
+    assert report["command"] == "run"
+    assert json.loads(Path("report.json").read_text())["settings"] == report["settings"]
+    sheet = cv2.imread("out/contact_sheet.png")
+    assert sheet.shape[1] == 7 * (WIDTH + 4) + 4  # input, two masks, plate, two layers, composite
+
+
+def test_run_of_a_folder_with_everyone_s_formats(walk: np.ndarray, model: Path) -> None:
+    Path("swan").mkdir()
+    for name, new in {"walk": "video", "front": "object_mask", "total": "total_mask"}.items():
+        Path(f"{name}.mkv").rename(f"swan/{new}.mkv")
+    assert layerlift("run", "swan", "-o", "out", "--steps", 1, "--model", model, "--frames", "1:4") == 0
+    assert files("out") == ["background.mp4", "contact_sheet.png", "layer_0.mov", "report.json", "total_mask.mkv"]
+    assert open_layer("out/layer_0.mov").frame_count == 3
+
+
+def test_run_without_a_model(walk: np.ndarray) -> None:
+    flags = "walk.mkv --object front.mkv --total total.mkv -o out --model none"
+    assert layerlift("run", *flags.split()) == 0
+    assert json.loads(Path("out/report.json").read_text())["stages"].keys().isdisjoint({"encode", "denoise"})
+
+
+def test_small_models_are_read_once_and_freed_at_the_end(
+    walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stays_in_memory(open_model(model))
+    seen, closed = [], []
+    real = Model._component
+    monkeypatch.setattr(
+        Model, "_component", lambda s, kind, rules, load: seen.append(rules) or real(s, kind, rules, load)
+    )
+    monkeypatch.setattr(Model, "close", lambda self: closed.append(True))
+    flags = "walk.mkv --object front.mkv --total total.mkv -o out --steps 1"
+    assert layerlift("run", *flags.split(), "--model", model) == 0
+    assert [rules.resident for rules in seen] == [True] * 3
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", "give --object"),
+        ("--object nothing.mkv", "nothing.mkv"),
+        ("--object total.mkv --total front.mkv", "outside the total mask"),
+        ("--object front.mkv --total total.mkv --onto nothing.mp4", "nothing.mp4"),
+        ("--object front.mkv --total total.mkv --model no-such-model", "no-such-model"),
+        ("--object front.mkv --total total.mkv --size 8x8", "8x8"),
+        ("--object front.mkv --total total.mkv --frames 3:9", "0:5"),
+        ("--object front.mkv --total total.mkv --report walk.mkv", "exists already"),
+        ("--object front.mkv --total total.mkv -o walk.mkv", "is a file"),
+        ("--object front.mkv --total total.mkv -o a/b", "no folder that exists"),
+        ("--object front.mkv --total total.mkv -o taken", "not empty"),
+        ("--object front.mkv --total total.mkv -o taken --overwrite", "mine.txt"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(
+    flags: str, said: str, walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").mkdir()
+    Path("taken/mine.txt").write_text("mine")
+    before = files()
+    flags += " -o out" if "-o" not in flags.split() else ""
+    flags += f" --model {model}" if "--model" not in flags else ""
+    assert layerlift("run", "walk.mkv", *flags.split()) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert files() == before
+    assert files("taken") == ["mine.txt"]
+
+
+def test_earlier_run_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with whole_folder(out, overwrite=False) as folder:
+        assert not out.exists()
+        (folder / "layer_0.mov").write_text("first")
+
+    def interrupted() -> None:
+        with whole_folder(out, overwrite=True) as folder:
+            (folder / "layer_0.mov").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (out / "layer_0.mov").read_text() == "first"
+    with whole_folder(out, overwrite=True) as folder:
+        (folder / "background.mp4").write_text("second")
+    assert files(out) == ["background.mp4"]
+    assert files(tmp_path) == ["out"]
+
+
+def test_interrupt_leaves_nothing(walk: np.ndarray, model: Path, tmp_path: Path) -> None:
+    before = files()
+    command = [sys.executable, "-m", "layerlift", "run", "walk.mkv", "--object", "front.mkv", "--total", "total.mkv"]
+    command += ["-o", "out", "--model", str(model), "--guidance", "1", "--steps", "100000"]
+    with (tmp_path.parent / "run.err").open("w+") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=said, text=True)
+        try:
+            while "encode: done" not in Path(said.name).read_text():
+                assert process.poll() is None, "the command ended before it could be interrupted"
+                time.sleep(0.05)
+            assert any(name.startswith(".out-") for name in files())
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        assert said.read().splitlines()[-1] == "layerlift: interrupted."
+    assert process.returncode == 130
+    assert files() == before
+
+
+def test_pictures_of_another_shape_get_bars() -> None:
+    made = boxed(np.full((10, 40, 3), 255, np.uint8), (20, 20))
+    assert made.shape == (20, 20, 3)
+    assert (made[8:12] == 255).all()
+    assert (made[[0, -1]] == 0).all()
