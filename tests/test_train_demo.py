@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,30 @@ def test_examples_leave_something_unknown_and_hide_objects_only_where_asked(tool
     assert 0.4 < jobs.empty.float().mean() < 0.7
     assert not jobs.clean[~jobs.empty].any()  # what is there is to be generated: with the objects
     assert (jobs.clean | ~jobs.unknown)[jobs.empty].all()  # what is to be generated is background
+
+
+@pytest.mark.parametrize("frames", [17, 33])
+def test_transformer_is_compiled_with_what_it_is_trained_on(tool: Any, tiny: Any, tmp_path: Path, frames: int) -> None:
+    """Other shapes, strides or dtypes would have it compiled again, which takes minutes of a run."""
+    part, seen = tool("demo_training.transformer"), []
+
+    def model(**inputs: Any) -> tuple[torch.Tensor]:
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        seen.append({name: (value.shape, value.stride(), value.dtype) for name, value in tensors.items()})
+        return (inputs["hidden_states"].clone().requires_grad_(),)
+
+    run = tool("demo_training.architecture").TransformerRun(
+        out=tmp_path, seconds=1, batch=4, size=(64, 48), architecture=tiny
+    )
+    part.compile_shapes(model, run, tiny.text())
+    f, h, w = tiny.latent_shape(frames, 64, 48)
+    count = part.batch_size(frames, run)
+    latents, tokens = torch.randn(count, 8, f, h, w).half(), torch.rand(count, f, h, w) < 0.3
+    pool = SimpleNamespace(
+        sample=lambda count: {"video": latents, "clean": latents, "object": tokens, "effect": tokens}
+    )
+    part.flow_loss(model, *part.draw_examples(pool, count, tiny.text(), tiny))
+    assert seen[2] == seen[0 if frames == 17 else 1]
 
 
 def test_training_needs_neither_opencv_nor_pyav() -> None:

@@ -32,5 +32,5 @@ def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
 
 
 def pack(latents: Tensor) -> Tensor:
-    """(B, C, f, h, w) → (B, S, C)."""
-    return latents.flatten(2).transpose(1, 2)
+    """(B, C, f, h, w) → (B, S, C), contiguous: a compiled transformer is compiled anew for other strides."""
+    return latents.flatten(2).transpose(1, 2).contiguous()
