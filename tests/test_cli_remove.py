@@ -1,4 +1,4 @@
-"""`layerlift remove`, `scene` and `demo` from end to end, with a tiny random model."""
+"""`layerlift remove` and `scene` from end to end, with a tiny random model."""
 
 import json
 import signal
@@ -14,7 +14,6 @@ import pytest
 
 from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.model import open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.scenes import make_scene
 from layerlift.stages import removal
@@ -232,18 +231,3 @@ def test_scene_is_the_layout_with_its_truth(tmp_path: Path, monkeypatch: pytest.
         np.testing.assert_array_equal(written, layer)
     files = {str(path.relative_to("scene").with_suffix("")) for path in Path("scene").rglob("*.mkv")}
     assert files == {*truth, "truth/layer_0", "truth/layer_1"}
-
-
-def test_demo_shows_input_mask_result_and_truth(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    tiny = open_model(model)
-    monkeypatch.setattr("layerlift.model.opening.open_model", {"demo": tiny}.__getitem__)
-    assert layerlift("demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v") == 0
-    assert capsys.readouterr().out == "wrote demo: look at demo/contact_sheet.png\n"
-    sheet = cv2.imread("demo/contact_sheet.png")
-    assert sheet.shape[1] == 4 * (64 + 4) + 4
-    assert open_clip("demo/clean_plate.mkv").frame_count == 5
-    scene = make_scene(7, 64, 48, 5)
-    assert (sheet[..., ::-1][26 : 26 + 48, 4 : 4 + 64] == scene.video[0]).all()

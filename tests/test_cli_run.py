@@ -17,6 +17,7 @@ from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.model import Model, open_model
 from layerlift.model.testing import write_tiny_model
+from layerlift.scenes import make_scene
 from layerlift.stages.run import boxed, stays_in_memory
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
@@ -204,3 +205,21 @@ def test_pictures_of_another_shape_get_bars() -> None:
     assert made.shape == (20, 20, 3)
     assert (made[8:12] == 255).all()
     assert (made[[0, -1]] == 0).all()
+
+
+def test_demo_shows_every_stage_beside_the_truth(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = open_model(model)
+    monkeypatch.setattr("layerlift.model.opening.open_model", {"demo": tiny}.__getitem__)
+    flags = ["demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v"]
+    for extra in ([], ["--overwrite"]):
+        assert layerlift(*flags, *extra) == 0
+        assert capsys.readouterr().out == "wrote demo: look at demo/contact_sheet.png\n"
+    assert files("demo/result") == ["background.mp4", "layer_0.mov", "report.json", "total_mask.mkv"]
+    sheet = cv2.imread("demo/contact_sheet.png")[..., ::-1]
+    assert sheet.shape[:2] == (26 + 4 * (48 + 4), 6 * (64 + 4) + 4)
+    scene = make_scene(7, 64, 48, 5)
+    np.testing.assert_array_equal(sheet[26 : 26 + 48, 4 : 4 + 64], scene.video[0])
+    np.testing.assert_array_equal(sheet[26 : 26 + 48, 4 + 4 * 68 : 4 * 68 + 68], scene.background[0])

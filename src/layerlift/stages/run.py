@@ -62,13 +62,23 @@ class RunFiles:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What was given, opened and checked; objects the frontmost first, with the number their layer gets."""
+    """What was given, opened and checked.
+
+    Attributes:
+        clip: what is taken apart.
+        objects: their masks, the frontmost first.
+        numbers: of the objects' layers.
+        total: objects and effects, None where they have to be found.
+        onto: what the layers are laid over, if anything.
+        truth: the true clean plate where it is known, to be shown beside the one that is made.
+    """
 
     clip: Clip
     objects: list[Mask]
     numbers: list[int]
-    total: Mask | None
-    onto: Clip | None
+    total: Mask | None = None
+    onto: Clip | None = None
+    truth: Clip | None = None
 
 
 def open_inputs(
@@ -218,6 +228,8 @@ def sheet_columns(
         "total mask": tinted(pictures, pick(total.frames, chosen)),
         "clean plate": pick(plate.frames, chosen),
     }
+    if inputs.truth is not None:
+        columns["truth"] = pick(inputs.truth.frames, chosen)
     for number, layer in zip(inputs.numbers, layers, strict=True):
         name = "layer" if len(layers) == 1 else f"layer {number}"
         shown = pick(layer.frames, chosen)
