@@ -13,6 +13,7 @@ from layerlift.model.attention import apply_policy
 from layerlift.model.passes import open_passes
 from layerlift.model.sparse import LoopAttention
 from layerlift.model.speed import (
+    COMPILE_SPARSE_STEPS,
     COMPILE_STEPS,
     DEFAULT_REFRESH,
     PLAIN,
@@ -93,6 +94,12 @@ def test_near_with_more_layers_and_exact_when_every_pass_is_full(given: dict) ->
     assert errors[1] < errors[2] < 0.05
 
 
+def test_each_branch_keeps_its_own() -> None:
+    transformer = make_transformer(layers=3)
+    one_after_the_other, at_once = (run(transformer, ONCE, together=together) for together in (False, True))
+    assert difference(one_after_the_other, at_once) < 1e-6
+
+
 def test_only_unknown_tokens_are_run_between_full_passes() -> None:
     transformer = make_transformer()
     ran = []
@@ -171,8 +178,10 @@ def test_buckets() -> None:
 def test_choosing_speed() -> None:
     cuda, cpu = BACKENDS["cuda"], BACKENDS["cpu"]
     assert choose_speed(cuda, 30) == Speed(DEFAULT_REFRESH, hoist=True, compile=False, graphs=True)
-    assert choose_speed(cuda, COMPILE_STEPS).compile
-    assert not choose_speed(cuda, COMPILE_STEPS, compile=False).compile
+    assert choose_speed(cuda, COMPILE_STEPS, dense=True).compile
+    assert not choose_speed(cuda, COMPILE_STEPS).compile
+    assert choose_speed(cuda, COMPILE_SPARSE_STEPS).compile
+    assert not choose_speed(cuda, COMPILE_SPARSE_STEPS, compile=False).compile
     assert choose_speed(cuda, 30, compile=True).compile
     assert choose_speed(cpu, 10**6, refresh=0.3) == Speed(0.3, hoist=True)
     assert choose_speed(cpu, 30, dense=True).refresh is None

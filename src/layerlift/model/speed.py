@@ -14,8 +14,10 @@ from layerlift.errors import InputError
 DEFAULT_REFRESH = 0.1
 # With more of the tokens unknown than this, sparse passes save less than keeping keys and values costs in memory.
 SPARSE_SHARE = 0.7
-# Compiling takes as long as this many eager steps of full size could save (14 s at 47 ms a step on an H100).
+# Compiling takes as long as it saves in this many steps of full size: dense, 14 s at 47 ms a step on an H100; sparse
+# passes are recorded anyway, and gain much less.
 COMPILE_STEPS = 300
+COMPILE_SPARSE_STEPS = 1500
 # Slack in comparing sigmas: they are float32 numbers.
 SIGMA_SLACK = 1e-6
 
@@ -62,7 +64,7 @@ def choose_speed(
     if compile and not policy.can_compile:
         raise InputError(f"compiling was asked for, but is not supported on {policy.backend}: leave it out")
     if compile is None:
-        compile = policy.can_compile and steps >= COMPILE_STEPS
+        compile = policy.can_compile and steps >= (COMPILE_STEPS if dense else COMPILE_SPARSE_STEPS)
     chosen = DEFAULT_REFRESH if refresh is None else refresh
     return Speed(refresh=None if dense else chosen, hoist=True, compile=compile, graphs=policy.cuda_graphs)
 
