@@ -80,6 +80,15 @@ def layers(
     seeds: Seeds = "1000:1032",
     size: SceneSize = "288x192",
     frames: BenchFrames = 17,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="demo|NAME|PATH|HUB-ID",
+            help="Also go the whole way from the masks with this model, beside latent arithmetic.",
+        ),
+    ] = None,
+    device: common.Device = None,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
 ) -> None:
@@ -91,9 +100,21 @@ def layers(
 
     from layerlift.bench.layers import layer_tables
 
-    record = Report("bench layers", {"seeds": seeds, "size": size, "frames": frames})
-    with show_progress() as progress, record.stage("layers"):
-        tables = layer_tables(span, size=pixels, frames=frames, progress=progress)
+    record = Report("bench layers", {"seeds": seeds, "size": size, "frames": frames, "model": model})
+    with show_progress() as progress:
+        with record.stage("layers"):
+            tables = layer_tables(span, size=pixels, frames=frames, progress=progress)
+        if model is not None:
+            from layerlift.bench.end_to_end import end_to_end_tables
+            from layerlift.device import choose_policy
+            from layerlift.model import open_model
+
+            chosen = choose_policy(device, resident=True)
+            record.device = chosen.device
+            with record.stage("end to end"):
+                tables += end_to_end_tables(
+                    span, open_model(model), chosen, size=pixels, frames=frames, progress=progress
+                )
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
     if report is not None:

@@ -1,0 +1,97 @@
+"""How true composites are that a user gets: from the masks of a scene alone, through removal, to another background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerlift.bench.layers import CAP, alpha_scores, over, regions, true_through
+from layerlift.bench.table import Table, scene_columns
+from layerlift.metrics import psnr
+from layerlift.progress import QUIET, Progress
+from layerlift.report import Report
+from layerlift.scenes import Scene, make_scene
+from layerlift.stages.latent_composition import LatentCompositionOptions, compose_latent_frames
+from layerlift.stages.layers import extract
+from layerlift.stages.removal import remove_frames
+
+if TYPE_CHECKING:
+    from layerlift.device import Policy
+    from layerlift.model import Model
+
+
+def end_to_end_tables(
+    seeds: Sequence[int],
+    model: Model,
+    policy: Policy,
+    *,
+    size: tuple[int, int] = (288, 192),
+    frames: int = 17,
+    progress: Progress = QUIET,
+) -> list[Table]:
+    """Take the scenes of `seeds` apart and lay what was taken out over the next scene's plate.
+
+    Returns two tables: PSNR in decibels of that composite against the true one, capped at 60 a scene, for the layers
+    and for latent arithmetic with the same plate and masks; and errors of the layers' alpha.
+    """
+    columns = scene_columns(seeds)
+    composites, alphas = (
+        Table("PSNR of the composite, end to end", columns),
+        Table("Error of alpha, end to end", columns),
+    )
+    alphas.digits = 4
+    with progress.stage("scenes", len(seeds)) as bar:
+        for seed in seeds:
+            scene = make_scene(seed, *size, frames)
+            other = make_scene(seed + 1, *size, frames).background
+            for name, total in {"true total mask": scene.total_mask}.items():
+                plate = np.stack(list(remove_frames(scene.video, total, model=model, policy=policy)))
+                made = extract(scene.video, plate, list(scene.object_masks[::-1]), total)
+                layers = np.stack([layer.numpy() for layer in made[::-1]])
+                results = {"layers": over(layers, other)}
+                for refine in (False, True):
+                    way = "latent arithmetic, refined" if refine else "latent arithmetic"
+                    results[way] = moved(scene, plate, total, other, model=model, policy=policy, refine=refine)
+                for way, result in results.items():
+                    for region, value in region_scores(scene, result, other).items():
+                        composites.add(f"{name}: {way}, {region}", seed, value)
+                for error, value in alpha_scores(scene, layers).items():
+                    alphas.add(f"{name}: {error}", seed, value)
+            bar.advance()
+    return [composites, alphas]
+
+
+def moved(
+    scene: Scene,
+    plate: np.ndarray,
+    total: np.ndarray,
+    other: np.ndarray,
+    *,
+    model: Model,
+    policy: Policy,
+    refine: bool,
+) -> np.ndarray:
+    """The scene's objects on another background by latent arithmetic, (F, H, W, 3) uint8."""
+    frames = compose_latent_frames(
+        scene.video,
+        plate,
+        list(scene.object_masks[::-1]),
+        total,
+        other,
+        options=LatentCompositionOptions(refine=refine),
+        model=model,
+        policy=policy,
+        report=Report(),
+    )
+    return np.stack(list(frames))
+
+
+def region_scores(scene: Scene, made: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """PSNR of a composite over another plate (F, H, W, 3) uint8 against the true one; NaN where there is no pixel."""
+    change = other.astype(np.float32) - scene.background
+    truth = scene.video.astype(np.float32) + true_through(scene)[..., None] * change
+    objects, shadows, reflections = regions(scene)
+    where = {"total mask": scene.total_mask, "objects": objects, "shadows": shadows, "reflections": reflections}
+    return {region: psnr(made, truth, mask, CAP) for region, mask in where.items()}
