@@ -1,0 +1,41 @@
+"""`layerlift bench layers --model`: the whole way, beside latent arithmetic."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerlift.bench.end_to_end import end_to_end_tables, region_scores
+from layerlift.bench.layers import over
+from layerlift.device import choose_policy
+from layerlift.model import open_model
+from layerlift.model.testing import write_tiny_model
+from layerlift.scenes import make_scene
+
+SHADOW, SIZE, FRAMES = 1000, (64, 48), 3
+
+
+def test_tables_have_both_ways(tmp_path: Path) -> None:
+    model = open_model(write_tiny_model(tmp_path))
+    composites, alphas = end_to_end_tables([SHADOW], model, choose_policy("cpu"), size=SIZE, frames=FRAMES)
+    for way in ("layers", "latent arithmetic", "latent arithmetic, refined"):
+        values = {
+            region: composites.rows[f"true total mask: {way}, {region}"][SHADOW] for region in ("objects", "shadows")
+        }
+        assert all(np.isfinite(value) for value in values.values())
+    # Inside the object latent arithmetic has the clip's own pixels, edges apart, whatever the model is.
+    assert composites.mean("true total mask: latent arithmetic, objects", "all") > 20
+    assert 0 <= alphas.mean("true total mask: objects", "all") <= 1
+
+
+def test_scores_tell_good_composites_from_bad() -> None:
+    scene = make_scene(SHADOW, *SIZE, FRAMES)
+    other = make_scene(SHADOW + 1, *SIZE, FRAMES).background
+    true_layers = scene.layers.astype(np.float32) / 255
+    good = region_scores(scene, over(true_layers, other), other)
+    bad = region_scores(scene, other, other)
+    assert good["total mask"] > 35
+    assert bad["total mask"] < good["total mask"] - 10
+    assert np.isnan(good["reflections"])
+    with pytest.raises(ValueError, match="same shape"):
+        region_scores(scene, other[:1], other)
