@@ -11,7 +11,7 @@ from layerlift.device.policy import Policy
 from layerlift.errors import InputError
 
 # How far sigma moves before the known tokens' keys and values are made anew; docs/performance.md has the measurements.
-DEFAULT_REFRESH = 0.1
+DEFAULT_REFRESH = 0.15
 # With more of the tokens unknown than this, sparse passes save less than keeping keys and values costs in memory.
 SPARSE_SHARE = 0.7
 # Compiling takes as long as it saves in this many steps of full size: dense, 14 s at 47 ms a step on an H100; sparse
