@@ -47,6 +47,12 @@ class Policy:
     """Run attention, softmax included, in float32, whatever the dtype."""
     vae_frames: int | None
     """How many frames the VAE takes at a time, with the very result of all at once; None: all at once."""
+    vae_axis_limit: int | None = None
+    """No array in the VAE may be longer than this along any axis, channels included: plans keep to it."""
+    vae_limit_bytes: int | None = None
+    """No array in the VAE may be larger than this: plans keep to it."""
+    cap_memory: bool = False
+    """Have the allocator refuse what goes beyond the plan, instead of letting the system swap."""
     generator_device: str = "cpu"
     """Where random numbers are drawn: always the CPU, so that a seed means the same everywhere."""
     vae_storage: str | None = None
@@ -125,6 +131,9 @@ BACKENDS: dict[Backend, Policy] = {
         float32_norms=True,  # FramePack #816
         float32_softmax=True,  # in half precision NaN on long sequences (TP-OmnimatteZero PR #5)
         vae_frames=8,  # the decoder takes 12 GB with all frames at once (diffusers #10333)
+        vae_axis_limit=2**16,  # "Output channels > 65536" (pytorch #152278): its check looks at every axis
+        vae_limit_bytes=2**31,  # as with attention
+        cap_memory=True,  # the default watermark, 1.7 times what is recommended, lies beyond the memory of a Mac
     ),
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.device import Policy, free_device
+from layerlift.device.needs import ModelFacts
 from layerlift.fit import Geometry
 from layerlift.model import weights
 from layerlift.model.checkpoint import Checkpoint
@@ -59,6 +60,16 @@ class Model:
         Raises InputError as `check_prompts`. `cache=False` neither reads nor writes the cache folder.
         """
         return self._text.embed(prompts, policy, cache)
+
+    def facts(self, prompts: Sequence[str], policy: Policy, cache: bool = True) -> ModelFacts:
+        """What a plan needs to know; reads no weight. `prompts`: those that will be embedded.
+
+        Raises InputError as `check_prompts`.
+        """
+        from layerlift.model.facts import read_facts
+
+        folder = self._text.encoder_to_run(prompts, policy, cache)
+        return read_facts(self.name, self._checkpoint, self.geometry, folder)
 
     def vae_encoder(self, policy: Policy) -> "AbstractContextManager[AutoencoderKLLTXVideo]":
         """The VAE with only its encoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -51,6 +51,10 @@ class TextSource(Protocol):
 
     def embed(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> list[TextEmbedding]:
         """One embedding per prompt."""
+        ...
+
+    def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
+        """The folder of the text encoder that `embed` would run; None when every embedding is there already."""
         ...
 
 
@@ -110,6 +114,9 @@ class ReadyText:
             found.append(TextEmbedding(tensors["embeds"][row].float(), tensors["mask"][row].bool()))
         return found
 
+    def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
+        return None
+
 
 # --- a text encoder behind a cache -----------------------------------------------------------------------------------
 
@@ -136,19 +143,25 @@ class EncodedText:
         check_encoder(folder, self._width)
         return folder
 
+    def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
+        folder = self.check_encoder()
+        paths = self._paths(folder, prompts, policy)
+        return None if cache and len(_read_all(paths)) == len(paths) else folder
+
+    def _paths(self, folder: Path, prompts: Sequence[str], policy: "Policy") -> dict[str, Path]:
+        from layerlift.model.t5 import encoder_identity
+
+        identity = encoder_identity(folder)
+        return {prompt: cache_path(prompt, identity, TEXT_LENGTH, policy) for prompt in prompts}
+
     def embed(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> list[TextEmbedding]:
         import torch
 
-        from layerlift.model.t5 import encode, encoder_identity
+        from layerlift.model.t5 import encode
 
         folder = self.check_encoder()
-        identity = encoder_identity(folder)
-        paths = {prompt: cache_path(prompt, identity, TEXT_LENGTH, policy) for prompt in prompts}
-        found: dict[str, TextEmbedding] = {}
-        if cache:
-            for prompt, path in paths.items():
-                if (stored := read_cached(path, prompt)) is not None:
-                    found[prompt] = stored
+        paths = self._paths(folder, prompts, policy)
+        found = _read_all(paths) if cache else {}
         missing = [prompt for prompt in paths if prompt not in found]
         if missing:
             cache_dtype = getattr(torch, policy.cache_dtype)
@@ -159,6 +172,12 @@ class EncodedText:
                 if cache:
                     write_cached(paths[prompt], prompt, kept, mask)
         return [found[prompt] for prompt in prompts]
+
+
+def _read_all(paths: Mapping[str, Path]) -> dict[str, TextEmbedding]:
+    """The prompts whose embeddings are in the cache, of those whose files would be at `paths`."""
+    stored = {prompt: read_cached(path, prompt) for prompt, path in paths.items()}
+    return {prompt: embedding for prompt, embedding in stored.items() if embedding is not None}
 
 
 def cache_folder() -> Path:
