@@ -2,7 +2,8 @@
 
 from layerlift.evidence.fill import inpaint_unknown
 from layerlift.evidence.gather import gather_evidence
+from layerlift.evidence.holes import ShallowHoles
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence
 
-__all__ = ["Evidence", "EvidenceOptions", "State", "gather_evidence", "inpaint_unknown"]
+__all__ = ["Evidence", "EvidenceOptions", "ShallowHoles", "State", "gather_evidence", "inpaint_unknown"]

@@ -62,6 +62,17 @@ class Spool:
         state[top:bottom, left:right] = states
         return out, state
 
+    def state(self, index: int, height: int, width: int) -> np.ndarray:
+        """The states (H, W) uint8 of frame `index`, without its pixels."""
+        state = np.full((height, width), State.ORIGINAL, np.uint8)
+        record = self._records[index]
+        if record is not None:
+            left, top, right, bottom = record.box
+            self._file.seek(record.place)
+            states = np.frombuffer(self._file.read((bottom - top) * (right - left)), np.uint8)
+            state[top:bottom, left:right] = states.reshape(bottom - top, right - left)
+        return state
+
     def close(self) -> None:
         """Remove the file."""
         self._file.close()
@@ -86,6 +97,11 @@ class Evidence:
         """
         for index, frame in enumerate(self._clip.frames(start, stop), start):
             yield self._spool.apply(index, frame)
+
+    def states(self) -> Iterator[np.ndarray]:
+        """Yield every frame's `State` (H, W) uint8, without reading the clip."""
+        for index in range(len(self._spool)):
+            yield self._spool.state(index, self._clip.height, self._clip.width)
 
     def close(self) -> None:
         """Remove the temporary file; nothing can be read any more."""

@@ -32,6 +32,9 @@ class Settings:
     """Timestep in [0, 1] given to a VAE decoder that is conditioned on one."""
     decode_noise: float = 0.025
     """Share of noise in [0, 1] mixed into the latents before such a decoder."""
+    fill_depth: float = 4.0
+    """Holes in the evidence that are nowhere deeper than this, in pixels of the size the model works at, are inpainted:
+    a model's own detail ends far above that, and a seam around a sliver costs more than it brings."""
 
     @staticmethod
     def from_json(values: Mapping[str, Any], where: str) -> "Settings":

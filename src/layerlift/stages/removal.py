@@ -15,7 +15,7 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
-from layerlift.evidence import Evidence, State, gather_evidence, inpaint_unknown
+from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence, inpaint_unknown
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size, fit_windows
 from layerlift.masks import Mask
@@ -169,12 +169,14 @@ def remove_frames(
                 # 4. Without a model what no frame shows is inpainted.
                 made = fill_frames(found.frames())
             else:
-                # 4. Generate what no frame shows, and 5. paste it into the frames.
+                # 4. Inpaint holes too shallow for a model, generate the others, and 5. paste that into the frames.
+                filled = inpaint_shallow(found, job)
+
                 def wanted() -> Iterator[Wanted]:
-                    return ((frame, state == State.UNKNOWN) for frame, state in found.frames())
+                    return ((frame, state == State.UNKNOWN) for frame, state in filled())
 
                 generated = generate(job, wanted, clip.frame_count, progress=progress, report=report)
-                made = paste_frames(found.frames(), generated, margin.feather)
+                made = paste_frames(filled(), generated, margin.feather)
             for frame, state in made:
                 if provenance is not None:
                     provenance(state)
@@ -247,6 +249,15 @@ def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
             f"through: give a feather of at most {dilate}, or dilate by {feather}"
         )
     return Margin(dilate, feather)
+
+
+def inpaint_shallow(found: Evidence | Unsearched, job: Job) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """The evidence's frames, as often as called, with holes inpainted that are too shallow for the job's model."""
+    if isinstance(found, Unsearched):
+        return found.frames
+    scale = job.fit.native[0] / job.fit.scaled[0]
+    holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
+    return lambda: (holes.fill(index, *given) for index, given in enumerate(found.frames()))
 
 
 def paste_frames(
