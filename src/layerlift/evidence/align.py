@@ -1,8 +1,10 @@
-"""Samples of a box from other frames: registered at full size, warped once, and brought to the frame's exposure."""
+"""Samples of a box from other frames: registered at full size and warped once."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -10,68 +12,111 @@ import numpy as np
 
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.reach import Reach
-from layerlift.evidence.register import Template, largest_shift
+from layerlift.evidence.register import Template, View, largest_shift
+from layerlift.evidence.thin import thin_out
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-POINTS = 2000
+POINTS = 1500
+# Sources are looked at by so many threads: OpenCV and numpy leave the interpreter alone most of the time.
+WORKERS = min(4, os.cpu_count() or 1)
 # Registration looks at the box and this many times its size around it.
 CONTEXT = 0.5
 CONTEXT_LEAST = 48
 # A pair that moves no corner of the box farther is taken without resampling.
 UNMOVED = 0.04
-# Lanczos' kernel reaches farther, but what lies beyond two pixels weighs next to nothing.
-KERNEL = 2
-# Exposure is told from at least so many pixels, and never changes contrast by more than this factor.
-EXPOSURE_PIXELS = 200
+# A cubic kernel reaches two pixels far, but gives the second one next to nothing.
+KERNEL = 1
+# Exposure is told from so many pixels, at least and at most, and never changes contrast by more than this factor. What
+# differs by less than `EVEN` levels of 255 is left as it is.
+EXPOSURE_LEAST = 200
+EXPOSURE_POINTS = 2000
+EVEN = 0.25
 EXPOSURE_LIMIT = 1.6
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What S other frames show of a box, in the frame's place and exposure.
+    """What S other frames show of a box, in the frame's place.
 
     Attributes:
-        pictures: (S, h, w, 3) float32, 0 … 255.
-        valid: (S, h, w) bool, where the source shows something that is not hidden there.
         sources: the S frames' numbers.
+        pictures: (S, h, w, 3) uint8, as the sources show it.
+        valid: (S, h, w) bool, where the source shows something that is not hidden there.
+        gain, bias: (S, 3) float32; gain · picture + bias is in the frame's exposure.
     """
 
+    sources: list[int]
     pictures: np.ndarray
     valid: np.ndarray
-    sources: list[int]
+    gain: np.ndarray
+    bias: np.ndarray
+
+    def values(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """All samples of N pixels in the frame's exposure, (S, N, 3) float32."""
+        return self.pictures[:, rows, columns] * self.gain[:, None] + self.bias[:, None]
 
 
-def take_samples(
-    motion: Motion, held: Reach, present: int, sources: Sequence[int], *, box: Box, ring: np.ndarray
-) -> Samples:
-    """Samples for a box from chosen frames; `ring` (h, w) bool are the box's pixels whose truth is known."""
-    left, top, right, bottom = box
-    width, height = right - left, bottom - top
-    here = held[present]
-    truth = here.frame[top:bottom, left:right].astype(np.float32)
-    template: Template | None = None
-    pictures, valid, kept = [], [], []
-    for index in sources:
-        matrix = motion.between(present, index)
-        assert matrix is not None  # of the same shot
-        if motion.still(present):
-            matrix = np.eye(3)
-        else:
-            if template is None:
-                template = Template(held.view(present).cut(_context(box, here.frame.shape)), POINTS)
-            found = template.fit(held.view(index), matrix)
-            if found is None:
-                continue
-            matrix = found.matrix
-        picture, seen = _warp(held[index].frame, held[index].hidden, matrix, box)
-        picture = even_out(picture, truth, seen & ring)
-        pictures.append(picture)
-        valid.append(seen)
-        kept.append(index)
-    if not kept:
-        return Samples(np.zeros((0, height, width, 3), np.float32), np.zeros((0, height, width), bool), [])
-    return Samples(np.stack(pictures), np.stack(valid), kept)
+class Aligner:
+    """Takes samples of boxes; remembers what every frame was found to lie off, which the next one starts from."""
+
+    def __init__(self, motion: Motion, held: Reach) -> None:
+        self._motion, self._held = motion, held
+        self._off: dict[int, np.ndarray] = {}
+        self._pool = ThreadPoolExecutor(WORKERS)
+
+    def take(self, present: int, sources: Sequence[int], box: Box, ring: np.ndarray) -> Samples:
+        """Samples for a box from chosen frames; `ring` (h, w) bool are the box's pixels whose truth is known."""
+        left, top, right, bottom = box
+        shape = bottom - top, right - left
+        truth = self._held[present].frame[top:bottom, left:right]
+        pictures = np.empty((len(sources), *shape, 3), np.uint8)
+        valid = np.zeros((len(sources), *shape), bool)
+        gains, biases = np.ones((len(sources), 3), np.float32), np.zeros((len(sources), 3), np.float32)
+        template: Template | None = None
+        views: list[View] = []
+        if sources and not self._motion.still(present):
+            context = _context(box, self._held[present].hidden.shape)
+            template = Template(self._held.view(present).cut(context), POINTS)
+            views = [self._held.view(index) for index in sources]
+
+        def one(at: int) -> bool:
+            index = sources[at]
+            matrix = self._motion.between(present, index)
+            if matrix is not None and template is not None:
+                matrix = self._register(template, views[at], index, matrix)
+            if matrix is None:
+                return False
+            pictures[at], valid[at] = _warp(self._held[index].frame, self._held[index].hidden, matrix, box)
+            gains[at], biases[at] = exposure(pictures[at], truth, valid[at] & ring)
+            return True
+
+        kept = [at for at, found in enumerate(self._pool.map(one, range(len(sources)))) if found]
+        if len(kept) < len(sources):
+            pictures, valid, gains, biases = pictures[kept], valid[kept], gains[kept], biases[kept]
+        return Samples([sources[at] for at in kept], pictures, valid, gains, biases)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def forget(self, present: int) -> None:
+        """Drop what is known of frames out of reach."""
+        for index in [index for index in self._off if index < present - self._held.reach]:
+            del self._off[index]
+
+    def _register(self, template: Template, view: View, index: int, chained: np.ndarray) -> np.ndarray | None:
+        start = chained
+        if index in self._off:
+            remembered = self._off[index] @ chained
+            a, b = template.judge(view, chained), template.judge(view, remembered)
+            if b is not None and (a is None or b.cost < a.cost):
+                start = remembered
+        found = template.fit(view, start)
+        if found is None:
+            return None
+        self._off[index] = found.matrix @ np.linalg.inv(chained)
+        return found.matrix
 
 
 def _context(box: Box, shape: tuple[int, ...]) -> Box:
@@ -81,54 +126,49 @@ def _context(box: Box, shape: tuple[int, ...]) -> Box:
 
 
 def _warp(frame: np.ndarray, hidden: np.ndarray, matrix: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """What a source shows of a box: (h, w, 3) float32, and where it shows it (h, w) bool."""
+    """What a source shows of a box: (h, w, 3) uint8, and where it shows it (h, w) bool."""
     left, top, right, bottom = box
     if largest_shift(matrix, box) < UNMOVED:
-        return frame[top:bottom, left:right].astype(np.float32), ~hidden[top:bottom, left:right]
+        return frame[top:bottom, left:right], ~hidden[top:bottom, left:right]
     size = right - left, bottom - top
-    # Only what of the source the box can see is looked at.
-    corners = np.array([[left, right - 1, left, right - 1], [top, top, bottom - 1, bottom - 1], [1, 1, 1, 1]])
-    places = matrix @ corners
-    places = places[:2] / places[2]
-    low, high = np.floor(places.min(1)).astype(int) - 8, np.ceil(places.max(1)).astype(int) + 9
-    x0, y0 = (int(np.clip(value, 0, limit - 1)) for value, limit in zip(low, frame.shape[1::-1], strict=True))
-    x1, y1 = (int(np.clip(value, 1, limit)) for value, limit in zip(high, frame.shape[1::-1], strict=True))
-    if x1 <= x0 or y1 <= y0:
-        return np.zeros((size[1], size[0], 3), np.float32), np.zeros((size[1], size[0]), bool)
-    to_part = (
-        np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]]) @ matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1]])
-    )
-    flags = cv2.WARP_INVERSE_MAP
+    height, width = hidden.shape
+    from_box = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]])
     picture = cv2.warpPerspective(
-        frame[y0:y1, x0:x1], to_part, size, flags=cv2.INTER_LANCZOS4 | flags, borderMode=cv2.BORDER_REPLICATE
+        frame, from_box, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
-    shown = cv2.erode(
-        (~hidden[y0:y1, x0:x1]).astype(np.uint8) * np.uint8(255), np.ones((2 * KERNEL - 1, 2 * KERNEL - 1), np.uint8),
-        borderValue=255,
-    )  # fmt: skip
-    seen = cv2.warpPerspective(shown, to_part, size, flags=cv2.INTER_LINEAR | flags, borderValue=0)
-    return picture.astype(np.float32), seen > 254
+    # Of the source, only what the box can see.
+    corners = from_box @ np.array([[0, size[0], 0, size[0]], [0, 0, size[1], size[1]], [1, 1, 1, 1]])
+    x, y = corners[0] / corners[2], corners[1] / corners[2]
+    x0, x1 = (int(np.clip(value, 0, width)) for value in (x.min() - 3, x.max() + 4))
+    y0, y1 = (int(np.clip(value, 0, height)) for value in (y.min() - 3, y.max() + 4))
+    if x1 <= x0 or y1 <= y0:
+        return picture, np.zeros((size[1], size[0]), bool)
+    kernel = np.ones((2 * KERNEL + 1, 2 * KERNEL + 1), np.uint8)
+    shown = cv2.erode((~hidden[y0:y1, x0:x1]).astype(np.uint8), kernel, borderValue=1)
+    if x0 == 0 or y0 == 0 or x1 == width or y1 == height:  # what the kernel would take from beyond the frame
+        shown[: 1 if y0 == 0 else 0] = 0
+        shown[:, : 1 if x0 == 0 else 0] = 0
+        shown[shown.shape[0] - (y1 == height) :] = 0
+        shown[:, shown.shape[1] - (x1 == width) :] = 0
+    to_part = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1.0]]) @ from_box
+    seen = cv2.warpPerspective(shown, to_part, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=0)
+    return picture, seen > 0
 
 
-def even_out(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Bring a sample (h, w, 3) to the exposure of the frame, as told by the pixels `where` both are known."""
-    if where.sum() < EXPOSURE_PIXELS:
-        return picture
-    ours, theirs = truth[where], picture[where]
-    step = max(1, len(ours) // 2000)
-    ours, theirs = ours[::step], theirs[::step]
-    out = picture
+def exposure(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and bias (3,) that bring a sample (h, w, 3) to the frame's exposure, as told by the pixels `where`."""
+    gain, bias = np.ones(3, np.float32), np.zeros(3, np.float32)
+    rows, columns = thin_out(where, EXPOSURE_POINTS)
+    if len(rows) < EXPOSURE_LEAST:
+        return gain, bias
+    ours, theirs = truth[rows, columns].astype(np.float32), picture[rows, columns].astype(np.float32)
     for channel in range(3):
         x, y = theirs[:, channel], ours[:, channel]
-        if np.median(np.abs(y - x)) < 1:  # nothing to even out
-            shift = float((y - x)[np.abs(y - x) < 3].mean())
-            if abs(shift) < 0.25:
-                continue
-        gain, bias = robust_line(x, y)
-        if out is picture:
-            out = picture.copy()
-        out[..., channel] = gain * picture[..., channel] + bias
-    return out
+        off = np.abs(y - x)
+        if np.median(off) < 1 and abs(float((y - x)[off < 3].mean())) < EVEN:
+            continue
+        gain[channel], bias[channel] = robust_line(x, y)
+    return gain, bias
 
 
 def robust_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

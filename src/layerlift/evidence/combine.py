@@ -9,14 +9,19 @@ they differ from everything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from layerlift.evidence.align import Samples
+from layerlift.evidence.thin import thin_out
+from layerlift.pixels import distance_to
+
 # Variance of a sample that is always granted, in squared levels of 255: rounding, and resampling.
 NUGGET = 0.25
 # Around the mask, at most so many pixels are compared.
-RING_PIXELS = 3000
+RING_PIXELS = 2500
 # What lies beyond this share of differences is left out or cut off: something moved there, which tells nothing else.
 TRIM = 0.98
 # Nuggets that are tried, on so many pixels and of the patterns of samples so many.
@@ -26,8 +31,15 @@ PATTERNS_TRIED = 10
 # Of more patterns than this, the rare ones are cut to so many samples.
 PATTERNS = 400
 RARE_SAMPLES = 5
+# Expected squared error below which a guess lacks nothing that an eye would miss.
+GRAIN = 2.0
+# Of the missing variance's amplitude so much is given back: samples change from frame to frame, which adds motion of
+# its own. On real water, this share gives back all motion and nine tenths of the detail.
+LIFE = 0.75
 # From fewer pixels nothing is told.
 LEAST_PIXELS = 32
+# Values are also combined this many pixels outside the mask.
+EDGE = 8
 # Of two frames of which nothing is known.
 UNKNOWN_VARIANCE = 100.0
 
@@ -41,16 +53,14 @@ class Combined:
     sigma: np.ndarray
 
 
-def variogram(pictures: np.ndarray, valid: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """Half the mean squared difference of every two pictures over a ring.
+def variogram(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Half the mean squared difference of every two pictures over N pixels.
 
-    Pictures (S, H, W, 3) float32, the first of them known all over the ring, valid (S, H, W) bool, ring (H, W) bool →
-    (S, S) float64. Pairs that share too few pixels differ as much as the worst pair.
+    Values (S, N, 3) float32, the first picture's known everywhere, seen (S, N) bool → (S, S) float64. Pairs that share
+    too few pixels differ as much as the worst pair.
     """
-    rows, columns = thin_out(ring, RING_PIXELS)
-    seen = valid[:, rows, columns]  # (S, N)
     # What a pixel departs from the first picture, which changes no difference and keeps the sums below small.
-    apart = (pictures[:, rows, columns] - pictures[0, rows, columns]) * seen[..., None]  # (S, N, 3)
+    apart = (values - values[0]) * seen[..., None]
     energy = np.square(apart).mean(2)
     often = energy.sum(0) / np.maximum(seen.sum(0), 1)
     kept = often <= np.quantile(often, TRIM) if len(often) else np.zeros(0, bool)
@@ -79,13 +89,6 @@ def _possible(gamma: np.ndarray) -> np.ndarray:
     inner = (vectors * np.maximum(values, 0)) @ vectors.T
     power = np.diag(inner)
     return np.maximum((power[:, None] + power[None, :]) / 2 - inner, 0)
-
-
-def thin_out(where: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of at most about `limit` of the True pixels of (H, W), evenly spread."""
-    rows, columns = np.nonzero(where)
-    step = -(-len(rows) // limit) if len(rows) else 1
-    return rows[::step], columns[::step]
 
 
 def krige(
@@ -118,27 +121,20 @@ def krige(
 
 
 def choose_nugget(
-    pictures: np.ndarray,
-    valid: np.ndarray,
-    truth: np.ndarray,
-    ring: np.ndarray,
-    *,
-    gamma: np.ndarray,
-    patterns: np.ndarray,
-    counts: np.ndarray,
-) -> tuple[float, float]:
+    values: np.ndarray, seen: np.ndarray, gamma: np.ndarray, patterns: np.ndarray, counts: np.ndarray
+) -> float:
     """How much noise to grant the samples: what would have told the ring best, where the truth is known.
 
-    Uses the patterns that occur most often inside the mask, by their `counts` (P,). Returns the nugget, and the mean
-    squared error that it left.
+    Values (1 + S, N, 3) and seen (1 + S, N) as for `variogram`, the truth first. Uses the patterns that occur most
+    often inside the mask, by their `counts` (P,).
     """
     common = np.argsort(-counts)[:PATTERNS_TRIED]
     common = common[patterns[common].any(1) & (counts[common] > 0)]
     patterns, counts = patterns[common], counts[common].astype(float)
     if not len(common):
-        return NUGGETS[-1], np.inf
-    rows, columns = thin_out(ring, TRIED_PIXELS)
-    values, seen, known = pictures[:, rows, columns], valid[:, rows, columns], truth[rows, columns]
+        return NUGGETS[-1]
+    step = max(1, values.shape[1] // TRIED_PIXELS)
+    known, values, seen = values[0, ::step], values[1:, ::step], seen[1:, ::step]
     weights = np.stack([krige(gamma[1:, 1:], gamma[0, 1:], patterns, nugget)[0] for nugget in NUGGETS], 1).astype(
         np.float32
     )  # (P, nuggets, S)
@@ -153,9 +149,8 @@ def choose_nugget(
         total += count * squares.mean(1)
         mass += count
     if not mass:
-        return NUGGETS[-1], np.inf
-    best = int(total.argmin())
-    return NUGGETS[best], float(total[best] / mass)
+        return NUGGETS[-1]
+    return NUGGETS[int(total.argmin())]
 
 
 def patterns_of(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,26 +171,57 @@ def patterns_of(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (codes[:, None] >> bits) & 1 > 0, index
 
 
-def combine(
-    pictures: np.ndarray, valid: np.ndarray, truth: np.ndarray, hidden: np.ndarray, ring: np.ndarray
-) -> Combined:
-    """Combine samples (S, h, w, 3) float32 with valid (S, h, w) bool, inside the mask and in the ring around it.
+def enliven(
+    weights: np.ndarray, error: np.ndarray, between: np.ndarray, patterns: np.ndarray, carriers: Sequence[int]
+) -> np.ndarray:
+    """Give back the life that a best guess lacks: weights (P, S) → (P, S).
 
-    Truth (h, w, 3) float32 holds in the ring; hidden and ring are (h, w) bool.
+    What the samples cannot foretell (waves, leaves, grain) a best guess leaves out, and would stand still and look
+    smooth there. So much of one sample is mixed in that its departure from the guess nearly has the variance of the
+    expected `error` (P,). That sample is the first of `carriers` that a pattern has, else its nearest.
+    """
+    order = [*carriers, *(index for index in range(weights.shape[1]) if index not in set(carriers))]
+    if not order:
+        return weights
+    carrier = np.array(order)[patterns[:, order].argmax(1)]  # (P,)
+    # E(x_c - x̂)² = 2 wᵀG_c - wᵀGw
+    apart = 2 * (weights * between[carrier]).sum(1) - np.einsum("pi,ij,pj->p", weights, between, weights)
+    missing = np.where(np.isfinite(error), np.maximum(error - GRAIN, 0), 0)
+    share = LIFE * np.sqrt(np.clip(missing / np.maximum(apart, missing + 1e-6), 0, 1)) * patterns.any(1)
+    out = (1 - share)[:, None] * weights
+    out[np.arange(len(out)), carrier] += share
+    return out
+
+
+def combine(
+    samples: Samples, truth: np.ndarray, hidden: np.ndarray, ring: np.ndarray, *, carriers: Sequence[int] = ()
+) -> Combined:
+    """Combine samples inside the mask, and at its edge, where it shows what they miss.
+
+    Truth (h, w, 3) uint8 holds in the ring; hidden and ring are (h, w) bool. Samples are sorted by nearness;
+    `carriers` are those preferred to carry what cannot be foretold (see `enliven`).
     """
     height, width = hidden.shape
-    values = np.zeros((height, width, 3), np.float32)
-    sigma = np.full((height, width), np.inf, np.float32)
-    any_sample = np.zeros((height, width), bool)
-    gamma = variogram(np.concatenate([truth[None], pictures]), np.concatenate([~hidden[None], valid]), ring)
+    rows, columns = thin_out(ring, RING_PIXELS)
+    values = np.concatenate([truth[None, rows, columns], samples.values(rows, columns)])  # (1 + S, N, 3)
+    seen = np.concatenate([np.ones((1, len(rows)), bool), samples.valid[:, rows, columns]])
+    gamma = variogram(values, seen)
 
-    rows, columns = np.nonzero(hidden | ring)
-    seen = valid[:, rows, columns].T  # (N, S)
-    patterns, index = patterns_of(seen)
-    counts = np.bincount(index[hidden[rows, columns]], minlength=len(patterns))
-    nugget, _ = choose_nugget(pictures, valid, truth, ring, gamma=gamma, patterns=patterns, counts=counts)
+    edge = ring & (distance_to(hidden) <= EDGE)
+    places = np.flatnonzero(hidden | edge)
+    inside = hidden.reshape(-1)[places]
+    shown = samples.valid.reshape(len(samples.sources), -1)[:, places]  # (S, M)
+    patterns, index = patterns_of(shown.T)
+    nugget = choose_nugget(values, seen, gamma, patterns, np.bincount(index[inside], minlength=len(patterns)))
     weights, error = krige(gamma[1:, 1:], gamma[0, 1:], patterns, nugget)
-    values[rows, columns] = np.einsum("ns,snc->nc", weights[index].astype(np.float32), pictures[:, rows, columns])
-    sigma[rows, columns] = np.sqrt(error)[index]
-    any_sample[rows, columns] = seen.any(1)
-    return Combined(values, any_sample, sigma)
+    weights = enliven(weights, error, gamma[1:, 1:], patterns, carriers).astype(np.float32)
+
+    # Exposure is evened out in the weights: Σ w (gain · x + bias).
+    mixed = (weights @ samples.bias)[index]  # (M, 3)
+    for at, picture in enumerate(samples.pictures):
+        mixed += weights[index, at, None] * samples.gain[at] * picture.reshape(-1, 3)[places]
+    out = np.zeros((height * width, 3), np.float32)
+    sigma = np.full(height * width, np.inf, np.float32)
+    any_sample = np.zeros(height * width, bool)
+    out[places], sigma[places], any_sample[places] = mixed, np.sqrt(error)[index], shown.any(0)
+    return Combined(out.reshape(height, width, 3), any_sample.reshape(height, width), sigma.reshape(height, width))

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from layerlift.clip import Clip
-from layerlift.evidence.align import Box, take_samples
-from layerlift.evidence.choose import choose_frames
+from layerlift.evidence.align import Aligner, Box
+from layerlift.evidence.choose import Lag, choose_frames
 from layerlift.evidence.combine import combine
 from layerlift.evidence.decide import Decider
 from layerlift.evidence.join import join
@@ -24,7 +24,7 @@ from layerlift.pixels import distance_to, grow
 from layerlift.progress import QUIET, Progress
 
 # Frames in reach unless said otherwise, in seconds.
-REACH_SECONDS = 5.0
+REACH_SECONDS = 10.0
 # What lies within this share of the picture's shorter side around the mask tells how frames agree; at least so many
 # pixels.
 RING_SHARE = 1 / 16
@@ -52,7 +52,7 @@ def gather_evidence(
     reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
     held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory)
     width = max(RING_LEAST, round(RING_SHARE * min(clip.width, clip.height)))
-    spool, decider = Spool(), Decider()
+    spool, aligner, decider, lag = Spool(), Aligner(motion, held), Decider(), Lag()
     hidden_count = gathered_count = 0
     try:
         with progress.stage("gather", clip.frame_count) as bar:
@@ -63,8 +63,9 @@ def gather_evidence(
                 for box in boxes_around(hidden, width):
                     gather_box(
                         frame, state, motion=motion, held=held, present=present, box=box, width=width,
-                        options=options, decider=decider,
+                        options=options, aligner=aligner, decider=decider, lag=lag,
                     )  # fmt: skip
+                aligner.forget(present)
                 spool.append(frame, state)
                 hidden_count += int(hidden.sum())
                 gathered_count += int((state == State.GATHERED).sum())
@@ -72,6 +73,8 @@ def gather_evidence(
     except BaseException:
         spool.close()
         raise
+    finally:
+        aligner.close()
     return Evidence(clip, spool, hidden_count, gathered_count)
 
 
@@ -85,21 +88,21 @@ def gather_box(
     box: Box,
     width: int,
     options: EvidenceOptions,
+    aligner: Aligner,
     decider: Decider,
+    lag: Lag,
 ) -> None:
     """Write what is found about a box into `frame` (H, W, 3) uint8 and `state` (H, W) uint8."""
     left, top, right, bottom = box
     part = np.s_[top:bottom, left:right]
-    hidden = held[present].hidden[part]
-    truth = held[present].frame[part].astype(np.float32)
+    hidden, truth = held[present].hidden[part], held[present].frame[part]
     ring = ~hidden & (distance_to(hidden) <= width)
-    sources = choose_frames(motion, held, present, box, options.samples)
-    if not sources:
-        return
-    samples = take_samples(motion, held, present, sources, box=box, ring=ring)
+    sources, carriers = choose_frames(motion, held, present, box, count=options.samples, lag=lag)
+    samples = aligner.take(present, sources, box, ring)
     if not samples.sources:
         return
-    found = combine(samples.pictures, samples.valid, truth, hidden, ring)
+    places = [samples.sources.index(source) for source in carriers if source in samples.sources]
+    found = combine(samples, truth, hidden, ring, carriers=places)
     sure = decider(found, truth, hidden, ring)
     values = join(found.values, truth, hidden, ring & found.any_sample)
     taken = hidden & sure

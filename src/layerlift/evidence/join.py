@@ -20,7 +20,7 @@ def join(values: np.ndarray, truth: np.ndarray, hidden: np.ndarray, ring: np.nda
     near = (ring & (distance_to(hidden) <= SEAM)).astype(np.float32)
     if not near.any():
         return values
-    step = cv2.GaussianBlur((truth - values) * near[..., None], (0, 0), SEAM_BLUR)
+    step = cv2.GaussianBlur((truth.astype(np.float32) - values) * near[..., None], (0, 0), SEAM_BLUR)
     mass = cv2.GaussianBlur(near, (0, 0), SEAM_BLUR)
     known = mass > 0.05
     mean = np.where(known[..., None], step / np.maximum(mass, 0.05)[..., None], 0).astype(np.float32)

@@ -19,7 +19,7 @@ from layerlift.progress import StageProgress
 
 # Motion is followed on frames no longer than this; gathering registers again at full size.
 WORKING_SIDE = 480
-POINTS = 3000
+POINTS = 2000
 # What a camera does to a whole picture: shift, zoom and turn.
 MOVES = (2, 4)
 # Two frames whose aligned detail correlates less belong to different shots.

@@ -14,12 +14,14 @@ from layerlift.evidence.register import View
 from layerlift.masks import Mask
 from layerlift.pixels import grow
 
-# Frames this near are all held; farther ones as sparsely as the memory allows.
-NEAR = 16
+# At most this many frames to either side are all held, with half of the memory; farther ones as sparsely as the rest
+# of it wants, but not more closely than `FAR_STEP`.
+NEAR = 48
+FAR_STEP = 4
 # Masks are also kept this many times smaller, to choose frames by.
 COARSE = 8
 # Prepared pictures that are kept: neighbouring frames look at nearly the same others.
-VIEWS = 20
+VIEWS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,11 @@ class Reach:
     def __init__(self, clip: Clip, mask: Mask, dilate: int, reach: int, memory: int) -> None:
         self._clip, self._mask, self._dilate = clip, mask, dilate
         fits = max(3, memory // (clip.width * clip.height * 4))
-        self.near = min(NEAR, reach, (fits - 1) // 2)
-        far = max(1, fits - 2 * self.near - 1)
-        self.stride = max(1, -(-2 * (reach - self.near) // far))
+        self.near = min(NEAR, reach, max(1, (fits // 2 - 1) // 2))
+        if reach <= self.near:
+            self.stride = 1
+        else:
+            self.stride = max(FAR_STEP, -(-2 * (reach - self.near) // max(1, fits - 2 * self.near - 1)))
         self.reach = reach
         self._held: dict[int, Held] = {}
         self._views: OrderedDict[int, View] = OrderedDict()

@@ -17,9 +17,9 @@ import numpy as np
 BLUR = 0.7
 # Masked pixels are kept this far away from points, so that the blur brings nothing of the object into them.
 MARGIN = 3
-ITERATIONS = 8
+ITERATIONS = 6
 # A step that moves no corner by more pixels than this ends the search.
-CONVERGED = 0.006
+CONVERGED = 0.01
 # Tukey's biweight: 95% as efficient as least squares on Gaussian noise.
 TUKEY = 4.685
 # Brightness noise that is always granted, in levels of 255: robust weights must not chase rounding.
@@ -143,15 +143,19 @@ class Template:
         the picture.
         """
         best = self.judge(source, start)
-        matrix = start
+        matrix, in_vain = start, 0
         for count in freedom:
+            if in_vain == 2:  # twice as free and still no better: the start was right
+                break
             moved = self._descend(source, matrix, count)
             result = None if moved is None else self.judge(source, moved)
             if moved is None or result is None:
                 break
             matrix = moved
             if best is None or result.cost < GAIN * best.cost:
-                best = result
+                best, in_vain = result, 0
+            else:
+                in_vain += 1
         return best
 
     def _descend(self, source: View, start: np.ndarray, freedom: int) -> np.ndarray | None:

@@ -20,11 +20,11 @@ class EvidenceOptions:
     """What can be chosen about gathering.
 
     Attributes:
-        reach: frames to look back and ahead; None is five seconds, or less where `memory` holds fewer frames.
+        reach: frames to look back and ahead; None is ten seconds.
         samples: frames looked at for one frame, at most.
-        memory: bytes that frames in reach may take.
+        memory: bytes that frames in reach may take; where it is short, far frames are held more sparsely.
     """
 
     reach: int | None = None
-    samples: int = 14
+    samples: int = 16
     memory: int = 600 * 2**20
