@@ -92,9 +92,16 @@ def test_kinds_differ_and_layers_can_be_chosen(transformer: LTXVideoTransformer3
 def test_reduce_is_applied_layer_by_layer(transformer: LTXVideoTransformer3DModel, inputs: dict) -> None:
     columns = torch.ones(1, TOKENS, 2)
     policy = choose_policy("cpu")
-    with torch.no_grad(), AttentionProbe(transformer, columns, policy, reduce=lambda mass: mass.amax(1)) as probe:
+    seen = []
+
+    def largest(mass: torch.Tensor, kind: str, layer: int) -> torch.Tensor:
+        seen.append((kind, layer))
+        return mass.amax(1)
+
+    with torch.no_grad(), AttentionProbe(transformer, columns, policy, layers=[0, 2], reduce=largest) as probe:
         transformer(**inputs)
-    torch.testing.assert_close(probe.stacked(), torch.ones(3, 2, TOKENS, 2))  # all tokens: the whole mass
+    torch.testing.assert_close(probe.stacked(), torch.ones(2, 2, TOKENS, 2))  # all tokens: the whole mass
+    assert seen == [("content", 0), ("content", 2)]
 
 
 @pytest.mark.parametrize("rules", ["cpu", "mps"])

@@ -30,6 +30,12 @@ def encode(vae: AutoencoderKLLTXVideo, frames: np.ndarray) -> torch.Tensor:
     F is 1 + k·time, H and W are multiples of space. The mode of the posterior, not a sample: encoding the same frames
     twice gives the same latents.
     """
+    return encode_on_device(vae, frames).cpu()
+
+
+@torch.no_grad()
+def encode_on_device(vae: AutoencoderKLLTXVideo, frames: np.ndarray) -> torch.Tensor:
+    """`encode`, leaving the latents where the VAE is."""
     device, dtype = _runs_in(vae)
 
     def pieces(length: int) -> Iterator[torch.Tensor]:
@@ -45,7 +51,7 @@ def encode(vae: AutoencoderKLLTXVideo, frames: np.ndarray) -> torch.Tensor:
     else:
         # The mode of the posterior is its mean: the first half of the channels.
         mode = torch.cat([piece.chunk(2, dim=1)[0] for piece in encode_stream(vae.encoder, pieces(length))], dim=2)
-    latents = normalize(vae, mode.float().cpu())
+    latents = normalize(vae, mode.float())
     _check_finite(latents, "encoder", vae)
     return latents
 

@@ -46,6 +46,12 @@ class Model:
         return bool(self._checkpoint.vae.config.get("timestep_conditioning", False))
 
     @property
+    def attention_heads(self) -> tuple[int, int]:
+        """Layers of the transformer, and attention heads in each."""
+        config = self._checkpoint.transformer.config
+        return int(config["num_layers"]), int(config["num_attention_heads"])
+
+    @property
     def known_prompts(self) -> tuple[str, ...] | None:
         """The prompts whose embeddings come with the model; None: any prompt, through a text encoder."""
         return self._text.known_prompts

@@ -8,6 +8,7 @@ indicators as a head has channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from layerlift.device import Policy
 
 Kind = Literal["content", "positional"]
-Reduce = Callable[[torch.Tensor], torch.Tensor]
-
+# (mass (B, H, S, n), its kind, its layer) → what to keep of it
+Reduce = Callable[[torch.Tensor, Kind, int], torch.Tensor]
 KINDS: tuple[Kind, ...] = ("content", "positional")
 
 
@@ -44,7 +45,8 @@ class AttentionProbe:
         kinds: "content", the normalised queries and keys as they are; "positional", after the rotary embedding, as the
             model itself attends.
         layers: which ones, counted from 0; None is all.
-        reduce: applied to each layer's mass (B, H, S, n) at once, so that little of it needs to be kept.
+        reduce: applied to each layer's mass (B, H, S, n) at once, so that little of it needs to be kept; told the kind
+            and the layer too.
     """
 
     def __init__(
@@ -60,30 +62,32 @@ class AttentionProbe:
         self.kinds = tuple(kinds)
         self.masses: dict[Kind, list[torch.Tensor]] = {kind: [] for kind in self.kinds}
         blocks = transformer.transformer_blocks
-        self._attentions = [blocks[layer].attn1 for layer in (range(len(blocks)) if layers is None else layers)]
+        chosen = range(len(blocks)) if layers is None else layers
+        self._attentions = {layer: blocks[layer].attn1 for layer in chosen}
         self._columns = columns
         self._policy = policy
         self._reduce = reduce
-        self._own: list[Any] = []
+        self._own: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._own = [attention.processor for attention in self._attentions]
-        for attention, own in zip(self._attentions, self._own, strict=True):
-            attention.set_processor(_ProbeProcessor(own, self._policy, self._columns, self.kinds, self._record))
+        for layer, attention in self._attentions.items():
+            own = self._own[layer] = attention.processor
+            record = partial(self._record, layer)
+            attention.set_processor(_ProbeProcessor(own, self._policy, self._columns, self.kinds, record))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for attention, own in zip(self._attentions, self._own, strict=True):
-            attention.set_processor(own)
+        for layer, attention in self._attentions.items():
+            attention.set_processor(self._own[layer])
 
     def stacked(self, kind: Kind = "content") -> torch.Tensor:
         """What was recorded, one entry a layer (and pass), in the order it ran: (layers, B, H, S, n) if not reduced."""
         return torch.stack(self.masses[kind])
 
-    def _record(self, kind: Kind, mass: torch.Tensor) -> None:
-        self.masses[kind].append(mass if self._reduce is None else self._reduce(mass))
+    def _record(self, layer: int, kind: Kind, mass: torch.Tensor) -> None:
+        self.masses[kind].append(mass if self._reduce is None else self._reduce(mass, kind, layer))
 
 
 class _ProbeProcessor(PolicyAttnProcessor):
