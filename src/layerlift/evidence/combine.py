@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerlift.evidence.align import Samples
+from layerlift.evidence.join import EDGE
 from layerlift.evidence.thin import thin_out
 from layerlift.pixels import distance_to
 
@@ -38,8 +39,6 @@ GRAIN = 2.0
 LIFE = 0.75
 # From fewer pixels nothing is told.
 LEAST_PIXELS = 32
-# Values are also combined this many pixels outside the mask.
-EDGE = 8
 # Of two frames of which nothing is known.
 UNKNOWN_VARIANCE = 100.0
 

@@ -1,14 +1,136 @@
-"""What of the gathered is sure enough to be known."""
+"""What of the samples is trusted: passers-by are left out, and where samples contradict each other nothing is gathered.
+
+Samples are compared after a blur. Waves and leaves differ from moment to moment, but average out; a passer-by, a shadow
+that wanders or a picture that does not fit differs as a whole.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 
+from layerlift.evidence.align import Box, Samples
 from layerlift.evidence.combine import Combined
+from layerlift.evidence.motion import Motion
+from layerlift.pixels import distance_to, spread
+
+# Comparison is done this many times smaller, after a mean over so many of those pixels.
+SCALE = 2
+BLUR = 5
+# A mean over fewer of its pixels than this share says too little.
+SHOWN = 0.7
+# Samples further than this many levels of 255 from the middle one are left out.
+DISAGREE = 14.0
+# When more than this share of a pixel's samples is left out, nobody knows which are right.
+MINORITY = 0.4
+# Gathered pixels that miss the clip's own by more than this beside the mask, after a blur, do not belong there...
+SEAM = 18.0
+SEAM_BLUR = 3.0
+# ... as far inside as this many pixels.
+SEAM_REACH = 24
+# Doubted regions narrower than this many pixels are let pass.
+SPECK = 7
+# What was doubted in the frame before stays doubted above this share of the limits.
+STAY = 0.7
 
 
 class Decider:
-    """Thin: whatever has a sample."""
+    """Decides frame after frame, and keeps to what it has decided unless there is a reason."""
 
-    def __call__(self, found: Combined, truth: np.ndarray, hidden: np.ndarray, ring: np.ndarray) -> np.ndarray:
-        return found.any_sample
+    def __init__(self, motion: Motion) -> None:
+        self._motion = motion
+        self._doubted: tuple[int, np.ndarray] | None = None  # frame, (H, W) bool
+        self._now: np.ndarray | None = None
+
+    def begin(self, shape: tuple[int, int]) -> None:
+        """A new frame (H, W) begins."""
+        self._now = np.zeros(shape, bool)
+
+    def end(self, present: int) -> None:
+        """All boxes of a frame are decided."""
+        assert self._now is not None
+        self._doubted = present, self._now
+
+    def leave_out(self, samples: Samples) -> tuple[Samples, np.ndarray]:
+        """Samples without those that contradict the others, and how far the others contradict (h, w) float32."""
+        height, width = (int(length) for length in samples.valid.shape[1:])
+        size = max(1, width // SCALE), max(1, height // SCALE)
+        low = np.empty((len(samples.sources), size[1], size[0]), np.float32)
+        for at, picture in enumerate(samples.pictures):
+            gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+            gray = float(samples.gain[at].mean()) * gray + float(samples.bias[at].mean())
+            mass = samples.valid[at].astype(np.float32)
+            blurred = cv2.blur(cv2.resize(gray * mass, size, interpolation=cv2.INTER_AREA), (BLUR, BLUR))
+            mass = cv2.blur(cv2.resize(mass, size, interpolation=cv2.INTER_AREA), (BLUR, BLUR))
+            low[at] = np.where(mass > SHOWN, blurred / np.maximum(mass, SHOWN), np.inf)
+        there = np.isfinite(low)
+        count = there.sum(0)
+        place = np.maximum(count - 1, 0)[None] // 2
+        middle = np.take_along_axis(np.sort(low, 0), place, 0)[0]
+        apart = np.where(there, np.abs(low - np.where(count > 0, middle, 0)), 0)
+        off = apart > DISAGREE
+        # Of two nobody knows which is right.
+        share = off.sum(0) / np.maximum(count, 1)
+        far = apart.max(0) * ((count == 2) | (share > MINORITY))
+        off &= (count > 2) & (share <= MINORITY)
+        valid = samples.valid.copy()
+        for at in range(len(off)):
+            if not off[at].any():
+                continue
+            larger = cv2.resize(off[at].astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+            valid[at] &= larger == 0
+        doubt = cv2.resize(far.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        return replace(samples, valid=valid), doubt
+
+    def sure(
+        self,
+        found: Combined,
+        doubt: np.ndarray,
+        truth: np.ndarray,
+        hidden: np.ndarray,
+        *,
+        present: int,
+        box: Box,
+    ) -> np.ndarray:
+        """Which pixels of a box are gathered, (h, w) bool."""
+        known = ~hidden & found.any_sample
+        step = seam_step(found.values, truth, known)
+        step *= distance_to(~hidden) <= SEAM_REACH
+        worst = np.maximum(doubt / DISAGREE, step / SEAM)
+        limit = np.where(self._doubted_before(present, box, hidden.shape), STAY, 1.0)
+        doubted = (hidden & found.any_sample & (worst > limit)).astype(np.uint8)
+        # Specks are not worth a token each: an edge that wavers, not a thing.
+        doubted = cv2.morphologyEx(doubted, cv2.MORPH_OPEN, np.ones((SPECK, SPECK), np.uint8)) > 0
+        assert self._now is not None
+        left, top, right, bottom = box
+        self._now[top:bottom, left:right] |= doubted
+        return hidden & found.any_sample & ~doubted
+
+    def _doubted_before(self, present: int, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+        if self._doubted is None or self._doubted[0] != present - 1:
+            return np.zeros(shape, bool)
+        matrix = self._motion.between(present, present - 1)
+        if matrix is None:
+            return np.zeros(shape, bool)
+        from_box = matrix @ np.array([[1, 0, box[0]], [0, 1, box[1]], [0, 0, 1.0]])
+        moved = cv2.warpPerspective(
+            self._doubted[1].astype(np.uint8),
+            from_box,
+            (shape[1], shape[0]),
+            flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        )
+        return moved > 0
+
+
+def seam_step(values: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """How far values miss the truth where it is known, blurred and continued over the mask: (h, w) float32."""
+    mass = known.astype(np.float32)
+    missed = (truth.astype(np.float32) - values) * mass[..., None]
+    missed = cv2.GaussianBlur(missed, (0, 0), SEAM_BLUR)
+    mass = cv2.GaussianBlur(mass, (0, 0), SEAM_BLUR)
+    there = mass > 0.05
+    mean = np.where(there[..., None], missed / np.maximum(mass, 0.05)[..., None], 0).astype(np.float32)
+    step = np.abs(spread(mean, there.astype(np.float32))).max(2)
+    return np.ascontiguousarray(step)

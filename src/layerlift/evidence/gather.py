@@ -52,7 +52,7 @@ def gather_evidence(
     reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
     held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory)
     width = max(RING_LEAST, round(RING_SHARE * min(clip.width, clip.height)))
-    spool, aligner, decider, lag = Spool(), Aligner(motion, held), Decider(), Lag()
+    spool, aligner, decider, lag = Spool(), Aligner(motion, held), Decider(motion), Lag()
     hidden_count = gathered_count = 0
     try:
         with progress.stage("gather", clip.frame_count) as bar:
@@ -60,11 +60,13 @@ def gather_evidence(
                 hidden = held[present].hidden
                 frame = held[present].frame.copy()
                 state = np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+                decider.begin(hidden.shape)
                 for box in boxes_around(hidden, width):
                     gather_box(
                         frame, state, motion=motion, held=held, present=present, box=box, width=width,
                         options=options, aligner=aligner, decider=decider, lag=lag,
                     )  # fmt: skip
+                decider.end(present)
                 aligner.forget(present)
                 spool.append(frame, state)
                 hidden_count += int(hidden.sum())
@@ -75,7 +77,7 @@ def gather_evidence(
         raise
     finally:
         aligner.close()
-    return Evidence(clip, spool, hidden_count, gathered_count)
+    return Evidence(clip, spool, motion, hidden=hidden_count, gathered=gathered_count)
 
 
 def gather_box(
@@ -102,8 +104,9 @@ def gather_box(
     if not samples.sources:
         return
     places = [samples.sources.index(source) for source in carriers if source in samples.sources]
+    samples, doubt = decider.leave_out(samples)
     found = combine(samples, truth, hidden, ring, carriers=places)
-    sure = decider(found, truth, hidden, ring)
+    sure = decider.sure(found, doubt, truth, hidden, present=present, box=box)
     values = join(found.values, truth, hidden, ring & found.any_sample)
     taken = hidden & sure
     frame[part][taken] = np.clip(np.rint(values[taken]), 0, 255).astype(np.uint8)

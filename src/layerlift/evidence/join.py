@@ -8,7 +8,7 @@ import numpy as np
 from layerlift.pixels import distance_to, spread
 
 # The step at the mask's border is measured this many pixels wide, and after this blur.
-SEAM = 6
+EDGE = 6
 SEAM_BLUR = 2.0
 
 
@@ -17,7 +17,7 @@ def join(values: np.ndarray, truth: np.ndarray, hidden: np.ndarray, ring: np.nda
 
     `ring` (h, w) bool are pixels outside the mask for which values were gathered too.
     """
-    near = (ring & (distance_to(hidden) <= SEAM)).astype(np.float32)
+    near = (ring & (distance_to(hidden) <= EDGE)).astype(np.float32)
     if not near.any():
         return values
     step = cv2.GaussianBlur((truth.astype(np.float32) - values) * near[..., None], (0, 0), SEAM_BLUR)

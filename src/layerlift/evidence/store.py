@@ -11,6 +11,8 @@ from typing import IO
 import numpy as np
 
 from layerlift.clip import Clip
+from layerlift.evidence.fill import fill_frames
+from layerlift.evidence.motion import Motion
 from layerlift.evidence.state import State
 
 
@@ -85,8 +87,8 @@ class Evidence:
         shares: `hidden` pixels in all frames, and which share of them was `gathered` or stays `unknown`.
     """
 
-    def __init__(self, clip: Clip, spool: Spool, hidden: int, gathered: int) -> None:
-        self._clip, self._spool = clip, spool
+    def __init__(self, clip: Clip, spool: Spool, motion: Motion, *, hidden: int, gathered: int) -> None:
+        self._clip, self._spool, self._motion = clip, spool, motion
         share = gathered / hidden if hidden else 0.0
         self.shares = {"hidden": hidden, "gathered": share, "unknown": 1 - share if hidden else 0.0}
 
@@ -102,6 +104,10 @@ class Evidence:
         """Yield every frame's `State` (H, W) uint8, without reading the clip."""
         for index in range(len(self._spool)):
             yield self._spool.state(index, self._clip.height, self._clip.width)
+
+    def filled_frames(self) -> Iterator[np.ndarray]:
+        """Yield all frames (H, W, 3) uint8 with UNKNOWN pixels filled in too, steady in time, without any model."""
+        return fill_frames(self.frames(), self._motion)
 
     def close(self) -> None:
         """Remove the temporary file; nothing can be read any more."""
