@@ -105,6 +105,15 @@ Dtype = Annotated[
         rich_help_panel=_DEVICE,
     ),
 ]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="GB",
+        help="GiB that may be taken, host and device together; else what the machine reports as usable.",
+        rich_help_panel=_DEVICE,
+    ),
+]
 PolicyName = Annotated[
     str | None,
     typer.Option(

@@ -141,7 +141,8 @@ def vae_runs(request: Request, stage: str) -> Iterator[VaeRun]:
     policy, half = request.policy, request.half(stage)
     size = BYTES[policy.vae_dtype]
     width, height = request.size
-    lengths = ((None,) if policy.vae_frames is None else ()) + VAE_FRAMES
+    most = policy.vae_frames
+    lengths = (None, *VAE_FRAMES) if most is None else tuple(length for length in VAE_FRAMES if length <= most)
     stored = request.facts.vae_stored
     storages = (None, stored) if stored is not None and BYTES[stored] < size else (None,)
     for storage in storages:

@@ -158,7 +158,7 @@ def choose_policy(
     kind = place.split(":")[0]
     if kind not in BACKENDS:
         raise InputError(f"device {place!r} is not known: give one of {', '.join(BACKENDS)}.")
-    reason = _why_not(place)
+    reason = why_not(place)
     if reason is not None:
         raise InputError(f"device {place!r} cannot be used: {reason}; leave --device out to take the best one there.")
 
@@ -174,11 +174,11 @@ def choose_policy(
 
 
 def _best_device() -> str:
-    return next(place for place in ("cuda", "mps", "cpu") if _why_not(place) is None)
+    return next(place for place in ("cuda", "mps", "cpu") if why_not(place) is None)
 
 
-def _why_not(place: str) -> str | None:
-    """Why torch cannot use this device; None when it can."""
+def why_not(place: str) -> str | None:
+    """Why torch cannot use this device, such as "cuda:1"; None when it can."""
     kind, _, index = place.partition(":")
     return {"cpu": _why_not_cpu, "cuda": _why_not_cuda, "mps": _why_not_mps}[kind](index)
 

@@ -1,0 +1,107 @@
+"""`layerlift plan` and `layerlift doctor` from the command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerlift.cli import main
+from layerlift.clip import Clip, write_clip
+from layerlift.device.policy import BACKENDS
+from layerlift.model.testing import write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames = np.random.default_rng(0).integers(0, 256, (12, 48, 80, 3), dtype=np.uint8)
+    source = Clip.from_array(frames)
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mkv", source.frames(), source, lossless=True)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"), layers=3)
+
+
+@pytest.fixture(autouse=True)
+def no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this machine's own is found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("layerlift.model.hub.find_checkpoint", lambda entry: None)
+    monkeypatch.setattr("layerlift.model.hub.find_text_encoder", lambda: None)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    streams = capsys.readouterr()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code, streams.out, streams.err
+
+
+def test_plan_says_what_would_be_done(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", 4)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["clip", "80x48,", "12", "frames"]
+    # 80x48 scaled into 64x48 and padded; windows of 9 frames
+    assert "64x48, 2 windows of up to 9 frames, 36 tokens" in lines[2]
+    assert "4.0 GiB may be taken" in lines[3]
+    assert [line.split()[0] for line in lines[6:10]] == ["encode", "text", "denoise", "decode"]
+    assert "all of its 3 blocks stay in memory" in out
+    assert "in two passes" in out
+
+
+def test_plan_with_little_memory(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", 0.1)
+    assert (code, out) == (2, "")
+    assert "give --memory 0.3" in err
+    assert err.count("\n") == 1
+
+
+def test_plan_by_the_rules_of_mps(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--policy", "mps", "--memory", 4)
+    assert code == 0
+    assert "float16, all of its 3 blocks" in out
+    assert "in pieces of at most 2048 MiB" in out
+    assert "float32, 8 frames at a time" in out
+
+
+def test_plan_reads_no_weight(
+    clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+    assert run(capsys, "plan", clip, "--model", tiny, "--device", "cpu")[0] == 0
+
+
+@pytest.mark.parametrize("memory", ["0", "-1", "nan", "much"])
+def test_memory_that_is_none(clip: Path, memory: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "plan", clip, "--model", "demo", "--memory", memory)
+    assert code == 2
+    assert "--memory" in err
+
+
+def test_doctor_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", "--device", "cpu")
+    assert code == 0
+    for title in ("versions", "device", "memory", "rules", "models", "what would be done"):
+        assert f"\n{title}\n" in f"\n{out}"
+    for name in (*BACKENDS, "torch", "RAM", "may be taken", "attention_limit_bytes", "ltx-2b-0.9.5", "text encoder"):
+        assert f"\n  {name} " in out
+    assert "no LTX-Video checkpoint is on this machine" in out
+    assert "demo, 288x192, 33 frames" in out
+    assert "denoise" in out
+
+
+def test_doctor_with_too_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", "--device", "cpu", "--memory", 0.1)
+    assert code == 0  # a report of a machine's state is no error
+    assert "may be taken             0.1 GiB" in out
+    assert "give --memory" in out
+
+
+def test_doctor_says_why_a_device_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlift.device.policy._why_not_mps", lambda index: "because of the moon")
+    assert "mps                      no: because of the moon" in run(capsys, "doctor", "--device", "cpu")[1]
