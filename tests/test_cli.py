@@ -1,5 +1,6 @@
 """The command line's frame: help, version, exit codes, one sentence for everything a user can get wrong."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -162,3 +163,23 @@ def test_guidance_that_cannot_be_used(value: float) -> None:
 def test_default_output_lies_in_the_current_folder() -> None:
     assert default_output("swan_lake", "remove", lossless=False) == Path("swan_lake_remove.mp4")
     assert default_output("swan_lake", "remove", lossless=True) == Path("swan_lake_remove.mkv")
+
+
+def test_an_interrupt_that_a_library_turns_into_another_error_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def library() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("could not read a tensor") from None
+
+    monkeypatch.setattr("layerlift.device.choose_policy", lambda *_, **__: library())
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as exit_info:
+            main(["bench", "quality", "--seeds", "0:1"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert exit_info.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
