@@ -23,7 +23,7 @@ POINTS = 2000
 # What a camera does to a whole picture: shift, zoom and turn.
 MOVES = (2, 4)
 # Two frames whose aligned detail correlates less belong to different shots.
-SAME_SHOT = 0.35
+SAME_SHOT = 0.3
 # A key frame serves while it shows this share of a frame's points, with this correlation.
 KEY_OVERLAP = 0.6
 KEY_AGREEMENT = 0.6
@@ -125,11 +125,19 @@ def _pair(ours: _Placed, earlier: _Placed) -> tuple[np.ndarray, float]:
     direct = ours.template.fit(earlier.view, np.eye(3), MOVES)
     matrix = np.eye(3) if direct is None else direct.matrix
     agreement = ours.template.agreement(earlier.view, matrix)
-    if agreement < KEY_AGREEMENT:  # too far for a descent from where it was: follow features
-        start = _features(ours, earlier)
-        moved = None if start is None else ours.template.fit(earlier.view, start, MOVES)
-        if moved is not None and (better := ours.template.agreement(earlier.view, moved.matrix)) > agreement:
-            return moved.matrix, better
+    if agreement >= KEY_AGREEMENT:
+        return matrix, agreement
+    # Too far for a descent from where it was, which may also have followed a big thing that moves: follow features, or
+    # stay.
+    others = [np.eye(3)]
+    start = _features(ours, earlier)
+    if start is not None:
+        moved = ours.template.fit(earlier.view, start, MOVES)
+        others += [start] if moved is None else [start, moved.matrix]
+    for other in others:
+        better = ours.template.agreement(earlier.view, other)
+        if better > agreement:
+            matrix, agreement = other, better
     return matrix, agreement
 
 

@@ -34,6 +34,10 @@ GAIN = 0.85
 LEAST_POINTS = 30
 # Detail is what remains when the mean over a square of so many pixels is taken off.
 DETAIL = 13
+# Detail of fewer levels of 255 than this may be noise, and tells no scene from another.
+FAINT = 2.5
+# It is compared in so many blocks across and down.
+BLOCKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +210,36 @@ class Template:
         return Registration(matrix, error, float(seen.mean()), cost)
 
     def agreement(self, source: View, matrix: np.ndarray) -> float:
-        """Correlation, -1 to 1, of the two pictures' detail under a matrix; 1 where neither has any."""
+        """Likeness, -1 to 1, of the two pictures' detail under a matrix; 1 where neither has any.
+
+        It is the median over blocks of the picture, so that something moving in a part of it does not tell.
+        """
+        if len(self) < LEAST_POINTS:
+            return 1.0 if float(source.detail[source.usable > 0].std()) < FAINT else -1.0
         found = self._look(source, matrix)
         if found is None:
             return -1.0
         _, seen = found
         x, y = project(matrix, self.x[seen], self.y[seen])
         theirs = sample(source.detail, x - source.offset[0], y - source.offset[1], self.channel[seen])
-        rows, columns = self._places
-        return correlation(self._view.detail[rows, columns, self.channel][seen], theirs)
+        rows, columns = (places[seen] for places in self._places)
+        ours = self._view.detail[rows, columns, self.channel[seen]].astype(np.float64)
+        height, width = self._view.usable.shape
+        block = rows * BLOCKS // height * BLOCKS + columns * BLOCKS // width
+        found_like, weights = [], []
+        for number in range(BLOCKS**2):
+            inside = block == number
+            if inside.sum() < LEAST_POINTS // 3:
+                continue
+            a, b = ours[inside], theirs[inside]
+            if max(a.std(), b.std()) >= FAINT:
+                found_like.append(likeness(a, b))
+                weights.append(inside.sum())
+        if not found_like:
+            return likeness(ours, theirs)
+        order = np.argsort(found_like)
+        total = np.cumsum(np.array(weights)[order])
+        return float(np.array(found_like)[order][np.searchsorted(total, total[-1] / 2)])
 
     def _weights(self, residual: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Tukey's biweight of residuals (N,), scaled by their median and, on an edge, by what a small shift does."""
@@ -243,12 +268,10 @@ class Template:
         return np.array([[1 + a, b, shift_x - a * cx - b * cy], [c, 1 + d, shift_y - c * cx - d * cy], [0, 0, 1]])
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation of two signals (N,); 1 where both are flat."""
-    spread_a, spread_b = float(a.std()), float(b.std())
-    if spread_a < NOISE and spread_b < NOISE:
-        return 1.0
-    return float(((a - a.mean()) * (b - b.mean())).mean() / max(spread_a * spread_b, 1e-6))
+def likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Covariance of two signals (N,) over their mean variance, drawn to 1 where both are hardly more than noise."""
+    shared = float(((a - a.mean()) * (b - b.mean())).mean())
+    return (shared + FAINT**2) / (float(a.var() + b.var()) / 2 + FAINT**2)
 
 
 def project(matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

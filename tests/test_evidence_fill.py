@@ -1,0 +1,66 @@
+import numpy as np
+
+from layerlift.evidence.fill import LARGEST, fill_frames, inpaint_unknown
+from layerlift.evidence.motion import Motion
+from layerlift.evidence.state import State
+
+
+def picture(height: int = 60, width: int = 80) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.dstack([2 * x, 3 * y, x + y]).clip(0, 255).astype(np.uint8)
+
+
+def unknown(shape: tuple[int, int], box: tuple[slice, slice]) -> np.ndarray:
+    state = np.zeros(shape, np.uint8)
+    state[box] = State.UNKNOWN
+    return state
+
+
+def test_only_unknown_pixels_change_and_take_after_their_surroundings() -> None:
+    truth = picture()
+    state = unknown(truth.shape[:2], np.s_[20:34, 30:44])
+    state[40:44, 50:54] = State.GATHERED
+    frame = truth.copy()
+    frame[state > 0] = 255
+    filled = inpaint_unknown(frame, state)
+    assert np.array_equal(filled[state != State.UNKNOWN], frame[state != State.UNKNOWN])
+    assert np.abs(filled[state == State.UNKNOWN].astype(int) - truth[state == State.UNKNOWN]).mean() < 12
+
+
+def test_nothing_unknown_or_nothing_known_is_left_alone() -> None:
+    frame = picture()
+    assert inpaint_unknown(frame, np.zeros(frame.shape[:2], np.uint8)) is frame
+    assert inpaint_unknown(frame, np.full(frame.shape[:2], State.UNKNOWN, np.uint8)) is frame
+
+
+def test_a_large_hole_is_filled_from_a_smaller_picture() -> None:
+    truth = picture(300, 300)
+    state = unknown((300, 300), np.s_[50:250, 50:250])
+    assert (state > 0).sum() > LARGEST
+    frame = truth.copy()
+    frame[state > 0] = (255, 0, 0)
+    filled = inpaint_unknown(frame, state)
+    assert np.abs(filled[60, 60:240].astype(int) - truth[60, 60:240]).mean() < 20
+    assert np.array_equal(filled[state == 0], frame[state == 0])
+
+
+def test_what_is_filled_in_keeps_still_under_a_still_camera_and_moves_with_a_moving_one() -> None:
+    rng = np.random.default_rng(0)
+    world = rng.integers(60, 200, (60, 140, 3), dtype=np.uint8)
+    for step in (0, 2):
+        motion = Motion([np.array([[1, 0, step * t], [0, 1, 0], [0, 0, 1.0]]) for t in range(6)], [1] * 6)
+        frames = [world[:, 20 + step * t : 100 + step * t].copy() for t in range(6)]
+        holes = [np.s_[20:40, 50 - step * t : 70 - step * t] for t in range(6)]
+        states = [unknown((60, 80), hole) for hole in holes]
+        filled = list(fill_frames(zip(frames, states, strict=True), motion))
+        first, last = filled[0][22:38, 52:68], filled[5][22:38, 52 - 5 * step : 68 - 5 * step]
+        assert np.abs(first.astype(int) - last).mean() < 3
+        assert all(np.array_equal(a[s == 0], b[s == 0]) for a, b, s in zip(filled, frames, states, strict=True))
+
+
+def test_a_cut_begins_afresh() -> None:
+    frames = [np.full((40, 40, 3), value, np.uint8) for value in (50, 200)]
+    states = [unknown((40, 40), np.s_[10:30, 10:30])] * 2
+    motion = Motion([np.eye(3)] * 2, [1, 2])
+    filled = list(fill_frames(zip(frames, states, strict=True), motion))
+    assert (filled[1] > 190).all()
