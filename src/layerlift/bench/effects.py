@@ -1,0 +1,122 @@
+"""How well effects are found, on scenes whose effects are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from layerlift.bench.table import Table, scene_columns
+from layerlift.metrics import psnr
+from layerlift.progress import QUIET, Progress
+from layerlift.scenes import Scene, make_scene
+from layerlift.stages.effect_score import token_coverage
+from layerlift.stages.effects import EffectOptions, FrameEffects, find_effects
+from layerlift.stages.removal import RemovalOptions, remove_frames
+
+if TYPE_CHECKING:
+    from layerlift.device import Policy
+    from layerlift.fit import Geometry
+    from layerlift.model import Model
+
+# A token shows an effect when the effect covers more of it.
+EFFECT_SHARE = 0.3
+
+# Fewer effect tokens than these rank nothing.
+LEAST_TOKENS = 3
+
+
+def effect_tables(
+    seeds: Sequence[int],
+    model: Model,
+    policy: Policy,
+    *,
+    size: tuple[int, int] = (288, 192),
+    frames: int = 17,
+    options: EffectOptions | None = None,
+    refinements: Sequence[str] = ("edges", "plate"),
+    removal: bool = True,
+    progress: Progress = QUIET,
+) -> list[Table]:
+    """Measure on the scenes of `seeds`, with the true object masks.
+
+    Returns two tables: shares (AUC of token scores; of effect pixels, those outside all objects, IoU, recall and
+    precision; on objects without effects, the total mask over the object mask; on two objects, the share of found
+    effect pixels that went to the wrong one), and PSNR in decibels inside the true total mask of removal without
+    evidence, with the true mask and with the one found.
+    """
+    options = options or EffectOptions()
+    columns = scene_columns(seeds)
+    shares = Table("effects", columns, digits=3)
+    plates = Table("PSNR inside the true total mask", columns)
+    with progress.stage("scenes", len(seeds)) as bar:
+        for seed in seeds:
+            scene = make_scene(seed, *size, frames)
+            for refine in refinements:
+                found = find(scene, replace(options, refine=refine), model, policy)
+                if refine == refinements[0]:
+                    shares.add("AUC", seed, ranking(scene, found, model.geometry))
+                for name, value in pixels(scene, found).items():
+                    shares.add(f"{name}, {refine}", seed, value)
+                if removal:
+                    total = np.stack([frame.totals.any(0) for frame in found])
+                    plates.add(f"mask found, {refine}", seed, removed(scene, total, model, policy))
+            if removal:
+                plates.add("true mask", seed, removed(scene, scene.total_mask, model, policy))
+            bar.advance()
+    return [shares, plates] if removal else [shares]
+
+
+def find(scene: Scene, options: EffectOptions, model: Model, policy: Policy) -> list[FrameEffects]:
+    """A scene's effects, from its true object masks."""
+    return list(find_effects(scene.video, list(scene.object_masks), options, model=model, policy=policy))
+
+
+def ranking(scene: Scene, found: Sequence[FrameEffects], geometry: Geometry) -> float:
+    """AUC of effect tokens over the other tokens that no object touches; NaN with hardly any effect token."""
+    scores = torch.from_numpy(np.stack([frame.scores.max(0) for frame in found]))  # (F, h, w)
+    # A latent frame's own score is that of the frame in the middle of those it covers.
+    middle = (torch.arange(0, len(found) - 1, geometry.time) + (geometry.time + 1) // 2).clamp(max=len(found) - 1)
+    scores = scores[torch.cat([torch.zeros(1, dtype=torch.long), middle])]
+    objects = token_coverage(torch.from_numpy(scene.object_masks), geometry).sum(0) > 0
+    effects = token_coverage(torch.from_numpy(scene.effect_masks.any(0, keepdims=True)), geometry)[0] > EFFECT_SHARE
+    positive, negative = scores[effects & ~objects], scores[~effects & ~objects]
+    return float("nan") if len(positive) < LEAST_TOKENS else area_under_curve(positive, negative)
+
+
+def area_under_curve(positive: torch.Tensor, negative: torch.Tensor) -> float:
+    """How often a positive outranks a negative, (P,) and (N,) scores; ties count half. The Mann-Whitney statistic."""
+    ordered = negative.sort().values
+    below = torch.searchsorted(ordered, positive, right=False).float()
+    up_to = torch.searchsorted(ordered, positive, right=True).float()
+    return float(((below + up_to) / 2).mean() / len(negative))
+
+
+def pixels(scene: Scene, found: Sequence[FrameEffects]) -> dict[str, float]:
+    """What was found at pixels outside all objects; NaN where a scene has nothing to be measured by."""
+    nothing = float("nan")
+    objects = scene.object_mask
+    truths = scene.effect_masks & ~objects  # (n, F, H, W)
+    effects = np.stack([frame.effects for frame in found], 1) & ~objects
+    truth, own = truths.any(0), effects.any(0)
+    hits = int((truth & own).sum())
+    values = dict.fromkeys(("IoU", "recall", "precision", "total over object", "wrong object"), nothing)
+    if not scene.spec.has_effects:
+        totals = np.stack([frame.totals.any(0) for frame in found])
+        return values | {"total over object": float(totals.sum() / objects.sum())}
+    values |= {"IoU": hits / int((truth | own).sum()), "recall": hits / int(truth.sum())}
+    values["precision"] = hits / int(own.sum()) if own.any() else nothing
+    if len(truths) == 2:
+        # Where shadows lie over each other a pixel is either object's.
+        wrong = sum(int((effects[i] & truths[1 - i] & ~truths[i]).sum()) for i in (0, 1))
+        values["wrong object"] = wrong / max(1, hits)
+    return values
+
+
+def removed(scene: Scene, mask: np.ndarray, model: Model, policy: Policy) -> float:
+    """PSNR inside the true total mask of a removal without evidence from other frames."""
+    plate = remove_frames(scene.video, mask, RemovalOptions(evidence="off"), model=model, policy=policy)
+    return psnr(np.stack(list(plate)), scene.background, scene.total_mask)

@@ -1,0 +1,260 @@
+"""From attention to a score: how likely each token shows an effect of each object.
+
+Two ways to weigh what `AttentionProbe` sees. A model that carries `effects.safetensors` brings a weight for every head,
+fitted on clips whose effects are known (the demo model does, see tools/fit_effect_heads.py). For any other model all
+heads of the chosen layers count alike, and the clip itself is the yardstick: 0 is its usual token, 1 its object's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from layerlift.errors import InputError
+from layerlift.model.probe import KINDS, AttentionProbe, Kind
+from layerlift.sampling import TRAIN_TIMESTEPS
+
+if TYPE_CHECKING:
+    from diffusers import LTXVideoTransformer3DModel
+
+    from layerlift.device import Policy
+    from layerlift.fit import Geometry
+    from layerlift.model import Model
+
+HEADS_FILE = "effects.safetensors"
+OBJECTS_PROMPT = "objects"
+
+# Two indicators an object: every token it touches, and its core. Tokens at the rim are half background, and draw the
+# attention of background around them; the core does not.
+COLUMNS = 2
+CORE_SHARE = 0.9
+
+# Relative mass below which heads do not differ: their logarithm would be noise.
+LEAST_MASS = 1e-3
+
+# Where an effect begins on the two scales, chosen on scenes 2000 … 2063 of the demo model.
+RELATIVE_THRESHOLD = 0.37
+
+
+@dataclass(frozen=True, slots=True)
+class FittedHeads:
+    """A weight for every head, fitted so that the logistic of the sum is the share of a token that shows an effect.
+
+    Attributes:
+        weights: (kinds, COLUMNS, layers, heads) float32.
+        bias: added to the sum.
+        threshold: scores from here on are taken for effects, unless the user says otherwise.
+    """
+
+    weights: torch.Tensor
+    bias: float
+    threshold: float
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return KINDS
+
+    @property
+    def layers(self) -> None:
+        return None
+
+    def weigh(self, logs: torch.Tensor, kind: Kind, layer: int) -> torch.Tensor:
+        """Sum over heads and columns: logarithms of relative mass (H, S, n, COLUMNS) → (S, n)."""
+        weights = self.weights[KINDS.index(kind), :, layer].to(logs)  # (COLUMNS, H)
+        return torch.einsum("hsnc,ch->sn", logs, weights)
+
+    def finish(self, summed: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
+        """Sums over layers and kinds (n, f, h, w) → scores in [0, 1], given the objects' coverage (n, f, h, w)."""
+        there = coverage.flatten(1).amax(1) > 0
+        return torch.sigmoid(summed + self.bias) * there[:, None, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class EvenHeads:
+    """All heads of the layers alike, by the attention before the rotary embedding on the object's core.
+
+    The mean of logarithms, over heads and layers: a head that looks elsewhere counts against a token as much as one
+    that looks at the object counts for it, where a mean of masses would hear the loudest heads only.
+    """
+
+    layers: Sequence[int] | None = None
+    threshold: float = RELATIVE_THRESHOLD
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return ("content",)
+
+    def weigh(self, logs: torch.Tensor, kind: Kind, layer: int) -> torch.Tensor:
+        """As `FittedHeads.weigh`."""
+        return logs[..., 1].mean(0)
+
+    def finish(self, summed: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
+        """As `FittedHeads.finish`: 0 is the median token without an object, 1 the median of the object's core."""
+        free = (coverage == 0).all(0)
+        scores = []
+        for values, covered in zip(summed, coverage, strict=True):
+            if not free.any() or not covered.any():
+                scores.append(torch.zeros_like(values))
+                continue
+            usual, own = values[free].median(), values[core_of(covered[None])[0] > 0].median()
+            scores.append(((values - usual) / (own - usual).clamp(min=LEAST_MASS)).clamp(0, 1))
+        return torch.stack(scores)
+
+
+Scorer = FittedHeads | EvenHeads
+
+
+def choose_scorer(model: Model, layers: str | Sequence[int]) -> Scorer:
+    """The scorer for "auto", "all" or a list of layers.
+
+    "auto" is the model's fitted heads where it brings them, else all layers. Raises InputError for a layer that the
+    model does not have or weights that do not fit it.
+    """
+    count, heads = model.attention_heads
+    if layers == "auto":
+        fitted = read_heads(model.path)
+        if fitted is None:
+            return EvenHeads()
+        if fitted.weights.shape != (len(KINDS), COLUMNS, count, heads):
+            raise InputError(
+                f"{model.path / HEADS_FILE} weighs heads of shape {tuple(fitted.weights.shape)}, but the model has "
+                f"{count} layers of {heads} heads: remove the file or fit it anew."
+            )
+        return fitted
+    if layers == "all":
+        return EvenHeads()
+    chosen = sorted(set(layers)) if not isinstance(layers, str) else []
+    if not chosen or not all(isinstance(layer, int) and 0 <= layer < count for layer in chosen):
+        raise InputError(f"layers {layers!r} cannot be used: give auto, all, or numbers from 0 to {count - 1}.")
+    return EvenHeads(tuple(chosen))
+
+
+def read_heads(path: Path) -> FittedHeads | None:
+    """The fitted heads a model folder carries; None for a folder without them and for single files."""
+    file = path / HEADS_FILE
+    if not path.is_dir() or not file.is_file():
+        return None
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as data:
+        about = data.metadata()
+        return FittedHeads(data.get_tensor("weights").float(), float(about["bias"]), float(about["threshold"]))
+
+
+def token_coverage(masks: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    """Which share of each token's pixels is masked: (n, F, H, W) bool → (n, f, h, w) float32, 1 + k·time frames."""
+    n, _, height, width = masks.shape
+    space, time = geometry.space, geometry.time
+    cells = masks.float().view(n, -1, height // space, space, width // space, space).mean((3, 5))  # (n, F, h, w)
+    later = cells[:, 1:].unflatten(1, (-1, time)).mean(2)
+    return torch.cat([cells[:, :1], later], 1)
+
+
+def core_of(coverage: torch.Tensor) -> torch.Tensor:
+    """Tokens that an object fills about as far as it fills any: (n, f, h, w) → the same, float32 0 or 1."""
+    most = coverage.flatten(1).amax(1)[:, None, None, None]
+    return ((coverage >= CORE_SHARE * most) & (coverage > 0)).float()
+
+
+def object_columns(coverage: torch.Tensor) -> torch.Tensor:
+    """The probe's indicators: (n, f, h, w) → (1, S, n·COLUMNS), each object's touched tokens, then its core."""
+    pairs = torch.stack([(coverage > 0).float(), core_of(coverage)], 1)  # (n, COLUMNS, f, h, w)
+    return pairs.flatten(2).flatten(0, 1).T[None]
+
+
+@torch.no_grad()
+def score_tokens(
+    transformer: LTXVideoTransformer3DModel,
+    latents: torch.Tensor,
+    coverage: torch.Tensor,
+    text: tuple[torch.Tensor, torch.Tensor],
+    coordinates: torch.Tensor,
+    *,
+    scorer: Scorer,
+    sigmas: Sequence[float],
+    generator: torch.Generator,
+    policy: Policy,
+) -> torch.Tensor:
+    """How much each token looks at each object, in one forward pass for every sigma.
+
+    Args:
+        transformer: its weights decide device and dtype.
+        latents: (1, C, f, h, w), normalised, of the clip with its objects.
+        coverage: (n, f, h, w), see `token_coverage`.
+        text: embeddings (1, L, D) and mask (1, L) of the prompt.
+        coordinates: (1, 3, S), see `layerlift.sampling.token_coordinates`.
+        scorer: how heads are weighed.
+        sigmas: noise levels in [0, 1]; the passes are averaged.
+        generator: on the CPU.
+        policy: how attention is run.
+
+    Returns:
+        (n, f, h, w) float32 in [0, 1], on the transformer's device.
+    """
+    summed = torch.stack(
+        [
+            summed_logs(
+                transformer,
+                latents,
+                coverage,
+                text,
+                coordinates,
+                scorer=scorer,
+                sigma=sigma,
+                generator=generator,
+                policy=policy,
+            )
+            for sigma in sigmas
+        ]
+    )
+    return scorer.finish(summed.mean(0), coverage.to(summed.device))
+
+
+def summed_logs(
+    transformer: LTXVideoTransformer3DModel,
+    latents: torch.Tensor,
+    coverage: torch.Tensor,
+    text: tuple[torch.Tensor, torch.Tensor],
+    coordinates: torch.Tensor,
+    *,
+    scorer: Scorer,
+    sigma: float,
+    generator: torch.Generator,
+    policy: Policy,
+) -> torch.Tensor:
+    """One pass of `score_tokens`: what the scorer adds up over layers and kinds, (n, f, h, w) float32."""
+    weight = transformer.proj_in.weight
+    device = weight.device
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    noisy = (1 - sigma) * latents.to(device) + sigma * noise
+    columns = object_columns(coverage.to(device))  # (1, S, n·COLUMNS)
+    share = columns.mean(1).clamp(min=1 / columns.shape[1])[0]  # (n·COLUMNS,)
+
+    def reduce(mass: torch.Tensor, kind: Kind, layer: int) -> torch.Tensor:
+        logs = (mass[0] / share + LEAST_MASS).log()  # (H, S, n·COLUMNS)
+        return scorer.weigh(logs.unflatten(2, (-1, COLUMNS)), kind, layer)
+
+    embeds, mask = text
+    with AttentionProbe(transformer, columns, policy, kinds=scorer.kinds, layers=scorer.layers, reduce=reduce) as probe:
+        transformer(
+            hidden_states=noisy.flatten(2).transpose(1, 2).to(weight.dtype),  # (1, C, f, h, w) → (1, S, C)
+            encoder_hidden_states=embeds.to(weight),
+            timestep=torch.full((1, columns.shape[1]), TRAIN_TIMESTEPS * sigma, device=device),
+            encoder_attention_mask=mask.to(weight),
+            video_coords=coordinates.to(device),
+            return_dict=False,
+        )
+    summed = torch.stack([probe.stacked(kind).sum(0) for kind in scorer.kinds]).sum(0)  # (S, n)
+    return summed.T.unflatten(1, tuple(latents.shape[2:]))
+
+
+def choose_prompt(model: Model) -> str:
+    """What the clip shows, as far as it matters: the demo model has a word for it, any other is told nothing."""
+    known = model.known_prompts
+    if known is None:
+        return ""
+    return next((prompt for prompt in (OBJECTS_PROMPT, "") if prompt in known), known[0])

@@ -1,0 +1,425 @@
+"""Effects: the mask of an object becomes the mask of the object with its shadow and reflection.
+
+Read `find_effects` from top to bottom. All windows are encoded, then all are looked at, so that only one part of the
+model is in memory at a time; between the steps nothing is kept of the video but latents, and one score a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from layerlift.clip import Clip
+from layerlift.device import Policy, choose_policy
+from layerlift.errors import InputError
+from layerlift.fit import Fit, Geometry, Window, choose_box, fit_size, fit_windows
+from layerlift.masks import Mask
+from layerlift.model import Model, open_model
+from layerlift.model.latents import encode
+from layerlift.pixels import fit_frame, fit_mask, grow
+from layerlift.progress import QUIET, Progress, StageProgress
+from layerlift.report import Report
+from layerlift.stages.effect_pixels import (
+    Decision,
+    cell_side,
+    draw_effects,
+    keep_effects,
+    smooth_in_time,
+)
+from layerlift.stages.effect_plate import keep_changed
+from layerlift.stages.effect_score import Scorer, choose_prompt, choose_scorer, token_coverage
+from layerlift.stages.effect_window import Look, cells_of_frames, score_frames
+from layerlift.stages.generation import cut
+from layerlift.stages.inputs import as_clip, as_mask
+from layerlift.stages.removal import RemovalOptions, plan_generation
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+
+GivenMask = Mask | np.ndarray | str | Path
+
+REFINEMENTS = ("edges", "none", "plate")
+
+# Enough noise that tokens ask the rest of the clip what they are, not so much that they no longer know.
+DEFAULT_SIGMAS = (0.4,)
+
+# `plate` first removes more than `edges` would call an effect: what the model leaves as it is falls away again.
+GENEROUS = 0.7
+
+# Bytes of frames drawn at a time.
+CHUNK_BYTES = 2**27
+
+
+@dataclass(frozen=True, slots=True)
+class EffectOptions:
+    """What a user can choose about looking for effects; None is what suits the model or the clip.
+
+    Attributes:
+        threshold: scores in [0, 1] from here on are effects.
+        sigmas: noise levels in (0, 1) at which the model looks; several are averaged.
+        dilate: pixels of the clip by which the result grows.
+        temporal_radius: frames to either side over which scores are smoothed.
+        max_distance: pixels of the clip; effects further from their object are dropped.
+        layers: whose attention counts: "auto", "all" or numbers from 0.
+        refine: "edges" draws along the frames' edges, "none" interpolates, "plate" removes once and keeps what changed.
+        seed: of the noise.
+        size: (width, height) in pixels to work at.
+        prompt: what the model is told; None is its word for a scene with objects, if it has one.
+    """
+
+    threshold: float | None = None
+    sigmas: Sequence[float] = DEFAULT_SIGMAS
+    dilate: int = 0
+    temporal_radius: int | None = None
+    max_distance: float | None = None
+    layers: str | Sequence[int] = "auto"
+    refine: str = "edges"
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEffects:
+    """One frame's result.
+
+    Attributes:
+        objects: (n, H, W) bool, as given.
+        effects: (n, H, W) bool, what each object causes: outside of every object, and of one object each.
+        totals: (n, H, W) bool, each object with its effects, grown by what was asked for.
+        scores: (n, h, w) float32 in [0, 1], of the model's cells.
+    """
+
+    objects: np.ndarray
+    effects: np.ndarray
+    totals: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """A clip's result in memory; n objects.
+
+    Attributes:
+        total: all objects with their effects.
+        totals: each object with its effects.
+        effects: (n, F, H, W) bool, see `FrameEffects`.
+        scores: (n, F, h, w) float32 in [0, 1], of the model's cells.
+    """
+
+    total: Mask
+    totals: tuple[Mask, ...]
+    effects: np.ndarray
+    scores: np.ndarray
+
+
+def mask(
+    clip: Clip | np.ndarray | str | Path,
+    objects: Sequence[GivenMask] | GivenMask,
+    *,
+    model: Model | str | Path | None = None,
+    threshold: float | None = None,
+    sigma: float | Sequence[float] = DEFAULT_SIGMAS,
+    dilate: int = 0,
+    temporal_radius: int | None = None,
+    max_distance: float | None = None,
+    layers: str | Sequence[int] = "auto",
+    refine: str = "edges",
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    prompt: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    policy: str | None = None,
+    progress: Progress = QUIET,
+    report: Report | None = None,
+    cache: bool = True,
+) -> Effects:
+    """Find what objects cause: their shadows and reflections.
+
+    Args:
+        clip: a `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images.
+        objects: a mask for each object, or the only one: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path.
+        model: an opened `Model`, or what `open_model` takes.
+        threshold, dilate, temporal_radius, max_distance, layers, refine, seed, size, prompt: see `EffectOptions`.
+        sigma: one noise level or several.
+        device, dtype, policy: see `choose_policy`.
+        progress: told how far each stage is.
+        report: filled with seconds, memory and sizes.
+        cache: keep text embeddings on disk.
+
+    Raises:
+        InputError: anything given cannot be used; raised before a weight is read.
+        LayerliftError: the model returned NaN or infinity.
+    """
+    clip = as_clip(clip)
+    several = objects if isinstance(objects, list | tuple) else [cast(GivenMask, objects)]
+    sigmas = (float(sigma),) if isinstance(sigma, int | float) else tuple(sigma)
+    options = EffectOptions(
+        threshold, sigmas, dilate, temporal_radius, max_distance, layers, refine, seed, size, prompt
+    )
+    found = find_effects(
+        clip,
+        several,
+        options,
+        model=model,
+        policy=choose_policy(device, dtype, policy),
+        progress=progress,
+        report=report,
+        cache=cache,
+    )
+    frames = list(found)
+    totals = np.stack([frame.totals for frame in frames], 1)  # (n, F, H, W)
+    return Effects(
+        Mask.from_array(np.asarray(totals.any(0)), f"effects of {clip.name}"),
+        tuple(Mask.from_array(own, f"effects of {clip.name}") for own in totals),
+        np.stack([frame.effects for frame in frames], 1),
+        np.stack([frame.scores for frame in frames], 1),
+    )
+
+
+def find_effects(
+    clip: Clip | np.ndarray | str | Path,
+    objects: Sequence[GivenMask],
+    options: EffectOptions | None = None,
+    *,
+    model: Model | str | Path | None = None,
+    policy: Policy | None = None,
+    progress: Progress = QUIET,
+    report: Report | None = None,
+    cache: bool = True,
+) -> Iterator[FrameEffects]:
+    """`mask`, one frame at a time.
+
+    Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    """
+    options, report = options or EffectOptions(), report or Report()
+
+    # 1. Open: headers and settings, no weights.
+    clip = as_clip(clip)
+    if not objects:
+        raise InputError("no object mask was given: give one for every object whose effects are wanted")
+    masks = [as_mask(given, clip) for given in objects]
+    model = model if isinstance(model, Model) else open_model(model)
+    policy = policy or choose_policy()
+
+    # 2. Check what the user chose.
+    plan = plan_effects(clip, options, model, policy, cache)
+    report.sizes |= {
+        "clip": [clip.width, clip.height, clip.frame_count],
+        "objects": len(masks),
+        "scaled": list(plan.fit.scaled),
+        "padded": list(plan.fit.padded),
+        "windows": [[window.start, window.stop] for window in plan.windows],
+    }
+    report.results["threshold"] = plan.decision.threshold
+
+    def run() -> Iterator[FrameEffects]:
+        # 3. Text: what the clip shows.
+        with report.stage("text"), progress.stage("text", None):
+            text = model.text([plan.prompt], policy, cache=cache)[0]
+
+        # 4. Encode every window that has an object in it.
+        with (
+            report.stage("encode"),
+            progress.stage("encode", clip.frame_count) as bar,
+            model.vae_encoder(policy) as vae,
+        ):
+            sections = encode_windows(vae, clip, masks, plan, progress=bar)
+            del vae  # whoever still names a component keeps it in memory
+
+        # 5. Look: how much does each token attend to each object?
+        look = Look(plan.scorer, plan.sigmas, (text.embeds, text.mask), model.geometry, model.settings.rate, policy)
+        generator = torch.Generator().manual_seed(options.seed)
+        with (
+            report.stage("look"),
+            progress.stage("look", len(sections)) as bar,
+            model.transformer(policy) as transformer,
+        ):
+            scores = look_at_windows(transformer, sections, look, generator, progress=bar)
+            del transformer
+
+        # 6. Decide, on the grid of cells and over the whole clip, what is an effect and what is noise.
+        side = cell_side(plan.fit, model.geometry)
+        covered = np.concatenate([section.covered for section in sections], 1)
+        scores = smooth_in_time(torch.from_numpy(scores), plan.temporal_radius).numpy()
+        kept = keep_effects(scores, covered, plan.decision, max(side))
+
+        # 7. Draw what was found at the clip's own pixels, and put it together with the objects.
+        drawn = draw_chunks(
+            clip, masks, kept, plan.decision, side=side, device=policy.device, progress=progress, report=report
+        )
+        if options.refine == "plate":
+            removal = RemovalOptions(seed=options.seed, size=options.size)
+            drawn = keep_changed(
+                clip, drawn, removal, model=model, policy=policy, progress=progress, report=report, cache=cache
+            )
+        for index, (own, effects) in enumerate(drawn):
+            yield FrameEffects(own, effects, join(own, effects, options.dilate), scores[:, index])
+
+    return run()
+
+
+@dataclass(frozen=True, slots=True)
+class EffectPlan:
+    """Everything that is settled before a weight is read."""
+
+    scorer: Scorer
+    sigmas: tuple[float, ...]
+    prompt: str
+    temporal_radius: int
+    decision: Decision
+    geometry: Geometry
+    fit: Fit
+    windows: tuple[Window, ...]
+
+
+def plan_effects(clip: Clip, options: EffectOptions, model: Model, policy: Policy, cache: bool) -> EffectPlan:
+    """Settle the model's settings, and how clip and model meet.
+
+    Raises InputError for what cannot be used; no weight is read.
+    """
+    if options.refine not in REFINEMENTS:
+        raise InputError(f"refine {options.refine!r} was asked for: give {', '.join(REFINEMENTS)}")
+    if options.threshold is not None and not 0 < options.threshold <= 1:
+        raise InputError(f"a threshold of {options.threshold} was given: give a number above 0 and up to 1")
+    if not options.sigmas or not all(isfinite(sigma) and 0 < sigma < 1 for sigma in options.sigmas):
+        given = ", ".join(str(sigma) for sigma in options.sigmas) or "none"
+        raise InputError(f"sigma {given} cannot be used: give numbers between 0 and 1, such as {DEFAULT_SIGMAS[0]}")
+    for name, value in (
+        ("dilate", options.dilate),
+        ("temporal radius", options.temporal_radius),
+        ("max distance", options.max_distance),
+    ):
+        if value is not None and not value >= 0:
+            raise InputError(f"{name} is {value}: give 0 or more")
+    scorer = choose_scorer(model, options.layers)
+    prompt = choose_prompt(model) if options.prompt is None else options.prompt
+    model.check_prompts([prompt], policy, cache)
+    if options.refine == "plate":
+        plan_generation(clip, RemovalOptions(seed=options.seed, size=options.size), model, policy, cache)
+
+    native = (clip.width, clip.height)
+    space, time = model.geometry.space, model.geometry.time
+    radius = time // 2 if options.temporal_radius is None else options.temporal_radius
+    threshold = scorer.threshold if options.threshold is None else options.threshold
+    if options.refine == "plate":
+        threshold *= GENEROUS
+    return EffectPlan(
+        scorer=scorer,
+        sigmas=tuple(options.sigmas),
+        prompt=prompt,
+        temporal_radius=radius,
+        decision=Decision(threshold, options.max_distance, edges=options.refine != "none"),
+        geometry=model.geometry,
+        fit=fit_size(native, choose_box(native, model.settings.size, options.size, space), space),
+        windows=fit_windows(clip.frame_count, model.settings.frames, time),
+    )
+
+
+@dataclass(slots=True)
+class Section:
+    """A window between the steps.
+
+    Attributes:
+        window: its frames.
+        latents: (1, C, f, h, w) float32 on the CPU; None when it has no object.
+        coverage: (n, f, h, w) float32, see `token_coverage`.
+        covered: (n, F, h, w) bool, of the frames kept from this window: cells that each object touches.
+    """
+
+    window: Window
+    latents: torch.Tensor | None
+    coverage: torch.Tensor
+    covered: np.ndarray
+
+
+def encode_windows(
+    vae: AutoencoderKLLTXVideo, clip: Clip, masks: Sequence[Mask], plan: EffectPlan, *, progress: StageProgress
+) -> list[Section]:
+    """Read the clip once; encode every window, objects and all, that an object is in."""
+    geometry = plan.geometry
+
+    def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for frame, *own in zip(clip.frames(), *(given.frames() for given in masks), strict=True):
+            yield fit_frame(frame, plan.fit), np.stack([fit_mask(hidden, plan.fit) for hidden in own])
+            progress.advance()
+
+    sections = []
+    for window, pairs in cut(fitted(), plan.windows):
+        objects = torch.from_numpy(np.stack([own for _, own in pairs], 1))  # (n, F, H, W)
+        latents = encode(vae, np.stack([frame for frame, _ in pairs])) if objects.any() else None
+        covered = cells_of_frames(objects, geometry).numpy()[:, kept_frames(window)]
+        sections.append(Section(window, latents, token_coverage(objects, geometry), covered))
+    return sections
+
+
+def look_at_windows(
+    transformer: LTXVideoTransformer3DModel,
+    sections: Sequence[Section],
+    look: Look,
+    generator: torch.Generator,
+    *,
+    progress: StageProgress,
+) -> np.ndarray:
+    """Scores of every frame of the clip, (n, F, h, w) float32; windows hand over in the middle of what they share."""
+    parts = []
+    for section in sections:
+        kept = kept_frames(section.window)
+        if section.latents is None:
+            parts.append(np.zeros(section.covered.shape, np.float32))
+        else:
+            scores = score_frames(transformer, section.latents, section.coverage, look, generator)
+            parts.append(scores[:, kept].cpu().numpy())
+            section.latents = None
+        progress.advance()
+    return np.concatenate(parts, 1)
+
+
+def kept_frames(window: Window) -> slice:
+    """Which of a window's own frames are the clip's."""
+    return slice(window.keep_start - window.start, window.keep_stop - window.start)
+
+
+def draw_chunks(
+    clip: Clip,
+    masks: Sequence[Mask],
+    scores: np.ndarray,
+    decision: Decision,
+    *,
+    side: tuple[float, float],
+    device: str,
+    progress: Progress,
+    report: Report,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read the clip again; for every frame objects and effects, (n, H, W) bool each. Draws a few frames at a time."""
+    length = max(1, CHUNK_BYTES // (clip.width * clip.height * (3 + 2 * len(masks))))
+    reading = zip(clip.frames(), *(given.frames() for given in masks), strict=True)
+    with report.stage("draw"), progress.stage("draw", clip.frame_count) as bar:
+        for start in range(0, clip.frame_count, length):
+            items = list(islice(reading, length))
+            frames = np.stack([frame for frame, *_ in items])
+            objects = np.stack([np.stack(own) for _, *own in items], 1)  # (n, F, H, W)
+            effects = draw_effects(
+                torch.from_numpy(frames).to(device),
+                torch.from_numpy(objects).to(device),
+                torch.from_numpy(scores[:, start : start + len(items)]).to(device),
+                decision,
+                side=side,
+            )
+            bar.advance(len(items))
+            yield from zip(objects.swapaxes(0, 1), effects.cpu().numpy().swapaxes(0, 1), strict=True)
+
+
+def join(objects: np.ndarray, effects: np.ndarray, dilate: int) -> np.ndarray:
+    """Each object with its effects, grown, but never over another object: (n, H, W) bool."""
+    totals = np.stack([grow(total, dilate) for total in objects | effects])
+    others = objects.sum(0) - objects > 0  # (n, H, W)
+    return objects | (totals & ~others)
