@@ -7,6 +7,7 @@ import pytest
 from layerlift.clip import Clip
 from layerlift.evidence import Evidence, EvidenceOptions, State, gather_evidence
 from layerlift.evidence.gather import boxes_around
+from layerlift.evidence.reach import Reach
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
 
@@ -188,6 +189,18 @@ def test_little_memory_holds_fewer_frames_and_still_finds() -> None:
         frames, states = results(evidence)
     assert (states[mask] == State.GATHERED).mean() > 0.95
     assert np.array_equal(frames[states == State.GATHERED], truth[states == State.GATHERED])
+
+
+def test_frames_in_reach_never_take_more_memory_than_allowed() -> None:
+    video, mask = np.zeros((60, 40, 50, 3), np.uint8), np.zeros((60, 40, 50), bool)
+    held = Reach(Clip.from_array(video), Mask.from_array(mask), 0, reach=30, memory=20 * 40 * 50 * 4)
+    for present in held.walk():
+        there = [index for index in range(60) if index in held]
+        assert len(there) <= 20
+        assert set(range(max(0, present - held.near), min(60, present + held.near + 1))) <= set(there)
+        assert min(there) >= present - 30
+        assert present + 30 - max(there) < held.stride or present + 30 > 59
+    assert held.near >= 2
 
 
 def test_two_far_objects_have_a_box_each_and_near_ones_share_one() -> None:
