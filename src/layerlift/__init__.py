@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerlift.masks import Mask, open_mask
     from layerlift.model import open_model
     from layerlift.stages.composition import compose
+    from layerlift.stages.effects import mask
     from layerlift.stages.latent_composition import compose_latent
     from layerlift.stages.layers import extract
     from layerlift.stages.removal import remove
@@ -37,6 +38,7 @@ _HOMES = {
     "compose": "layerlift.stages.composition",
     "compose_latent": "layerlift.stages.latent_composition",
     "extract": "layerlift.stages.layers",
+    "mask": "layerlift.stages.effects",
     "remove": "layerlift.stages.removal",
 }
 
@@ -50,6 +52,7 @@ __all__ = [
     "compose",
     "compose_latent",
     "extract",
+    "mask",
     "open_clip",
     "open_layer",
     "open_mask",

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from layerlift import __version__
-from layerlift.cli import bench, compose, demo, doctor, download, extract, plan, remove, run, scene
+from layerlift.cli import bench, compose, demo, doctor, download, extract, mask, plan, remove, run, scene
 from layerlift.errors import InputError, LayerliftError
 
 FAILED = 1
@@ -47,6 +47,7 @@ def _root(
     pass
 
 
+app.command("mask")(mask.mask)
 app.command("remove")(remove.remove)
 app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
+from layerlift.cli.extract import open_masks
 from layerlift.cli.job import finish, open_input, open_input_mask, settle_outputs, write_result
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
@@ -14,6 +15,9 @@ from layerlift.report import Report
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from layerlift.clip import Clip
+    from layerlift.masks import Mask
 
 _MASK = "Mask"
 
@@ -27,6 +31,16 @@ def remove(
             metavar="MASK",
             help="What to remove, with its shadow: white in a video, a folder of images, or one still for all frames; "
             "else the masks in CLIP's folder.",
+            rich_help_panel=_MASK,
+        ),
+    ] = None,
+    objects: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--object",
+            metavar="MASK",
+            help="An object without its shadow, where there is no mask of both: what it causes is found first, as "
+            "`layerlift mask` does; again for every further object.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -106,17 +120,22 @@ def remove(
     from layerlift.clip import ClipWriter, check_output
     from layerlift.device import choose_policy
     from layerlift.model import open_model
+    from layerlift.stages.effects import EffectOptions, find_total_mask
     from layerlift.stages.provenance import colour_provenance, describe_shares
     from layerlift.stages.removal import (
         DEFAULT_NEGATIVE_PROMPT,
         DEFAULT_PROMPT,
         RemovalOptions,
+        choose_margin,
+        plan_generation,
         remove_frames,
     )
+    from layerlift.stages.spool import FrameSpool
 
     # 2. What the paths hold, before any weight is read.
     source = open_input(clip, span)
-    masked = open_input_mask(mask, clip, source)
+    own = open_objects(objects or [], mask, clip, source, model)
+    masked = open_input_mask(mask, clip, source) if own is None else None
     target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
     if provenance is not None:
         exact = provenance.suffix == ".mkv"
@@ -137,21 +156,39 @@ def remove(
             def note(state: "np.ndarray") -> None:
                 colours.write(colour_provenance(state))
 
+        options = RemovalOptions(
+            steps=steps,
+            guidance=guidance,
+            prompt=DEFAULT_PROMPT if prompt is None else prompt,
+            negative_prompt=DEFAULT_NEGATIVE_PROMPT if negative_prompt is None else negative_prompt,
+            seed=seed,
+            size=pixels,
+            dilate=dilate,
+            feather=feather,
+            evidence=evidence,
+        )
+        opened = None if evidence == "only" and own is None else open_model(model, text_encoder=text_encoder)
+        if masked is None:
+            # What the removal would refuse, before the effects are looked for.
+            choose_margin(options, source)
+            if evidence != "only":
+                plan_generation(source, options, opened, chosen, not no_cache)
+            masked = find_total_mask(
+                source,
+                own or [],
+                files.enter_context(FrameSpool()),
+                EffectOptions(seed=seed, size=pixels),
+                model=opened,
+                policy=chosen,
+                progress=progress,
+                report=record,
+                cache=not no_cache,
+            )
         plate = remove_frames(
             source,
             masked,
-            RemovalOptions(
-                steps=steps,
-                guidance=guidance,
-                prompt=DEFAULT_PROMPT if prompt is None else prompt,
-                negative_prompt=DEFAULT_NEGATIVE_PROMPT if negative_prompt is None else negative_prompt,
-                seed=seed,
-                size=pixels,
-                dilate=dilate,
-                feather=feather,
-                evidence=evidence,
-            ),
-            model=None if evidence == "only" else open_model(model, text_encoder=text_encoder),
+            options,
+            model=opened,
             policy=chosen,
             progress=progress,
             report=record,
@@ -162,3 +199,23 @@ def remove(
     shares = record.results.get("evidence")
     said = None if shares is None else describe_shares(shares["gathered"], shares["unknown"], model=evidence != "only")
     finish(record, report, overwrite=overwrite, verbose=verbose, result=target, said=said)
+
+
+def open_objects(
+    objects: list[Path], mask: Path | None, folder: Path, clip: "Clip", model: str | None
+) -> "list[Mask] | None":
+    """The objects whose effects have to be found; None when there is a mask of both, or nothing but object masks.
+
+    Raises InputError for objects beside a mask or without a model, and as `open_mask`.
+    """
+    from layerlift.clip import layout_masks
+
+    if not objects:
+        return None
+    if mask is not None:
+        raise InputError("both --mask and --object were given: give --mask with the shadow, or --object without it.")
+    if layout_masks(folder).total_mask is not None:
+        return None
+    if model == "none":
+        raise InputError("what an object causes is found by a model: give another --model than none, or --mask.")
+    return open_masks(objects, clip)

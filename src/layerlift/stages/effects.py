@@ -39,6 +39,7 @@ from layerlift.stages.effect_window import Look, cells_of_frames, score_frames
 from layerlift.stages.generation import cut
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.removal import RemovalOptions, plan_generation
+from layerlift.stages.spool import FrameSpool
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
@@ -219,7 +220,7 @@ def find_effects(
         "padded": list(plan.fit.padded),
         "windows": [[window.start, window.stop] for window in plan.windows],
     }
-    report.results["threshold"] = plan.decision.threshold
+    report.results |= {"threshold": plan.decision.threshold, "cell": list(cell_side(plan.fit, plan.geometry))}
 
     def run() -> Iterator[FrameEffects]:
         # 3. Text: what the clip shows.
@@ -265,6 +266,30 @@ def find_effects(
             yield FrameEffects(own, effects, join(own, effects, options.dilate), scores[:, index])
 
     return run()
+
+
+def find_total_mask(
+    clip: Clip,
+    objects: Sequence[GivenMask],
+    spool: FrameSpool,
+    options: EffectOptions | None = None,
+    *,
+    model: Model | str | Path | None = None,
+    policy: Policy | None = None,
+    progress: Progress = QUIET,
+    report: Report | None = None,
+    cache: bool = True,
+) -> Mask:
+    """All objects with their effects as the one mask that removal wants; it lives as long as the spool.
+
+    Raises as `find_effects`, before a weight is read.
+    """
+    found = find_effects(
+        clip, objects, options, model=model, policy=policy, progress=progress, report=report, cache=cache
+    )
+    for frame in found:
+        spool.append(frame.totals.any(0))
+    return Mask(clip.width, clip.height, clip.frame_count, spool.frames, name="objects and effects")
 
 
 @dataclass(frozen=True, slots=True)
