@@ -7,6 +7,8 @@ Memory is the device's peak plus the growth of this process's anonymous memory o
 imported and the device initialised; mapped files do not count.
 """
 
+# ruff: noqa: T201
+
 import argparse
 import importlib
 import json

@@ -54,7 +54,7 @@ def keep_changed(
             spool.append(np.stack([own, effects]))
 
         def hidden(start: int, stop: int) -> Iterator[np.ndarray]:
-            return (both.any((0, 1)) for both in spool.frames(start, stop))
+            return (np.asarray(both.any((0, 1))) for both in spool.frames(start, stop))
 
         generous = match_mask(Mask(clip.width, clip.height, clip.frame_count, hidden, name="objects and effects"), clip)
         plate = remove_frames(
