@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import LTXVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 
-from layerlift.device import Policy, choose_policy
+from layerlift.device import MemoryMeter, Policy, choose_policy
+from layerlift.device.memory import host_anonymous_bytes
 from layerlift.model import Model, open_model
 from layerlift.model.residency import Int8Linear
 from layerlift.model.speed import Speed
-from layerlift.model.testing import write_tiny_model
+from layerlift.model.testing import tiny_transformer_config, write_tiny_model
 from layerlift.progress import QUIET
 from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 
@@ -124,6 +126,25 @@ def test_int8_from_a_checkpoint_in_int8(tmp_path: Path) -> None:
     save_file(tensors, file)
     with open_model(folder).transformer(replace(CPU, int8=True)) as transformer:
         assert torch.equal(transformer.transformer_blocks[0].ff.net[2].weight, stored)
+
+
+def test_int8_takes_a_quarter_of_float32(tmp_path: Path) -> None:
+    """Also while it is made, layer after layer."""
+    config = {**tiny_transformer_config(layers=6), "num_attention_heads": 8, "attention_head_dim": 64}
+    folder = write_tiny_model(tmp_path)
+    whole = LTXVideoTransformer3DModel(**{**config, "cross_attention_dim": 512})
+    size = sum(value.nbytes for value in whole.parameters())
+    whole.save_pretrained(folder / "transformer")
+    del whole
+    model = open_model(folder)
+    with model.transformer(CPU):  # everything is imported, and torch has its threads
+        pass
+    before = host_anonymous_bytes()
+    with MemoryMeter("cpu") as meter, model.transformer(replace(CPU, int8=True)) as transformer:
+        kept = sum(value.nbytes for value in [*transformer.parameters(), *transformer.buffers()])
+        meter.sample()
+    assert kept < 0.35 * size
+    assert meter.host_peak_bytes - before < kept + 16 * 2**20
 
 
 @pytest.mark.parametrize("changes", [{"streamed_blocks": 3}, {"int8": True}])

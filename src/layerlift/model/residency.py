@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import linear
 
+from layerlift.device.memory import trim_host
 from layerlift.model.checkpoint import Component, build_module
 from layerlift.model.weights import check_filled, fill, part, put, read_tensors, release
 
@@ -55,6 +56,8 @@ def load_transformer(component: Component, policy: "Policy") -> Any:
             key = f"{name}.weight"
             for _, weight in read_tensors({key: tensors.pop(key)}, torch.float32):
                 layer.quantise(weight, policy.device)
+                del weight
+            trim_host()
     count = len(module.transformer_blocks)
     streamed = range(count - min(policy.streamed_blocks, count), count)
     for index in streamed:
