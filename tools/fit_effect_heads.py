@@ -20,12 +20,13 @@ from safetensors.torch import save_file
 
 from layerlift.bench.effects import area_under_curve
 from layerlift.device import choose_policy
+from layerlift.fit import Geometry
 from layerlift.model import open_model
 from layerlift.model.latents import encode
 from layerlift.model.probe import KINDS, Kind
 from layerlift.sampling import token_coordinates
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.effect_score import COLUMNS, choose_prompt, summed_logs, token_coverage
+from layerlift.stages.effect_score import COLUMNS, Coverage, choose_prompt, cover_tokens, summed_logs, token_shares
 
 FIRST_SEED = 2000
 WIDTH, HEIGHT = 288, 192
@@ -85,40 +86,38 @@ def gather(args: argparse.Namespace) -> list[list[Sample]]:
     """Render, encode and look, scene after scene."""
     model, policy = open_model(args.model), choose_policy(args.device)
     text = model.text([choose_prompt(model)], policy)[0]
-    scenes = [make_scene(FIRST_SEED + i, WIDTH, HEIGHT, FRAMES[i // 4 % len(FRAMES)]) for i in range(args.scenes)]
-    with model.vae_encoder(policy) as vae:
-        latents = [encode(vae, scene.video) for scene in scenes]
-        del vae
     found = []
-    with model.transformer(policy) as transformer:
-        for i, (scene, encoded) in enumerate(zip(scenes, latents, strict=True)):
-            coverage = token_coverage(torch.from_numpy(scene.object_masks), model.geometry)
+    with model.vae_encoder(policy) as vae, model.transformer(policy) as transformer:
+        for i in range(args.scenes):
+            scene = make_scene(FIRST_SEED + i, WIDTH, HEIGHT, FRAMES[i // 4 % len(FRAMES)])
+            latents = encode(vae, scene.video)
+            coverage = cover_tokens(torch.from_numpy(scene.object_masks), model.geometry)
             recorder = Recorder()
             with torch.no_grad():
                 summed_logs(
                     transformer,
-                    encoded,
+                    latents,
                     coverage,
                     (text.embeds, text.mask),
-                    token_coordinates(encoded.shape, model.geometry, model.settings.rate),
+                    token_coordinates(latents.shape, model.geometry, model.settings.rate),
                     scorer=recorder,  # type: ignore[arg-type]
                     sigma=SIGMAS[i % len(SIGMAS)],
                     generator=torch.Generator().manual_seed(i),
                     policy=policy,
                 )
-            found.append(list(samples_of(scene, recorder.stacked(), coverage, model.geometry)))
-            print(f"{i + 1} of {len(scenes)}", flush=True)
-        del transformer
+            found.append(samples_of(scene, recorder.stacked(), coverage, model.geometry))
+            print(f"{i + 1} of {args.scenes}", flush=True)
+        del vae, transformer
     return found
 
 
-def samples_of(scene: Scene, logs: torch.Tensor, coverage: torch.Tensor, geometry: object) -> list[Sample]:
+def samples_of(scene: Scene, logs: torch.Tensor, coverage: Coverage, geometry: Geometry) -> list[Sample]:
     """A sample an object."""
-    effects = token_coverage(torch.from_numpy(scene.effect_masks), geometry)  # type: ignore[arg-type]
-    hidden = coverage.sum(0).clamp(max=1)  # (f, h, w)
+    effects = token_shares(torch.from_numpy(scene.effect_masks), geometry)
+    hidden = coverage.hidden
     seen = 1 - hidden
     made = []
-    for own, effect, covered in zip(logs, effects, coverage, strict=True):
+    for own, effect, covered in zip(logs, effects, coverage.own, strict=True):
         size = 2 * NEAR_CELLS + 1
         near = F.max_pool2d((covered > 0).float()[:, None], size, stride=1, padding=NEAR_CELLS)[:, 0] > 0
         weight = seen * (seen > 0.1) * torch.where(near, NEAR, 1.0)
@@ -155,7 +154,9 @@ def fit(samples: list[Sample]) -> tuple[torch.Tensor, float]:
 
 def measure(samples: list[Sample], weights: torch.Tensor, bias: float) -> str:
     """Ranking of effect tokens over the others, everywhere and near the object, and the fit's own loss."""
-    everywhere, near, losses = [], [], []
+    everywhere: list[float] = []
+    near: list[float] = []
+    losses: list[float] = []
     for sample in samples:
         logits = sample.inputs @ weights + bias
         losses.append(F.binary_cross_entropy_with_logits(logits, sample.target, sample.weight).item())

@@ -13,7 +13,7 @@ from layerlift.bench.table import Table, scene_columns
 from layerlift.metrics import psnr
 from layerlift.progress import QUIET, Progress
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.effect_score import token_coverage
+from layerlift.stages.effect_score import token_shares
 from layerlift.stages.effects import EffectOptions, FrameEffects, find_effects
 from layerlift.stages.removal import RemovalOptions, remove_frames
 
@@ -81,8 +81,8 @@ def ranking(scene: Scene, found: Sequence[FrameEffects], geometry: Geometry) -> 
     # A latent frame's own score is that of the frame in the middle of those it covers.
     middle = (torch.arange(0, len(found) - 1, geometry.time) + (geometry.time + 1) // 2).clamp(max=len(found) - 1)
     scores = scores[torch.cat([torch.zeros(1, dtype=torch.long), middle])]
-    objects = token_coverage(torch.from_numpy(scene.object_masks), geometry).sum(0) > 0
-    effects = token_coverage(torch.from_numpy(scene.effect_masks.any(0, keepdims=True)), geometry)[0] > EFFECT_SHARE
+    objects = token_shares(torch.from_numpy(scene.object_masks), geometry).sum(0) > 0
+    effects = token_shares(torch.from_numpy(scene.effect_masks.any(0, keepdims=True)), geometry)[0] > EFFECT_SHARE
     positive, negative = scores[effects & ~objects], scores[~effects & ~objects]
     return float("nan") if len(positive) < LEAST_TOKENS else area_under_curve(positive, negative)
 

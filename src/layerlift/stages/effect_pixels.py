@@ -46,23 +46,18 @@ class Decision:
     edges: bool = True
 
 
-def scores_of_frames(scores: torch.Tensor, coverage: torch.Tensor, frame_count: int, time: int) -> torch.Tensor:
+def scores_of_frames(scores: torch.Tensor, hidden: torch.Tensor, frame_count: int, time: int) -> torch.Tensor:
     """Scores of latent frames as those of frames: (n, f, h, w) → (n, F, h, w).
 
     A latent frame stands in the middle of the frames it covers; in between, the two neighbours blend. What objects hide
-    of a cell, `coverage` (n, f, h, w), does not speak.
+    of a cell, the share `hidden` (f, h, w), does not speak.
     """
     latent = torch.arange(scores.shape[1], dtype=torch.float32, device=scores.device)
     centres = (latent * time - (time - 1) / 2).clamp(min=0)  # frame 0 alone, then `time` frames each
     frames = torch.arange(frame_count, dtype=torch.float32, device=scores.device)
     blend = linear_weights(frames, centres)  # (F, f)
-    seen = visible_share(coverage)
+    seen = (1 - hidden).clamp(LEAST_SEEN, 1)
     return torch.einsum("Ff,nfhw->nFhw", blend, scores * seen) / torch.einsum("Ff,fhw->Fhw", blend, seen)
-
-
-def visible_share(coverage: torch.Tensor) -> torch.Tensor:
-    """What no object hides of each cell: (n, f, h, w) → (f, h, w) in [LEAST_SEEN, 1]."""
-    return (1 - coverage.sum(0)).clamp(LEAST_SEEN, 1)
 
 
 def linear_weights(positions: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:

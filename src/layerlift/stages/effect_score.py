@@ -67,9 +67,9 @@ class FittedHeads:
         weights = self.weights[KINDS.index(kind), :, layer].to(logs)  # (COLUMNS, H)
         return torch.einsum("hsnc,ch->sn", logs, weights)
 
-    def finish(self, summed: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
-        """Sums over layers and kinds (n, f, h, w) → scores in [0, 1], given the objects' coverage (n, f, h, w)."""
-        there = coverage.flatten(1).amax(1) > 0
+    def finish(self, summed: torch.Tensor, coverage: Coverage) -> torch.Tensor:
+        """Sums over layers and kinds (n, f, h, w) → scores in [0, 1]."""
+        there = coverage.own.flatten(1).amax(1) > 0
         return torch.sigmoid(summed + self.bias) * there[:, None, None, None]
 
 
@@ -92,15 +92,15 @@ class EvenHeads:
         """As `FittedHeads.weigh`."""
         return logs[..., 1].mean(0)
 
-    def finish(self, summed: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
+    def finish(self, summed: torch.Tensor, coverage: Coverage) -> torch.Tensor:
         """As `FittedHeads.finish`: 0 is the median token without an object, 1 the median of the object's core."""
-        free = (coverage == 0).all(0)
+        free = coverage.hidden == 0
         scores = []
-        for values, covered in zip(summed, coverage, strict=True):
-            if not free.any() or not covered.any():
+        for values, core in zip(summed, core_of(coverage.own) > 0, strict=True):
+            if not free.any() or not core.any():
                 scores.append(torch.zeros_like(values))
                 continue
-            usual, own = values[free].median(), values[core_of(covered[None])[0] > 0].median()
+            usual, own = values[free].median(), values[core].median()
             scores.append(((values - usual) / (own - usual).clamp(min=LEAST_MASS)).clamp(0, 1))
         return torch.stack(scores)
 
@@ -145,7 +145,33 @@ def read_heads(path: Path) -> FittedHeads | None:
         return FittedHeads(data.get_tensor("weights").float(), float(about["bias"]), float(about["threshold"]))
 
 
-def token_coverage(masks: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What objects cover of each token; n objects.
+
+    Attributes:
+        own: (n, f, h, w) float32, the share of its pixels that are this object's and no other's. Where masks overlap
+            one object hides the other, and the token shows nobody knows whose looks.
+        hidden: (f, h, w) float32, the share of its pixels that any object covers.
+    """
+
+    own: torch.Tensor
+    hidden: torch.Tensor
+
+    def to(self, device: torch.device) -> Coverage:
+        return Coverage(self.own.to(device), self.hidden.to(device))
+
+
+def cover_tokens(objects: torch.Tensor, geometry: Geometry) -> Coverage:
+    """Coverage of a window by its objects, (n, F, H, W) bool, 1 + k·time frames, sides in whole tokens."""
+    alone = objects & (objects.sum(0, dtype=torch.uint8) == 1)
+    # An object that others hide all along is taken as it is given: better its neighbour's looks than none.
+    lost = ~alone.flatten(1).any(1)
+    alone = torch.where(lost[:, None, None, None], objects, alone)
+    return Coverage(token_shares(alone, geometry), token_shares(objects.any(0, keepdim=True), geometry)[0])
+
+
+def token_shares(masks: torch.Tensor, geometry: Geometry) -> torch.Tensor:
     """Which share of each token's pixels is masked: (n, F, H, W) bool → (n, f, h, w) float32, 1 + k·time frames."""
     n, _, height, width = masks.shape
     space, time = geometry.space, geometry.time
@@ -154,15 +180,15 @@ def token_coverage(masks: torch.Tensor, geometry: Geometry) -> torch.Tensor:
     return torch.cat([cells[:, :1], later], 1)
 
 
-def core_of(coverage: torch.Tensor) -> torch.Tensor:
+def core_of(own: torch.Tensor) -> torch.Tensor:
     """Tokens that an object fills about as far as it fills any: (n, f, h, w) → the same, float32 0 or 1."""
-    most = coverage.flatten(1).amax(1)[:, None, None, None]
-    return ((coverage >= CORE_SHARE * most) & (coverage > 0)).float()
+    most = own.flatten(1).amax(1)[:, None, None, None]
+    return ((own >= CORE_SHARE * most) & (own > 0)).float()
 
 
-def object_columns(coverage: torch.Tensor) -> torch.Tensor:
+def object_columns(own: torch.Tensor) -> torch.Tensor:
     """The probe's indicators: (n, f, h, w) → (1, S, n·COLUMNS), each object's touched tokens, then its core."""
-    pairs = torch.stack([(coverage > 0).float(), core_of(coverage)], 1)  # (n, COLUMNS, f, h, w)
+    pairs = torch.stack([(own > 0).float(), core_of(own)], 1)  # (n, COLUMNS, f, h, w)
     return pairs.flatten(2).flatten(0, 1).T[None]
 
 
@@ -170,7 +196,7 @@ def object_columns(coverage: torch.Tensor) -> torch.Tensor:
 def score_tokens(
     transformer: LTXVideoTransformer3DModel,
     latents: torch.Tensor,
-    coverage: torch.Tensor,
+    coverage: Coverage,
     text: tuple[torch.Tensor, torch.Tensor],
     coordinates: torch.Tensor,
     *,
@@ -184,7 +210,7 @@ def score_tokens(
     Args:
         transformer: its weights decide device and dtype.
         latents: (1, C, f, h, w), normalised, of the clip with its objects.
-        coverage: (n, f, h, w), see `token_coverage`.
+        coverage: of the objects, n of them.
         text: embeddings (1, L, D) and mask (1, L) of the prompt.
         coordinates: (1, 3, S), see `layerlift.sampling.token_coordinates`.
         scorer: how heads are weighed.
@@ -217,7 +243,7 @@ def score_tokens(
 def summed_logs(
     transformer: LTXVideoTransformer3DModel,
     latents: torch.Tensor,
-    coverage: torch.Tensor,
+    coverage: Coverage,
     text: tuple[torch.Tensor, torch.Tensor],
     coordinates: torch.Tensor,
     *,
@@ -231,7 +257,7 @@ def summed_logs(
     device = weight.device
     noise = torch.randn(latents.shape, generator=generator).to(device)
     noisy = (1 - sigma) * latents.to(device) + sigma * noise
-    columns = object_columns(coverage.to(device))  # (1, S, n·COLUMNS)
+    columns = object_columns(coverage.own.to(device))  # (1, S, n·COLUMNS)
     share = columns.mean(1).clamp(min=1 / columns.shape[1])[0]  # (n·COLUMNS,)
 
     def reduce(mass: torch.Tensor, kind: Kind, layer: int) -> torch.Tensor:

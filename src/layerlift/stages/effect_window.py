@@ -24,7 +24,7 @@ from layerlift.stages.effect_pixels import (
     scores_of_frames,
     smooth_in_time,
 )
-from layerlift.stages.effect_score import Scorer, score_tokens, token_coverage
+from layerlift.stages.effect_score import Coverage, Scorer, cover_tokens, score_tokens
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
@@ -54,11 +54,11 @@ class Look:
 def score_frames(
     transformer: LTXVideoTransformer3DModel,
     latents: torch.Tensor,
-    coverage: torch.Tensor,
+    coverage: Coverage,
     look: Look,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Scores of a window's frames: latents (1, C, f, h, w), coverage (n, f, h, w) → (n, F, h, w) float32."""
+    """Scores of a window's frames: latents (1, C, f, h, w) → (n, F, h, w) float32."""
     scores = score_tokens(
         transformer,
         latents,
@@ -71,7 +71,7 @@ def score_frames(
         policy=look.policy,
     )
     time = look.geometry.time
-    return scores_of_frames(scores, coverage.to(scores.device), 1 + time * (scores.shape[1] - 1), time)
+    return scores_of_frames(scores, coverage.hidden.to(scores.device), 1 + time * (scores.shape[1] - 1), time)
 
 
 def cells_of_frames(objects: torch.Tensor, geometry: Geometry) -> torch.Tensor:
@@ -109,7 +109,7 @@ def find_in_window(
     device = next(transformer.parameters()).device
     latents = encode_on_device(vae, frames)
     masks = torch.from_numpy(objects).to(device)
-    coverage = token_coverage(masks, look.geometry)
+    coverage = cover_tokens(masks, look.geometry)
     scores = score_frames(transformer, latents, coverage, look, torch.Generator().manual_seed(seed))
     scores = smooth_in_time(scores, temporal_radius)
 

@@ -34,7 +34,7 @@ from layerlift.stages.effect_pixels import (
     smooth_in_time,
 )
 from layerlift.stages.effect_plate import keep_changed
-from layerlift.stages.effect_score import Scorer, choose_prompt, choose_scorer, token_coverage
+from layerlift.stages.effect_score import Coverage, Scorer, choose_prompt, choose_scorer, cover_tokens
 from layerlift.stages.effect_window import Look, cells_of_frames, score_frames
 from layerlift.stages.generation import cut
 from layerlift.stages.inputs import as_clip, as_mask
@@ -288,7 +288,7 @@ def find_total_mask(
         clip, objects, options, model=model, policy=policy, progress=progress, report=report, cache=cache
     )
     for frame in found:
-        spool.append(frame.totals.any(0))
+        spool.append(np.asarray(frame.totals.any(0)))
     return Mask(clip.width, clip.height, clip.frame_count, spool.frames, name="objects and effects")
 
 
@@ -356,13 +356,13 @@ class Section:
     Attributes:
         window: its frames.
         latents: (1, C, f, h, w) float32 on the CPU; None when it has no object.
-        coverage: (n, f, h, w) float32, see `token_coverage`.
+        coverage: of its tokens by the objects.
         covered: (n, F, h, w) bool, of the frames kept from this window: cells that each object touches.
     """
 
     window: Window
     latents: torch.Tensor | None
-    coverage: torch.Tensor
+    coverage: Coverage
     covered: np.ndarray
 
 
@@ -382,7 +382,7 @@ def encode_windows(
         objects = torch.from_numpy(np.stack([own for _, own in pairs], 1))  # (n, F, H, W)
         latents = encode(vae, np.stack([frame for frame, _ in pairs])) if objects.any() else None
         covered = cells_of_frames(objects, geometry).numpy()[:, kept_frames(window)]
-        sections.append(Section(window, latents, token_coverage(objects, geometry), covered))
+        sections.append(Section(window, latents, cover_tokens(objects, geometry), covered))
     return sections
 
 
