@@ -59,6 +59,29 @@ def test_nan_from_the_vae_is_an_error(vae) -> None:
         next(decode(vae, torch.full((1, 8, 1, 2, 3), float("nan")), torch.Generator(), 0.05, 0.025))
 
 
+@pytest.mark.parametrize("broken", [[0], [0, 1, 2, 3, 4], [3]])
+def test_frame_of_one_colour_is_an_error(vae, monkeypatch: pytest.MonkeyPatch, broken: list[int]) -> None:
+    """As some backends return instead of an error: not a frame of the piece is handed out."""
+    latents = torch.randn(1, 8, 2, 2, 3, generator=torch.Generator().manual_seed(0))
+    real = vae.decoder.forward
+
+    def failing(*given: torch.Tensor) -> torch.Tensor:
+        video = real(*given)
+        video[:, :, broken] = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1, 1)
+        return video
+
+    assert len(list(decode(vae, latents, torch.Generator(), 0.05, 0.025))) == 5
+    monkeypatch.setattr(vae.decoder, "forward", failing)
+    with pytest.raises(LayerliftError, match=r"single colour.*--dtype float32"):
+        next(decode(vae, latents, torch.Generator(), 0.05, 0.025))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_a_black_or_white_clip_is_no_error(vae, value: float) -> None:
+    frames = np.full((5, 48, 64, 3), 127.5 * (value + 1), np.uint8)
+    assert len(list(decode(vae, encode(vae, frames), torch.Generator(), 0.05, 0.025))) == 5
+
+
 @pytest.mark.parametrize(("frame", "latent"), [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2)])
 def test_one_masked_pixel_makes_its_token_unknown(frame: int, latent: int) -> None:
     mask = np.zeros((9, 48, 64), bool)

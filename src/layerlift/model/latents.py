@@ -123,6 +123,7 @@ def _frames(vae: AutoencoderKLLTXVideo, videos: Iterator[torch.Tensor]) -> Itera
     """Pieces (1, 3, n, H, W) in [-1, 1] → frames (H, W, 3) float32 in 0 … 255, one by one."""
     for piece in videos:
         _check_finite(piece, "decoder", vae)
+        _check_picture(piece, vae)
         for frame in piece[0].unbind(1):
             yield ((frame.float() + 1) * 127.5).clamp(0, 255).permute(1, 2, 0)
 
@@ -174,4 +175,16 @@ def _check_finite(values: torch.Tensor, part: str, vae: AutoencoderKLLTXVideo) -
         raise LayerliftError(
             f"the VAE's {part} returned NaN or infinity: its weights are damaged or {dtype} overflows on "
             f"{device.type}; try --dtype float32"
+        )
+
+
+def _check_picture(piece: torch.Tensor, vae: AutoencoderKLLTXVideo) -> None:
+    """Some backends answer with a single colour and no error (LTX-Desktop #165); no decoder makes that of a picture,
+    be it black: its borders differ."""
+    pixels = piece[0].flatten(2)  # (3, F, H·W)
+    if pixels.shape[2] > 1 and ((pixels.amax(2) - pixels.amin(2)).amax(0) == 0).any():
+        device, dtype = _runs_in(vae)
+        raise LayerliftError(
+            f"the VAE's decoder returned a frame of a single colour, which {device.type} does when it fails in "
+            f"{dtype}; try --dtype float32 or --device cpu"
         )
