@@ -28,13 +28,17 @@ def test_table_and_report(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     flags = ["--seeds", "1000:1002", "--size", "64x48", "--frames", "5", "--steps", "1"]
     assert bench_quality("--model", model, *flags, "--report", path) == 0
     printed = capsys.readouterr().out
-    inside, whole = json.loads(path.read_text())["results"]["tables"]
+    inside, whole, water, left = json.loads(path.read_text())["results"]["tables"]
     assert list(inside["rows"]["input"]) == list(whole["rows"]["VAE of the clean plate"]) == ["1000", "1001"]
     for table in (inside, whole):
         for name, values in table["rows"].items():
             line = next(line for line in printed[printed.index(table["title"]) :].splitlines() if name in line)
             assert line.split("|")[2].strip() == f"{np.mean(list(values.values())):.1f}"
-    assert {"input", "OpenCV Telea per frame", "temporal median", "removal"} <= set(inside["rows"])
+    assert {"true clean plate", "default"} <= set(water["rows"])
+    assert all(0 <= share <= 1 for share in left["rows"]["default"].values())
+    assert {"input", "OpenCV Telea per frame", "temporal median", "evidence only", "model only", "default"} <= set(
+        inside["rows"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def test_costs_are_printed_stage_by_stage(capsys: pytest.CaptureFixture[str]) ->
     report = Report()
     with report.stage("encode"):
         pass
+    report.stages["encode"].seconds = 0.0
     report.stages["encode"].peak_host_bytes = 5 * 2**20
     report.stages["encode"].peak_device_bytes = 7 * 2**20
     print_costs(report)
