@@ -122,6 +122,76 @@ def layers(
         record.write(report, overwrite=overwrite)
 
 
+@app.command("effects")
+def effects(
+    model: common.ModelName = "demo",
+    text_encoder: common.TextEncoder = None,
+    seeds: Seeds = "1000:1032",
+    size: SceneSize = "288x192",
+    frames: BenchFrames = 17,
+    layers: Annotated[
+        str, typer.Option(metavar="auto|all|LIST", help="Whose attention counts, see `layerlift mask`.")
+    ] = "auto",
+    sigma: Annotated[str | None, typer.Option(metavar="S[,S…]", help="Noise level, see `layerlift mask`.")] = None,
+    threshold: Annotated[float | None, typer.Option(metavar="T", help="Scores from T on are effects.")] = None,
+    refine: Annotated[
+        str, typer.Option(metavar="edges,plate,none", help="Which refinements to measure.")
+    ] = "edges,plate",
+    removal: Annotated[
+        bool, typer.Option("--removal/--no-removal", help="Also remove with the mask that was found.")
+    ] = True,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+) -> None:
+    """Print how well shadows and reflections are found, per kind of scene, and how well removal does with that."""
+    pixels = parse_scene_size(size)
+    span = parse_seeds(seeds)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+    from layerlift.bench.effects import effect_tables
+    from layerlift.cli.mask import parse_layers, parse_sigmas
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.effects import DEFAULT_SIGMAS, EffectOptions
+
+    chosen = choose_policy(device, dtype, policy, resident=True)
+    opened = open_model(model, text_encoder=text_encoder)
+    space, time = opened.geometry.space, opened.geometry.time
+    if pixels[0] % space or pixels[1] % space or (frames - 1) % time:
+        raise InputError(
+            f"scenes of {size} and {frames} frames do not fill whole tokens of {opened.name}: give multiples of "
+            f"{space} pixels and a number of frames that is 1 more than a multiple of {time}."
+        )
+    options = EffectOptions(
+        threshold=threshold,
+        sigmas=DEFAULT_SIGMAS if sigma is None else parse_sigmas(sigma),
+        layers=parse_layers(layers),
+    )
+    record = Report("bench effects", {"model": model, "seeds": seeds, "size": size, "frames": frames, "layers": layers})
+    record.device = chosen.device
+    with show_progress() as progress, record.stage("effects"):
+        tables = effect_tables(
+            span,
+            opened,
+            chosen,
+            size=pixels,
+            frames=frames,
+            options=options,
+            refinements=refine.split(","),
+            removal=removal,
+            progress=progress,
+        )
+    for table in tables:
+        typer.echo(f"{table.markdown()}\n")
+    if report is not None:
+        record.results["tables"] = [asdict(table) for table in tables]
+        record.write(report, overwrite=overwrite)
+
+
 def parse_seeds(text: str) -> range:
     """``1000:1032`` → range(1000, 1032). Raises InputError for anything else and for an empty range."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text.strip())

@@ -1,0 +1,229 @@
+"""`layerlift mask` and `remove --object` from the command line to the files, with a tiny random model."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from layerlift.cli import main
+from layerlift.cli.mask import parse_layers, parse_sigmas
+from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.errors import InputError
+from layerlift.masks import open_mask
+from layerlift.model.testing import write_tiny_model
+from layerlift.stages import effects
+
+FRAMES, HEIGHT, WIDTH = 6, 40, 56
+FIRST, SECOND = np.s_[10:22, 16:30], np.s_[24:36, 36:50]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A folder `swan` with a video and two object masks, the same masks as stills, and an empty current folder."""
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    like = Clip.from_array(frames, 30)
+    (tmp_path / "swan").mkdir()
+    write_clip(tmp_path / "swan" / "video.mkv", frames, like, lossless=True)
+    for number, where in enumerate((FIRST, SECOND)):
+        mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+        mask[:, *where] = True
+        write_mask(tmp_path / "swan" / f"object_mask_{number}.mkv", mask, like)
+        cv2.imwrite(str(tmp_path / f"still_{number}.png"), mask[0].astype(np.uint8) * 255)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return frames
+
+
+def layerlift(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    assert isinstance(exit_info.value.code, int)
+    return exit_info.value.code
+
+
+def here() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def read_mask(name: str) -> np.ndarray:
+    return open_clip(name).numpy()[..., 0] > 127
+
+
+def test_a_folder_with_two_objects(video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--threshold 0.1 --save-scores s.safetensors --preview p.png --report r.json"
+    assert layerlift("mask", "../swan", "--model", model, *flags.split()) == 0
+    assert here() == ["p.png", "r.json", "s.safetensors", "swan_mask.mkv", "swan_mask_0.mkv", "swan_mask_1.mkv"]
+    said = capsys.readouterr().out
+    assert said.startswith("wrote swan_mask.mkv (objects ")
+    total, first, second = (read_mask(f"swan_mask{end}.mkv") for end in ("", "_0", "_1"))
+    assert total.shape == (FRAMES, HEIGHT, WIDTH)
+    assert (total == first | second).all()
+    assert first[:, *FIRST].all()
+    assert second[:, *SECOND].all()
+    assert not first[:, *SECOND].any()
+    assert open_clip("swan_mask.mkv").rate == 30
+    assert (open_mask("swan_mask.mkv", open_clip("../swan")).numpy() == total).all()
+
+    scores = load_file("s.safetensors")["scores"]
+    assert scores.shape == (2, FRAMES, 3, 4)
+    picture = cv2.imread("p.png")
+    assert picture.shape[1] > 3 * WIDTH
+    report = json.loads(Path("r.json").read_text())
+    assert list(report["stages"]) == ["text", "encode", "look", "draw"]
+    assert report["results"]["threshold"] == 0.1
+    share = total & ~(np.isin(np.arange(HEIGHT)[:, None], np.r_[10:22]) & np.isin(np.arange(WIDTH), np.r_[16:30]))
+    assert report["results"]["effect share"] <= share.mean()
+    assert report["settings"]["threshold"] == 0.1
+
+
+def test_flags_reach_the_stage(video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    real = effects.find_effects
+
+    def spy(clip, objects, options, **named):  # type: ignore[no-untyped-def]
+        seen.update(clip=clip, objects=objects, options=options, **named)
+        return real(clip, objects, options, **named)
+
+    monkeypatch.setattr(effects, "find_effects", spy)
+    flags = (
+        f"--object ../still_0.png --object ../still_1.png -o out/ --model {model} --threshold 0.4 --refine none "
+        "--dilate 2 --temporal-radius 3 --max-distance 25 --sigma 0.2,0.6 --layers 1 --seed 7 --size 48x32 "
+        "--frames 1:5 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty -v"
+    )
+    assert layerlift("mask", "../swan/video.mkv", *flags.split()) == 0
+    assert here() == ["out", "out_0", "out_1"]
+    assert len(list(Path("out").iterdir())) == 4
+    options = seen["options"]
+    assert (options.threshold, options.refine, options.dilate) == (0.4, "none", 2)
+    assert (options.temporal_radius, options.max_distance) == (3, 25)
+    assert (options.sigmas, options.layers, options.seed) == ((0.2, 0.6), (1,), 7)
+    assert (options.size, options.prompt) == ((48, 32), "Empty")
+    assert (seen["policy"].backend, seen["cache"]) == ("mps", False)
+    assert len(seen["objects"]) == 2
+    assert all(mask.still for mask in seen["objects"])
+    assert seen["clip"].frame_count == 4
+
+
+def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: Path) -> None:
+    flags = "--object ../still_1.png -o m.mp4 --preview p.mp4"
+    assert layerlift("mask", "../swan/video.mkv", "--model", model, *flags.split()) == 0
+    assert here() == ["m.mp4", "p.mp4"]
+    shown = open_clip("p.mp4")
+    assert (shown.frame_count, shown.width, shown.height) == (FRAMES, 2 * WIDTH, HEIGHT)
+    assert read_mask("m.mp4")[:, 28:32, 40:46].all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--sigma half", "--sigma 'half'"),
+        ("--sigma 1.5", "1.5"),
+        ("--layers first", "--layers 'first'"),
+        ("--layers 5-3", "counts down"),
+        ("--layers 99", "from 0 to 1"),
+        ("--threshold 2", "2.0"),
+        ("--refine better", "edges, none, plate"),
+        ("--preview p.gif", ".png nor .mp4"),
+        ("--preview nowhere/p.png", "no folder"),
+        ("--save-scores s.npz", ".safetensors"),
+        ("--save-scores nowhere/s.safetensors", "no folder"),
+        ("-o taken.mkv", "exists already"),
+        ("--preview taken.png", "exists already"),
+        ("-o same.mp4 --preview same.mp4", "two outputs"),
+        ("--object no-such.png", "no-such.png"),
+        ("--model no-such-model", "no-such-model"),
+        ("--size 8x8", "8x8"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str], flags: str, said: str
+) -> None:
+    for name in ("taken.mkv", "taken.png"):
+        Path(name).write_text("precious")
+    given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
+    assert layerlift("mask", "../swan", *given) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert here() == ["taken.mkv", "taken.png"]
+    assert Path("taken.mkv").read_text() == "precious"
+
+
+def test_no_object_mask_anywhere(video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("mask", "../swan/video.mkv", "--model", model) == 2
+    assert "--object" in capsys.readouterr().err
+
+
+def test_sigmas_and_layers_as_typed() -> None:
+    assert parse_sigmas("0.3, 0.5") == (0.3, 0.5)
+    assert parse_layers("auto") == "auto"
+    assert parse_layers("3,5-7") == (3, 5, 6, 7)
+    with pytest.raises(InputError):
+        parse_layers("3-")
+
+
+def test_remove_finds_the_effects_of_an_object_first(
+    video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = effects.find_effects, []
+
+    def spy(clip, objects, options, **named):  # type: ignore[no-untyped-def]
+        for frame in real(clip, objects, options, **named):
+            frame.totals[:, 30:34, 2:8] = True  # as if that was a shadow
+            asked.append(frame)
+            yield frame
+
+    monkeypatch.setattr(effects, "find_effects", spy)
+    flags = "--object ../still_0.png --lossless --evidence off --dilate 0 --feather 0 --report r.json"
+    assert layerlift("remove", "../swan/video.mkv", "--model", model, *flags.split()) == 0
+    assert len(asked) == FRAMES
+    plate = open_clip("video_remove.mkv").numpy()
+    differs = (plate != video).any(-1)
+    totals = np.stack([frame.totals.any(0) for frame in asked])
+    assert not (differs & ~totals).any()
+    assert differs[:, 30:34, 2:8].mean() > 0.5
+    assert differs[:, *FIRST].mean() > 0.5
+    stages = list(json.loads(Path("r.json").read_text())["stages"])
+    assert stages.index("look") < stages.index("denoise")
+
+
+def test_remove_takes_the_total_mask_that_is_there(
+    video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("effects were looked for")
+
+    monkeypatch.setattr(effects, "find_effects", refuse)
+    mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    mask[:, 5:30, 5:30] = True
+    write_mask("../swan/total_mask.mkv", mask, Clip.from_array(video, 30))
+    assert layerlift("remove", "../swan", "--object", "../still_0.png", "--model", model, "--steps", 1) == 0
+
+
+@pytest.mark.usefixtures("video")
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--mask ../still_0.png --object ../still_1.png", "both --mask and --object"),
+        ("--object ../still_0.png --model none", "found by a model"),
+        ("--object ../still_0.png --dilate 2 --feather 5", "feather"),
+        ("--object ../still_0.png --prompt Fairies", "Empty"),
+    ],
+)
+def test_remove_refuses_before_effects_are_looked_for(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: str, said: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("effects were looked for")
+
+    monkeypatch.setattr(effects, "find_effects", refuse)
+    given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
+    assert layerlift("remove", "../swan/video.mkv", *given) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert here() == []

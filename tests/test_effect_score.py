@@ -1,0 +1,218 @@
+"""From attention to scores: coverage, head weights, and what happens without any."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from layerlift.device import choose_policy
+from layerlift.errors import InputError
+from layerlift.fit import Geometry
+from layerlift.model import Model, open_model
+from layerlift.model.probe import AttentionProbe
+from layerlift.model.testing import write_tiny_model
+from layerlift.sampling import token_coordinates
+from layerlift.stages.effect_score import (
+    HEADS_FILE,
+    LEAST_MASS,
+    Coverage,
+    EvenHeads,
+    FittedHeads,
+    choose_prompt,
+    choose_scorer,
+    core_of,
+    cover_tokens,
+    object_columns,
+    score_tokens,
+    token_shares,
+)
+
+GEOMETRY = Geometry(16, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return open_model(folder)
+
+
+def test_shares_count_the_first_frame_alone_then_four_at_a_time() -> None:
+    masks = torch.zeros(1, 9, 32, 32, dtype=torch.bool)
+    masks[0, 0, :8, :16] = True  # half of the first token in frame 0
+    masks[0, 5:7, 16:, 16:] = True  # all of the last token in two frames of four
+    shares = token_shares(masks, GEOMETRY)
+    assert shares.shape == (1, 3, 2, 2)
+    expected = torch.zeros(3, 2, 2)
+    expected[0, 0, 0], expected[2, 1, 1] = 0.5, 0.5
+    torch.testing.assert_close(shares[0], expected)
+
+
+def test_where_objects_overlap_neither_is_looked_at() -> None:
+    masks = torch.zeros(2, 1, 16, 48, dtype=torch.bool)
+    masks[0, ..., :32] = True
+    masks[1, ..., 16:] = True
+    coverage = cover_tokens(masks, GEOMETRY)
+    assert coverage.own[:, 0, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert coverage.hidden[0, 0].tolist() == [1, 1, 1]
+
+
+def test_an_object_that_is_always_hidden_is_taken_as_it_is() -> None:
+    masks = torch.zeros(2, 1, 16, 48, dtype=torch.bool)
+    masks[0, ..., 16:32] = True
+    masks[1] = True
+    assert cover_tokens(masks, GEOMETRY).own[:, 0, 0].tolist() == [[0, 1, 0], [1, 0, 1]]
+
+
+def test_columns_are_what_is_touched_and_the_core() -> None:
+    own = torch.tensor([0.0, 0.2, 0.95, 1.0, 0.0, 0.3]).view(2, 1, 1, 3)
+    assert core_of(own).flatten().tolist() == [0, 0, 1, 1, 0, 0]
+    assert object_columns(own)[0].T.tolist() == [[0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]]
+
+
+def test_fitted_heads_are_a_logistic_of_weighted_logarithms() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(2, 2, 3, 4, generator=generator)  # kinds, columns, layers, heads
+    logs = torch.randn(2, 3, 4, 10, 1, 2, generator=generator)  # kinds, layers, heads, tokens, objects, columns
+    heads = FittedHeads(weights, -0.5, 0.25)
+    summed = sum(heads.weigh(logs[k, i], kind, i) for k, kind in enumerate(heads.kinds) for i in range(3))
+    own = torch.zeros(1, 1, 2, 5)
+    own[..., 0, 0] = 1
+    scores = heads.finish(summed.T.view(1, 1, 2, 5), Coverage(own, own[0]))
+    expected = torch.sigmoid(torch.einsum("kclh,klhsnc->ns", weights, logs) - 0.5)
+    torch.testing.assert_close(scores.flatten(1), expected)
+    # An object that is nowhere causes nothing.
+    assert not heads.finish(summed.T.view(1, 1, 2, 5), Coverage(0 * own, own[0])).any()
+
+
+def test_even_heads_put_the_usual_token_at_0_and_the_object_at_1() -> None:
+    own = torch.zeros(2, 1, 1, 6)
+    own[0, ..., 0] = 1
+    own[1, ..., 5] = 1
+    summed = torch.tensor([[8.0, 2, 2, 2, 5, 0], [0.0, 1, 1, 1, 1, 3]]).view(2, 1, 1, 6)
+    scores = EvenHeads().finish(summed, Coverage(own, own.sum(0)))
+    assert scores[0].flatten().tolist() == [1, 0, 0, 0, 0.5, 0]
+    assert scores[1].flatten().tolist() == [0, 0, 0, 0, 0, 1]
+    everywhere = Coverage(torch.ones_like(own), torch.ones(1, 1, 6))
+    assert not EvenHeads().finish(summed, everywhere).any()
+
+
+def score(model: Model, scorer: object, own: torch.Tensor, **changes: object) -> torch.Tensor:
+    policy = choose_policy("cpu")
+    latents = torch.randn(1, 8, *own.shape[1:], generator=torch.Generator().manual_seed(3))
+    text = model.text([""], policy)[0]
+    given = {
+        "scorer": scorer,
+        "sigmas": (0.3,),
+        "generator": torch.Generator().manual_seed(0),
+        "policy": policy,
+        **changes,
+    }
+    with model.transformer(policy) as transformer:
+        coordinates = token_coordinates(latents.shape, model.geometry, 24)
+        coverage = Coverage(own, own.sum(0).clamp(max=1))
+        return score_tokens(transformer, latents, coverage, (text.embeds, text.mask), coordinates, **given)
+
+
+@pytest.fixture
+def own() -> torch.Tensor:
+    own = torch.zeros(2, 2, 3, 4)
+    own[0, :, 0, :2] = 1
+    own[1, 1, 2, 2:] = torch.tensor([0.4, 1.0])
+    return own
+
+
+def test_scores_are_the_weighted_mass_of_one_pass(model: Model, own: torch.Tensor) -> None:
+    generator = torch.Generator().manual_seed(5)
+    heads = FittedHeads(torch.randn(2, 2, 2, 2, generator=generator), 0.1, 0.25)
+    scores = score(model, heads, own)
+
+    # The same pass by hand, with the whole of every head's mass.
+    policy = choose_policy("cpu")
+    latents = torch.randn(1, 8, *own.shape[1:], generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    text = model.text([""], policy)[0]
+    columns = object_columns(own)
+    with (
+        torch.no_grad(),
+        model.transformer(policy) as transformer,
+        AttentionProbe(transformer, columns, policy, kinds=("content", "positional")) as probe,
+    ):
+        transformer(
+            hidden_states=(0.7 * latents + 0.3 * noise).flatten(2).transpose(1, 2),
+            encoder_hidden_states=text.embeds,
+            timestep=torch.full((1, 24), 300.0),
+            encoder_attention_mask=text.mask.float(),
+            video_coords=token_coordinates(latents.shape, model.geometry, 24),
+            return_dict=False,
+        )
+    logs = torch.stack([probe.stacked(kind) for kind in ("content", "positional")])[:, :, 0]  # (k, l, H, S, n·c)
+    logs = (logs / columns.mean((0, 1)) + LEAST_MASS).log().unflatten(-1, (2, 2))
+    expected = torch.sigmoid(torch.einsum("kclh,klhsnc->ns", heads.weights, logs) + 0.1)
+    torch.testing.assert_close(scores.flatten(1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_several_sigmas_are_averaged_and_the_seed_decides(model: Model, own: torch.Tensor) -> None:
+    heads = FittedHeads(torch.full((2, 2, 2, 2), 0.2), 0.0, 0.25)
+    both, low = score(model, heads, own, sigmas=(0.2, 0.6)), score(model, heads, own, sigmas=(0.2,))
+    assert not torch.allclose(both, low, atol=1e-4)
+    again = score(model, heads, own, sigmas=(0.2, 0.6))
+    assert torch.equal(both, again)
+    other = score(model, heads, own, sigmas=(0.2, 0.6), generator=torch.Generator().manual_seed(9))
+    assert not torch.equal(both, other)
+
+
+def test_objects_in_one_pass_score_as_each_does_alone(model: Model, own: torch.Tensor) -> None:
+    heads = FittedHeads(torch.full((2, 2, 2, 2), 0.2), 0.0, 0.25)
+    together = score(model, heads, own)
+    for index in range(2):
+        torch.testing.assert_close(together[index], score(model, heads, own[index : index + 1])[0])
+
+
+def test_layers_that_are_chosen_are_the_only_ones_that_count(model: Model, own: torch.Tensor) -> None:
+    every, first = score(model, EvenHeads(), own), score(model, EvenHeads((0,)), own)
+    second = score(model, EvenHeads((1,)), own)
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert not torch.allclose(first, every, atol=1e-3)
+
+
+def test_auto_is_the_models_own_weights_where_it_has_them(model: Model, tmp_path: Path) -> None:
+    assert choose_scorer(model, "auto") == EvenHeads()
+    carrying = open_model(write_tiny_model(tmp_path / "tiny"))
+    weights = torch.randn(2, 2, 2, 2)
+    save_file({"weights": weights}, tmp_path / "tiny" / HEADS_FILE, {"bias": "0.5", "threshold": "0.3"})
+    fitted = choose_scorer(carrying, "auto")
+    assert isinstance(fitted, FittedHeads)
+    assert torch.equal(fitted.weights, weights)
+    assert (fitted.bias, fitted.threshold) == (0.5, 0.3)
+    assert choose_scorer(carrying, "all") == EvenHeads()
+    assert choose_scorer(carrying, (1, 0, 1)) == EvenHeads((0, 1))
+
+
+def test_the_demo_model_carries_weights_for_each_of_its_heads() -> None:
+    demo = open_model("demo")
+    fitted = choose_scorer(demo, "auto")
+    assert isinstance(fitted, FittedHeads)
+    assert fitted.weights.shape == (2, 2, *demo.attention_heads)
+    assert choose_prompt(demo) == "objects"
+
+
+@pytest.mark.parametrize("layers", [(2,), (-1,), (), "some"])
+def test_layers_the_model_does_not_have(model: Model, layers: object) -> None:
+    with pytest.raises(InputError, match="from 0 to 1"):
+        choose_scorer(model, layers)  # type: ignore[arg-type]
+
+
+def test_weights_of_another_model(tmp_path: Path) -> None:
+    carrying = open_model(write_tiny_model(tmp_path / "tiny"))
+    save_file({"weights": torch.zeros(2, 2, 9, 6)}, tmp_path / "tiny" / HEADS_FILE, {"bias": "0", "threshold": "0.3"})
+    with pytest.raises(InputError, match="2 layers of 2 heads"):
+        choose_scorer(carrying, "auto")
+
+
+def test_prompt_without_a_word_for_objects(model: Model) -> None:
+    assert choose_prompt(model) == ""

@@ -1,0 +1,291 @@
+"""The stage from end to end on a tiny random model: every shape of clip and mask, and what may not happen."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+import layerlift
+from layerlift.clip import Clip
+from layerlift.device import Policy, choose_policy
+from layerlift.errors import InputError
+from layerlift.masks import Mask
+from layerlift.model import Model, open_model
+from layerlift.model.testing import write_tiny_model
+from layerlift.pixels import grow
+from layerlift.report import Report
+from layerlift.stages import effects
+from layerlift.stages.effects import EffectOptions, FrameEffects, find_effects, find_total_mask, join, mask
+from layerlift.stages.spool import FrameSpool
+
+WIDTH, HEIGHT = 70, 42
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return choose_policy("cpu", resident=True)
+
+
+def make_clip(frames: int, width: int = WIDTH, height: int = HEIGHT) -> Clip:
+    pixels = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    return Clip.from_array(pixels, 24, "clip")
+
+
+def box(clip: Clip, rows: slice = slice(12, 26), columns: slice = slice(20, 40)) -> np.ndarray:
+    there = np.zeros((clip.frame_count, clip.height, clip.width), bool)
+    there[:, rows, columns] = True
+    return there
+
+
+def find(clip: Clip, objects: list[np.ndarray], model: Model, policy: Policy, **options: object) -> list[FrameEffects]:
+    # A random model finds what it finds: at a low threshold that is something.
+    chosen = EffectOptions(**{"threshold": 0.1, **options})  # type: ignore[arg-type]
+    return list(find_effects(clip, objects, chosen, model=model, policy=policy))
+
+
+def check(found: list[FrameEffects], clip: Clip, objects: list[np.ndarray]) -> None:
+    assert len(found) == clip.frame_count
+    for index, frame in enumerate(found):
+        given = np.stack([own[index] for own in objects])
+        assert (frame.objects == given).all()
+        assert frame.effects.shape == frame.totals.shape == given.shape
+        assert not (frame.effects & given.any(0)).any()
+        assert frame.effects.sum(0).max() <= 1
+        assert (frame.totals >= given).all()
+        assert np.isfinite(frame.scores).all()
+        assert frame.scores.min() >= 0
+        assert frame.scores.max() <= 1
+
+
+@pytest.mark.parametrize("frames", [1, 3, 9, 25])
+@pytest.mark.parametrize("refine", ["edges", "none"])
+def test_any_length(model: Model, policy: Policy, frames: int, refine: str) -> None:
+    clip = make_clip(frames)
+    found = find(clip, [box(clip)], model, policy, refine=refine)
+    check(found, clip, [box(clip)])
+    assert any(frame.effects.any() for frame in found)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (43, 71), (200, 30), (150, 110)])
+def test_any_shape(model: Model, policy: Policy, size: tuple[int, int]) -> None:
+    clip = make_clip(5, *size)
+    check(find(clip, [box(clip)], model, policy), clip, [box(clip)])
+
+
+def test_object_at_the_border(model: Model, policy: Policy) -> None:
+    clip = make_clip(5)
+    there = box(clip, slice(0, HEIGHT), slice(50, WIDTH))
+    check(find(clip, [there], model, policy), clip, [there])
+
+
+def test_object_that_vanishes_and_returns(model: Model, policy: Policy) -> None:
+    """Over windows: some of them have no object at all, and are never shown to the model."""
+    clip = make_clip(41)
+    there = box(clip)
+    there[3:36] = False
+    found = find(clip, [there], model, policy)
+    check(found, clip, [there])
+    assert not any(frame.scores.any() for frame in found[14:26])
+    assert found[0].scores.any()
+    assert found[40].scores.any()
+
+
+def test_an_object_in_every_pixel_of_some_frames(model: Model, policy: Policy) -> None:
+    clip = make_clip(9)
+    there = box(clip)
+    there[3:] = True
+    check(find(clip, [there], model, policy), clip, [there])
+
+
+def test_two_objects_that_overlap(model: Model, policy: Policy) -> None:
+    clip = make_clip(9)
+    objects = [box(clip), box(clip, slice(20, 40), slice(30, 60))]
+    found = find(clip, objects, model, policy, dilate=3)
+    check(found, clip, objects)
+    for index, frame in enumerate(found):
+        assert not (frame.totals[0] & objects[1][index] & ~objects[0][index]).any()
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (np.zeros((5, HEIGHT, WIDTH), bool), "empty"),
+        (np.ones((5, HEIGHT, WIDTH), bool), "white everywhere"),
+        (np.ones((4, HEIGHT, WIDTH), bool), "4 frames"),
+        (np.ones((5, HEIGHT, HEIGHT), bool), "another shape"),
+    ],
+)
+def test_masks_that_hold_no_object(model: Model, policy: Policy, there: np.ndarray, said: str) -> None:
+    clip = make_clip(5)
+    with pytest.raises(InputError, match=said):
+        find_effects(clip, [box(clip), there], model=model, policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"threshold": 0.0}, "threshold"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"sigmas": ()}, "sigma"),
+        ({"sigmas": (0.3, 1.0)}, "1.0"),
+        ({"dilate": -1}, "dilate"),
+        ({"temporal_radius": -2}, "temporal radius"),
+        ({"max_distance": -1.0}, "max distance"),
+        ({"refine": "magic"}, "edges, none, plate"),
+        ({"layers": (7,)}, "from 0 to 1"),
+        ({"size": (8, 8)}, "8x8"),
+        ({"prompt": "Fairies"}, "Empty"),
+    ],
+)
+def test_options_that_cannot_be_used(model: Model, policy: Policy, options: dict, said: str) -> None:
+    clip = make_clip(3)
+    with pytest.raises(InputError, match=said):
+        find_effects(clip, [box(clip)], EffectOptions(**options), model=model, policy=policy)
+
+
+def test_no_object_at_all(model: Model) -> None:
+    with pytest.raises(InputError, match="no object mask"):
+        find_effects(make_clip(1), [], model=model)
+
+
+def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(type(model), "vae_encoder", refuse)
+    clip = make_clip(3)
+    find_effects(clip, [box(clip)], model=model, policy=policy)
+
+
+class Fixed:
+    """Scores as given instead of the model's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, scores: np.ndarray) -> None:
+        monkeypatch.setattr(effects, "look_at_windows", lambda *_, **__: scores)
+
+
+@pytest.fixture
+def plain() -> Clip:
+    """A grey clip, lighter in the rows of its topmost cells."""
+    frames = np.full((3, 48, 64, 3), 128, np.uint8)
+    frames[:, :16] = 200
+    return Clip.from_array(frames, 24, "plain")
+
+
+def test_options_reach_the_pixels(model: Model, policy: Policy, plain: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = box(plain, slice(0, 16), slice(0, 16))
+    scores = np.zeros((1, 3, 3, 4), np.float32)
+    scores[:, :, 1, :2] = 0.8
+    scores[:, 1, 2, :4] = 0.6
+    Fixed(monkeypatch, scores)
+    given = {"threshold": 0.3, "refine": "none", "temporal_radius": 0}
+    found = find(plain, [there], model, policy, **given)
+    assert found[0].effects[0, 24, 16]
+    assert not found[0].effects[0, 40].any()
+    assert found[1].effects[0, 40].all()
+    assert (found[1].scores == scores[:, 1]).all()
+    # the row that only one frame has is spread over its neighbours, or over so many that it is lost
+    assert find(plain, [there], model, policy, **{**given, "temporal_radius": 1})[0].effects[0, 44].any() == False  # noqa: E712
+    near = find(plain, [there], model, policy, **{**given, "max_distance": 17})
+    assert not near[1].effects[0, 40, 40:].any()
+    high = find(plain, [there], model, policy, **{**given, "threshold": 0.7})
+    assert not high[1].effects[0, 40].any()
+    grown = find(plain, [there], model, policy, **{**given, "dilate": 4})
+    assert (grown[0].totals[0] == grow(found[0].totals[0], 4)).all()
+    assert grown[0].totals.sum() > found[0].totals.sum()
+
+
+def test_join_grows_over_no_other_object() -> None:
+    objects, caused = np.zeros((2, 2, 9, 9), bool)
+    objects[0, 2, 2] = objects[1, 2, 4] = caused[0, 3, 2] = True
+    totals = join(objects, caused, 2)
+    assert totals[0, 5, 2]
+    assert not totals[0, 2, 4]
+    assert not totals[1, 2, 2]
+    assert (join(objects, caused, 0) == objects | caused).all()
+
+
+def test_plate_keeps_of_the_effects_what_removal_changed(
+    model: Model, policy: Policy, plain: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = box(plain, slice(0, 16), slice(0, 16))
+    scores = np.zeros((1, 3, 3, 4), np.float32)
+    scores[:, :, 1:] = 0.9
+    Fixed(monkeypatch, scores)
+    asked = {}
+
+    def remove_frames(clip: Clip, hidden: Mask, *_: object, **__: object) -> Iterator[np.ndarray]:
+        asked["mask"] = hidden.numpy()
+        for frame in clip.frames():
+            clean = frame.copy()
+            clean[:, :32] += 40  # a shadow lay on the left half alone
+            yield clean
+
+    monkeypatch.setattr("layerlift.stages.effect_plate.remove_frames", remove_frames)
+    edges, plate = (find(plain, [there], model, policy, refine=refine, threshold=0.3) for refine in ("edges", "plate"))
+    assert edges[0].effects[0, 24].all()
+    assert plate[0].effects[0, 24, :28].all()
+    assert not plate[0].effects[0, 24, 36:].any()
+    # what is removed is at least what edges alone would have called an effect
+    assert (asked["mask"][0] >= edges[0].totals[0]).all()
+
+
+def test_plate_runs_with_a_real_removal(model: Model, policy: Policy) -> None:
+    clip = make_clip(3)
+    there = box(clip, slice(2, 8), slice(2, 8))
+    check(find(clip, [there], model, policy, refine="plate", max_distance=0), clip, [there])
+
+
+def test_from_python(model: Model) -> None:
+    clip = make_clip(5)
+    there = box(clip)
+    report = Report()
+    given = {"model": model, "device": "cpu", "threshold": 0.1}
+    found = mask(clip, [there, box(clip, slice(30, 40))], report=report, **given)
+    assert layerlift.mask is mask
+    assert found.effects.shape == (2, 5, HEIGHT, WIDTH)
+    assert found.scores.shape == (2, 5, 3, 4)
+    assert (found.total.numpy() == found.totals[0].numpy() | found.totals[1].numpy()).all()
+    assert found.total.numpy()[there].all()
+    assert list(report.stages) == ["text", "encode", "look", "draw"]
+    assert report.sizes["objects"] == 2
+    assert report.results["threshold"] == 0.1
+    # One mask needs no list, one still is every frame's, an array is a clip, one sigma is several.
+    alone = mask(clip.numpy(), there[0], sigma=0.4, **given)
+    again = mask(clip, Mask.from_array(there), sigma=[0.4], **given)
+    assert (alone.effects == again.effects).all()
+    assert (alone.effects != mask(clip, there, sigma=0.1, **given).effects).any()
+
+
+def test_total_mask_for_removal(model: Model, policy: Policy) -> None:
+    clip = make_clip(5)
+    with FrameSpool() as spool:
+        total = find_total_mask(clip, [box(clip)], spool, EffectOptions(threshold=0.1), model=model, policy=policy)
+        found = find(clip, [box(clip)], model, policy)
+        assert (total.numpy() == np.stack([frame.totals[0] for frame in found])).all()
+
+
+def test_windows_hand_over_where_removal_does(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame's scores come from the window that keeps it, in order."""
+    windows = []
+
+    def numbered(transformer: object, latents: torch.Tensor, coverage: object, *_: object) -> torch.Tensor:
+        frames = 1 + 4 * (latents.shape[2] - 1)
+        windows.append(frames)
+        scores = torch.arange(frames, dtype=torch.float32) / 100 + 0.2 * len(windows)
+        return scores.view(1, -1, 1, 1).expand(1, -1, 3, 4)
+
+    monkeypatch.setattr(effects, "score_frames", numbered)
+    clip = make_clip(20)
+    found = find(clip, [box(clip)], model, policy, temporal_radius=0, threshold=0.9)
+    plan = effects.plan_effects(clip, EffectOptions(), model, policy, True)
+    assert len(windows) == len(plan.windows) > 1
+    for number, window in enumerate(plan.windows, 1):
+        for index in range(window.keep_start, window.keep_stop):
+            assert found[index].scores[0, 0, 0] == pytest.approx((index - window.start) / 100 + 0.2 * number)
