@@ -71,7 +71,7 @@ def main() -> None:
     args = parse_arguments()
     torch.manual_seed(0)
     samples = [sample for part in gather(args) for sample in part]
-    held = len(samples) // 8
+    held = max(1, len(samples) // 8)
     weights, bias = fit(samples[:-held])
     for name, part in (("fitted", samples[:-held]), ("held out", samples[-held:])):
         print(name, len(part), "objects", measure(part, weights, bias))
