@@ -100,6 +100,7 @@ def remove(
         ),
     ] = None,
     frames: common.Frames = None,
+    memory: common.Memory = None,
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
@@ -119,6 +120,7 @@ def remove(
 
     from layerlift.clip import ClipWriter, check_output
     from layerlift.device import choose_policy
+    from layerlift.device.budget import check_memory
     from layerlift.model import open_model
     from layerlift.stages.effects import EffectOptions, find_total_mask
     from layerlift.stages.provenance import colour_provenance, describe_shares
@@ -143,6 +145,7 @@ def remove(
         if provenance == target:
             raise InputError(f"--provenance {provenance} is where the result goes: name another file.")
     chosen = choose_policy(device, dtype, policy)
+    allowed = check_memory(memory)
     record = Report("remove", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
@@ -172,7 +175,7 @@ def remove(
             # What the removal would refuse, before the effects are looked for.
             choose_margin(options, source)
             if evidence != "only":
-                plan_generation(source, options, opened, chosen, not no_cache)
+                plan_generation(source, options, opened, chosen, not no_cache, memory=allowed)
             masked = find_total_mask(
                 source,
                 own or [],
@@ -183,6 +186,7 @@ def remove(
                 progress=progress,
                 report=record,
                 cache=not no_cache,
+                memory=allowed,
             )
         plate = remove_frames(
             source,
@@ -193,6 +197,7 @@ def remove(
             progress=progress,
             report=record,
             cache=not no_cache,
+            memory=allowed,
             provenance=note,
         )
         write_result(target, plate, source, record, lossless=lossless, overwrite=overwrite)

@@ -44,6 +44,7 @@ def keep_changed(
     progress: Progress,
     report: Report,
     cache: bool,
+    memory: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Remove objects and generous effects once, and keep of the effects what changed.
 
@@ -58,7 +59,15 @@ def keep_changed(
 
         generous = match_mask(Mask(clip.width, clip.height, clip.frame_count, hidden, name="objects and effects"), clip)
         plate = remove_frames(
-            clip, generous, options, model=model, policy=policy, progress=progress, report=report, cache=cache
+            clip,
+            generous,
+            options,
+            model=model,
+            policy=policy,
+            progress=progress,
+            report=report,
+            cache=cache,
+            memory=memory,
         )
         for frame, clean, (own, effects) in zip(clip.frames(), plate, spool.frames(), strict=True):
             yield own, effects & changed(frame, clean, effects.any(0))

@@ -38,6 +38,7 @@ from layerlift.stages.effect_score import Coverage, Scorer, choose_prompt, choos
 from layerlift.stages.effect_window import Look, cells_of_frames, score_frames
 from layerlift.stages.generation import cut
 from layerlift.stages.inputs import as_clip, as_mask
+from layerlift.stages.planning import plan_windows
 from layerlift.stages.removal import RemovalOptions, plan_generation
 from layerlift.stages.spool import FrameSpool
 
@@ -196,10 +197,12 @@ def find_effects(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: int | None = None,
 ) -> Iterator[FrameEffects]:
     """`mask`, one frame at a time.
 
     Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    `memory`: bytes that may be taken, host and device together; None is what the machine reports as usable.
     """
     options, report = options or EffectOptions(), report or Report()
 
@@ -213,6 +216,10 @@ def find_effects(
 
     # 2. Check what the user chose.
     plan = plan_effects(clip, options, model, policy, cache)
+    rules = policy
+    policy = plan_windows(
+        model, plan.fit, plan.windows, [plan.prompt], rules, memory=memory, sparse=False, cache=cache
+    ).policy
     report.sizes |= {
         "clip": [clip.width, clip.height, clip.frame_count],
         "objects": len(masks),
@@ -260,7 +267,15 @@ def find_effects(
         if options.refine == "plate":
             removal = RemovalOptions(seed=options.seed, size=options.size)
             drawn = keep_changed(
-                clip, drawn, removal, model=model, policy=policy, progress=progress, report=report, cache=cache
+                clip,
+                drawn,
+                removal,
+                model=model,
+                policy=rules,
+                progress=progress,
+                report=report,
+                cache=cache,
+                memory=memory,
             )
         for index, (own, effects) in enumerate(drawn):
             yield FrameEffects(own, effects, join(own, effects, options.dilate), scores[:, index])
@@ -279,13 +294,22 @@ def find_total_mask(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: int | None = None,
 ) -> Mask:
     """All objects with their effects as the one mask that removal wants; it lives as long as the spool.
 
     Raises as `find_effects`, before a weight is read.
     """
     found = find_effects(
-        clip, objects, options, model=model, policy=policy, progress=progress, report=report, cache=cache
+        clip,
+        objects,
+        options,
+        model=model,
+        policy=policy,
+        progress=progress,
+        report=report,
+        cache=cache,
+        memory=memory,
     )
     for frame in found:
         spool.append(np.asarray(frame.totals.any(0)))

@@ -6,6 +6,7 @@ Evidence first: what another frame shows of the hidden background becomes known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
+from layerlift.device.budget import capped, check_memory
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence, inpaint_unknown
 from layerlift.evidence.unsearched import Unsearched
@@ -28,6 +30,7 @@ from layerlift.schedule import model_sigmas
 from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ColorMatch, paste
+from layerlift.stages.planning import plan_windows
 
 EVIDENCE = ("auto", "off", "only")
 NO_MODEL = "none"
@@ -88,6 +91,7 @@ def remove(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: float | None = None,
 ) -> Clip:
     """Remove what the mask covers from a clip.
 
@@ -101,6 +105,7 @@ def remove(
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
         cache: keep text embeddings on disk.
+        memory: GiB that may be taken, host and device together; None is what the machine reports as usable.
 
     Returns:
         The clean plate: size, frame count, rate and timestamps of the clip, and its very pixels beyond the grown mask.
@@ -113,7 +118,15 @@ def remove(
     options = RemovalOptions(steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence)
     rules = choose_policy(device, dtype, policy)
     frames = remove_frames(
-        clip, mask, options, model=model, policy=rules, progress=progress, report=report, cache=cache
+        clip,
+        mask,
+        options,
+        model=model,
+        policy=rules,
+        progress=progress,
+        report=report,
+        cache=cache,
+        memory=check_memory(memory),
     )
     made = Clip.from_array(np.stack(list(frames)), clip.rate, clip.name)
     # Everything but the pixels stays: timestamps, colour tags, where the sound comes from.
@@ -130,11 +143,13 @@ def remove_frames(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: int | None = None,
     provenance: Callable[[np.ndarray], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """`remove`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
 
     Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    `memory`: bytes that may be taken, host and device together; None is what the machine reports as usable.
     `provenance` is called before each frame is yielded, with where its pixels come from: `State` (H, W) uint8.
     """
     options = options or RemovalOptions()
@@ -150,11 +165,12 @@ def remove_frames(
     if options.evidence not in EVIDENCE:
         raise InputError(f"evidence {options.evidence!r} was asked for: give auto, off or only")
     margin = choose_margin(options, clip)
-    job = None if options.evidence == "only" else plan_generation(clip, options, model, policy, cache)
+    job = None if options.evidence == "only" else plan_generation(clip, options, model, policy, cache, memory=memory)
     report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
     if job is not None:
         report.sizes |= {"scaled": list(job.fit.scaled), "padded": list(job.fit.padded)}
         report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
+        report.results["planned_bytes"] = {need.stage: round(need.total) for need in job.plan.needs}
 
     def run() -> Iterator[np.ndarray]:
         # 3. Evidence: what other frames show of the hidden pixels.
@@ -164,7 +180,7 @@ def remove_frames(
                 found = gather_evidence(clip, mask, dilate=margin.dilate, progress=progress)
             report.results["evidence"] = found.shares
 
-        with found:
+        with found, ExitStack() as stack:
             if job is None:
                 # 4. Without a model what no frame shows is inpainted.
                 made = fill_frames(found.frames())
@@ -175,6 +191,8 @@ def remove_frames(
                 def wanted() -> Iterator[Wanted]:
                     return ((frame, state == State.UNKNOWN) for frame, state in filled())
 
+                if job.policy.cap_memory or memory is not None:
+                    stack.enter_context(capped(job.policy, job.plan.request.memory))
                 generated = generate(job, wanted, clip.frame_count, progress=progress, report=report)
                 made = paste_frames(filled(), generated, margin.feather)
             for frame, state in made:
@@ -186,7 +204,13 @@ def remove_frames(
 
 
 def plan_generation(
-    clip: Clip, options: RemovalOptions, model: Model | str | Path | None, policy: Policy | None, cache: bool
+    clip: Clip,
+    options: RemovalOptions,
+    model: Model | str | Path | None,
+    policy: Policy | None,
+    cache: bool,
+    *,
+    memory: int | None = None,
 ) -> Job:
     """Open the model and settle everything about its run: one size for the picture, windows for the length.
 
@@ -201,7 +225,8 @@ def plan_generation(
     space, time = model.geometry.space, model.geometry.time
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
     windows = fit_windows(clip.frame_count, model.settings.frames, time)
-    return Job(model, policy, prompts, sampling, fit, windows, options.seed, cache)
+    plan = plan_windows(model, fit, windows, prompts, policy, memory=memory, cache=cache)
+    return Job(model, plan, prompts, sampling, fit, windows, options.seed, cache)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,102 @@
+"""Generation in little memory: the same result, and going on when memory runs out all the same."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from layerlift.clip import Clip
+from layerlift.device import Policy, choose_policy
+from layerlift.device.needs import GIB
+from layerlift.errors import InputError, LayerliftError
+from layerlift.model import Model, open_model
+from layerlift.model.testing import write_tiny_model
+from layerlift.report import Report
+from layerlift.stages import generation
+from layerlift.stages.removal import RemovalOptions, remove_frames
+
+CPU = choose_policy("cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), layers=3, frames=9))
+
+
+def run(model: Model, report: Report | None = None, policy: Policy = CPU, memory: float = 8.0) -> np.ndarray:
+    """A clip of two windows, removed from."""
+    frames = np.random.default_rng(0).integers(0, 256, (14, 48, 64, 3), dtype=np.uint8)
+    mask = np.zeros((48, 64), bool)
+    mask[10:30, 20:40] = True
+    made = remove_frames(
+        Clip.from_array(frames),
+        mask,
+        RemovalOptions(evidence="off", seed=3),
+        model=model,
+        policy=policy,
+        report=report,
+        memory=int(memory * GIB),
+    )
+    return np.stack(list(made))
+
+
+def test_plan_is_in_the_report(model: Model) -> None:
+    report = Report()
+    run(model, report)
+    assert list(report.results["planned_bytes"]) == ["encode", "text", "denoise", "decode"]
+
+
+def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+    with pytest.raises(InputError, match=r"give --memory 0\.3"):
+        run(model, memory=0.1)
+
+
+@pytest.mark.parametrize("changes", [{"streamed_blocks": 2}, {"vae_frames": 1}])
+def test_same_result_in_less_memory(model: Model, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]) -> None:
+    whole = run(model)
+    from layerlift.stages import planning
+
+    real = planning.make_plan
+
+    def narrow(request):  # type: ignore[no-untyped-def]
+        plan = real(request)
+        return replace(plan, policy=replace(plan.policy, **changes))
+
+    monkeypatch.setattr(planning, "make_plan", narrow)
+    # Rounding of float32 may cross half a grey level.
+    assert np.abs(run(model).astype(int) - whole).max() <= 1
+
+
+class FailsAt:
+    """Raises an out-of-memory error in the n-th call, and else does what it stands in for."""
+
+    def __init__(self, real: Callable[..., object], calls: set[int]) -> None:
+        self.real, self.calls, self.count = real, calls, 0
+
+    def __call__(self, *given: object, **named: object) -> object:
+        self.count += 1
+        if self.count in self.calls:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.real(*given, **named)
+
+
+@pytest.mark.parametrize("stage", ["encode", "denoise", "decode"])
+@pytest.mark.parametrize("calls", [{1}, {2}, {1, 2}])
+def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, stage: str, calls: set[int]) -> None:
+    """In the first or the second window, or twice: the job goes on, says so, and makes what it would have made."""
+    whole = run(model)
+    monkeypatch.setattr(generation, stage, FailsAt(getattr(generation, stage), calls))
+    report = Report()
+    made = run(model, report)
+    assert np.abs(made.astype(int) - whole).max() <= 1
+    notes = [note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; going on with less: ")]
+    assert len(notes) == len(calls)
+
+
+def test_memory_that_is_never_enough(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "denoise", FailsAt(generation.denoise, set(range(1, 999))))
+    with pytest.raises(LayerliftError, match="memory ran out in stage denoise, which was planned to take"):
+        run(model)
