@@ -559,27 +559,74 @@ class RandomModel(Model):
         return [TextEmbedding(embeds, mask) for embeds, mask in rows][-len(prompts) :]
 
 
-def stage_row(bench: Bench) -> None:
-    """`remove_frames` as users call it, without evidence."""
+# `remove_frames` as users call it, without evidence: what is chosen, the most important first.
+STAGE_ROWS: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("default (sparse)", {}, 8.0),
+    ("--dense --compile", {"dense": True, "compile": True}, 25.0),
+    ("--dense", {"dense": True}, 12.0),
+    ("--compile (sparse)", {"compile": True}, 25.0),
+    ("default, no crop", {"crop": False}, 8.0),
+)
+# A mask of 1% in a large clip: the picture the model works at, and what is chosen.
+CROP_CLIP = (1280, 690, 240)
+CROP_SHARE = 0.01
+CROP_ROWS: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("crop", {}, 15.0),
+    ("--no-crop", {"crop": False}, 25.0),
+    ("--no-crop --size 1280x704", {"crop": False, "size": (1280, 704)}, 60.0),
+    ("crop --dense", {"dense": True}, 20.0),
+    ("--no-crop --dense", {"crop": False, "dense": True}, 45.0),
+)
+
+
+def stage_rows(bench: Bench) -> None:
+    """Whole removals of the clip that all rows have."""
+    video, masks = make_clip(bench.scale, 0.1)
+    print("\n| remove_frames | first, s | warm, s | warm: stages |\n| --- | --- | --- | --- |", flush=True)
+    for name, chosen, need in STAGE_ROWS:
+        guarded(
+            bench, name, lambda name=name, chosen=chosen: print_removal(bench, name, video, masks, chosen), need=need
+        )
+
+
+def crop_rows(bench: Bench) -> None:
+    """Whole removals of a small still thing from a large clip."""
+    width, height, count = CROP_CLIP if bench.scale is FULL else (160, 120, 21)
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (count, height // 10, width // 10, 3), dtype=np.uint8)
+    video = small.repeat(10, 1).repeat(10, 2)
+    masks = np.zeros((count, height, width), bool)
+    side = round((CROP_SHARE * width * height) ** 0.5)
+    top, left = (height - side) // 2, (width - side) // 3
+    masks[:, top : top + side, left : left + side] = True
+    print(f"\n{width}×{height}, {count} frames, {masks.mean():.1%} masked")
+    print("| remove_frames | first, s | warm, s | warm: stages |\n| --- | --- | --- | --- |", flush=True)
+    for name, chosen, need in CROP_ROWS:
+        guarded(
+            bench, name, lambda name=name, chosen=chosen: print_removal(bench, name, video, masks, chosen), need=need
+        )
+
+
+def print_removal(bench: Bench, name: str, video: np.ndarray, masks: np.ndarray, chosen: dict[str, Any]) -> None:
+    """A removal from frames in memory to frames in memory, twice, with weights on the device."""
     from layerlift.stages.removal import RemovalOptions, remove_frames
 
     policy = replace(
         BACKENDS["cuda" if bench.device.type == "cuda" else "cpu"], device=str(bench.device), resident=True
     )
-    video, masks = make_clip(bench.scale, 0.1)
-    for call in ("first", "warm"):
+    seconds: list[float] = []
+    for _ in range(2):
         report = Report(device=str(bench.device))
-        taken, _ = bench.seconds(
-            lambda report=report: list(
-                remove_frames(
-                    video, masks, RemovalOptions(evidence="off"), model=RandomModel(bench), policy=policy,
-                    report=report,
-                )
-            )
+        frames = remove_frames(
+            video, masks, RemovalOptions(evidence="off", **chosen), model=RandomModel(bench), policy=policy,
+            report=report,
         )  # fmt: skip
-        stages = ", ".join(f"{name} {cost.seconds:.2f}" for name, cost in report.stages.items())
-        print(f"remove_frames, {call}: {taken:.2f} s ({stages})", flush=True)
-        bench.found[f"remove_frames {call}"] = taken
+        taken, _ = bench.seconds(lambda frames=frames: [None for _ in frames])
+        seconds.append(taken)
+    stages = ", ".join(f"{stage} {cost.seconds:.2f}" for stage, cost in report.stages.items())
+    seen = "×".join(map(str, report.sizes["padded"])) + f", {len(report.sizes['windows'])} windows"
+    print(f"| {name} | {seconds[0]:.2f} | {seconds[1]:.2f} | {stages} ({seen}) |", flush=True)
+    bench.found[f"remove_frames {name} {video.shape[2]}"] = {"first": seconds[0], "warm": seconds[1]}
 
 
 # What can be asked for, in the order in which it is run: the work, and the seconds without which it is not begun.
@@ -587,7 +634,8 @@ PARTS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "rows": (main_rows, 5.0),
     "profile": (profiles, 5.0),
     "attention": (attention_kernels, 5.0),
-    "remove_frames": (stage_row, 8.0),
+    "remove_frames": (stage_rows, 8.0),
+    "crop": (crop_rows, 15.0),
     "cudnn": (cudnn_row, CUDNN_ROW.need),
     "models": (model_rows, 8.0),
 }
