@@ -147,7 +147,7 @@ def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
     idle = host_anonymous_bytes()
     if device.startswith("cuda"):
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), torch.device(device).index or 0)
         if row["rules"] == "mps":
             # What a Mac has: no fused kernel.
             torch.backends.cuda.enable_flash_sdp(False)
