@@ -564,19 +564,19 @@ STAGE_ROWS: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("--no-crop --dense --compile: the work of the baseline", {"crop": False, "dense": True, "compile": True}, 28.0),
     ("--no-crop --dense: the work of the baseline", {"crop": False, "dense": True}, 12.0),
     ("--no-crop", {"crop": False}, 8.0),
-    ("default: crop and sparse passes", {}, 8.0),
+    ("--crop", {"crop": True}, 8.0),
     ("--no-crop --compile", {"crop": False, "compile": True}, 28.0),
-    ("--compile", {"compile": True}, 25.0),
-    ("--dense", {"dense": True}, 12.0),
+    ("--crop --compile", {"crop": True, "compile": True}, 25.0),
+    ("--crop --dense", {"crop": True, "dense": True}, 12.0),
 )
 # A mask of 1% in a large clip: the picture the model works at, and what is chosen.
 CROP_CLIP = (1280, 690, 240)
 CROP_SHARE = 0.01
 CROP_ROWS: tuple[tuple[str, dict[str, Any], float], ...] = (
-    ("crop", {}, 15.0),
+    ("--crop", {"crop": True}, 15.0),
+    ("--no-crop --size 1280x704", {"crop": False, "size": (1280, 704)}, 45.0),
     ("--no-crop", {"crop": False}, 25.0),
-    ("--no-crop --size 1280x704", {"crop": False, "size": (1280, 704)}, 60.0),
-    ("crop --dense", {"dense": True}, 20.0),
+    ("--crop --dense", {"crop": True, "dense": True}, 20.0),
     ("--no-crop --dense", {"crop": False, "dense": True}, 45.0),
 )
 

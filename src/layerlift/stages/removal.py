@@ -64,7 +64,8 @@ class RemovalOptions:
         feather: pixels over which the result fades in, inside what the mask has grown by.
         evidence: "auto" takes from other frames what they show and generates the rest; "off" generates everything;
             "only" generates nothing: what no frame shows is inpainted without a model.
-        crop: show the model only what lies around the mask, at the clip's own resolution where that is small enough.
+        crop: show the model only what lies around the mask, at the clip's own resolution where that is small enough;
+            None does when evidence has been looked for: what other frames show of the hole may lie far from it.
         refresh: how far sigma may move before the transformer runs on all tokens again, and not on the unknown ones
             alone; None is the default.
         dense: run every token in every step.
@@ -80,7 +81,7 @@ class RemovalOptions:
     dilate: int | None = None
     feather: int | None = None
     evidence: str = "auto"
-    crop: bool = True
+    crop: bool | None = None
     refresh: float | None = None
     dense: bool = False
     compile: bool | None = None
@@ -100,7 +101,7 @@ def remove(
     dilate: int | None = None,
     feather: int | None = None,
     evidence: str = "auto",
-    crop: bool = True,
+    crop: bool | None = None,
     refresh: float | None = None,
     dense: bool = False,
     compile: bool | None = None,
@@ -207,7 +208,8 @@ def remove_frames(
             else:
                 # 4. Inpaint holes too shallow for a model, and look only at what is left.
                 filled, left = inpaint_shallow(found, job)
-                near = narrow(job, left(), margin.feather) if options.crop else job
+                crop = options.evidence != "off" if options.crop is None else options.crop
+                near = narrow(job, left(), margin.feather) if crop else job
                 note_job(report, near)
 
                 def wanted() -> Iterator[Wanted]:
