@@ -9,6 +9,7 @@ import torch
 from layerlift.device import BACKENDS
 from layerlift.fit import Fit, fit_windows
 from layerlift.focus import Box, View
+from layerlift.pixels import bounds
 from layerlift.stages.mapped import mapped
 from layerlift.stages.paste import ColorMatch
 from layerlift.stages.pixel_work import Patch, fit_regions, make_patches, paste_patches
@@ -115,3 +116,12 @@ def test_a_mapped_tensor_is_a_copy() -> None:
     copy[:, :, 0] = 7
     assert not torch.equal(copy, tensor)
     assert mapped(torch.empty(0, 3)).shape == (0, 3)
+
+
+def test_bounds_are_those_of_what_is_true() -> None:
+    mask = np.zeros((50, 70), bool)
+    assert bounds(mask) is None
+    mask[7, 60] = mask[30, 12] = True
+    assert bounds(mask) == (12, 7, 61, 31)
+    assert bounds(mask[:, ::2]) == (6, 7, 31, 31)  # a view with gaps
+    assert bounds(np.ones((3, 4), bool)) == (0, 0, 4, 3)

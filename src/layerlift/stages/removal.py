@@ -22,11 +22,11 @@ from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence, inpaint_unknown
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size, fit_windows
-from layerlift.focus import Spot, focus_view, whole_view
+from layerlift.focus import focus_view, whole_view
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.speed import choose_speed
-from layerlift.pixels import grow
+from layerlift.pixels import bounds, grow
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
@@ -261,7 +261,7 @@ def plan_generation(
 def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     """The job with nothing in view but what lies around the pixels to be generated; `wanted` (H, W) bool a frame."""
     width, height = job.fit.native
-    spots = [spot_of(mask) for mask in wanted]
+    spots = [bounds(mask) for mask in wanted]
     geometry = job.model.geometry
     view = focus_view(
         job.view, spots, space=geometry.space, time=geometry.time, model_frames=job.model.settings.frames,
@@ -269,12 +269,6 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     )  # fmt: skip
     frames = max(window.frame_count for window in view.windows)
     return replace(job, view=view, plan=make_plan(replace(job.plan.request, size=view.size, frames=frames)))
-
-
-def spot_of(mask: np.ndarray) -> Spot | None:
-    """The box (left, top, right, bottom) around what is masked, (H, W) bool; None where nothing is."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else None
 
 
 def note_job(report: Report, job: Job) -> None:
