@@ -26,7 +26,8 @@ def test_holes_are_small_and_stay_on_their_spot(seed: int) -> None:
 
 def test_tables_have_both_ways_and_what_they_cost(tmp_path: Path) -> None:
     model = open_model(write_tiny_model(tmp_path))
-    inside, tokens = crop_tables([1000], model, choose_policy("cpu", resident=True), size=(128, 96), frames=5)
-    assert list(inside.rows) == ["whole picture", "around the mask"]
-    assert list(tokens.rows) == ["around the mask"]
-    assert 0 < next(iter(tokens.rows["around the mask"].values())) <= 1
+    inside, tokens, seconds = crop_tables([1000], model, choose_policy("cpu", resident=True), size=(160, 128), frames=5)
+    ways = ["whole picture", "whole picture at the clip's size", "around the mask"]
+    assert [list(table.rows) for table in (inside, tokens, seconds)] == [ways] * 3
+    whole, native, near = (tokens.rows[way][1000] for way in ways)
+    assert max(whole, near) < native == 1
