@@ -113,6 +113,8 @@ def mask(
         ),
     ] = None,
     frames: common.Frames = None,
+    memory: common.Memory = None,
+    weights: common.Weights = "auto",
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
@@ -144,10 +146,12 @@ def mask(
     check_endings(preview, save_scores)
 
     from layerlift.device import choose_policy
+    from layerlift.device.budget import check_memory
     from layerlift.model import open_model
     from layerlift.stages.effects import DEFAULT_SIGMAS, EffectOptions, find_effects
 
     # 2. What the paths hold, before any weight is read.
+    allowed = check_memory(memory)
     source = open_input(clip, span)
     named = name_masks(objects or [], clip)
     masks = open_masks([path for _, path in named], source)
@@ -156,7 +160,7 @@ def mask(
     if len(named) > 1:
         targets += [Path(numbered(str(target), number)) for number, _ in named]
     settle(targets, preview, save_scores, report, overwrite=overwrite)
-    chosen = choose_policy(device, dtype, policy)
+    chosen = choose_policy(device, dtype, policy, weights=weights)
     record = Report("mask", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
@@ -181,6 +185,7 @@ def mask(
             progress=progress,
             report=record,
             cache=not no_cache,
+            memory=allowed,
         )
         if save_scores is not None:
             found = keep_scores(found, save_scores, record)
