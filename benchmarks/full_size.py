@@ -1,6 +1,7 @@
 """What a whole removal takes at full size: seconds of its stages, memory, and how far that is from the floor.
 
     python benchmarks/full_size.py [--device cuda] [--budget SECONDS] [--json FILE]
+    python benchmarks/full_size.py --only models            # steps, passes and seconds of every model of the catalogue
     python benchmarks/full_size.py --tiny --device cpu     # the same on a tiny model, to see that it runs
 
 Random weights of LTX-Video 2B and its 0.9.5 VAE, 704×480, 97 frames, 30 steps with guidance: what is computed does not
@@ -33,10 +34,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from layerlift import pixels, pixels_torch
 from layerlift.device import BACKENDS, Policy
+from layerlift.device.needs import ModelFacts
 from layerlift.fit import Fit, Geometry, latent_frames
 from layerlift.model import record
 from layerlift.model.catalogue import CATALOGUE
-from layerlift.model.checkpoint import Component, build_module, bundled_config
+from layerlift.model.checkpoint import Checkpoint, Component, build_module, bundled_config
+from layerlift.model.facts import read_facts
 from layerlift.model.latents import decode, decode_on_device, encode, unknown_tokens
 from layerlift.model.model import Model
 from layerlift.model.passes import open_passes
@@ -120,11 +123,22 @@ class Bench:
     deadline: float
     transformer: Any = None
     vae: Any = None
+    has_large: bool = False
     tflops: float = 0.0
     found: dict[str, Any] = field(default_factory=dict)
 
     def left(self) -> float:
         return self.deadline - time.perf_counter()
+
+    def use_large(self) -> None:
+        """Put the 13B transformer in the place of everything else."""
+        if self.has_large:
+            return
+        self.transformer = self.vae = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.transformer = random_module("transformer", self.scale.large, self.scale.dtype, self.device)
+        self.has_large = True
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -329,6 +343,17 @@ def main_rows(bench: Bench) -> None:
     print(f"\n{HEADER}\n|" + " --- |" * (HEADER.count("|") - 1), flush=True)
     for row in ROWS:
         guarded(bench, row.name, lambda row=row: print_row(bench, row), cells=HEADER.count("|") - 2, need=row.need)
+    print_ratios(bench)
+
+
+def profiles(bench: Bench) -> None:
+    for row in ROWS[:2]:
+        step_times(bench, row, profile=True)
+
+
+def cudnn_row(bench: Bench) -> None:
+    if bench.device.type == "cuda":
+        print_row(bench, CUDNN_ROW)
 
 
 def print_ratios(bench: Bench) -> None:
@@ -433,41 +458,72 @@ def attention_kernels(bench: Bench) -> None:
 
 
 def model_rows(bench: Bench) -> None:
-    """Every model of the table with its own steps and guidance, 10% unknown, not compiled."""
-    header = "| model | steps | passes | dense, s | sparse 10%, s | |"
-    print(f"\n{header}\n|" + " --- |" * (header.count("|") - 1), flush=True)
-    per_pass: dict[bool, dict[str, float]] = {}
+    """A row a model: its own noise levels, guidance and way of stepping, every token and with 10% of them unknown."""
+    encoding, decoding = vae_seconds(bench)
+    print(f"\nencode {encoding:.2f} s and decode {decoding:.2f} s for every model; nothing compiled")
+    header = "| model | steps | guidance | passes | dense: loop, s | job | sparse 10%: loop | job | full steps |"
+    print(f"{header}\n|" + " --- |" * (header.count("|") - 1), flush=True)
+    loops: dict[Any, dict[str, float]] = {}
     for entry in CATALOGUE.values():
         large = "13b" in entry.name
 
         def measure(large: bool = large, settings: Settings = entry.settings, name: str = entry.name) -> None:
-            if large not in per_pass:
+            sigmas = tuple(model_sigmas(settings).tolist())
+            # Nothing else makes a difference to what is computed: equals are measured once.
+            work = large, sigmas, settings.guidance != 1, settings.stochastic
+            if work not in loops:
                 if large:
-                    release(bench)
-                    config = bench.scale.large
-                    bench.transformer = random_module("transformer", config, bench.scale.dtype, bench.device)
-                # One branch a pass, so that times of passes add up with guidance and without.
-                row = Row("", Speed(DEFAULT_REFRESH, hoist=True, graphs=True), together=False)
-                both = step_times(bench, row)
-                per_pass[large] = {kind: taken / 2000 for kind, taken in both.items()}
-            sigmas = model_sigmas(settings, None if settings.sigmas else min(settings.steps, bench.scale.steps))
-            plan = full_passes(sigmas.tolist(), DEFAULT_REFRESH)
-            branches = 1 if settings.guidance == 1 else 2
-            cost = per_pass[large]
-            dense = branches * len(plan) * cost["full"]
-            sparse = branches * sum(cost["full" if full else "sparse"] for full in plan)
-            print(f"| {name} | {len(plan)} | {branches * len(plan)} | {dense:.2f} | {sparse:.2f} | "
-                  f"{sum(plan)} full steps |", flush=True)  # fmt: skip
-            bench.found[f"model {name}"] = {"steps": len(plan), "dense": dense, "sparse": sparse}
+                    bench.use_large()
+                loops[work] = {way: loop_seconds(bench, settings, sigmas, speed) for way, speed in WAYS.items()}
+            steps, times = len(sigmas) - 1, loops[work]
+            whole = {way: encoding + taken + decoding for way, taken in times.items()}
+            passes = steps * (1 if settings.guidance == 1 else 2)
+            full = sum(full_passes(sigmas, DEFAULT_REFRESH))
+            cells = [f"{found[way]:.2f}" for way in WAYS for found in (times, whole)]
+            print(f"| {name} | {steps} | {settings.guidance:g} | {passes} | {' | '.join(cells)} | {full} |", flush=True)
+            bench.found[f"model {name}"] = {"steps": steps, "passes": passes, "loop": times, "job": whole}
 
-        guarded(bench, entry.name, measure, cells=5, need=8.0)
-    print("\n(a pass of one branch timed on its own, eager, hoisted; sparse ones recorded; times the number of passes)")
+        guarded(bench, entry.name, measure, cells=9, need=30.0 if large else 10.0)
 
 
-def release(bench: Bench) -> None:
-    bench.transformer = bench.vae = None
-    if bench.device.type == "cuda":
-        torch.cuda.empty_cache()
+WAYS = {"dense": Speed(hoist=True), "sparse": SPARSE}
+
+
+def vae_seconds(bench: Bench) -> tuple[float, float]:
+    """Seconds of encoding and decoding, warm."""
+    taken = bench.found.get(ROWS[0].name, {}).get("warm")
+    if taken is None:
+        job = Bench(replace(bench.scale, steps=1), bench.device, bench.deadline, bench.transformer, bench.vae)
+        taken = [run_job(job, Row("", PLAIN)) for _ in range(2)][-1]
+    return taken["encode"], taken["decode"]
+
+
+def loop_seconds(bench: Bench, settings: Settings, sigmas: tuple[float, ...], speed: Speed) -> float:
+    """Seconds of a whole denoising loop as this model wants it, warm."""
+    scale = bench.scale
+    _, masks = make_clip(scale, 0.1)
+    unknown = unknown_tokens(np.stack([pixels.grow(mask, DILATE) for mask in masks]), scale.geometry)
+    latents = torch.randn(1, scale.geometry.channels, *unknown.shape, generator=torch.manual_seed(0))
+    prompts = make_prompts(scale, True)
+    if settings.guidance == 1:
+        prompts = Prompts(prompts.embeds[1:], prompts.mask[1:])
+
+    def loop(levels: tuple[float, ...]) -> Any:
+        return denoise(
+            bench.transformer,
+            latents,
+            unknown,
+            prompts,
+            token_coordinates(latents.shape, scale.geometry, settings.rate),
+            settings=SamplingSettings(levels, settings.guidance, settings.stochastic),
+            generator=torch.Generator().manual_seed(0),
+            progress=QUIET,
+            speed=speed,
+        )
+
+    # Libraries choose kernels for shapes they have not met in the first two steps.
+    loop((sigmas[0], sigmas[0] - 0.01, 0.0))
+    return bench.seconds(lambda: loop(sigmas))[0]
 
 
 # --- the stage itself ------------------------------------------------------------------------------------------------
@@ -476,44 +532,113 @@ def release(bench: Bench) -> None:
 class RandomModel(Model):
     """An opened model whose components are there already, with random weights."""
 
-    def __init__(self, bench: Bench, policy: Policy) -> None:
+    def __init__(self, bench: Bench) -> None:
         scale = bench.scale
         self.name = "random"
         self.settings = Settings(scale.steps, 3.0, scale.size, scale.frames, 24.0, "none")
         self.geometry = scale.geometry
-        parts = {"encoder": bench.vae, "transformer": bench.transformer, "decoder": bench.vae}
-        self._kept = {kind: (policy, module) for kind, module in parts.items()}
+        self._parts = {"encoder": bench.vae, "transformer": bench.transformer, "decoder": bench.vae}
         self._prompts = make_prompts(scale, True)
+
+        self._checkpoint = Checkpoint(
+            Path(), Component("transformer", scale.transformer, {}), Component("vae", scale.vae, {})
+        )
 
     def check_prompts(self, prompts: Any, policy: Policy, cache: bool = True) -> None:
         pass
+
+    def facts(self, prompts: Any, policy: Policy, cache: bool = True) -> ModelFacts:
+        return read_facts(self.name, self._checkpoint, self.geometry, None)
+
+    @contextlib.contextmanager
+    def _component(self, kind: str, policy: Policy, load: Any) -> Iterator[Any]:
+        yield self._parts[kind]
 
     def text(self, prompts: Any, policy: Policy, cache: bool = True) -> list[TextEmbedding]:
         rows = zip(self._prompts.embeds.split(1), self._prompts.mask.split(1), strict=True)
         return [TextEmbedding(embeds, mask) for embeds, mask in rows][-len(prompts) :]
 
 
-def stage_row(bench: Bench) -> None:
-    """`remove_frames` as users call it, without evidence."""
+# `remove_frames` as users call it, without evidence: what is chosen, the most important first.
+STAGE_ROWS: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("default (sparse)", {}, 8.0),
+    ("--dense --compile", {"dense": True, "compile": True}, 25.0),
+    ("--dense", {"dense": True}, 12.0),
+    ("--compile (sparse)", {"compile": True}, 25.0),
+    ("default, no crop", {"crop": False}, 8.0),
+)
+# A mask of 1% in a large clip: the picture the model works at, and what is chosen.
+CROP_CLIP = (1280, 690, 240)
+CROP_SHARE = 0.01
+CROP_ROWS: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("crop", {}, 15.0),
+    ("--no-crop", {"crop": False}, 25.0),
+    ("--no-crop --size 1280x704", {"crop": False, "size": (1280, 704)}, 60.0),
+    ("crop --dense", {"dense": True}, 20.0),
+    ("--no-crop --dense", {"crop": False, "dense": True}, 45.0),
+)
+
+
+def stage_rows(bench: Bench) -> None:
+    """Whole removals of the clip that all rows have."""
+    video, masks = make_clip(bench.scale, 0.1)
+    print("\n| remove_frames | first, s | warm, s | warm: stages |\n| --- | --- | --- | --- |", flush=True)
+    for name, chosen, need in STAGE_ROWS:
+        guarded(
+            bench, name, lambda name=name, chosen=chosen: print_removal(bench, name, video, masks, chosen), need=need
+        )
+
+
+def crop_rows(bench: Bench) -> None:
+    """Whole removals of a small still thing from a large clip."""
+    width, height, count = CROP_CLIP if bench.scale is FULL else (160, 120, 21)
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (count, height // 10, width // 10, 3), dtype=np.uint8)
+    video = small.repeat(10, 1).repeat(10, 2)
+    masks = np.zeros((count, height, width), bool)
+    side = round((CROP_SHARE * width * height) ** 0.5)
+    top, left = (height - side) // 2, (width - side) // 3
+    masks[:, top : top + side, left : left + side] = True
+    print(f"\n{width}×{height}, {count} frames, {masks.mean():.1%} masked")
+    print("| remove_frames | first, s | warm, s | warm: stages |\n| --- | --- | --- | --- |", flush=True)
+    for name, chosen, need in CROP_ROWS:
+        guarded(
+            bench, name, lambda name=name, chosen=chosen: print_removal(bench, name, video, masks, chosen), need=need
+        )
+
+
+def print_removal(bench: Bench, name: str, video: np.ndarray, masks: np.ndarray, chosen: dict[str, Any]) -> None:
+    """A removal from frames in memory to frames in memory, twice, with weights on the device."""
     from layerlift.stages.removal import RemovalOptions, remove_frames
 
     policy = replace(
         BACKENDS["cuda" if bench.device.type == "cuda" else "cpu"], device=str(bench.device), resident=True
     )
-    video, masks = make_clip(bench.scale, 0.1)
-    for call in ("first", "warm"):
+    seconds: list[float] = []
+    for _ in range(2):
         report = Report(device=str(bench.device))
-        taken, _ = bench.seconds(
-            lambda report=report: list(
-                remove_frames(
-                    video, masks, RemovalOptions(evidence="off"), model=RandomModel(bench, policy), policy=policy,
-                    report=report,
-                )
-            )
+        frames = remove_frames(
+            video, masks, RemovalOptions(evidence="off", **chosen), model=RandomModel(bench), policy=policy,
+            report=report,
         )  # fmt: skip
-        stages = ", ".join(f"{name} {cost.seconds:.2f}" for name, cost in report.stages.items())
-        print(f"remove_frames, {call}: {taken:.2f} s ({stages})", flush=True)
-        bench.found[f"remove_frames {call}"] = taken
+        taken, _ = bench.seconds(lambda frames=frames: [None for _ in frames])
+        seconds.append(taken)
+    stages = ", ".join(f"{stage} {cost.seconds:.2f}" for stage, cost in report.stages.items())
+    seen = "×".join(map(str, report.sizes["padded"])) + f", {len(report.sizes['windows'])} windows"
+    print(f"| {name} | {seconds[0]:.2f} | {seconds[1]:.2f} | {stages} ({seen}) |", flush=True)
+    bench.found[f"remove_frames {name} {video.shape[2]}"] = {"first": seconds[0], "warm": seconds[1]}
+
+
+# What can be asked for, in the order in which it is run: the work, and the seconds without which it is not begun.
+PARTS: dict[str, tuple[Callable[[Bench], None], float]] = {
+    "rows": (main_rows, 5.0),
+    "profile": (profiles, 5.0),
+    "attention": (attention_kernels, 5.0),
+    "remove_frames": (stage_rows, 8.0),
+    "crop": (crop_rows, 15.0),
+    "cudnn": (cudnn_row, CUDNN_ROW.need),
+    "models": (model_rows, 8.0),
+}
 
 
 def main() -> None:
@@ -521,6 +646,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and clip, to see that the script runs")
     parser.add_argument("--budget", type=float, default=140.0, help="seconds after which no row is begun")
+    parser.add_argument("--only", nargs="*", choices=PARTS, help="these parts instead of all of them")
     parser.add_argument("--json", type=Path, help="everything found, in full")
     arguments = parser.parse_args()
     began = time.perf_counter()
@@ -547,15 +673,9 @@ def main() -> None:
 
     guarded(bench, "weights", build)
     print(f"ready after {time.perf_counter() - began:.1f} s", flush=True)
-    main_rows(bench)
-    print_ratios(bench)
-    for row in ROWS[:2]:
-        guarded(bench, f"profile of {row.name}", lambda row=row: step_times(bench, row, profile=True))
-    guarded(bench, "attention", lambda: attention_kernels(bench))
-    guarded(bench, "remove_frames", lambda: stage_row(bench), need=8.0)
-    if device.type == "cuda":
-        guarded(bench, CUDNN_ROW.name, lambda: print_row(bench, CUDNN_ROW), need=CUDNN_ROW.need)
-    guarded(bench, "models", lambda: model_rows(bench))
+    for part, (work, need) in PARTS.items():
+        if part in (arguments.only or PARTS):
+            guarded(bench, part, lambda work=work: work(bench), need=need)
     print(f"\nall in all {time.perf_counter() - began:.1f} s")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(bench.found, indent=1))

@@ -1,56 +1,90 @@
-"""Whole removals at full size under a hard cap on memory: what they take, beside what the plan said they would.
+"""Whole jobs at full size under a hard cap on memory: what they take, beside what the plan said they would.
 
-    python benchmarks/memory.py [--device cuda] [--rows 5 2.5 …] [--budget SECONDS] [--small]
+    python benchmarks/memory.py [--device cuda] [--jobs N] [--budget SECONDS] [--json FILE] [--small]
 
 Random weights of LTX-Video 2B and its 0.9.5 VAE in bfloat16 are written once as safetensors (6.4 GB, deleted at the
 end); what is allocated does not depend on what they are, nor on the steps, of which there are two. Each row is a
-process of its own. Memory is the device's peak plus the growth of the process's anonymous memory over the idle process
-with torch imported and the device initialised; mapped files do not count. The cap is torch's own for the device, where
-there is one, and the text is ready: T5 has a benchmark of its own (t5_stream.py). Each row is printed as soon as it is
-there; one that fails prints its error. --small shrinks model and clip, to try all of it on a CPU.
+process of its own; several may run beside each other, which makes no difference to what each takes. Memory is the
+device's peak plus the growth of the process's anonymous memory over the idle process with torch imported and the device
+initialised; mapped files do not count. The cap is torch's own for the device, where there is one. The text is ready: T5
+has a benchmark of its own (t5_stream.py). Each row is printed as soon as it is there; one that fails prints its error,
+and what the budget does not allow is left out. --small shrinks model and clips, to try all of it on a CPU.
 """
 # ruff: noqa: T201
 
 import argparse
+import inspect
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
 
 GIB = 2**30
+WEIGHTS_BYTES = 8e9
 PROMPTS = ("Empty", "", "worst quality, inconsistent motion, blurry, jittery, distorted")
-STAGES = ("encode", "text", "denoise", "decode")
 SMALL_SIZE, LARGE_SIZE = (704, 480, 97), (1280, 704, 121)
-# (GiB, rules, clip), the most telling first.
+# (job, GiB, rules, clip), the most telling first.
 ROWS = [
-    (5.0, None, SMALL_SIZE),
-    (2.5, None, SMALL_SIZE),
-    (4.0, None, SMALL_SIZE),
-    (5.0, "mps", SMALL_SIZE),
-    (6.0, None, LARGE_SIZE),
-    (8.0, None, SMALL_SIZE),
-    (4.0, None, LARGE_SIZE),
-    (15.6, None, LARGE_SIZE),
-    (8.0, None, LARGE_SIZE),
-    (6.0, None, SMALL_SIZE),
-    (15.6, None, SMALL_SIZE),
-    (2.5, None, LARGE_SIZE),
-    (4.0, "mps", SMALL_SIZE),
-    (8.0, "mps", LARGE_SIZE),
+    ("remove", 5.0, None, SMALL_SIZE),
+    ("remove", 2.5, None, SMALL_SIZE),
+    ("remove", 4.0, None, SMALL_SIZE),
+    ("remove", 5.0, "mps", SMALL_SIZE),
+    ("mask", 5.0, None, SMALL_SIZE),
+    ("compose", 5.0, None, SMALL_SIZE),
+    ("mask", 2.5, None, SMALL_SIZE),
+    ("compose", 2.5, None, SMALL_SIZE),
+    ("remove", 6.0, None, LARGE_SIZE),
+    ("remove", 8.0, None, SMALL_SIZE),
+    ("remove", 4.0, "mps", SMALL_SIZE),
+    ("mask", 5.0, "mps", SMALL_SIZE),
+    ("compose", 5.0, "mps", SMALL_SIZE),
+    ("mask", 4.0, None, SMALL_SIZE),
+    ("compose", 4.0, None, SMALL_SIZE),
+    ("remove", 4.0, None, LARGE_SIZE),
+    ("remove", 2.5, "mps", SMALL_SIZE),
+    ("remove", 15.6, None, LARGE_SIZE),
+    ("remove", 8.0, None, LARGE_SIZE),
+    ("remove", 6.0, None, SMALL_SIZE),
+    ("remove", 15.6, None, SMALL_SIZE),
+    ("remove", 5.0, None, LARGE_SIZE),
+    ("remove", 8.0, "mps", LARGE_SIZE),
+    ("remove", 2.5, None, LARGE_SIZE),
 ]
-# For --small: a clip and memories that make a difference to a model of 100 M parameters on a CPU.
-TINY_CLIP = (320, 256, 33)
-TINY_ROWS = [(4.0, None, TINY_CLIP), (0.9, None, TINY_CLIP), (0.7, None, TINY_CLIP), (1.0, "mps", TINY_CLIP)]
+# For --small: clips and memories that make a difference to a model of 100 M parameters on a CPU.
+TINY_SIZE = (320, 256, 33)
+TINY_ROWS = [
+    ("remove", 4.0, None, TINY_SIZE),
+    ("remove", 0.9, None, TINY_SIZE),
+    ("remove", 0.7, None, TINY_SIZE),
+    ("remove", 1.0, "mps", TINY_SIZE),
+    ("mask", 0.9, None, TINY_SIZE),
+    ("compose", 0.9, None, TINY_SIZE),
+]
 
 
-def write_model(folder: Path, small: bool) -> Path:
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def choose_folder() -> Path:
+    """A new folder in memory where there is room for the weights, else on disk."""
+    shared = Path("/dev/shm")
+    roomy = shared.is_dir() and shutil.disk_usage(shared).free > 2 * WEIGHTS_BYTES
+    return Path(tempfile.mkdtemp(prefix="layerlift-memory-", dir=shared if roomy else None))
+
+
+def write_model(folder: Path, small: bool) -> None:
     """Random weights in diffusers' layout, with ready text."""
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 
@@ -75,7 +109,6 @@ def write_model(folder: Path, small: bool) -> Path:
         "steps": 2, "guidance": 3.0, "size": [704, 480], "frames": 97, "rate": 24.0, "licence": "random numbers",
     }  # fmt: skip
     (folder / "layerlift.json").write_text(json.dumps(settings))
-    return folder
 
 
 def write_component(folder: Path, cls: Any, config: Mapping[str, Any]) -> None:
@@ -101,145 +134,217 @@ def write_component(folder: Path, cls: Any, config: Mapping[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps({"_class_name": cls.__name__, **config}))
 
 
-def write_clip_file(path: Path, size: tuple[int, int, int]) -> Path:
-    """A smooth picture that moves, as a file, so that no frame lies in memory before it is asked for."""
-    import numpy as np
-
-    from layerlift.clip import Clip, write_clip
-
-    width, height, frames = size
-    rows, columns = np.mgrid[:height, :width]
-
-    def made() -> Any:
-        for frame in range(frames):
-            picture = [(columns + 2 * frame) % 256, (rows + frame) % 256, np.full_like(rows, frame % 256)]
-            yield np.stack(picture, axis=-1).astype(np.uint8)
-
-    like = Clip.from_array(np.broadcast_to(np.zeros(3, np.uint8), (frames, height, width, 3)))
-    return write_clip(path, made(), like, overwrite=True)
+# --- a row, in a process of its own ----------------------------------------------------------------------------------
 
 
 def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One removal in this process: what was planned and what it took, in bytes and seconds."""
-    import numpy as np
-
+    """One job in this process: what was planned and what it took, in bytes and seconds."""
     from layerlift.device.memory import host_anonymous_bytes
 
-    device = row["device"]
+    device, memory = row["device"], int(row["memory"] * GIB)
     if device.startswith("cuda"):
         torch.zeros(1, device=device)
     idle = host_anonymous_bytes()
+    if device.startswith("cuda"):
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), torch.device(device).index or 0)
+        if row["rules"] == "mps":
+            # What a Mac has: no fused kernel.
+            torch.backends.cuda.enable_flash_sdp(False)
+            torch.backends.cuda.enable_mem_efficient_sdp(False)
+            torch.backends.cuda.enable_cudnn_sdp(False)
 
-    from layerlift.clip import open_clip
     from layerlift.device import choose_policy
-    from layerlift.masks import Mask
     from layerlift.report import Report
-    from layerlift.stages.removal import RemovalOptions, remove_frames
 
-    if row["rules"] == "mps" and device.startswith("cuda"):
-        # What a Mac has: no fused kernel.
-        torch.backends.cuda.enable_flash_sdp(False)
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
-        torch.backends.cuda.enable_cudnn_sdp(False)
-    width, height, _ = row["size"]
-    mask = np.zeros((height, width), bool)
-    mask[height // 3 : height // 2, width // 3 : width * 2 // 3] = True
-    report = Report("remove", device=device)
+    class MeasuredReport(Report):
+        """Notes as well what the allocator took from the device, which is what the cap holds down."""
+
+        def __init__(self) -> None:
+            super().__init__(row["job"], device=device)
+            self.reserved: dict[str, int] = {}
+
+        @contextmanager
+        def stage(self, name: str) -> Iterator[None]:
+            with super().stage(name):
+                yield
+            if device.startswith("cuda"):
+                self.reserved[name] = max(self.reserved.get(name, 0), torch.cuda.max_memory_reserved(device))
+
+    report = MeasuredReport()
+    policy = choose_policy(device, force=row["rules"])
     began = time.perf_counter()
-    frames = remove_frames(
-        open_clip(row["clip"]),
-        Mask.from_array(mask),
-        RemovalOptions(evidence="off", size=(width, height)),
-        model=row["model"],
-        policy=choose_policy(device, force=row["rules"]),
-        report=report,
-        memory=int(row["memory"] * GIB),
-    )
+    job = {"remove": start_remove, "mask": start_mask, "compose": start_compose}[row["job"]]
+    planned, frames = job(row, policy, report, memory)
     count = sum(1 for _ in frames)
-    seconds = time.perf_counter() - began
     stages = {
-        name: {"device": cost.peak_device_bytes, "host": cost.peak_host_bytes - idle, "seconds": cost.seconds}
+        name: {
+            "device": cost.peak_device_bytes,
+            "reserved": report.reserved.get(name, 0),
+            "host": cost.peak_host_bytes - idle,
+            "seconds": cost.seconds,
+        }
         for name, cost in report.stages.items()
     }
-    planned = report.results["planned_bytes"]
-    return {"frames": count, "seconds": seconds, "stages": stages, "planned": planned, "notes": report.notes}
+    return {
+        "frames": count,
+        "seconds": time.perf_counter() - began,
+        "stages": stages,
+        "planned": {
+            need.stage: {"weights": need.weights, "activations": need.activations, "host": need.host}
+            for need in planned.needs
+        },
+        "choices": planned.differences(policy),
+        "notes": report.notes,
+        "idle": idle,
+        "left": host_anonymous_bytes() - idle,
+    }
 
 
-def print_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def start_remove(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
+    from layerlift.stages.removal import RemovalOptions, plan_generation, remove_frames
+
+    clip, hidden, size = make_inputs(row)
+    options = RemovalOptions(evidence="off", size=size)
+    plan = plan_generation(clip, options, row["model"], policy, True, memory=memory).plan
+    return plan, remove_frames(clip, hidden, options, model=row["model"], policy=policy, report=report, memory=memory)
+
+
+def start_mask(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
+    from layerlift.model import open_model
+    from layerlift.stages.effects import EffectOptions, find_effects, plan_effects
+    from layerlift.stages.planning import plan_windows
+
+    clip, hidden, size = make_inputs(row)
+    options, model = EffectOptions(size=size, prompt=""), open_model(row["model"])
+    chosen = plan_effects(clip, options, model, policy, True)
+    plan = plan_windows(model, chosen.fit, chosen.windows, [chosen.prompt], policy, memory=memory, sparse=False)
+    return plan, find_effects(clip, [hidden], options, model=model, policy=policy, report=report, memory=memory)
+
+
+def start_compose(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
+    from layerlift.stages import latent_composition as stage
+
+    clip, hidden, size = make_inputs(row)
+    options = stage.LatentCompositionOptions(steps=2, size=size)
+    given: dict[str, Any] = {"options": options, "model": row["model"], "policy": policy}
+    pictures = (clip, clip, [hidden], hidden, clip)
+    if "memory" in inspect.signature(stage.compose_latent_frames).parameters:
+        given["memory"] = memory
+    with mock.patch("layerlift.stages.planning.usable_memory", return_value=memory):
+        plan = stage.plan_latent_composition(*pictures, **given, cache=True).job.plan
+        return plan, stage.compose_latent_frames(*pictures, **given, report=report)
+
+
+def make_inputs(row: Mapping[str, Any]) -> tuple[Any, Any, tuple[int, int]]:
+    """A smooth picture that moves, of which no frame lies in memory before it is asked for; a box; their size."""
+    import numpy as np
+
+    from layerlift.clip import Clip
+    from layerlift.masks import Mask
+
+    width, height, frames = row["size"]
+    rows, columns = np.mgrid[:height, :width].astype(np.uint16)
+
+    def read(start: int, stop: int, pixels: str) -> Iterator[Any]:
+        assert pixels == "rgb24"
+        for frame in range(start, stop):
+            picture = [(columns + 2 * frame) % 256, (rows + frame) % 256, np.full_like(rows, frame % 256)]
+            yield np.stack(picture, axis=-1).astype(np.uint8)
+
+    hidden = np.zeros((height, width), bool)
+    hidden[height // 3 : height // 2, width // 3 : width * 2 // 3] = True
+    like = Clip.from_array(np.zeros((1, height, width, 3), np.uint8))
+    return Clip(width, height, frames, like.rate, read), Mask.from_array(hidden), (width, height)
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def describe(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """A row of the table."""
     took = {name: cost["device"] + cost["host"] for name, cost in found["stages"].items()}
-    planned = max(found["planned"].values())
+    # The mask's look is one pass of what denoising takes many of.
+    names = {"look": "denoise", "draw": "encode"}
+    planned = {name: sum(found["planned"][names.get(name, name)].values()) for name in took}
     stages = "; ".join(
-        f"{name} {found['planned'][name] / GIB:.2f} → {took[name] / GIB:.2f} "
-        f"({found['stages'][name]['device'] / GIB:.2f} + {found['stages'][name]['host'] / GIB:.2f})"
-        for name in STAGES
+        f"{name} {planned[name] / GIB:.2f} → {took[name] / GIB:.2f} ({found['stages'][name]['device'] / GIB:.2f}+"
+        f"{found['stages'][name]['host'] / GIB:.2f})"
+        for name in took
     )
-    peak = max(took.values())
+    most, peak = max(sum(need.values()) for need in found["planned"].values()), max(took.values())
     cells = [
-        f"{row['memory']:g}",
-        row["rules"] or "",
-        "×".join(str(length) for length in row["size"]),
-        f"{planned / GIB:.2f}",
-        f"{peak / GIB:.2f}",
-        f"{planned / peak - 1:+.0%}",
-        f"{found['seconds']:.1f}",
-        stages,
+        f"{most / GIB:.2f}", f"{peak / GIB:.2f}", f"{most / peak - 1:+.0%}", f"{found['seconds']:.1f}", stages,
         "; ".join(found["notes"]),
-    ]
-    print("| " + " | ".join(cells) + " |", flush=True)
+    ]  # fmt: skip
+    return " | ".join(cells)
 
 
-def measure(row: Mapping[str, Any], limit: float) -> None:
-    """A row in a process of its own, printed."""
-    name = f"| {row['memory']:g} | {row['rules'] or ''} | {'×'.join(map(str, row['size']))} |"
+def measure(row: Mapping[str, Any], deadline: float, found: list[dict[str, Any]]) -> None:
+    """A row in a process of its own, printed and added to `found`."""
+    name = f"| {row['job']} | {row['memory']:g} | {row['rules'] or ''} | {'×'.join(map(str, row['size']))} |"
+    left = deadline - time.perf_counter()
+    if left < 5:
+        print(f"{name} left out: the budget is spent |", flush=True)
+        return
     command = [sys.executable, __file__, "--row", json.dumps(row)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left)
     except subprocess.TimeoutExpired:
-        print(f"{name} not done within {limit:.0f} s |", flush=True)
+        print(f"{name} stopped: the budget is spent |", flush=True)
         return
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        print(f"{name} {last[:400]} |", flush=True)
+        found.append({**row, "error": done.stderr[-4000:]})
+        print(f"{name} {last[:300]} |", flush=True)
         return
-    print_row(row, json.loads(lines[-1]))
+    result = json.loads(lines[-1])
+    found.append({**row, **result})
+    print(f"{name} {describe(row, result)} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rows", nargs="*", type=float, help="only rows with these memories, in GiB")
-    parser.add_argument("--budget", type=float, default=600.0, help="start no row after this many seconds")
+    parser.add_argument("--only", nargs="*", help="only these jobs: remove, mask, compose")
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds after which all is over")
+    parser.add_argument("--jobs", type=int, default=1, help="rows that run at a time")
+    parser.add_argument("--json", type=Path, help="write everything that was measured here")
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--folder", type=Path, default=None, help="keep model and clips here, and use them if there")
+    parser.add_argument("--folder", type=Path, default=None, help="keep the model here, and use it if it is there")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row is not None:
         print(json.dumps(run_row(json.loads(arguments.row))))
         return
     began = time.perf_counter()
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="layerlift-memory-"))
+    folder = arguments.folder or choose_folder()
     try:
         if not (folder / "layerlift.json").is_file():
             write_model(folder, arguments.small)
         rows = [
-            row for row in (TINY_ROWS if arguments.small else ROWS) if not arguments.rows or row[0] in arguments.rows
-        ]
-        clips = {size: write_clip_file(folder / f"{size[0]}.mp4", size) for size in {row[2] for row in rows}}
+            {
+                "job": job, "memory": memory, "rules": rules, "size": size, "model": str(folder),
+                "device": arguments.device,
+            }
+            for job, memory, rules, size in (TINY_ROWS if arguments.small else ROWS)
+            if (not arguments.rows or memory in arguments.rows) and (not arguments.only or job in arguments.only)
+        ]  # fmt: skip
         name = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else arguments.device
-        print(f"{name}, torch {torch.__version__}; written after {time.perf_counter() - began:.0f} s\n")
-        columns = "may take, GiB|rules|clip|planned|took|plan − took|s|stages: planned → took (device + host)|notes"
+        written = time.perf_counter() - began
+        print(f"{name}, torch {torch.__version__}, {arguments.jobs} at a time; written after {written:.0f} s\n")
+        columns = "job|may take, GiB|rules|clip|planned|took|plan/took − 1|s|stages: planned → took (device+host)|notes"
         header = f"| {columns.replace('|', ' | ')} |"
         print(f"{header}\n|" + " --- |" * (header.count("|") - 1), flush=True)
-        for memory, rules, size in rows:
-            if time.perf_counter() - began > arguments.budget:
-                print(f"| {memory:g} | {rules or ''} | {size} | left out: the budget is spent |", flush=True)
-                continue
-            row = {
-                "memory": memory, "rules": rules, "size": size, "clip": str(clips[size]), "model": str(folder),
-                "device": arguments.device,
-            }  # fmt: skip
-            measure(row, limit=max(60.0, arguments.budget - (time.perf_counter() - began)))
+        found: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for done in [pool.submit(measure, row, began + arguments.budget, found) for row in rows]:
+                done.result()
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps({"device": name, "torch": torch.__version__, "rows": found}) + "\n")
+        print(f"\nall after {time.perf_counter() - began:.0f} s")
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
 from layerlift.evidence import State
-from layerlift.fit import fit_windows
+from layerlift.fit import Window, fit_windows
 from layerlift.model import Model, open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.pixels import grow
@@ -21,6 +21,7 @@ from layerlift.report import Report
 from layerlift.stages import generation, removal
 from layerlift.stages.generation import cut
 from layerlift.stages.paste import ColorMatch, feather_alpha, paste
+from layerlift.stages.pixel_work import Patch
 from layerlift.stages.removal import RemovalOptions, paste_frames, remove, remove_frames
 
 
@@ -169,7 +170,40 @@ def test_what_windows_share_is_generated_once(model: Model, policy: Policy, monk
         assert now[1][0].any()  # frame 0 has no equal: it is generated again
 
 
+def test_a_small_mask_is_generated_from_its_surroundings_alone(
+    model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(monkeypatch)
+    clip = make_clip(33, 400, 300)
+    mask = np.zeros((33, 300, 400), bool)
+    for i in range(33):
+        mask[i, 100:120, 100 + 6 * i : 120 + 6 * i] = True
+    report = Report()
+    options = RemovalOptions(evidence="off", dilate=3, size=(192, 160))
+    made = np.stack(list(remove_frames(clip, mask, options, model=model, policy=policy, report=report)))
+    grown = np.stack([grow(masked, 3) for masked in mask])
+    assert (made[~grown] == clip.numpy()[~grown]).all()
+    assert (made[mask] != clip.numpy()[mask]).any(-1).mean() > 0.9
+    boxes = report.sizes["boxes"]
+    assert boxes[0] < boxes[1] < boxes[-1]  # it follows the object
+    assert report.sizes["scaled"] == [400, 300]  # at the clip's own resolution
+    whole = plate(clip, mask, model, policy, crop=False, dilate=3, size=(192, 160))
+    assert (whole[~grown] == clip.numpy()[~grown]).all()
+    # What two windows share is known in the second where their boxes overlap, as the first generated it.
+    space = model.geometry.space
+    windows = fit_windows(33, model.settings.frames, model.geometry.time)
+    for window, at, to, before, now in zip(windows[1:], boxes, boxes[1:], spy.denoised, spy.denoised[1:], strict=False):
+        shared, source = slice(1, 1 + window.carried), slice(1 + window.shift, 1 + window.shift + window.carried)
+        assert not now[1][shared].any()
+        across, down = ((b - a) // space for a, b in zip(at, to, strict=True))
+        assert across > 0
+        assert down == 0
+        assert (now[2][:, :, shared, :, :-across] == before[2][:, :, source, :, across:]).all()
+
+
 def test_frames_are_dealt_to_windows_and_the_last_is_repeated() -> None:
+    late = (Window(5, 9, 5, 9), Window(12, 16, 12, 14))
+    assert [items for _, items in cut(iter(range(14)), late)] == [[5, 6, 7, 8], [12, 13, 13, 13]]
     for count in (1, 7, 9, 10, 40, 61):
         windows = fit_windows(count, 17, 4)
         dealt = list(cut(iter(range(count)), windows))
@@ -308,7 +342,8 @@ def test_colours_are_matched_afresh_after_a_frame_without_a_mask() -> None:
 
     def pasted(masks: list[np.ndarray], news: list[np.ndarray | None]) -> np.ndarray:
         frames = [(frame, np.where(mask, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))) for mask in masks]
-        return list(paste_frames(frames, news, feather=2))[-1][0]
+        patches = [None if new is None else Patch((0, 0, clip.width, clip.height), new) for new in news]
+        return list(paste_frames(frames, patches, 2, choose_policy("cpu")))[-1][0]
 
     alone = pasted([mask], [pink])
     assert (pasted([mask, blank, mask], [pink / 2, None, pink]) == alone).all()

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from layerlift.fit import Fit
-from layerlift.stages.paste import RING_LIMIT, RING_MEMORY, RING_SCALE, RING_SHARE
+from layerlift.focus import Box, Spot
+from layerlift.stages.paste import RING_LIMIT, RING_MEMORY, RING_SCALE, moved_grid, ring_radius
 
 T = TypeVar("T")
 
@@ -46,23 +47,57 @@ def fit_frames(
         yield from zip(filled.cpu().numpy(), masks.cpu().numpy(), strict=True)
 
 
+def fit_parts(
+    items: Iterable[tuple[np.ndarray, np.ndarray, Box | None]], fit: Fit, device: torch.device | str
+) -> Iterator[tuple[np.ndarray, np.ndarray, Box | None]]:
+    """`fit_frames` for a region of each frame: yields its (frame, mask, region) at the model's size.
+
+    Where the picture is not scaled, items bring the region's own pixels. Items without a region pass as they are.
+    """
+    for chunk in _chunks(items, lambda item: item[0], lambda item: item[2] is None, lambda item: item[2]):
+        region = chunk[0][2]
+        if region is None:
+            yield chunk[0]
+            continue
+        frames = _to_device([frame for frame, _, _ in chunk], device)
+        masks = _to_device([mask for _, mask, _ in chunk], device)
+        if fit.scaled != fit.native:
+            rows, columns = slice(region.top, region.bottom), slice(region.left, region.right)
+            values, covered = frames.permute(0, 3, 1, 2).float(), masks[:, None].float()
+            frames = _fit(values, fit)[:, :, rows, columns].round().to(torch.uint8).permute(0, 2, 3, 1)
+            masks = _fit(covered, fit)[:, 0, rows, columns] > 0
+        filled = fill_masked(frames, masks)
+        yield from ((*pair, region) for pair in zip(filled.cpu().numpy(), masks.cpu().numpy(), strict=True))
+
+
 def paste_frames(
     items: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | torch.Tensor | None, T]],
     feather: float,
     device: torch.device | str,
+    *,
+    place: Callable[[T], tuple[tuple[int, int], tuple[int, int]]] | None = None,
 ) -> Iterator[tuple[np.ndarray, T]]:
     """`ColorMatch` and `paste` for each frame of a clip, in order.
 
     Each item is the clip's frame (H, W, 3) uint8, the mask (H, W) bool, what was generated (H, W, 3) float32 in
     0 … 255 or None, and anything, which is handed on. Yields (frame with the generated pixels, that). A frame without
     a mask or without something generated passes as it is, and colours are matched afresh after it.
+
+    Frames may be parts of a picture: `place` then tells from what is handed on where the part lies, (left, top), and
+    the size of the picture, (height, width).
     """
     match = ColorMatch()
-    for chunk in _chunks(items, lambda item: item[0], apart=lambda item: item[2] is None or not item[1].any()):
-        if chunk[0][2] is None or not chunk[0][1].any():
+
+    def passes(item: tuple[np.ndarray, np.ndarray, np.ndarray | torch.Tensor | None, T]) -> bool:
+        return item[2] is None or not item[1].any()
+
+    for chunk in _chunks(items, lambda item: item[0], passes, lambda item: (item[0].shape, place and place(item[3]))):
+        if passes(chunk[0]):
             match.reset()
             yield chunk[0][0], chunk[0][3]
             continue
+        if place is not None:
+            match.place(*place(chunk[0][3]))
         frames = _to_device([item[0] for item in chunk], device)
         masks = _to_device([item[1] for item in chunk], device)
         generated = torch.stack([torch.as_tensor(item[2], device=device) for item in chunk])
@@ -71,13 +106,17 @@ def paste_frames(
 
 
 def _chunks(
-    items: Iterable[T], picture: Callable[[T], np.ndarray], apart: Callable[[T], bool] = lambda _: False
+    items: Iterable[T],
+    picture: Callable[[T], np.ndarray],
+    apart: Callable[[T], bool] = lambda _: False,
+    kind: Callable[[T], object] = lambda _: None,
 ) -> Iterator[list[T]]:
-    """Consecutive items as many at a time as `CHUNK_BYTES` allows; those that stand `apart` come alone."""
+    """Consecutive items of one kind, as many at a time as `CHUNK_BYTES` allows; those that stand `apart` come alone."""
     held: list[T] = []
     for item in items:
         alone = apart(item)
-        if held and (alone or len(held) * picture(item).size * 4 >= CHUNK_BYTES):
+        full = len(held) * picture(item).size * 4 >= CHUNK_BYTES
+        if held and (alone or full or kind(held[0]) != kind(item)):
             yield held
             held = []
         if alone:
@@ -103,6 +142,24 @@ def unfit_frame(frame: torch.Tensor, fit: Fit) -> torch.Tensor:
     size = fit.native[1], fit.native[0]
     enlarged = F.interpolate(frame.permute(2, 0, 1)[None], size, mode="bicubic", align_corners=False)
     return enlarged[0].permute(1, 2, 0).clamp(0, 255)
+
+
+def unfit_part(frame: torch.Tensor, fit: Fit, box: Box, spot: Spot) -> torch.Tensor:
+    """(h, w, 3) float32 in 0 … 255 of a box of the padded picture → the pixels of the clip in `spot`."""
+    left, top, right, bottom = spot
+    if fit.scaled == fit.native:
+        return frame[: bottom - top, : right - left]
+    if spot == (0, 0, *fit.native):
+        return unfit_frame(frame, fit)
+    frame = frame[: fit.scaled[1] - box.top, : fit.scaled[0] - box.left]
+    across, down = (
+        _cubic(first, last, small / large, start, length).to(frame)
+        for first, last, small, large, start, length in (
+            (left, right, fit.scaled[0], fit.native[0], box.left, frame.shape[1]),
+            (top, bottom, fit.scaled[1], fit.native[1], box.top, frame.shape[0]),
+        )
+    )
+    return torch.einsum("yh,hwc,xw->yxc", down, frame, across).clamp(0, 255)
 
 
 def _fit(values: torch.Tensor, fit: Fit) -> torch.Tensor:
@@ -155,6 +212,23 @@ def _area(old: int, new: int) -> torch.Tensor:
     return shares / shares.sum(1, keepdim=True)
 
 
+@lru_cache(maxsize=64)
+def _cubic(first: int, last: int, scale: float, start: int, length: int) -> torch.Tensor:
+    """Cubic interpolation of one axis, with the border repeated: (last − first, length), for pixels `first` … of the
+    large picture from a part of the small one that begins at `start`. Keys' kernel with a = −0.75, as OpenCV and torch
+    have it."""
+    place = (torch.arange(first, last, dtype=torch.float32) + 0.5) * scale - 0.5 - start
+    below = place.floor()
+    weights = torch.zeros(last - first, length)
+    for tap in (-1, 0, 1, 2):
+        x = (place - below - tap).abs()
+        near = (1.25 * x - 2.25) * x**2 + 1
+        far = ((-0.75 * x + 3.75) * x - 6) * x + 3
+        index = (below.long() + tap).clamp(0, length - 1)
+        weights.scatter_add_(1, index[:, None], torch.where(x <= 1, near, far)[:, None])
+    return weights
+
+
 def squared_distance(masks: torch.Tensor, reach: int) -> torch.Tensor:
     """Squared Euclidean distance from every pixel to the nearest True one of its frame, (F, H, W) bool → float32;
     exact up to `reach` pixels, infinite where there is none so near."""
@@ -187,16 +261,23 @@ class ColorMatch:
     """`stages.paste.ColorMatch` for several frames at a time, in order."""
 
     def __init__(self) -> None:
+        self._place = (0, 0)
+        self._within: tuple[int, int] | None = None
         self._seen: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._seen_at = (0, 0)
 
     def reset(self) -> None:
         """Forget the frames seen so far."""
         self._seen = None
 
+    def place(self, corner: tuple[int, int], within: tuple[int, int]) -> None:
+        """The parts from here on lie at `corner` (left, top) of a picture whose (height, width) is `within`."""
+        self._place, self._within = corner, within
+
     def __call__(self, generated: torch.Tensor, frames: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Generated (F, H, W, 3) float32, the clip's frames uint8, masks (F, H, W) bool → generated, matched."""
         height, width = masks.shape[1:]
-        radius = max(RING_SCALE, RING_SHARE * min(height, width))
+        radius = ring_radius(*(self._within or (height, width)))
         ring = ~masks & (squared_distance(masks, int(radius)) <= radius**2)
         small = max(1, height // RING_SCALE), max(1, width // RING_SCALE)
         known = (frames - generated).clamp(-RING_LIMIT, RING_LIMIT) * ring[..., None]
@@ -204,9 +285,14 @@ class ColorMatch:
         weights = shrink(ring[:, None].float(), small)  # (F, 1, h, w)
         for i in range(len(frames)):
             if self._seen is not None:
-                differences[i] += RING_MEMORY * self._seen[0]
-                weights[i] += RING_MEMORY * self._seen[1]
-            self._seen = differences[i], weights[i]
+                (left, top), (old_left, old_top) = self._place, self._seen_at
+                (rows, columns), (to_rows, to_columns) = moved_grid(
+                    (self._seen[1].shape[1], self._seen[1].shape[2]), small,
+                    round((top - old_top) / RING_SCALE), round((left - old_left) / RING_SCALE),
+                )  # fmt: skip
+                differences[i, :, to_rows, to_columns] += RING_MEMORY * self._seen[0][:, rows, columns]
+                weights[i, :, to_rows, to_columns] += RING_MEMORY * self._seen[1][:, rows, columns]
+            self._seen, self._seen_at = (differences[i], weights[i]), self._place
 
         mean = differences / weights.clamp(min=torch.finfo(torch.float32).tiny)
         smooth = spread(mean, (weights > 0).float())

@@ -86,6 +86,28 @@ Size = Annotated[
         "--size", metavar="WxH", help="The size the model works at; else the model's own.", rich_help_panel=_SAMPLING
     ),
 ]
+Refresh = Annotated[
+    float | None,
+    typer.Option(
+        "--refresh",
+        metavar="R",
+        help="How far sigma may move (0 to 1) before every token is run again and not the unknown ones alone.",
+        rich_help_panel="Speed",
+        show_default=False,
+    ),
+]
+Dense = Annotated[
+    bool, typer.Option("--dense", help="Run every token in every step: slower, exact.", rich_help_panel="Speed")
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the transformer's blocks; else where the clip is long enough to win back the time.",
+        rich_help_panel="Speed",
+        show_default=False,
+    ),
+]
 Frames = Annotated[
     str | None,
     typer.Option("--frames", metavar="START:END", help="Only these frames: from START up to, not including, END."),

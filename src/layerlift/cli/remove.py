@@ -99,6 +99,18 @@ def remove(
             rich_help_panel="Evidence",
         ),
     ] = None,
+    crop: Annotated[
+        bool,
+        typer.Option(
+            "--crop/--no-crop",
+            help="Show the model only what lies around the mask, at the clip's own resolution where that is small "
+            "enough, or all of the picture.",
+            rich_help_panel="Speed",
+        ),
+    ] = True,
+    refresh: common.Refresh = None,
+    dense: common.Dense = False,
+    compile: common.Compile = None,
     frames: common.Frames = None,
     memory: common.Memory = None,
     device: common.Device = None,
@@ -169,6 +181,10 @@ def remove(
             dilate=dilate,
             feather=feather,
             evidence=evidence,
+            crop=crop,
+            refresh=refresh,
+            dense=dense,
+            compile=compile,
         )
         opened = None if evidence == "only" and own is None else open_model(model, text_encoder=text_encoder)
         if masked is None:

@@ -71,17 +71,19 @@ def capped(policy: Policy, memory: float) -> Iterator[None]:
     """
     import torch
 
-    if policy.device.startswith("cuda"):
-        total = torch.cuda.get_device_properties(policy.device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), policy.device)
+    # torch takes no "cuda" without a number here.
+    index = (torch.device(policy.device).index or 0) if policy.device.startswith("cuda") else None
+    if index is not None:
+        total = torch.cuda.get_device_properties(index).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), index)
     elif policy.device.startswith("mps"):
         total = int(torch.mps.recommended_max_memory())
         torch.mps.set_per_process_memory_fraction(min(1.0, memory / total))
     try:
         yield
     finally:
-        if policy.device.startswith("cuda"):
-            torch.cuda.set_per_process_memory_fraction(1.0, policy.device)
+        if index is not None:
+            torch.cuda.set_per_process_memory_fraction(1.0, index)
         elif policy.device.startswith("mps"):
             torch.mps.set_per_process_memory_fraction(1.0)
 

@@ -35,15 +35,25 @@ class ShallowHoles:
 
     def fill(self, index: int, frame: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frame `index` (H, W, 3) uint8 with its shallow holes inpainted, and its states, GENERATED there."""
-        shallow = [label for label, track in enumerate(self._holes[index], 1) if self._is_shallow(track)]
-        if not shallow:
+        inside = self._inside(index, state)
+        if not inside.any():
             return frame, state
-        _, labels = _label(state)
-        inside = np.isin(labels, shallow)
         only = np.where(inside, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
         # What other holes hide is no source for these: they are filled along with them, and left unknown.
         filled = inpaint_unknown(frame, np.where(state == State.UNKNOWN, state, only))
         return np.where(inside[..., None], filled, frame), np.where(inside, np.uint8(State.GENERATED), state)
+
+    def left(self, index: int, state: np.ndarray) -> np.ndarray:
+        """Where frame `index` with its states (H, W) uint8 has deeper holes, (H, W) bool."""
+        return np.asarray((state == State.UNKNOWN) & ~self._inside(index, state))
+
+    def _inside(self, index: int, state: np.ndarray) -> np.ndarray:
+        """The pixels of the shallow holes of a frame, (H, W) bool."""
+        shallow = [label for label, track in enumerate(self._holes[index], 1) if self._is_shallow(track)]
+        if not shallow:
+            return np.zeros(state.shape, bool)
+        _, labels = _label(state)
+        return np.isin(labels, shallow)
 
     def _add_frame(self, state: np.ndarray, before: np.ndarray | None) -> np.ndarray:
         count, labels = _label(state)

@@ -25,6 +25,11 @@ class Unsearched:
             hidden = grow(masked, self._dilate)
             yield frame, np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
 
+    def states(self) -> Iterator[np.ndarray]:
+        """Yield every frame's `State` (H, W) uint8, without reading the clip."""
+        for masked in self._mask.frames(0, self._clip.frame_count):
+            yield np.where(grow(masked, self._dilate), np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+
     def __enter__(self) -> Unsearched:
         return self
 

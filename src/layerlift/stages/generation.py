@@ -1,7 +1,7 @@
 """Generating the pixels that no frame tells, in windows. Read `generate` from top to bottom.
 
 All windows are encoded, then all denoised, then all decoded, so that only one part of the model is in memory at a time.
-Between the steps nothing is kept of the video but latents and one bit per token.
+Between the steps nothing is kept of the video but latents, which lie in temporary files, and one bit per token.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import torch
 from layerlift.device import Policy
 from layerlift.device.budget import attempt, attempt_each
 from layerlift.device.plan import Plan
-from layerlift.fit import Fit, Geometry, Window, latent_frames
+from layerlift.fit import Fit, Window, latent_frames
+from layerlift.focus import Box, View, offsets
 from layerlift.model import Model
-from layerlift.model.latents import decode, encode, unknown_tokens
-from layerlift.pixels import fill_masked, fit_frame, fit_mask, unfit_frame
+from layerlift.model.latents import decode, decode_on_device, encode, unknown_tokens
+from layerlift.model.speed import PLAIN, Speed, choose_speed
 from layerlift.progress import Progress, StageProgress
 from layerlift.report import Report
 from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.stages.mapped import mapped
+from layerlift.stages.pixel_work import Patch, fit_regions, make_patches
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
@@ -44,30 +47,48 @@ class Job:
         plan: how it runs in the memory there is.
         prompts: the prompt, and before it the negative prompt when there is guidance.
         sampling: noise levels and guidance.
-        fit, windows: how the clip's size and length meet the model's.
+        view: how the clip's size and length meet the model's, and which part of the clip it sees.
         seed: of the noise.
         cache: keep text embeddings on disk.
+        refresh, dense, compile: see `choose_speed`.
     """
 
     model: Model
     plan: Plan
     prompts: Sequence[str]
     sampling: SamplingSettings
-    fit: Fit
-    windows: Sequence[Window]
+    view: View
     seed: int = 0
     cache: bool = True
+    refresh: float | None = None
+    dense: bool = False
+    compile: bool | None = None
+
+    @property
+    def fit(self) -> Fit:
+        """How the picture is scaled and padded."""
+        return self.view.fit
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The clip in time."""
+        return self.view.windows
 
     @property
     def policy(self) -> Policy:
         """The rules it runs by."""
         return self.plan.policy
 
+    def speed(self, plan: Plan, steps: int) -> Speed:
+        """How the passes of `steps` denoising steps run under a plan."""
+        dense = self.dense or not plan.sparse
+        return choose_speed(plan.policy, steps, refresh=self.refresh, dense=dense, compile=self.compile)
+
 
 def generate(
     job: Job, frames: Callable[[], Iterable[Wanted]], frame_count: int, *, progress: Progress, report: Report
-) -> Iterator[np.ndarray | None]:
-    """For every frame what was generated, (H, W, 3) float32 in 0 … 255, or None where nothing is wanted.
+) -> Iterator[Patch | None]:
+    """For every frame what was generated, where it lies in the clip, or None where nothing is wanted.
 
     `frames` is called for a pass over the clip, and again when memory ran out in it.
     """
@@ -77,7 +98,7 @@ def generate(
     def encoded(plan: Plan) -> list[Section | None]:
         policy = plan.policy
         with report.stage("encode"), progress.stage("encode", frame_count) as bar, model.vae_encoder(policy) as vae:
-            sections = encode_windows(vae, frames(), job.fit, job.windows, geometry=model.geometry, progress=bar)
+            sections = encode_windows(vae, frames(), job, frame_count, policy, progress=bar)
             del vae  # whoever still names a component keeps it in memory
         return sections
 
@@ -100,7 +121,8 @@ def generate(
         made = [section and section.copy() for section in sections]
         given = replace(prompts, together=policy.batched_guidance)
         with report.stage("denoise"), progress.stage("denoise", total) as bar, model.transformer(policy) as transformer:
-            denoise_windows(transformer, made, given, job, generator=generator, progress=bar)
+            speed = job.speed(plan, total)
+            denoise_windows(transformer, made, given, job, generator=generator, progress=bar, speed=speed)
             del transformer
         return made, generator
 
@@ -108,13 +130,13 @@ def generate(
     noise = generator.get_state()
 
     # 4. Decode, and undo the fit.
-    def decoded(plan: Plan) -> Iterator[np.ndarray | None]:
+    def decoded(plan: Plan) -> Iterator[Patch | None]:
         policy = plan.policy
         generator.set_state(noise)
         with report.stage("decode"), progress.stage("decode", frame_count) as bar, model.vae_decoder(policy) as vae:
-            for frame in decode_windows(vae, sections, job, generator=generator):
+            for patch in decode_windows(vae, sections, job, frame_count, policy, generator=generator):
                 bar.advance()
-                yield frame
+                yield patch
             del vae
 
     yield from attempt_each(plan, "decode", decoded, report.note)
@@ -129,7 +151,7 @@ def encode_prompts(job: Job) -> Prompts:
 
 def count_tokens(sections: Sequence[Section | None], job: Job) -> dict[str, int]:
     """Tokens of all windows, and those of them that are to be generated."""
-    width, height = job.fit.padded
+    width, height = job.view.size
     geometry = job.model.geometry
     cells = (width // geometry.space) * (height // geometry.space)
     everything = sum(latent_frames(window.frame_count, geometry.time) * cells for window in job.windows)
@@ -146,54 +168,66 @@ class Section:
         latents: (1, C, f, h, w) float32 on the CPU.
         unknown: (f, h, w) bool.
         shown: whether any frame kept from this window has a pixel to generate.
+        box: the part of the picture it shows; None: all of it.
     """
 
     window: Window
     latents: torch.Tensor
     unknown: torch.Tensor
     shown: bool
+    box: Box | None = None
 
     def copy(self) -> Section:
         """One whose tensors can be changed while these stay."""
-        return replace(self, latents=self.latents.clone(), unknown=self.unknown.clone())
+        return replace(self, latents=mapped(self.latents), unknown=self.unknown.clone())
 
 
 def encode_windows(
     vae: AutoencoderKLLTXVideo,
     frames: Iterable[Wanted],
-    fit: Fit,
-    windows: Sequence[Window],
+    job: Job,
+    frame_count: int,
+    policy: Policy,
     *,
-    geometry: Geometry,
     progress: StageProgress,
 ) -> list[Section | None]:
     """Read the frames once and encode the windows in which anything is to be generated; the others are None."""
+    view, geometry = job.view, job.model.geometry
 
-    def fitted() -> Iterator[Wanted]:
-        for frame, wanted in frames:
-            small, hidden = fit_frame(frame, fit), fit_mask(wanted, fit)
-            yield fill_masked(small, hidden), hidden
+    def counted() -> Iterator[Wanted]:
+        for item in frames:
+            yield item
             progress.advance()
 
+    regions = (view.region(index) for index in range(frame_count))
+    fitted = fit_regions(counted(), regions, view.fit, policy)
     sections: list[Section | None] = []
-    for window, pairs in cut(fitted(), windows):
+    for (window, parts), box in zip(cut(fitted, view.windows), view.boxes, strict=True):
+        # Frames beyond the clip's end repeat the last one, which the last window sees whole.
+        pairs = [part.cut(box) for part in parts if part is not None]
         hidden = np.stack([hidden for _, hidden in pairs])  # (F, H, W)
         if not hidden.any():
             sections.append(None)
             continue
         latents = encode(vae, np.stack([frame for frame, _ in pairs]))
         shown = hidden[window.keep_start - window.start : window.keep_stop - window.start].any()
-        sections.append(Section(window, latents, unknown_tokens(hidden, geometry), bool(shown)))
+        sections.append(Section(window, mapped(latents), unknown_tokens(hidden, geometry), bool(shown), box))
+    for _ in fitted:
+        pass  # what no window needs
     return sections
 
 
 def cut(items: Iterator[T], windows: Sequence[Window]) -> Iterator[tuple[Window, list[T]]]:
-    """Deal one item a frame out to overlapping windows, repeating the last at the end; holds one window's items."""
+    """Deal one item a frame out to windows, which may overlap or leave frames out, repeating the last at the end; holds
+    one window's items."""
     held: deque[T] = deque()
     first = 0
     for window in windows:
         while first < window.start:
-            held.popleft()
+            if held:
+                held.popleft()
+            else:
+                next(items)
             first += 1
         while len(held) < window.frame_count:
             held.append(next(items, held[-1]) if held else next(items))
@@ -208,17 +242,18 @@ def denoise_windows(
     *,
     generator: torch.Generator,
     progress: StageProgress,
+    speed: Speed = PLAIN,
 ) -> None:
     """Replace the latents of every window by generated ones, in order, each with what it shares with the one before."""
     for before, section in pairwise([None, *sections]):
         if section is None:
             continue
         if before is not None:
-            carry_over(before, section)
+            carry_over(before, section, job.model.geometry.space)
         if not section.unknown.any():
-            progress.advance(len(job.sampling.sigmas) - 1)
+            progress.advance(job.sampling.steps)
             continue
-        section.latents = denoise(
+        made = denoise(
             transformer,
             section.latents,
             section.unknown,
@@ -227,30 +262,46 @@ def denoise_windows(
             settings=job.sampling,
             generator=generator,
             progress=progress,
+            speed=speed,
         )
+        section.latents = mapped(made)
 
 
-def carry_over(before: Section, section: Section) -> None:
-    """Make the latent frames that a window shares with the one before it known, as they were generated there."""
+def carry_over(before: Section, section: Section, space: int) -> None:
+    """Make what a window shares with the one before it known, as it was generated there: tokens of the latent frames
+    that both have, where their boxes overlap. Beyond that nothing of these frames is wanted."""
     window = section.window
-    shared = slice(1, 1 + window.carried)
-    section.latents[:, :, shared] = before.latents[:, :, 1 + window.shift : 1 + window.shift + window.carried]
-    section.unknown[shared] = False
+    here, there = slice(1, 1 + window.carried), slice(1 + window.shift, 1 + window.shift + window.carried)
+    rows = columns = old_rows = old_columns = slice(None)
+    if before.box is not None and section.box is not None:
+        found = offsets(before.box, section.box, space)
+        if found is None:
+            return
+        (old_rows, old_columns), (rows, columns) = found
+    section.latents[:, :, here, rows, columns] = before.latents[:, :, there, old_rows, old_columns]
+    section.unknown[here, rows, columns] = False
 
 
 def decode_windows(
     vae: AutoencoderKLLTXVideo,
     sections: Sequence[Section | None],
     job: Job,
+    frame_count: int,
+    policy: Policy,
     *,
     generator: torch.Generator,
-) -> Iterator[np.ndarray | None]:
-    """For every frame of the clip what was generated, at the clip's size, or None where nothing is wanted."""
-    settings = job.model.settings
-    for window, section in zip(job.windows, sections, strict=True):
+) -> Iterator[Patch | None]:
+    """For every frame of the clip what was generated, or None where nothing is wanted."""
+    settings, view = job.model.settings, job.view
+    done = 0
+    for window, section, box in zip(view.windows, sections, view.boxes, strict=True):
+        yield from (None for _ in range(done, window.keep_start))
+        done = window.keep_stop
         kept = range(window.keep_start - window.start, window.keep_stop - window.start)
         if section is None or not section.shown:
             yield from (None for _ in kept)
             continue
-        frames = decode(vae, section.latents, generator, settings.decode_timestep, settings.decode_noise)
-        yield from (unfit_frame(frame, job.fit) for frame in islice(frames, kept.start, kept.stop))
+        decoding = decode_on_device if policy.device_pixels else decode
+        frames = decoding(vae, section.latents, generator, settings.decode_timestep, settings.decode_noise)
+        yield from make_patches(islice(frames, kept.start, kept.stop), view, box)
+    yield from (None for _ in range(done, frame_count))

@@ -25,33 +25,64 @@ def feather_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
     return np.minimum(distance_to(~mask) / max(feather, 1.0), 1.0)
 
 
+def ring_radius(height: int, width: int) -> float:
+    """How wide the ring is in which colours are compared, in pixels, for a picture of this size."""
+    return max(RING_SCALE, RING_SHARE * min(height, width))
+
+
+def moved_grid(
+    before: tuple[int, int], now: tuple[int, int], down: int, across: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """What two grids (rows, columns) share when the second begins `down` and `across` cells after the first: slices of
+    the first and of the second."""
+    old, new = [], []
+    for length, next_length, step in zip(before, now, (down, across), strict=True):
+        first, last = max(0, -step), max(0, -step, min(next_length, length - step))
+        new.append(slice(first, last))
+        old.append(slice(first + step, last + step))
+    return (old[0], old[1]), (new[0], new[1])
+
+
 class ColorMatch:
     """Moves a generated clip's colours to the clip's own, by what differs in a ring around the mask.
 
     The difference is spread smoothly over the picture and averaged over time, so it takes frames in order; detail is
-    not touched. After a frame without a mask it starts afresh.
+    not touched. After a frame without a mask it starts afresh. Where only a part of each frame is given, `place` says
+    where it lies in the picture.
     """
 
     def __init__(self) -> None:
-        self._difference: np.ndarray | None = None
-        self._weight: np.ndarray | None = None
+        self._place = (0, 0)
+        self._within: tuple[int, int] | None = None
+        self._seen: tuple[np.ndarray, np.ndarray] | None = None
+        self._seen_at = (0, 0)
 
     def reset(self) -> None:
         """Forget the frames seen so far."""
-        self._difference = self._weight = None
+        self._seen = None
+
+    def place(self, corner: tuple[int, int], within: tuple[int, ...]) -> None:
+        """The parts from here on lie at `corner` (left, top) of a picture whose (height, width) is `within`."""
+        self._place, self._within = corner, (within[0], within[1])
 
     def __call__(self, generated: np.ndarray, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Generated (H, W, 3) float32, the clip's frame (H, W, 3) uint8, mask (H, W) bool → generated, matched."""
         height, width = mask.shape
-        ring = ~mask & (distance_to(mask) <= max(RING_SCALE, RING_SHARE * min(height, width)))
+        radius = ring_radius(*(self._within or mask.shape))
+        ring = ~mask & (distance_to(mask) <= radius)
         small = max(1, width // RING_SCALE), max(1, height // RING_SCALE)
         known = np.clip(frame - generated, -RING_LIMIT, RING_LIMIT) * ring[..., None]
-        difference = cv2.resize(known, small, interpolation=cv2.INTER_AREA)
+        difference = cv2.resize(known, small, interpolation=cv2.INTER_AREA).reshape(small[1], small[0], 3)
         weight = cv2.resize(ring.astype(np.float32), small, interpolation=cv2.INTER_AREA)
-        if self._difference is not None and self._weight is not None:
-            difference = difference + RING_MEMORY * self._difference
-            weight = weight + RING_MEMORY * self._weight
-        self._difference, self._weight = difference, weight
+        if self._seen is not None:
+            (left, top), (old_left, old_top) = self._place, self._seen_at
+            old, new = moved_grid(
+                self._seen[1].shape, weight.shape,
+                round((top - old_top) / RING_SCALE), round((left - old_left) / RING_SCALE),
+            )  # fmt: skip
+            difference[new] += RING_MEMORY * self._seen[0][old]
+            weight[new] += RING_MEMORY * self._seen[1][old]
+        self._seen, self._seen_at = (difference, weight), self._place
 
         mean = difference / np.maximum(weight, np.finfo(np.float32).tiny)[..., None]
         smooth = cv2.GaussianBlur(spread(mean, (weight > 0).astype(np.float32)), (0, 0), sigmaX=1.5)

@@ -5,6 +5,7 @@ Evidence first: what another frame shows of the hidden background becomes known.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,12 +17,15 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.device.budget import capped, check_memory
+from layerlift.device.plan import make_plan
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence, inpaint_unknown
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size, fit_windows
+from layerlift.focus import Spot, focus_view, whole_view
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
+from layerlift.model.speed import choose_speed
 from layerlift.pixels import grow
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
@@ -29,7 +33,8 @@ from layerlift.sampling import SamplingSettings
 from layerlift.schedule import model_sigmas
 from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
-from layerlift.stages.paste import ColorMatch, paste
+from layerlift.stages.paste import ring_radius
+from layerlift.stages.pixel_work import Patch, paste_patches
 from layerlift.stages.planning import plan_windows
 
 EVIDENCE = ("auto", "off", "only")
@@ -58,6 +63,11 @@ class RemovalOptions:
         feather: pixels over which the result fades in, inside what the mask has grown by.
         evidence: "auto" takes from other frames what they show and generates the rest; "off" generates everything;
             "only" generates nothing: what no frame shows is inpainted without a model.
+        crop: show the model only what lies around the mask, at the clip's own resolution where that is small enough.
+        refresh: how far sigma may move before the transformer runs on all tokens again, and not on the unknown ones
+            alone; None is the default.
+        dense: run every token in every step.
+        compile: compile the transformer's blocks; None does where the job is long enough to win back the time.
     """
 
     steps: int | None = None
@@ -69,6 +79,10 @@ class RemovalOptions:
     dilate: int | None = None
     feather: int | None = None
     evidence: str = "auto"
+    crop: bool = True
+    refresh: float | None = None
+    dense: bool = False
+    compile: bool | None = None
 
 
 def remove(
@@ -85,6 +99,10 @@ def remove(
     dilate: int | None = None,
     feather: int | None = None,
     evidence: str = "auto",
+    crop: bool = True,
+    refresh: float | None = None,
+    dense: bool = False,
+    compile: bool | None = None,
     device: str | None = None,
     dtype: str | None = None,
     policy: str | None = None,
@@ -100,7 +118,8 @@ def remove(
         mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path. To lose shadows and reflections too, it has
             to cover them.
         model: an opened `Model`, or what `open_model` takes; "none" implies evidence "only".
-        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence: see `RemovalOptions`.
+        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile:
+            see `RemovalOptions`.
         device, dtype, policy: see `choose_policy`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
@@ -115,7 +134,9 @@ def remove(
         LayerliftError: the model returned NaN or infinity.
     """
     clip = as_clip(clip)
-    options = RemovalOptions(steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence)
+    options = RemovalOptions(
+        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile
+    )
     rules = choose_policy(device, dtype, policy)
     frames = remove_frames(
         clip,
@@ -168,9 +189,7 @@ def remove_frames(
     job = None if options.evidence == "only" else plan_generation(clip, options, model, policy, cache, memory=memory)
     report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
     if job is not None:
-        report.sizes |= {"scaled": list(job.fit.scaled), "padded": list(job.fit.padded)}
-        report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
-        report.results["planned_bytes"] = {need.stage: round(need.total) for need in job.plan.needs}
+        note_job(report, job)
 
     def run() -> Iterator[np.ndarray]:
         # 3. Evidence: what other frames show of the hidden pixels.
@@ -185,16 +204,19 @@ def remove_frames(
                 # 4. Without a model what no frame shows is inpainted.
                 made = fill_frames(found.frames())
             else:
-                # 4. Inpaint holes too shallow for a model, generate the others, and 5. paste that into the frames.
-                filled = inpaint_shallow(found, job)
+                # 4. Inpaint holes too shallow for a model, and look only at what is left.
+                filled, left = inpaint_shallow(found, job)
+                near = narrow(job, left(), margin.feather) if options.crop else job
+                note_job(report, near)
 
                 def wanted() -> Iterator[Wanted]:
                     return ((frame, state == State.UNKNOWN) for frame, state in filled())
 
-                if job.policy.cap_memory or memory is not None:
-                    stack.enter_context(capped(job.policy, job.plan.request.memory))
-                generated = generate(job, wanted, clip.frame_count, progress=progress, report=report)
-                made = paste_frames(filled(), generated, margin.feather)
+                # 5. Generate that, and paste it into the frames.
+                if near.policy.cap_memory or memory is not None:
+                    stack.enter_context(capped(near.policy, near.plan.request.memory))
+                generated = generate(near, wanted, clip.frame_count, progress=progress, report=report)
+                made = paste_frames(filled(), generated, margin.feather, near.policy)
             for frame, state in made:
                 if provenance is not None:
                     provenance(state)
@@ -225,8 +247,39 @@ def plan_generation(
     space, time = model.geometry.space, model.geometry.time
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
     windows = fit_windows(clip.frame_count, model.settings.frames, time)
-    plan = plan_windows(model, fit, windows, prompts, policy, memory=memory, cache=cache)
-    return Job(model, plan, prompts, sampling, fit, windows, options.seed, cache)
+    choose_speed(policy, 1, refresh=options.refresh, dense=options.dense, compile=options.compile)  # can it be had?
+    plan = plan_windows(model, fit, windows, prompts, policy, memory=memory, sparse=not options.dense, cache=cache)
+    return Job(
+        model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
+        refresh=options.refresh, dense=options.dense, compile=options.compile,
+    )  # fmt: skip
+
+
+def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
+    """The job with nothing in view but what lies around the pixels to be generated; `wanted` (H, W) bool a frame."""
+    width, height = job.fit.native
+    spots = [spot_of(mask) for mask in wanted]
+    geometry = job.model.geometry
+    view = focus_view(
+        job.view, spots, space=geometry.space, time=geometry.time, model_frames=job.model.settings.frames,
+        margin=feather + ring_radius(height, width),
+    )  # fmt: skip
+    frames = max(window.frame_count for window in view.windows)
+    return replace(job, view=view, plan=make_plan(replace(job.plan.request, size=view.size, frames=frames)))
+
+
+def spot_of(mask: np.ndarray) -> Spot | None:
+    """The box (left, top, right, bottom) around what is masked, (H, W) bool; None where nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else None
+
+
+def note_job(report: Report, job: Job) -> None:
+    """What the model sees of the clip, and what that was planned to take."""
+    report.sizes |= {"scaled": list(job.fit.scaled), "padded": list(job.view.size)}
+    report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
+    report.sizes["boxes"] = [[box.left, box.top] for box in job.view.boxes]
+    report.results["planned_bytes"] = {need.stage: round(need.total) for need in job.plan.needs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,33 +329,39 @@ def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
     return Margin(dilate, feather)
 
 
-def inpaint_shallow(found: Evidence | Unsearched, job: Job) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """The evidence's frames, as often as called, with holes inpainted that are too shallow for the job's model."""
+def inpaint_shallow(
+    found: Evidence | Unsearched, job: Job
+) -> tuple[Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]], Callable[[], Iterator[np.ndarray]]]:
+    """The evidence's frames, as often as called, with holes inpainted that are too shallow for the job's model; and, as
+    often as called, where the others are: (H, W) bool a frame."""
     if isinstance(found, Unsearched):
-        return found.frames
+        return found.frames, lambda: (state == State.UNKNOWN for state in found.states())
     scale = job.fit.native[0] / job.fit.scaled[0]
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
-    return lambda: (holes.fill(index, *given) for index, given in enumerate(found.frames()))
+    return (
+        lambda: (holes.fill(index, *given) for index, given in enumerate(found.frames())),
+        lambda: (holes.left(index, state) for index, state in enumerate(found.states())),
+    )
 
 
 def paste_frames(
-    frames: Iterable[tuple[np.ndarray, np.ndarray]], generated: Iterable[np.ndarray | None], feather: int
+    frames: Iterable[tuple[np.ndarray, np.ndarray]], generated: Iterable[Patch | None], feather: int, policy: Policy
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames with what was generated where no frame of the clip tells, and where each pixel comes from.
 
     `frames` yields (H, W, 3) uint8 with `State` (H, W) uint8; so does this, with GENERATED in place of UNKNOWN. Against
     the clip's own pixels the result fades inside the hidden ones, against gathered pixels it fades over those.
     """
-    match = ColorMatch()
-    for (frame, state), new in zip(frames, generated, strict=True):
-        unknown = state == State.UNKNOWN
-        if new is None or not unknown.any():
-            match.reset()
-            yield frame, state
-            continue
-        blended = grow(unknown, feather) & (state != State.ORIGINAL)
-        made = paste(frame, match(new, frame, blended), blended, feather)
-        yield made, np.where(unknown, np.uint8(State.GENERATED), state)
+    states: deque[np.ndarray] = deque()
+
+    def items() -> Iterator[tuple[np.ndarray, np.ndarray, Patch | None]]:
+        for (frame, state), patch in zip(frames, generated, strict=True):
+            unknown = state == State.UNKNOWN
+            states.append(state if patch is None else np.where(unknown, np.uint8(State.GENERATED), state))
+            yield frame, grow(unknown, feather) & (state != State.ORIGINAL), patch
+
+    for made in paste_patches(items(), feather, policy):
+        yield made, states.popleft()
 
 
 def fill_frames(frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
