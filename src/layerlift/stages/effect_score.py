@@ -164,6 +164,9 @@ class Coverage:
 
 def cover_tokens(objects: torch.Tensor, geometry: Geometry) -> Coverage:
     """Coverage of a window by its objects, (n, F, H, W) bool, 1 + k·time frames, sides in whole tokens."""
+    if len(objects) == 1:
+        own = token_shares(objects, geometry)
+        return Coverage(own, own[0])
     alone = objects & (objects.sum(0, dtype=torch.uint8) == 1)
     # An object that others hide all along is taken as it is given: better its neighbour's looks than none.
     lost = ~alone.flatten(1).any(1)
@@ -175,7 +178,9 @@ def token_shares(masks: torch.Tensor, geometry: Geometry) -> torch.Tensor:
     """Which share of each token's pixels is masked: (n, F, H, W) bool → (n, f, h, w) float32, 1 + k·time frames."""
     n, _, height, width = masks.shape
     space, time = geometry.space, geometry.time
-    cells = masks.float().view(n, -1, height // space, space, width // space, space).mean((3, 5))  # (n, F, h, w)
+    # Counted byte by byte, along rows and then across them: as floats, masks would be as large as the clip itself.
+    rows = masks.view(torch.uint8).view(n, -1, height // space, space, width // space, space).sum(5, dtype=torch.uint8)
+    cells = rows.sum(3, dtype=torch.int32) / space**2  # (n, F, h, w)
     later = cells[:, 1:].unflatten(1, (-1, time)).mean(2)
     return torch.cat([cells[:, :1], later], 1)
 

@@ -394,7 +394,7 @@ def encode_windows(
     vae: AutoencoderKLLTXVideo, clip: Clip, masks: Sequence[Mask], plan: EffectPlan, *, progress: StageProgress
 ) -> list[Section]:
     """Read the clip once; encode every window, objects and all, that an object is in."""
-    geometry = plan.geometry
+    geometry, device = plan.geometry, vae.latents_mean.device
 
     def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for frame, *own in zip(clip.frames(), *(given.frames() for given in masks), strict=True):
@@ -403,10 +403,10 @@ def encode_windows(
 
     sections = []
     for window, pairs in cut(fitted(), plan.windows):
-        objects = torch.from_numpy(np.stack([own for _, own in pairs], 1))  # (n, F, H, W)
+        objects = torch.from_numpy(np.stack([own for _, own in pairs], 1)).to(device)  # (n, F, H, W)
         latents = encode(vae, np.stack([frame for frame, _ in pairs])) if objects.any() else None
-        covered = cells_of_frames(objects, geometry).numpy()[:, kept_frames(window)]
-        sections.append(Section(window, latents, cover_tokens(objects, geometry), covered))
+        covered = cells_of_frames(objects, geometry).cpu().numpy()[:, kept_frames(window)]
+        sections.append(Section(window, latents, cover_tokens(objects, geometry).to(torch.device("cpu")), covered))
     return sections
 
 
@@ -469,6 +469,8 @@ def draw_chunks(
 
 def join(objects: np.ndarray, effects: np.ndarray, dilate: int) -> np.ndarray:
     """Each object with its effects, grown, but never over another object: (n, H, W) bool."""
+    if dilate == 0:
+        return objects | effects  # no effect lies on an object
     totals = np.stack([grow(total, dilate) for total in objects | effects])
-    others = objects.sum(0) - objects > 0  # (n, H, W)
+    others = objects.sum(0, dtype=np.uint8) > objects  # (n, H, W)
     return objects | (totals & ~others)
