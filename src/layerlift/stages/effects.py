@@ -366,7 +366,7 @@ def plan_effects(clip: Clip, options: EffectOptions, model: Model, policy: Polic
         sigmas=tuple(options.sigmas),
         prompt=prompt,
         temporal_radius=radius,
-        decision=Decision(threshold, options.max_distance, edges=options.refine != "none"),
+        decision=Decision(threshold, scorer.clear, options.max_distance, edges=options.refine != "none"),
         geometry=model.geometry,
         fit=fit_size(native, choose_box(native, model.settings.size, options.size, space), space),
         windows=fit_windows(clip.frame_count, model.settings.frames, time),
