@@ -104,6 +104,7 @@ def keep_effects(scores: np.ndarray, covered: np.ndarray, decision: Decision, ce
         cell: pixels of the clip to a cell's side.
     """
     kept = np.zeros_like(scores)
+    anchored = np.zeros(scores.shape[1:], bool)  # effects that touch their object
     neighbours = np.ones((3, 3, 3), bool)
     for own, values, there in zip(kept, scores, covered, strict=True):
         distance = distance_in_frames(there)
@@ -121,17 +122,18 @@ def keep_effects(scores: np.ndarray, covered: np.ndarray, decision: Decision, ce
         lasting = np.array([span.stop - span.start for span in first])
         good = (peak >= min(1.0, STRONG * decision.threshold)) & (touching | (size >= ISLAND_CELLS * lasting))
         own[:] = np.where(np.concatenate([[False], good])[labels], values, 0)
-    return kept if decision.clear is None else lift_faint(kept, decision.clear)
+        anchored |= np.concatenate([[False], good & touching])[labels]
+    return kept if decision.clear is None else lift_faint(kept, anchored, decision.clear)
 
 
-def lift_faint(kept: np.ndarray, clear: float) -> np.ndarray:
-    """Effects (n, F, h, w) scaled up so that each has the scores of a clear one somewhere.
+def lift_faint(kept: np.ndarray, anchored: np.ndarray, clear: float) -> np.ndarray:
+    """Effects (n, F, h, w) that are `anchored` (F, h, w) bool, scaled so that each has a clear one's scores somewhere.
 
     Cells at an effect's border show less of it than those inside. One threshold for all would take the border from a
     faint shadow, or all of a thin one, that fits a dark one. Effects of several objects that touch are lifted alike, so
     that they stay apart where they were.
     """
-    strongest = kept.max(0)
+    strongest = kept.max(0) * anchored
     labels, count = ndimage.label(strongest > 0, np.ones((3, 3, 3), bool))
     if count == 0:
         return kept
