@@ -15,6 +15,8 @@ def fit_frame(frame: np.ndarray, fit: Fit) -> np.ndarray:
     if fit.scaled != fit.native:
         frame = cv2.resize(frame, fit.scaled, interpolation=cv2.INTER_AREA)
     right, bottom = fit.padding
+    if not (right or bottom):
+        return frame
     return cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
 
 
@@ -23,6 +25,8 @@ def fit_mask(mask: np.ndarray, fit: Fit) -> np.ndarray:
 
     Padding is masked where it repeats masked pixels: what the object's edge would be smeared into is not known either.
     """
+    if fit.padded == fit.native:
+        return mask
     covered = mask.astype(np.float32)
     if fit.scaled != fit.native:
         covered = cv2.resize(covered, fit.scaled, interpolation=cv2.INTER_AREA)
