@@ -29,6 +29,7 @@ from layerlift.stages.effect_matte import (
     effect_alpha,
     largest,
     least_alpha,
+    shadow_alpha,
     shadowed,
     share_by_colour,
     share_effects,
@@ -49,6 +50,9 @@ SURVEYED = 8
 STILL_REACH = 2
 # Two frames of the clip closer than this (in [0, 1], over 3x3 pixels) show the same; twice as far, they do not.
 STILL = 1.5 / 255
+
+# Alpha by which a shadow inside an object's mask may exceed the shadow around it.
+SHADOW_SLACK = 0.2
 
 # Below this nothing is visible in 16 bits, and colours divided by it would be noise.
 LEAST_ALPHA = 1 / 65535
@@ -228,9 +232,11 @@ def matte_window(frame: Frame, effects: Effects, edge: int) -> np.ndarray:
     # 2. Objects, against the plate with the effects on it.
     layer = frame.clip - (1 - effect[..., None]) * frame.plate
     behind = carry_inwards(effect, layer, frame.plate, away)
-    solid = solid_alpha(frame.clip, behind, objects, edge, explained)
-    # 3. Next to an object its effect is what is seen around it, unless the object turns out not to reach there.
     carried = spread(effect[..., None], away.astype(np.float32))[..., 0]
+    # Inside a mask a shadow is believed that is no deeper than those around it: darker still is the object itself.
+    doubtful = explained & (shadow_alpha(frame.clip, frame.plate) <= carried + SHADOW_SLACK)
+    solid = solid_alpha(frame.clip, behind, objects, edge, doubtful)
+    # 3. Next to an object its effect is what is seen around it, unless the object turns out not to reach there.
     near = np.clip(solid / 0.05, 0, 1) * ~away
     effect = effect + near * (carried - effect)
     # 4. Each object gets its own: of the solid what its mask holds before the others', of the effects its share.
