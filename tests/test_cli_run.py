@@ -165,6 +165,8 @@ def test_small_models_are_read_once_and_freed_at_the_end(
     assert layerlift("run", *flags.split(), "--model", model) == 0
     assert [rules.resident for rules in seen] == [True] * 3
     assert closed == [True]
+    assert layerlift("run", *flags.split(), "--model", model, "--overwrite", "--memory", 8) == 0
+    assert [rules.resident for rules in seen[3:]] == [False] * 3
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def demo(
     policy = choose_policy(device)
     allowed = check_memory(memory)
     opened = open_model(model, text_encoder=text_encoder)
-    if stays_in_memory(opened):
+    if stays_in_memory(opened, allowed):
         policy = replace(policy, resident=True)
     options = RunOptions(RemovalOptions(steps=steps, seed=seed), EffectOptions(seed=seed), lossless)
     record = Report("demo", settings, device=policy.device)

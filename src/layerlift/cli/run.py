@@ -103,7 +103,7 @@ def run(
     chosen = choose_policy(device, dtype, policy)
     allowed = check_memory(memory)
     opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
-    if opened is not None and stays_in_memory(opened):
+    if opened is not None and stays_in_memory(opened, allowed):
         chosen = replace(chosen, resident=True)
     evidence = "only" if opened is None else "auto"
     options = RunOptions(

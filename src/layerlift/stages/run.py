@@ -208,8 +208,13 @@ def find_totals(
     return [total_of(index) for index in range(len(inputs.objects))]
 
 
-def stays_in_memory(model: Model) -> bool:
-    """Whether a model is small enough to keep its parts in memory from stage to stage."""
+def stays_in_memory(model: Model, memory: int | None = None) -> bool:
+    """Whether a model is small enough to keep its parts in memory from stage to stage.
+
+    Not where `memory`, bytes that may be taken, is given: a plan for it counts on the running part alone.
+    """
+    if memory is not None:
+        return False
     path = model.path
     files = path.rglob("*.safetensors") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files) <= SMALL_MODEL
