@@ -85,10 +85,14 @@ def layers(
         typer.Option(
             "--model",
             metavar="demo|NAME|PATH|HUB-ID",
-            help="Also go the whole way from the masks with this model, beside latent arithmetic.",
+            help="Also go the whole way with this model, from the object masks alone and with the true total mask, "
+            "beside latent arithmetic.",
         ),
     ] = None,
+    text_encoder: common.TextEncoder = None,
     device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
 ) -> None:
@@ -109,12 +113,11 @@ def layers(
             from layerlift.device import choose_policy
             from layerlift.model import open_model
 
-            chosen = choose_policy(device, resident=True)
+            chosen = choose_policy(device, dtype, policy, resident=True)
             record.device = chosen.device
+            opened = open_model(model, text_encoder=text_encoder)
             with record.stage("end to end"):
-                tables += end_to_end_tables(
-                    span, open_model(model), chosen, size=pixels, frames=frames, progress=progress
-                )
+                tables += end_to_end_tables(span, opened, chosen, size=pixels, frames=frames, progress=progress)
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
     if report is not None:

@@ -150,7 +150,8 @@ def _next_plan(plan: Plan, stage: str, say: Callable[[str], None], name: str | N
     if smaller is None:
         raise LayerliftError(
             f"memory ran out in stage {name or stage}, which was planned to take "
-            f"{plan.need(stage).total / GIB:.1f} GiB and cannot do with less: close other programs, or give a smaller --size"
+            f"{plan.need(stage).total / GIB:.1f} GiB and cannot do with less: close other programs, or give a "
+            f"smaller --size"
         )
     changed = "; ".join(smaller.differences(plan.policy)) or "less is kept"
     say(f"memory ran out in stage {name or stage}; going on with less: {changed}")
