@@ -52,7 +52,7 @@ def test_what_is_filled_in_keeps_still_under_a_still_camera_and_moves_with_a_mov
         frames = [world[:, 20 + step * t : 100 + step * t].copy() for t in range(6)]
         holes = [np.s_[20:40, 50 - step * t : 70 - step * t] for t in range(6)]
         states = [unknown((60, 80), hole) for hole in holes]
-        filled = list(fill_frames(zip(frames, states, strict=True), motion))
+        filled = [frame for frame, _ in fill_frames(zip(frames, states, strict=True), motion)]
         first, last = filled[0][22:38, 52:68], filled[5][22:38, 52 - 5 * step : 68 - 5 * step]
         assert np.abs(first.astype(int) - last).mean() < 3
         assert all(np.array_equal(a[s == 0], b[s == 0]) for a, b, s in zip(filled, frames, states, strict=True))
@@ -62,7 +62,8 @@ def test_grain_around_a_hole_does_not_make_it_flicker() -> None:
     rng = np.random.default_rng(0)
     frames = [np.clip(picture() + rng.normal(0, 6, (60, 80, 3)), 0, 255).astype(np.uint8) for _ in range(6)]
     states = [unknown((60, 80), np.s_[20:40, 30:50])] * 6
-    steady = list(fill_frames(zip(frames, states, strict=True), Motion([np.eye(3)] * 6, [1] * 6)))
+    motion = Motion([np.eye(3)] * 6, [1] * 6)
+    steady = [frame for frame, _ in fill_frames(zip(frames, states, strict=True), motion)]
     alone = [inpaint_unknown(frame, state) for frame, state in zip(frames, states, strict=True)]
     ours, theirs = (
         np.abs(np.diff(np.stack(clip)[:, 20:40, 30:50].astype(int), axis=0)).mean() for clip in (steady, alone)
@@ -74,5 +75,7 @@ def test_a_cut_begins_afresh() -> None:
     frames = [np.full((40, 40, 3), value, np.uint8) for value in (50, 200)]
     states = [unknown((40, 40), np.s_[10:30, 10:30])] * 2
     motion = Motion([np.eye(3)] * 2, [1, 2])
-    filled = list(fill_frames(zip(frames, states, strict=True), motion))
-    assert (filled[1] > 190).all()
+    (_, _), (filled, state) = fill_frames(zip(frames, states, strict=True), motion)
+    assert (filled > 190).all()
+    assert (state[10:30, 10:30] == State.GENERATED).all()
+    assert (state == State.GENERATED).sum() == 400

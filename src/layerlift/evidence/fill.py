@@ -27,9 +27,7 @@ def inpaint_unknown(frame: np.ndarray, state: np.ndarray) -> np.ndarray:
     unknown = state == State.UNKNOWN
     if not unknown.any() or unknown.all():
         return frame
-    rows, columns = np.flatnonzero(unknown.any(1)), np.flatnonzero(unknown.any(0))
-    top, bottom = max(0, rows[0] - CONTEXT), min(frame.shape[0], rows[-1] + 1 + CONTEXT)
-    left, right = max(0, columns[0] - CONTEXT), min(frame.shape[1], columns[-1] + 1 + CONTEXT)
+    top, bottom, left, right = _around(unknown)
     part, hole = frame[top:bottom, left:right], unknown[top:bottom, left:right]
     shrink = min(1.0, float(np.sqrt(LARGEST / hole.sum())))
     if shrink < 1:
@@ -46,38 +44,74 @@ def inpaint_unknown(frame: np.ndarray, state: np.ndarray) -> np.ndarray:
     return out
 
 
-def fill_frames(frames: Iterable[tuple[np.ndarray, np.ndarray]], motion: Motion) -> Iterator[np.ndarray]:
-    """Fill the UNKNOWN pixels of frames from the first on, steadily: what was filled in moves with the camera.
+def fill_frames(
+    frames: Iterable[tuple[np.ndarray, np.ndarray]], motion: Motion
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Fill the UNKNOWN pixels of all frames of a clip, steadily: see `SteadyFill`.
 
-    Takes (H, W, 3) uint8 and `State` (H, W) uint8, yields (H, W, 3) uint8.
+    Takes and yields (H, W, 3) uint8 with `State` (H, W) uint8; what was UNKNOWN is GENERATED then.
     """
-    before: np.ndarray | None = None
+    steady = SteadyFill(motion)
     for index, (frame, state) in enumerate(frames):
+        filled = steady.fill(index, frame, state)
+        yield filled, np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)
+
+
+class SteadyFill:
+    """Fills frames one after the other; what is filled in once moves with the camera from then on."""
+
+    def __init__(self, motion: Motion) -> None:
+        self._motion = motion
+        self._before: tuple[int, np.ndarray] | None = None
+
+    def fill(self, index: int, frame: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Frame `index` (H, W, 3) uint8 with its UNKNOWN pixels filled in; state is (H, W) uint8.
+
+        Where the frame before was filled too, this one is filled from that, and inpainted only where that shows
+        nothing.
+        """
         unknown = state == State.UNKNOWN
-        matrix = motion.between(index, index - 1) if index and before is not None else None
-        if not unknown.any() or matrix is None or before is None:
-            out = inpaint_unknown(frame, state)
+        matrix = before = None
+        if self._before is not None and self._before[0] == index - 1:
+            before, matrix = self._before[1], self._motion.between(index, index - 1)
+        if before is None or matrix is None or not unknown.any():
+            filled = inpaint_unknown(frame, state)
         else:
-            out = _carry(before, matrix, frame, unknown)
-        yield out
-        before = out
+            filled = _carry(before, matrix, frame, unknown)
+        self._before = index, filled
+        return filled
 
 
 def _carry(before: np.ndarray, matrix: np.ndarray, frame: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Fill a frame from the filled frame before it; what that does not show is inpainted."""
-    height, width = unknown.shape
-    if np.array_equal(matrix, np.eye(3)):
-        moved, seen = before, np.ones_like(unknown)
-    else:
-        flags = cv2.WARP_INVERSE_MAP
-        moved = cv2.warpPerspective(
-            before, matrix, (width, height), flags=cv2.INTER_CUBIC | flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        seen = cv2.warpPerspective(np.ones_like(unknown, np.uint8), matrix, (width, height), flags=flags) > 0
-    ring = grow(unknown, EDGE) & ~unknown & seen
-    values = join(moved.astype(np.float32), frame, unknown, ring)
     out = frame.copy()
-    carried = unknown & seen
-    out[carried] = np.clip(np.rint(values[carried]), 0, 255).astype(np.uint8)
-    rest = unknown & ~seen
-    return inpaint_unknown(out, np.where(rest, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL)))
+    top, bottom, left, right = _around(unknown)
+    part = np.s_[top:bottom, left:right]
+    hole = unknown[part]
+    if np.array_equal(matrix, np.eye(3)):
+        moved, seen = before[part], np.ones_like(hole)
+    else:
+        from_box = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]])
+        size, flags = (right - left, bottom - top), cv2.WARP_INVERSE_MAP
+        moved = cv2.warpPerspective(
+            before, from_box, size, flags=cv2.INTER_CUBIC | flags, borderMode=cv2.BORDER_REPLICATE
+        )
+        seen = cv2.warpPerspective(np.ones(before.shape[:2], np.uint8), from_box, size, flags=flags) > 0
+    near = grow(hole, EDGE) & ~hole & seen
+    values = join(moved.astype(np.float32), frame[part], hole, near)
+    carried = hole & seen
+    out[part][carried] = np.clip(np.rint(values[carried]), 0, 255).astype(np.uint8)
+    rest = np.full(unknown.shape, State.ORIGINAL, np.uint8)
+    rest[part][hole & ~seen] = State.UNKNOWN
+    return inpaint_unknown(out, rest)
+
+
+def _around(where: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of the True pixels of (H, W) and some context."""
+    rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
+    return (
+        max(0, int(rows[0]) - CONTEXT),
+        min(where.shape[0], int(rows[-1]) + 1 + CONTEXT),
+        max(0, int(columns[0]) - CONTEXT),
+        min(where.shape[1], int(columns[-1]) + 1 + CONTEXT),
+    )

@@ -17,7 +17,7 @@ from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.device.budget import capped, check_memory
 from layerlift.errors import InputError
-from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence, inpaint_unknown
+from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size, fit_windows
 from layerlift.masks import Mask
@@ -183,7 +183,8 @@ def remove_frames(
         with found, ExitStack() as stack:
             if job is None:
                 # 4. Without a model what no frame shows is inpainted.
-                made = fill_frames(found.frames())
+                assert isinstance(found, Evidence)
+                made = found.filled_frames()
             else:
                 # 4. Inpaint holes too shallow for a model, generate the others, and 5. paste that into the frames.
                 filled = inpaint_shallow(found, job)
@@ -282,7 +283,7 @@ def inpaint_shallow(found: Evidence | Unsearched, job: Job) -> Callable[[], Iter
         return found.frames
     scale = job.fit.native[0] / job.fit.scaled[0]
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
-    return lambda: (holes.fill(index, *given) for index, given in enumerate(found.frames()))
+    return lambda: holes.fill(found.frames(), found.motion)
 
 
 def paste_frames(
@@ -303,9 +304,3 @@ def paste_frames(
         blended = grow(unknown, feather) & (state != State.ORIGINAL)
         made = paste(frame, match(new, frame, blended), blended, feather)
         yield made, np.where(unknown, np.uint8(State.GENERATED), state)
-
-
-def fill_frames(frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `paste_frames`, without a model: what no frame tells is inpainted by OpenCV."""
-    for frame, state in frames:
-        yield inpaint_unknown(frame, state), np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)
