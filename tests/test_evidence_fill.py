@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 
 from layerlift.evidence.fill import LARGEST, fill_frames, inpaint_unknown
@@ -69,6 +70,21 @@ def test_grain_around_a_hole_does_not_make_it_flicker() -> None:
         np.abs(np.diff(np.stack(clip)[:, 20:40, 30:50].astype(int), axis=0)).mean() for clip in (steady, alone)
     )
     assert ours < 0.7 * theirs
+
+
+def test_what_is_carried_far_does_not_sharpen_itself() -> None:
+    rng = np.random.default_rng(0)
+    world = cv2.GaussianBlur(rng.normal(size=(60, 140, 3)), (0, 0), 0.7)
+    world = np.clip(128 + 25 * world / world.std(), 70, 190).astype(np.uint8)
+    shifts = 0.37 * np.arange(80)
+    motion = Motion([np.array([[1, 0, x], [0, 1, 0.21 * x], [0, 0, 1.0]]) for x in shifts], [1] * 80)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    frames = [cv2.warpAffine(world, motion.poses[t][:2], (80, 40), flags=flags) for t in range(80)]
+    states = [np.zeros((40, 80), np.uint8), *[unknown((40, 80), np.s_[10:30, 20:40])] * 79]
+    last = [frame for frame, _ in fill_frames(zip(frames, states, strict=True), motion)][-1][10:30, 20:40]
+    assert last.std() < 1.1 * world.std()
+    assert last.min() >= 60
+    assert last.max() <= 200
 
 
 def test_a_cut_begins_afresh() -> None:

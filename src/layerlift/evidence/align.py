@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from layerlift.evidence.motion import Motion
-from layerlift.evidence.reach import Reach
+from layerlift.evidence.reach import Held, Reach, Shown
 from layerlift.evidence.region import Box, Region
 from layerlift.evidence.register import Template, View, largest_shift
 from layerlift.evidence.thin import thin_out
@@ -24,8 +24,8 @@ CONTEXT = 0.5
 CONTEXT_LEAST = 48
 # A pair that moves no corner of the box farther is taken without resampling.
 UNMOVED = 0.04
-# A cubic kernel reaches two pixels far, but gives the second one next to nothing.
-KERNEL = 1
+# So many samples without a doubt make those beside the mask of their frame superfluous.
+ENOUGH = 2
 # Exposure is told from so many pixels, at least and at most, and never changes contrast by more than this factor. What
 # differs by less than `EVEN` levels of 255 is left as it is.
 EXPOSURE_LEAST = 200
@@ -68,7 +68,7 @@ class Aligner:
         """Samples of a region from chosen frames."""
         shape = region.hidden.shape
         pictures = np.empty((len(sources), *shape, 3), np.uint8)
-        valid = np.zeros((len(sources), *shape), bool)
+        shown = np.zeros((len(sources), *shape), np.uint8)
         gains, biases = np.ones((len(sources), 3), np.float32), np.zeros((len(sources), 3), np.float32)
         template: Template | None = None
         views: list[View] = []
@@ -83,13 +83,15 @@ class Aligner:
                 matrix = self._register(template, views[at], index, matrix)
             if matrix is None:
                 return False
-            pictures[at], valid[at] = _warp(held.frame, held.hidden, matrix, region.box)
-            gains[at], biases[at] = exposure(pictures[at], region.truth, valid[at] & region.ring)
+            pictures[at], shown[at] = _warp(held, matrix, region.box)
+            gains[at], biases[at] = exposure(pictures[at], region.truth, (shown[at] >= Shown.FRINGE) & region.ring)
             return True
 
         kept = [at for at, found in enumerate(self._pool.map(one, range(len(sources)))) if found]
         if len(kept) < len(sources):
-            pictures, valid, gains, biases = pictures[kept], valid[kept], gains[kept], biases[kept]
+            pictures, shown, gains, biases = pictures[kept], shown[kept], gains[kept], biases[kept]
+        clear = shown == Shown.CLEAR
+        valid = np.where(np.count_nonzero(clear, 0) >= ENOUGH, clear, shown >= Shown.FRINGE)
         return Samples([sources[at] for at in kept], pictures, valid, gains, biases)
 
     def close(self) -> None:
@@ -120,34 +122,19 @@ def _context(box: Box, shape: tuple[int, ...]) -> Box:
     return max(0, left - x), max(0, top - y), min(shape[1], right + x), min(shape[0], bottom + y)
 
 
-def _warp(frame: np.ndarray, hidden: np.ndarray, matrix: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """What a source shows of a box: (h, w, 3) uint8, and where it shows it (h, w) bool."""
+def _warp(held: Held, matrix: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """What a source shows of a box: (h, w, 3) uint8, and how well, `Shown` (h, w) uint8."""
     left, top, right, bottom = box
     if largest_shift(matrix, box) < UNMOVED:
-        return frame[top:bottom, left:right], ~hidden[top:bottom, left:right]
-    size = right - left, bottom - top
-    height, width = hidden.shape
+        # What is not resampled is touched by nothing.
+        part = held.shown[top:bottom, left:right]
+        return held.frame[top:bottom, left:right], np.where(part == Shown.TOUCHED, np.uint8(Shown.FRINGE), part)
     from_box = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]])
+    size, flags = (right - left, bottom - top), cv2.WARP_INVERSE_MAP
     picture = cv2.warpPerspective(
-        frame, from_box, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        held.frame, from_box, size, flags=cv2.INTER_CUBIC | flags, borderMode=cv2.BORDER_REPLICATE
     )
-    # Of the source, only what the box can see.
-    corners = from_box @ np.array([[0, size[0], 0, size[0]], [0, 0, size[1], size[1]], [1, 1, 1, 1]])
-    x, y = corners[0] / corners[2], corners[1] / corners[2]
-    x0, x1 = (int(np.clip(value, 0, width)) for value in (x.min() - 3, x.max() + 4))
-    y0, y1 = (int(np.clip(value, 0, height)) for value in (y.min() - 3, y.max() + 4))
-    if x1 <= x0 or y1 <= y0:
-        return picture, np.zeros((size[1], size[0]), bool)
-    kernel = np.ones((2 * KERNEL + 1, 2 * KERNEL + 1), np.uint8)
-    shown = cv2.erode((~hidden[y0:y1, x0:x1]).astype(np.uint8), kernel, borderValue=1)
-    if x0 == 0 or y0 == 0 or x1 == width or y1 == height:  # what the kernel would take from beyond the frame
-        shown[: 1 if y0 == 0 else 0] = 0
-        shown[:, : 1 if x0 == 0 else 0] = 0
-        shown[shown.shape[0] - (y1 == height) :] = 0
-        shown[:, shown.shape[1] - (x1 == width) :] = 0
-    to_part = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1.0]]) @ from_box
-    seen = cv2.warpPerspective(shown, to_part, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=0)
-    return picture, seen > 0
+    return picture, cv2.warpPerspective(held.shown, from_box, size, flags=cv2.INTER_NEAREST | flags, borderValue=0)
 
 
 def exposure(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

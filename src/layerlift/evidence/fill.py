@@ -93,9 +93,7 @@ def _carry(before: np.ndarray, matrix: np.ndarray, frame: np.ndarray, unknown: n
     else:
         from_box = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]])
         size, flags = (right - left, bottom - top), cv2.WARP_INVERSE_MAP
-        moved = cv2.warpPerspective(
-            before, from_box, size, flags=cv2.INTER_CUBIC | flags, borderMode=cv2.BORDER_REPLICATE
-        )
+        moved = _move(before, from_box, size)
         seen = cv2.warpPerspective(np.ones(before.shape[:2], np.uint8), from_box, size, flags=flags) > 0
     near = grow(hole, EDGE) & ~hole & seen
     values = join(moved.astype(np.float32), frame[part], hole, near)
@@ -104,6 +102,24 @@ def _carry(before: np.ndarray, matrix: np.ndarray, frame: np.ndarray, unknown: n
     rest = np.full(unknown.shape, State.ORIGINAL, np.uint8)
     rest[part][hole & ~seen] = State.UNKNOWN
     return inpaint_unknown(out, rest)
+
+
+def _move(frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A part of a frame (H, W, 3) uint8 resampled, size (width, height), into the range of the pixels around.
+
+    A cubic kernel overshoots, and what is carried on and on would sharpen itself into grain.
+    """
+    flags = cv2.WARP_INVERSE_MAP
+    square = np.ones((3, 3), np.uint8)
+    moved, low, high = (
+        cv2.warpPerspective(picture, matrix, size, flags=kernel | flags, borderMode=cv2.BORDER_REPLICATE)
+        for picture, kernel in (
+            (frame, cv2.INTER_CUBIC),
+            (cv2.erode(frame, square), cv2.INTER_NEAREST),
+            (cv2.dilate(frame, square), cv2.INTER_NEAREST),
+        )
+    )
+    return np.minimum(np.maximum(moved, low), high)
 
 
 def _around(where: np.ndarray) -> tuple[int, int, int, int]:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from enum import IntEnum
 
 import cv2
 import numpy as np
@@ -20,18 +21,44 @@ from layerlift.pixels import grow
 # of it wants, but not more closely than `FAR_STEP`.
 NEAR = 48
 FAR_STEP = 4
+# A frame in reach takes so many bytes a pixel.
+BYTES = 5
 # Masks are also kept this many times smaller, to choose frames by.
 COARSE = 8
 # Prepared pictures that are kept: neighbouring frames look at nearly the same others.
 VIEWS = 24
 
 
+# A cubic kernel reaches two pixels far, but gives the second one next to nothing.
+KERNEL = 1
+# Beside the mask this share of the picture's shorter side may still show the object's fringe; at least so many pixels.
+FRINGE_SHARE = 1 / 120
+FRINGE_LEAST = 2
+
+
+class Shown(IntEnum):
+    """How well a frame shows a pixel of the background."""
+
+    HIDDEN = 0
+    TOUCHED = 1  # resampling would bring in what is hidden, or lies beyond the frame
+    FRINGE = 2  # near the mask: perhaps the object's soft edge
+    CLEAR = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A frame in reach: (H, W, 3) uint8, its grown mask (H, W) bool, and that mask made smaller (h, w) bool."""
+    """A frame in reach.
+
+    Attributes:
+        frame: (H, W, 3) uint8.
+        hidden: its grown mask, (H, W) bool.
+        shown: `Shown`, (H, W) uint8.
+        coarse: the mask made smaller, (h, w) bool.
+    """
 
     frame: np.ndarray
     hidden: np.ndarray
+    shown: np.ndarray
     coarse: np.ndarray
 
 
@@ -44,7 +71,7 @@ class Reach:
 
     def __init__(self, clip: Clip, mask: Mask, dilate: int, reach: int, memory: int) -> None:
         self._clip, self._mask, self._dilate = clip, mask, dilate
-        fits = max(3, memory // (clip.width * clip.height * 4))
+        fits = max(3, memory // (clip.width * clip.height * BYTES))
         self.near = min(NEAR, reach, max(1, (fits // 2 - 1) // 2))
         if reach <= self.near:
             self.stride = 1
@@ -101,11 +128,15 @@ class Reach:
 
 def hold(frame: np.ndarray, hidden: np.ndarray) -> Held:
     """A frame (H, W, 3) uint8 whose pixels `hidden` (H, W) bool are not known."""
-    size = -(-frame.shape[1] // COARSE), -(-frame.shape[0] // COARSE)
+    height, width = hidden.shape
+    size = -(-width // COARSE), -(-height // COARSE)
+    free = (~hidden).astype(np.uint8)
+    fringe = max(FRINGE_LEAST, round(FRINGE_SHARE * min(height, width)))
+    inner = cv2.erode(free, np.ones((2 * KERNEL + 1,) * 2, np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    shown = free + inner + cv2.erode(inner, np.ones((2 * fringe + 1,) * 2, np.uint8), borderValue=1)
     padded = cv2.copyMakeBorder(
-        hidden.astype(np.uint8), 0, size[1] * COARSE - frame.shape[0], 0, size[0] * COARSE - frame.shape[1],
-        cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+        1 - free, 0, size[1] * COARSE - height, 0, size[0] * COARSE - width, cv2.BORDER_REPLICATE
+    )
     # (H, W) → (h, 8, w, 8) → (h, w); rows first, which is quick.
     coarse = padded.reshape(size[1], COARSE, size[0] * COARSE).any(1).reshape(size[1], size[0], COARSE).any(2)
-    return Held(np.ascontiguousarray(frame), hidden, coarse)
+    return Held(np.ascontiguousarray(frame), hidden, shown, coarse)
