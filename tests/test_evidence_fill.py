@@ -87,6 +87,16 @@ def test_what_is_carried_far_does_not_sharpen_itself() -> None:
     assert last.max() <= 200
 
 
+def test_small_changes_of_light_add_up() -> None:
+    frames = [np.full((40, 60, 3), (100, 120, 140), np.uint8) for _ in range(60)]
+    states = [unknown((40, 60), np.s_[10:30, 20:40])] * 60
+    rng = np.random.default_rng(0)
+    for t, frame in enumerate(frames):  # a quarter of a level a frame: rounded, the grain carries it
+        frame[:] = np.floor(np.array([100, 120, 140]) + 0.25 * t + rng.random((40, 60, 3))).astype(np.uint8)
+    last = [frame for frame, _ in fill_frames(zip(frames, states, strict=True), Motion([np.eye(3)] * 60, [1] * 60))][-1]
+    assert np.abs(last[12:28, 22:38].mean((0, 1)) - (114.75, 134.75, 154.75)).max() < 2
+
+
 def test_a_cut_begins_afresh() -> None:
     frames = [np.full((40, 40, 3), value, np.uint8) for value in (50, 200)]
     states = [unknown((40, 40), np.s_[10:30, 10:30])] * 2

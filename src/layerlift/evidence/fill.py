@@ -62,6 +62,7 @@ class SteadyFill:
 
     def __init__(self, motion: Motion) -> None:
         self._motion = motion
+        # Not rounded: small corrections would be lost in every frame anew, and colours would drift apart.
         self._before: tuple[int, np.ndarray] | None = None
 
     def fill(self, index: int, frame: np.ndarray, state: np.ndarray) -> np.ndarray:
@@ -76,15 +77,16 @@ class SteadyFill:
             before, matrix = self._before[1], self._motion.between(index, index - 1)
         if before is None or matrix is None or not unknown.any():
             filled = inpaint_unknown(frame, state)
-        else:
-            filled = _carry(before, matrix, frame, unknown)
-        self._before = index, filled
-        return filled
+            self._before = index, filled.astype(np.float32)
+            return filled
+        exact = _carry(before, matrix, frame, unknown)
+        self._before = index, exact
+        return np.where(unknown[..., None], np.clip(np.rint(exact), 0, 255).astype(np.uint8), frame)
 
 
 def _carry(before: np.ndarray, matrix: np.ndarray, frame: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Fill a frame from the filled frame before it; what that does not show is inpainted."""
-    out = frame.copy()
+    """A frame filled from the filled frame before it, both (H, W, 3) float32; what that does not show is inpainted."""
+    out = frame.astype(np.float32)
     top, bottom, left, right = _around(unknown)
     part = np.s_[top:bottom, left:right]
     hole = unknown[part]
@@ -96,16 +98,18 @@ def _carry(before: np.ndarray, matrix: np.ndarray, frame: np.ndarray, unknown: n
         moved = _move(before, from_box, size)
         seen = cv2.warpPerspective(np.ones(before.shape[:2], np.uint8), from_box, size, flags=flags) > 0
     near = grow(hole, EDGE) & ~hole & seen
-    values = join(moved.astype(np.float32), frame[part], hole, near)
     carried = hole & seen
-    out[part][carried] = np.clip(np.rint(values[carried]), 0, 255).astype(np.uint8)
-    rest = np.full(unknown.shape, State.ORIGINAL, np.uint8)
-    rest[part][hole & ~seen] = State.UNKNOWN
-    return inpaint_unknown(out, rest)
+    out[part][carried] = join(moved, frame[part], hole, near)[carried]
+    if not seen[hole].all():
+        rest = np.full(unknown.shape, State.ORIGINAL, np.uint8)
+        rest[part][hole & ~seen] = State.UNKNOWN
+        inpainted = inpaint_unknown(np.clip(np.rint(out), 0, 255).astype(np.uint8), rest)
+        out[rest == State.UNKNOWN] = inpainted[rest == State.UNKNOWN]
+    return out
 
 
 def _move(frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A part of a frame (H, W, 3) uint8 resampled, size (width, height), into the range of the pixels around.
+    """A part of a frame (H, W, 3) float32 resampled, size (width, height), into the range of the pixels around.
 
     A cubic kernel overshoots, and what is carried on and on would sharpen itself into grain.
     """
