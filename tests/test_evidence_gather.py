@@ -6,10 +6,8 @@ import pytest
 
 from layerlift.clip import Clip
 from layerlift.evidence import Evidence, EvidenceOptions, State, gather_evidence
-from layerlift.evidence.align import Aligner
-from layerlift.evidence.motion import Motion
 from layerlift.evidence.reach import BYTES, Reach, hold
-from layerlift.evidence.region import boxes_around, regions_of
+from layerlift.evidence.region import boxes_around
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
 
@@ -148,24 +146,6 @@ def test_a_flash_is_evened_out() -> None:
     assert (states[4][mask[4]] == State.GATHERED).mean() > 0.9
     assert psnr(frames[4:5], truth[4:5], mask[4:5] & (states[4:5] == State.GATHERED)) > 40
     assert psnr(frames[3:4], truth[3:4], mask[3:4]) > 40
-
-
-def test_the_fringe_of_an_object_is_not_taken_for_background_where_others_are_clear() -> None:
-    video = np.stack([see(world(), 50)] * 4)
-    mask = np.zeros((4, HEIGHT, WIDTH), bool)
-    mask[0, 30:60, 30:60] = mask[1, 30:60, 60:90] = True  # the second frame's object stands beside what the first hides
-    motion = Motion([np.eye(3)] * 4, [1] * 4, {1})
-    held = Reach(Clip.from_array(video), Mask.from_array(mask), 0, 3, 2**30)
-    next(held.walk())
-    aligner = Aligner(motion, held)
-    (region,) = regions_of(held[0], 10)
-    edge, middle = np.s_[10:40, 38:40], np.s_[10:40, 10:36]  # in the region, which begins 10 pixels before the mask
-    alone, among = aligner.take(0, [1], region), aligner.take(0, [1, 2, 3], region)
-    aligner.close()
-    assert alone.valid[0][edge].all()
-    assert not among.valid[0][edge].any()
-    assert among.valid[1:][:, 10:40, 10:40].all()
-    assert among.valid[0][middle].all()
 
 
 def test_somebody_who_passes_by_is_left_out() -> None:

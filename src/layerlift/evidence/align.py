@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from layerlift.evidence.motion import Motion
-from layerlift.evidence.reach import Held, Reach, Shown
+from layerlift.evidence.reach import Held, Reach
 from layerlift.evidence.region import Box, Region
 from layerlift.evidence.register import Template, View, largest_shift
 from layerlift.evidence.thin import thin_out
@@ -24,8 +24,6 @@ CONTEXT = 0.5
 CONTEXT_LEAST = 48
 # A pair that moves no corner of the box farther is taken without resampling.
 UNMOVED = 0.04
-# So many samples without a doubt make those beside the mask of their frame superfluous.
-ENOUGH = 2
 # Exposure is told from so many pixels, at least and at most, and never changes contrast by more than this factor. What
 # differs by less than `EVEN` levels of 255 is left as it is.
 EXPOSURE_LEAST = 200
@@ -68,7 +66,7 @@ class Aligner:
         """Samples of a region from chosen frames."""
         shape = region.hidden.shape
         pictures = np.empty((len(sources), *shape, 3), np.uint8)
-        shown = np.zeros((len(sources), *shape), np.uint8)
+        valid = np.zeros((len(sources), *shape), bool)
         gains, biases = np.ones((len(sources), 3), np.float32), np.zeros((len(sources), 3), np.float32)
         template: Template | None = None
         views: list[View] = []
@@ -83,15 +81,13 @@ class Aligner:
                 matrix = self._register(template, views[at], index, matrix)
             if matrix is None:
                 return False
-            pictures[at], shown[at] = _warp(held, matrix, region.box)
-            gains[at], biases[at] = exposure(pictures[at], region.truth, (shown[at] >= Shown.FRINGE) & region.ring)
+            pictures[at], valid[at] = _warp(held, matrix, region.box)
+            gains[at], biases[at] = exposure(pictures[at], region.truth, valid[at] & region.ring)
             return True
 
         kept = [at for at, found in enumerate(self._pool.map(one, range(len(sources)))) if found]
         if len(kept) < len(sources):
-            pictures, shown, gains, biases = pictures[kept], shown[kept], gains[kept], biases[kept]
-        clear = shown == Shown.CLEAR
-        valid = np.where(np.count_nonzero(clear, 0) >= ENOUGH, clear, shown >= Shown.FRINGE)
+            pictures, valid, gains, biases = pictures[kept], valid[kept], gains[kept], biases[kept]
         return Samples([sources[at] for at in kept], pictures, valid, gains, biases)
 
     def close(self) -> None:
@@ -123,18 +119,17 @@ def _context(box: Box, shape: tuple[int, ...]) -> Box:
 
 
 def _warp(held: Held, matrix: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """What a source shows of a box: (h, w, 3) uint8, and how well, `Shown` (h, w) uint8."""
+    """What a source shows of a box: (h, w, 3) uint8, and where it shows it (h, w) bool."""
     left, top, right, bottom = box
     if largest_shift(matrix, box) < UNMOVED:
-        # What is not resampled is touched by nothing.
-        part = held.shown[top:bottom, left:right]
-        return held.frame[top:bottom, left:right], np.where(part == Shown.TOUCHED, np.uint8(Shown.FRINGE), part)
+        return held.frame[top:bottom, left:right], ~held.hidden[top:bottom, left:right]
     from_box = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]])
     size, flags = (right - left, bottom - top), cv2.WARP_INVERSE_MAP
     picture = cv2.warpPerspective(
         held.frame, from_box, size, flags=cv2.INTER_CUBIC | flags, borderMode=cv2.BORDER_REPLICATE
     )
-    return picture, cv2.warpPerspective(held.shown, from_box, size, flags=cv2.INTER_NEAREST | flags, borderValue=0)
+    clear = cv2.warpPerspective(held.clear, from_box, size, flags=cv2.INTER_NEAREST | flags, borderValue=0)
+    return picture, clear > 0
 
 
 def exposure(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

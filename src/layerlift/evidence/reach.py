@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from enum import IntEnum
 
 import cv2
 import numpy as np
@@ -31,18 +30,6 @@ VIEWS = 24
 
 # A cubic kernel reaches two pixels far, but gives the second one next to nothing.
 KERNEL = 1
-# Beside the mask this share of the picture's shorter side may still show the object's fringe; at least so many pixels.
-FRINGE_SHARE = 1 / 120
-FRINGE_LEAST = 2
-
-
-class Shown(IntEnum):
-    """How well a frame shows a pixel of the background."""
-
-    HIDDEN = 0
-    TOUCHED = 1  # resampling would bring in what is hidden, or lies beyond the frame
-    FRINGE = 2  # near the mask: perhaps the object's soft edge
-    CLEAR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +39,13 @@ class Held:
     Attributes:
         frame: (H, W, 3) uint8.
         hidden: its grown mask, (H, W) bool.
-        shown: `Shown`, (H, W) uint8.
+        clear: (H, W) uint8, 1 where resampling brings in nothing that is hidden or beyond the frame, else 0.
         coarse: the mask made smaller, (h, w) bool.
     """
 
     frame: np.ndarray
     hidden: np.ndarray
-    shown: np.ndarray
+    clear: np.ndarray
     coarse: np.ndarray
 
 
@@ -131,12 +118,11 @@ def hold(frame: np.ndarray, hidden: np.ndarray) -> Held:
     height, width = hidden.shape
     size = -(-width // COARSE), -(-height // COARSE)
     free = (~hidden).astype(np.uint8)
-    fringe = max(FRINGE_LEAST, round(FRINGE_SHARE * min(height, width)))
-    inner = cv2.erode(free, np.ones((2 * KERNEL + 1,) * 2, np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    shown = free + inner + cv2.erode(inner, np.ones((2 * fringe + 1,) * 2, np.uint8), borderValue=1)
+    square = np.ones((2 * KERNEL + 1, 2 * KERNEL + 1), np.uint8)
+    clear = cv2.erode(free, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     padded = cv2.copyMakeBorder(
         1 - free, 0, size[1] * COARSE - height, 0, size[0] * COARSE - width, cv2.BORDER_REPLICATE
     )
     # (H, W) → (h, 8, w, 8) → (h, w); rows first, which is quick.
     coarse = padded.reshape(size[1], COARSE, size[0] * COARSE).any(1).reshape(size[1], size[0], COARSE).any(2)
-    return Held(np.ascontiguousarray(frame), hidden, shown, coarse)
+    return Held(np.ascontiguousarray(frame), hidden, clear, coarse)
