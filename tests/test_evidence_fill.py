@@ -34,6 +34,16 @@ def test_nothing_unknown_or_nothing_known_is_left_alone() -> None:
     assert inpaint_unknown(frame, np.full(frame.shape[:2], State.UNKNOWN, np.uint8)) is frame
 
 
+def test_what_touches_a_deep_hole_makes_no_streak_across_it() -> None:
+    frame = np.full((120, 160, 3), 120, np.uint8)
+    frame[54:66, :50] = 20  # a dark bar that ends at the hole
+    state = unknown((120, 160), np.s_[20:100, 50:110])
+    frame[state > 0] = 255
+    streak = 120 - inpaint_unknown(frame, state)[60, 50:110, 0].astype(int)
+    assert streak[:3].mean() > 50  # it goes on a little
+    assert streak[20:].max() < 25
+
+
 def test_a_large_hole_is_filled_from_a_smaller_picture() -> None:
     truth = picture(300, 300)
     state = unknown((300, 300), np.s_[50:250, 50:250])
