@@ -18,7 +18,7 @@ CONTEXT = 16  # pixels kept around the unknown ones: more than the radius change
 LARGEST = 20_000
 # Telea continues what runs into a hole, which is right near its border and makes streaks deep inside; there a smooth
 # continuation takes over. Telea's share falls to a third in this share of the picture's shorter side.
-DEPTH_SHARE = 1 / 16
+DEPTH_SHARE = 1 / 32
 
 
 def inpaint_unknown(frame: np.ndarray, state: np.ndarray) -> np.ndarray:
