@@ -19,7 +19,7 @@ from layerlift.device import Policy, choose_policy
 from layerlift.device.budget import capped, check_memory
 from layerlift.device.plan import make_plan
 from layerlift.errors import InputError
-from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence, inpaint_unknown
+from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size, fit_windows
 from layerlift.focus import focus_view, whole_view
@@ -204,7 +204,8 @@ def remove_frames(
         with found, ExitStack() as stack:
             if job is None:
                 # 4. Without a model what no frame shows is inpainted.
-                made = fill_frames(found.frames())
+                assert isinstance(found, Evidence)
+                made = found.filled_frames()
             else:
                 # 4. Inpaint holes too shallow for a model, and look only at what is left.
                 filled, left = inpaint_shallow(found, job)
@@ -336,7 +337,7 @@ def inpaint_shallow(
     scale = job.fit.native[0] / job.fit.scaled[0]
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
     return (
-        lambda: (holes.fill(index, *given) for index, given in enumerate(found.frames())),
+        lambda: holes.fill(found.frames(), found.motion),
         lambda: (holes.left(index, state) for index, state in enumerate(found.states())),
     )
 
@@ -367,9 +368,3 @@ def paste_frames(
 
     for made in paste_patches(items(), feather, policy):
         yield made, states.popleft()
-
-
-def fill_frames(frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `paste_frames`, without a model: what no frame tells is inpainted by OpenCV."""
-    for frame, state in frames:
-        yield inpaint_unknown(frame, state), np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)
