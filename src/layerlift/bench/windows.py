@@ -40,7 +40,8 @@ def window_tables(
     Raises:
         InputError: the scenes are no longer than one of the model's windows.
     """
-    options = replace(options or RemovalOptions(), evidence="off")
+    # All of the picture in every window: where windows lie is then known, and both ways see the same.
+    options = replace(options or RemovalOptions(), evidence="off", crop=False)
     borders = [window.keep_start for window in fit_windows(frames, model.settings.frames, model.geometry.time)[1:]]
     if not borders:
         raise InputError(
