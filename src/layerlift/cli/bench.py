@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from layerlift.cli import bench_speed
 from layerlift.cli import options as common
 from layerlift.cli.scene import SceneSize, parse_scene_size
 from layerlift.cli.terminal import show_progress
@@ -18,6 +19,9 @@ Seeds = Annotated[
     str, typer.Option("--seeds", metavar="START:END", help="Scenes: from START up to, not including, END.")
 ]
 BenchFrames = Annotated[int, typer.Option("--frames", min=1, metavar="N", help="Frames of each scene.")]
+
+
+app.command("speed")(bench_speed.speed)
 
 
 @app.callback()
