@@ -126,6 +126,46 @@ def layers(
         record.write(report, overwrite=overwrite)
 
 
+@app.command("crop")
+def crop(
+    model: common.ModelName = "demo",
+    text_encoder: common.TextEncoder = None,
+    seeds: Seeds = "1000:1016",
+    size: SceneSize = "576x384",
+    frames: BenchFrames = 17,
+    steps: common.Steps = None,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+) -> None:
+    """Print what looking only around a small mask does to the result, on scenes larger than the model's own size."""
+    pixels = parse_scene_size(size)
+    span = parse_seeds(seeds)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+    from layerlift.bench.crop import crop_tables
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.removal import RemovalOptions
+
+    chosen = choose_policy(device, dtype, policy, resident=True)
+    opened = open_model(model, text_encoder=text_encoder)
+    record = Report("bench crop", {"model": model, "seeds": seeds, "size": size, "frames": frames, "steps": steps})
+    record.device = chosen.device
+    with show_progress() as progress, record.stage("crop"):
+        tables = crop_tables(
+            span, opened, chosen, size=pixels, frames=frames, options=RemovalOptions(steps=steps), progress=progress
+        )
+    for table in tables:
+        typer.echo(f"{table.markdown()}\n")
+    if report is not None:
+        record.results["tables"] = [asdict(table) for table in tables]
+        record.write(report, overwrite=overwrite)
+
+
 @app.command("effects")
 def effects(
     model: common.ModelName = "demo",

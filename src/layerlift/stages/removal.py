@@ -38,6 +38,7 @@ from layerlift.stages.pixel_work import Patch, paste_patches
 from layerlift.stages.planning import plan_windows
 
 EVIDENCE = ("auto", "off", "only")
+NOTHING = np.zeros((0, 0), bool)
 NO_MODEL = "none"
 
 DEFAULT_PROMPT = "Empty"
@@ -356,9 +357,17 @@ def paste_frames(
 
     def items() -> Iterator[tuple[np.ndarray, np.ndarray, Patch | None]]:
         for (frame, state), patch in zip(frames, generated, strict=True):
-            unknown = state == State.UNKNOWN
-            states.append(state if patch is None else np.where(unknown, np.uint8(State.GENERATED), state))
-            yield frame, grow(unknown, feather) & (state != State.ORIGINAL), patch
+            if patch is None:
+                states.append(state)
+                yield frame, NOTHING, None
+                continue
+            left, top, right, bottom = patch.spot
+            under = state[top:bottom, left:right]
+            unknown = under == State.UNKNOWN
+            blended = grow(unknown, feather) & (under != State.ORIGINAL)
+            states.append(state.copy())
+            states[-1][top:bottom, left:right][unknown] = State.GENERATED
+            yield frame, blended, patch
 
     for made in paste_patches(items(), feather, policy):
         yield made, states.popleft()
