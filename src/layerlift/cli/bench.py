@@ -246,6 +246,10 @@ def windows(
     window: Annotated[
         int | None, typer.Option("--window", min=1, metavar="N", help="Frames of a window; else the model's own.")
     ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", min=0, metavar="N", help="Latent frames of other windows that each is shown."),
+    ] = None,
     steps: common.Steps = None,
     device: common.Device = None,
     dtype: common.Dtype = None,
@@ -262,6 +266,7 @@ def windows(
     from layerlift.bench.windows import window_tables, with_frames
     from layerlift.device import choose_policy
     from layerlift.model import open_model
+    from layerlift.stages.context import CONTEXT_FRAMES
     from layerlift.stages.removal import RemovalOptions
 
     chosen = choose_policy(device, dtype, policy, resident=True)
@@ -272,10 +277,9 @@ def windows(
         opened = with_frames(opened, window)
     settings = {"model": model, "seeds": seeds, "size": size, "frames": frames, "window": opened.settings.frames}
     record = Report("bench windows", settings, device=chosen.device)
+    options = RemovalOptions(steps=steps, context=CONTEXT_FRAMES if context is None else context)
     with show_progress() as progress, record.stage("windows"):
-        tables = window_tables(
-            span, opened, chosen, size=pixels, frames=frames, options=RemovalOptions(steps=steps), progress=progress
-        )
+        tables = window_tables(span, opened, chosen, size=pixels, frames=frames, options=options, progress=progress)
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
     if report is not None:
