@@ -1,13 +1,19 @@
 """What windows are shown of each other."""
 
+import numpy as np
 import pytest
 import torch
 
+from layerlift.device import choose_policy
 from layerlift.fit import Geometry, Window, fit_windows
 from layerlift.focus import Box
+from layerlift.model import Model, open_model
+from layerlift.model.testing import write_tiny_model
 from layerlift.sampling import token_coordinates
+from layerlift.stages import generation
 from layerlift.stages.context import gather_context
 from layerlift.stages.generation import Section
+from layerlift.stages.removal import RemovalOptions, remove_frames
 
 GEOMETRY, RATE = Geometry(16, 4, 8), 24.0
 GRID = (2, 3)
@@ -90,3 +96,47 @@ def test_far_windows_and_those_without_anything_to_generate() -> None:
 def parts(section: Section | None) -> tuple[torch.Tensor, torch.Tensor]:
     assert section is not None
     return section.latents, section.unknown
+
+
+# --- in removal ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), steps=1))
+
+
+def remove(model: Model, frames: int, context: int) -> np.ndarray:
+    video = np.random.default_rng(0).integers(0, 256, (frames, 48, 112, 3), dtype=np.uint8)
+    mask = np.zeros(video.shape[:3], bool)
+    mask[:, 16:32, 16:32] = True
+    options = RemovalOptions(evidence="off", context=context)
+    return np.stack(list(remove_frames(video, mask, options, model=model, policy=choose_policy("cpu"))))
+
+
+def test_a_clip_of_one_window_is_what_it_was(model: Model) -> None:
+    assert (remove(model, 9, 8) == remove(model, 9, 0)).all()
+
+
+def test_a_window_sees_what_it_is_shown(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    denoise = generation.denoise
+
+    def spy(transformer: object, latents: torch.Tensor, unknown: torch.Tensor, prompts: object, places: torch.Tensor,
+            **rest: object) -> torch.Tensor:  # fmt: skip
+        seen.append((latents.flatten(2).shape[2], unknown.flatten(), places))
+        made = denoise(transformer, latents, unknown, prompts, places, **rest)  # type: ignore[arg-type]
+        known = ~unknown.flatten()
+        assert torch.equal(made.flatten(2)[:, :, known], latents.flatten(2)[:, :, known])
+        return made
+
+    monkeypatch.setattr(generation, "denoise", spy)
+    alone, shown = remove(model, 25, 0), remove(model, 25, 2)
+    assert (alone != shown).any()
+    half = len(seen) // 2
+    assert half > 2
+    for (tokens, unknown, _), (more, more_unknown, places) in zip(seen[:half], seen[half:], strict=True):
+        assert more > tokens
+        assert torch.equal(more_unknown[:tokens], unknown)
+        assert not more_unknown[tokens:].any()
+        assert places.shape[2] == len(more_unknown) == more

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +37,26 @@ class Context:
 
     def __len__(self) -> int:
         return self.latents.shape[2]
+
+    def behind(self, latents: torch.Tensor, unknown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A window's latents (1, C, f, h, w) and unknown tokens (f, h, w) as one row of tokens with these behind it,
+        (1, C, 1, 1, S + N) and (1, 1, S + N); as they are when there are none."""
+        if not len(self):
+            return latents, unknown
+        known = torch.zeros(len(self), dtype=torch.bool)
+        row = torch.cat([latents.flatten(2), self.latents], 2)
+        return row[:, :, None, None], torch.cat([unknown.flatten(), known])[None, None]
+
+    def after(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """A window's coordinates (1, 3, S) with these behind them."""
+        return torch.cat([coordinates, self.coordinates], 2)
+
+    def leave(self, made: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """The window's own latents of what became of `behind`, (1, C, f, h, w) = `shape`."""
+        if not len(self):
+            return made
+        grid = tuple(shape[2:])
+        return made.flatten(2)[:, :, : prod(grid)].unflatten(2, grid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,20 +258,18 @@ def denoise_windows(
             progress.advance(job.sampling.steps)
             continue
         context = gather_context(sections, number, geometry=geometry, rate=rate, count=job.context)
+        coordinates = token_coordinates(section.latents.shape, geometry, rate)
         made = denoise(
             transformer,
-            # One row of tokens, the window's and behind them what it is shown of others: (1, C, 1, 1, S + N).
-            torch.cat([section.latents.flatten(2), context.latents], 2)[:, :, None, None],
-            torch.cat([section.unknown.flatten(), torch.zeros(len(context), dtype=torch.bool)])[None, None],
+            *context.behind(section.latents, section.unknown),
             prompts,
-            torch.cat([token_coordinates(section.latents.shape, geometry, rate), context.coordinates], 2),
+            context.after(coordinates),
             settings=job.sampling,
             generator=generator,
             progress=progress,
             speed=speed,
         )
-        made = made[:, :, 0, 0, : section.unknown.numel()]
-        section.latents = mapped(made.unflatten(2, tuple(section.latents.shape[2:])))
+        section.latents = mapped(context.leave(made, section.latents.shape))
 
 
 def carry_over(before: Section, section: Section, space: int) -> None:
