@@ -159,7 +159,7 @@ def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(
 def test_what_windows_share_is_generated_once(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     clip = make_clip(33)
-    plate(clip, box_mask(clip), model, policy)
+    plate(clip, box_mask(clip), model, policy, context=0)
     windows = fit_windows(33, model.settings.frames, model.geometry.time)
     assert len(spy.denoised) == len(windows) > 2
     for window, before, now in zip(windows[1:], spy.denoised, spy.denoised[1:], strict=False):

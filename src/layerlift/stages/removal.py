@@ -31,6 +31,7 @@ from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
 from layerlift.schedule import model_sigmas
+from layerlift.stages.context import CONTEXT_FRAMES
 from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ring_radius
@@ -70,6 +71,7 @@ class RemovalOptions:
             alone; None is the default.
         dense: run every token in every step.
         compile: compile the transformer's blocks; None does where the job is long enough to win back the time.
+        context: latent frames of other windows that each window of a long clip is shown, at most.
     """
 
     steps: int | None = None
@@ -85,6 +87,7 @@ class RemovalOptions:
     refresh: float | None = None
     dense: bool = False
     compile: bool | None = None
+    context: int = CONTEXT_FRAMES
 
 
 def remove(
@@ -255,7 +258,7 @@ def plan_generation(
     plan = plan_windows(model, fit, windows, prompts, policy, memory=memory, sparse=not options.dense, cache=cache)
     return Job(
         model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
-        refresh=options.refresh, dense=options.dense, compile=options.compile,
+        refresh=options.refresh, dense=options.dense, compile=options.compile, context=options.context,
     )  # fmt: skip
 
 
