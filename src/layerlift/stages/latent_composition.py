@@ -247,7 +247,7 @@ def plan_latent_composition(
     reach = as_mask(total, clip)
     margin = choose_margin(RemovalOptions(), clip)
     check_inside(masks, reach, margin.dilate)
-    given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size)
+    given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size, context=0)
     policy = policy or choose_policy()
     job = plan_generation(clip, given, model, policy, cache, memory=memory)
     sampling = SamplingSettings(tuple(sigmas.tolist()), guidance=1.0, stochastic=job.sampling.stochastic)
