@@ -15,6 +15,7 @@ and what the budget does not allow is left out. --small shrinks model and clips,
 import argparse
 import inspect
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -41,25 +42,25 @@ ROWS = [
     ("remove", 2.5, None, SMALL_SIZE),
     ("remove", 4.0, None, SMALL_SIZE),
     ("remove", 5.0, "mps", SMALL_SIZE),
-    ("mask", 5.0, None, SMALL_SIZE),
-    ("compose", 5.0, None, SMALL_SIZE),
-    ("mask", 2.5, None, SMALL_SIZE),
     ("compose", 2.5, None, SMALL_SIZE),
-    ("remove", 6.0, None, LARGE_SIZE),
+    ("mask", 2.5, None, SMALL_SIZE),
     ("remove", 8.0, None, SMALL_SIZE),
-    ("remove", 4.0, "mps", SMALL_SIZE),
-    ("mask", 5.0, "mps", SMALL_SIZE),
-    ("compose", 5.0, "mps", SMALL_SIZE),
-    ("mask", 4.0, None, SMALL_SIZE),
-    ("compose", 4.0, None, SMALL_SIZE),
-    ("remove", 4.0, None, LARGE_SIZE),
-    ("remove", 2.5, "mps", SMALL_SIZE),
+    ("remove", 6.0, None, LARGE_SIZE),
     ("remove", 15.6, None, LARGE_SIZE),
+    ("compose", 5.0, None, SMALL_SIZE),
+    ("mask", 5.0, None, SMALL_SIZE),
+    ("remove", 4.0, None, LARGE_SIZE),
+    ("remove", 4.0, "mps", SMALL_SIZE),
+    ("compose", 5.0, "mps", SMALL_SIZE),
+    ("mask", 5.0, "mps", SMALL_SIZE),
     ("remove", 8.0, None, LARGE_SIZE),
     ("remove", 6.0, None, SMALL_SIZE),
-    ("remove", 15.6, None, SMALL_SIZE),
-    ("remove", 5.0, None, LARGE_SIZE),
     ("remove", 8.0, "mps", LARGE_SIZE),
+    ("remove", 15.6, None, SMALL_SIZE),
+    ("mask", 4.0, None, SMALL_SIZE),
+    ("compose", 4.0, None, SMALL_SIZE),
+    ("remove", 5.0, None, LARGE_SIZE),
+    ("remove", 2.5, "mps", SMALL_SIZE),
     ("remove", 2.5, None, LARGE_SIZE),
 ]
 # For --small: clips and memories that make a difference to a model of 100 M parameters on a CPU.
@@ -205,7 +206,7 @@ def start_remove(row: Mapping[str, Any], policy: Any, report: Any, memory: int) 
     from layerlift.stages.removal import RemovalOptions, plan_generation, remove_frames
 
     clip, hidden, size = make_inputs(row)
-    options = RemovalOptions(evidence="off", size=size)
+    options = RemovalOptions(evidence="off", size=size, crop=False)
     plan = plan_generation(clip, options, row["model"], policy, True, memory=memory).plan
     return plan, remove_frames(clip, hidden, options, model=row["model"], policy=policy, report=report, memory=memory)
 
@@ -280,16 +281,17 @@ def describe(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return " | ".join(cells)
 
 
-def measure(row: Mapping[str, Any], deadline: float, found: list[dict[str, Any]]) -> None:
-    """A row in a process of its own, printed and added to `found`."""
+def measure(row: Mapping[str, Any], deadline: float, threads: int, found: list[dict[str, Any]]) -> None:
+    """A row in a process of its own, with so many threads, printed and added to `found`."""
     name = f"| {row['job']} | {row['memory']:g} | {row['rules'] or ''} | {'×'.join(map(str, row['size']))} |"
     left = deadline - time.perf_counter()
     if left < 5:
         print(f"{name} left out: the budget is spent |", flush=True)
         return
     command = [sys.executable, __file__, "--row", json.dumps(row)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left, env=environment)
     except subprocess.TimeoutExpired:
         print(f"{name} stopped: the budget is spent |", flush=True)
         return
@@ -340,7 +342,8 @@ def main() -> None:
         print(f"{header}\n|" + " --- |" * (header.count("|") - 1), flush=True)
         found: list[dict[str, Any]] = []
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            for done in [pool.submit(measure, row, began + arguments.budget, found) for row in rows]:
+            deadline, threads = began + arguments.budget, max(1, (os.cpu_count() or 1) // arguments.jobs)
+            for done in [pool.submit(measure, row, deadline, threads, found) for row in rows]:
                 done.result()
         if arguments.json is not None:
             arguments.json.write_text(json.dumps({"device": name, "torch": torch.__version__, "rows": found}) + "\n")

@@ -10,6 +10,7 @@ import torch
 import layerlift
 from layerlift.device import BACKENDS, Policy, choose_policy
 from layerlift.device import policy as policy_module
+from layerlift.device.policy import NOWHERE
 from layerlift.errors import InputError
 
 # field → (cpu, cuda, mps): the expected value of every field that differs, or must not.
@@ -29,9 +30,8 @@ TABLE = {
     "vae_limit_bytes": (None, None, 2**31),
     "cap_memory": (False, False, True),
     "vae_storage": (None, None, None),
-    "generator_device": ("cpu", "cpu", "cpu"),
-    "non_blocking": (False, False, False),
-    "int8": (False, False, False),
+    "vae_streamed": (False, False, False),
+    "int8": (None, None, None),
     "streamed_blocks": (0, 0, 0),
     "resident": (False, False, False),
     "batched_guidance": (False, True, False),
@@ -142,13 +142,46 @@ def test_old_torch_is_refused_on_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_policy("mps").device == "mps"
 
 
-@pytest.mark.parametrize("word", ["autocast", r"float64", r"\.double\(", "non_blocking=True", "device_map"])
-def test_never_on_any_backend(word: str) -> None:
-    """No choice of the table, because no backend may: looked for where tensors of the model are made."""
+def code_of(file: Path) -> str:
+    """A file's source without docstrings and comments."""
+    return re.sub(r'""".*?"""|#.*', "", file.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("pattern", NOWHERE)
+def test_never_on_any_backend(pattern: str) -> None:
+    """No choice of the table, because no backend may: looked for wherever tensors reach a device."""
     root = Path(layerlift.__file__).parent
-    files = [*(root / "model").glob("*.py"), root / "sampling.py"]
-    assert len(files) > 5
-    used = [
-        file.name for file in files if re.search(word, re.sub(r'""".*?"""|#.*', "", file.read_text(), flags=re.DOTALL))
-    ]
-    assert not used
+    files = [*(root / "model").glob("*.py"), *(root / "stages").glob("*.py"), root / "sampling.py"]
+    files += [root / "pixels_torch.py", *(root / "device").glob("*.py")]
+    assert len(files) > 40
+    files.remove(root / "device" / "policy.py")  # which has the patterns
+    assert not [file.name for file in files if re.search(pattern, code_of(file))]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "with torch.autocast(device):", "x.to(torch.float64)", "x.double()", "torch.zeros(1, dtype=torch.double)",
+        "x.to(torch.float8_e4m3fn)", "x.to(device, non_blocking=True)", "x.to(device, non_blocking=policy.fast)",
+        'Model.from_pretrained(folder, device_map="mps")', "pipeline.enable_model_cpu_offload()",
+        "torch.Generator(device=device)", 'torch.Generator("mps")', "torch.randn(shape, device=device)",
+        "torch.randperm(9)",
+    ],
+)  # fmt: skip
+def test_what_is_looked_for_would_be_found(line: str) -> None:
+    assert [pattern for pattern in NOWHERE if re.search(pattern, line)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x.to(device, non_blocking=False)", "torch.Generator().manual_seed(0)", "torch.randn(shape, generator=generator)"],
+)
+def test_what_may_be_done_is_not(line: str) -> None:
+    assert not [pattern for pattern in NOWHERE if re.search(pattern, line)]
+
+
+@pytest.mark.parametrize(("weights", "int8"), [("auto", None), ("8bit", True), ("full", False)])
+def test_how_weights_are_kept(weights: str, int8: bool | None) -> None:
+    assert choose_policy("cpu", weights=weights).int8 is int8
+    with pytest.raises(InputError, match="weights 'half' is not known: give one of auto, 8bit, full"):
+        choose_policy("cpu", weights="half")

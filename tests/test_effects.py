@@ -15,8 +15,16 @@ from layerlift.model import Model, open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.pixels import grow
 from layerlift.report import Report
-from layerlift.stages import effects
-from layerlift.stages.effects import EffectOptions, FrameEffects, find_effects, find_total_mask, join, mask
+from layerlift.stages import effect_clip
+from layerlift.stages.effects import (
+    EffectOptions,
+    FrameEffects,
+    find_effects,
+    find_total_mask,
+    join,
+    mask,
+    plan_effects,
+)
 from layerlift.stages.spool import FrameSpool
 
 WIDTH, HEIGHT = 70, 42
@@ -167,7 +175,7 @@ class Fixed:
     """Scores as given instead of the model's."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, scores: np.ndarray) -> None:
-        monkeypatch.setattr(effects, "look_at_windows", lambda *_, **__: scores)
+        monkeypatch.setattr(effect_clip, "look_at_windows", lambda *_, **__: scores)
 
 
 @pytest.fixture
@@ -281,10 +289,10 @@ def test_windows_hand_over_where_removal_does(model: Model, policy: Policy, monk
         scores = torch.arange(frames, dtype=torch.float32) / 100 + 0.2 * len(windows)
         return scores.view(1, -1, 1, 1).expand(1, -1, 3, 4)
 
-    monkeypatch.setattr(effects, "score_frames", numbered)
+    monkeypatch.setattr(effect_clip, "score_frames", numbered)
     clip = make_clip(20)
     found = find(clip, [box(clip)], model, policy, temporal_radius=0, threshold=0.9)
-    plan = effects.plan_effects(clip, EffectOptions(), model, policy, True)
+    plan = plan_effects(clip, EffectOptions(), model, policy, True)
     assert len(windows) == len(plan.windows) > 1
     for number, window in enumerate(plan.windows, 1):
         for index in range(window.keep_start, window.keep_stop):

@@ -1,20 +1,18 @@
 """Generation in little memory: the same result, and going on when memory runs out all the same."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.device.needs import GIB
 from layerlift.errors import InputError, LayerliftError
 from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
+from layerlift.model.testing import FailsAt, write_tiny_model
 from layerlift.report import Report
-from layerlift.stages import generation
+from layerlift.stages import generation, planning, removal
 from layerlift.stages.removal import RemovalOptions, remove_frames
 
 CPU = choose_policy("cpu")
@@ -54,33 +52,29 @@ def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monk
         run(model, memory=0.1)
 
 
-@pytest.mark.parametrize("changes", [{"streamed_blocks": 2}, {"vae_frames": 1}])
+@pytest.mark.parametrize(
+    "changes", [{"streamed_blocks": 2}, {"vae_frames": 1}, {"vae_frames": 4, "vae_streamed": True}]
+)
 def test_same_result_in_less_memory(model: Model, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]) -> None:
     whole = run(model)
-    from layerlift.stages import planning
-
-    real = planning.make_plan
+    real, under = planning.make_plan, []
 
     def narrow(request):  # type: ignore[no-untyped-def]
         plan = real(request)
         return replace(plan, policy=replace(plan.policy, **changes))
 
+    def watched(self: Model, policy: Policy) -> object:
+        under.append(policy)
+        return decoder(self, policy)
+
+    # Planned once for the whole picture, and again for what lies around the mask.
     monkeypatch.setattr(planning, "make_plan", narrow)
+    monkeypatch.setattr(removal, "make_plan", narrow)
+    decoder = Model.vae_decoder
+    monkeypatch.setattr(Model, "vae_decoder", watched)
     # Rounding of float32 may cross half a grey level.
     assert np.abs(run(model).astype(int) - whole).max() <= 1
-
-
-class FailsAt:
-    """Raises an out-of-memory error in the n-th call, and else does what it stands in for."""
-
-    def __init__(self, real: Callable[..., object], calls: set[int]) -> None:
-        self.real, self.calls, self.count = real, calls, 0
-
-    def __call__(self, *given: object, **named: object) -> object:
-        self.count += 1
-        if self.count in self.calls:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self.real(*given, **named)
+    assert [{name: getattr(policy, name) for name in changes} for policy in under] == [changes]
 
 
 @pytest.mark.parametrize("stage", ["encode", "denoise", "decode"])

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
@@ -15,6 +16,7 @@ from layerlift.device import MemoryMeter, choose_policy
 from layerlift.device.memory import host_anonymous_bytes
 from layerlift.model import Model, open_model, weights
 from layerlift.model.checkpoint import read_checkpoint
+from layerlift.model.latents import decode, encode
 from layerlift.model.residency import load_transformer
 from layerlift.model.testing import tiny_transformer_config, write_tiny_model
 from layerlift.model.vae_stream import frames_at_once
@@ -102,6 +104,39 @@ def test_convolutions_are_kept_in_the_storage_dtype(model: Model) -> None:
         assert kinds == {True: torch.bfloat16, False: torch.float32}
     with model.vae_decoder(replace(policy, vae_frames=None)) as vae:  # diffusers' own layers cast nothing
         assert {value.dtype for value in vae.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_convolutions_left_on_disk(model: Model, dtype: str) -> None:
+    """They are read for every piece, and what comes out is the same."""
+    policy = replace(CPU, vae_frames=4, vae_dtype=dtype)
+    frames = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    found = []
+    for streamed in (False, True):
+        with model.vae_encoder(replace(policy, vae_streamed=streamed)) as vae:
+            places = {value.dim() == 5: value.device.type for value in vae.parameters()}
+            assert places == {True: "meta" if streamed else "cpu", False: "cpu"}
+            latents = encode(vae, frames)
+        with model.vae_decoder(replace(policy, vae_streamed=streamed)) as vae:
+            pictures = list(decode(vae, latents, torch.Generator().manual_seed(0)))
+        found.append((latents, np.stack(pictures)))
+    assert torch.equal(found[0][0], found[1][0])
+    assert np.array_equal(found[0][1], found[1][1])
+    with model.vae_decoder(
+        replace(policy, vae_frames=None, vae_streamed=True)
+    ) as vae:  # diffusers' own layers read none
+        assert {value.device.type for value in vae.parameters()} == {"cpu"}
+
+
+def test_a_weight_on_disk_is_held_only_while_it_is_used(model: Model) -> None:
+    with model.vae_encoder(replace(CPU, vae_frames=4, vae_streamed=True)) as vae:
+        conv = vae.encoder.conv_in.conv
+        weight = weights.weight_of(conv, torch.float16, torch.device("cpu"))
+        assert (weight.dtype, weight.shape) == (torch.float16, conv.weight.shape)
+        held = weakref.ref(weight)
+        del weight
+        assert held() is None
+        assert conv.weight.device.type == "meta"
 
 
 @pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16])

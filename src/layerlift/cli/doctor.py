@@ -16,6 +16,7 @@ def doctor(
     dtype: options.Dtype = None,
     policy: options.PolicyName = None,
     memory: options.Memory = None,
+    weights: options.Weights = "auto",
 ) -> None:
     """Say what layerlift finds here: versions, the device and its rules, memory, the models, and what it would do."""
     from layerlift.device import choose_policy
@@ -26,7 +27,7 @@ def doctor(
     from layerlift.report import versions
 
     given = check_memory(memory)
-    chosen = choose_policy(device, dtype, policy)
+    chosen = choose_policy(device, dtype, policy, weights=weights)
     usable = usable_memory(chosen) if given is None else given
     found = {name: find_checkpoint(entry) for name, entry in CATALOGUE.items()} | {"text encoder": find_text_encoder()}
     sections = {

@@ -113,6 +113,8 @@ def mask(
         ),
     ] = None,
     frames: common.Frames = None,
+    memory: common.Memory = None,
+    weights: common.Weights = "auto",
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
@@ -130,6 +132,7 @@ def mask(
             metavar="FILE.safetensors", help="Keep the scores (object, frame, row, column).", rich_help_panel=_OUTPUT
         ),
     ] = None,
+    lossless: common.Lossless = False,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
     verbose: common.Verbose = False,
@@ -144,10 +147,12 @@ def mask(
     check_endings(preview, save_scores)
 
     from layerlift.device import choose_policy
+    from layerlift.device.budget import check_memory
     from layerlift.model import open_model
     from layerlift.stages.effects import DEFAULT_SIGMAS, EffectOptions, find_effects
 
     # 2. What the paths hold, before any weight is read.
+    allowed = check_memory(memory)
     source = open_input(clip, span)
     named = name_masks(objects or [], clip)
     masks = open_masks([path for _, path in named], source)
@@ -155,8 +160,8 @@ def mask(
     targets = [target]
     if len(named) > 1:
         targets += [Path(numbered(str(target), number)) for number, _ in named]
-    settle(targets, preview, save_scores, report, overwrite=overwrite)
-    chosen = choose_policy(device, dtype, policy)
+    settle(targets, preview, save_scores, report, lossless=lossless, overwrite=overwrite)
+    chosen = choose_policy(device, dtype, policy, weights=weights)
     record = Report("mask", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
@@ -181,6 +186,7 @@ def mask(
             progress=progress,
             report=record,
             cache=not no_cache,
+            memory=allowed,
         )
         if save_scores is not None:
             found = keep_scores(found, save_scores, record)
@@ -226,13 +232,19 @@ def check_endings(preview: Path | None, scores: Path | None) -> None:
 
 
 def settle(
-    targets: list[Path], preview: Path | None, scores: Path | None, report: Path | None, *, overwrite: bool
+    targets: list[Path],
+    preview: Path | None,
+    scores: Path | None,
+    report: Path | None,
+    *,
+    lossless: bool,
+    overwrite: bool,
 ) -> None:
     """Every output's place, checked before any work is done; raises InputError."""
     from layerlift.clip import check_output
 
     for target in targets:
-        check_output(target, lossless=target.suffix.lower() == ".mkv", overwrite=overwrite)
+        check_output(target, lossless=lossless or target.suffix.lower() == ".mkv", overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
     for flag, path in (("--preview", preview), ("--save-scores", scores)):

@@ -136,6 +136,16 @@ Memory = Annotated[
         rich_help_panel=_DEVICE,
     ),
 ]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="auto|8bit|full",
+        help="Keep the transformer's weights in 8 bits, which takes half the memory, or as they are; auto takes 8 bits "
+        "only where memory is short.",
+        rich_help_panel=_DEVICE,
+    ),
+]
 PolicyName = Annotated[
     str | None,
     typer.Option(

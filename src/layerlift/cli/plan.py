@@ -20,6 +20,7 @@ def plan(
     size: common.Size = None,
     frames: common.Frames = None,
     memory: common.Memory = None,
+    weights: common.Weights = "auto",
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
@@ -38,7 +39,7 @@ def plan(
 
     given = check_memory(memory)
     source = open_input(clip, span)
-    chosen = choose_policy(device, dtype, policy)
+    chosen = choose_policy(device, dtype, policy, weights=weights)
     opened = open_model(model, text_encoder=text_encoder)
     strength = opened.settings.guidance if guidance is None else guidance
     prompts = [DEFAULT_PROMPT] if strength == 1 else [DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT]

@@ -88,10 +88,23 @@ def capped(policy: Policy, memory: float) -> Iterator[None]:
             torch.mps.set_per_process_memory_fraction(1.0)
 
 
-def attempt(plan: Plan, stage: str, work: Callable[[Plan], T], say: Callable[[str], None]) -> tuple[T, Plan]:
+@contextmanager
+def limit(plan: Plan, *, asked: bool) -> Iterator[None]:
+    """`capped` to what a plan was made for: where the rules say so, or the user `asked` for that much."""
+    if not (plan.policy.cap_memory or asked):
+        yield
+        return
+    with capped(plan.policy, plan.request.memory):
+        yield
+
+
+def attempt(
+    plan: Plan, stage: str, work: Callable[[Plan], T], say: Callable[[str], None], *, name: str | None = None
+) -> tuple[T, Plan]:
     """`work` under `plan`, or, as often as memory runs out in it, under the next smaller one.
 
-    `work` may be called again, so it must leave what it was given as it was. `say` is told what changes, in a sentence.
+    `work` may be called again, so it must leave what it was given as it was. `say` is told what changes, in a sentence,
+    in which the stage may have another `name` than in the plan.
     Returns what it made and the plan it was made under.
 
     Raises:
@@ -104,7 +117,7 @@ def attempt(plan: Plan, stage: str, work: Callable[[Plan], T], say: Callable[[st
             if not ran_out(error):
                 raise
         # Beyond the block: the exception holds on to everything that the work had made.
-        plan = _next_plan(plan, stage, say)
+        plan = _next_plan(plan, stage, say, name)
 
 
 def attempt_each(
@@ -131,14 +144,15 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
-def _next_plan(plan: Plan, stage: str, say: Callable[[str], None]) -> Plan:
+def _next_plan(plan: Plan, stage: str, say: Callable[[str], None], name: str | None = None) -> Plan:
     free_device(plan.policy.device)
     smaller = plan.smaller(stage)
     if smaller is None:
         raise LayerliftError(
-            f"memory ran out in stage {stage}, which was planned to take {plan.need(stage).total / GIB:.1f} GiB and "
-            f"cannot do with less: close other programs, or give a smaller --size"
+            f"memory ran out in stage {name or stage}, which was planned to take "
+            f"{plan.need(stage).total / GIB:.1f} GiB and cannot do with less: close other programs, or give a "
+            f"smaller --size"
         )
     changed = "; ".join(smaller.differences(plan.policy)) or "less is kept"
-    say(f"memory ran out in stage {stage}; going on with less: {changed}")
+    say(f"memory ran out in stage {name or stage}; going on with less: {changed}")
     return smaller

@@ -14,20 +14,31 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Stages that load a part of the model, in the order they run.
 STAGES = ("encode", "text", "denoise", "decode")
 
-# Anonymous host memory that the libraries take once they are imported and have run, over a process with torch imported
-# and the device initialised, and on a CUDA card the workspaces of cuBLAS and cuDNN.
-LIBRARIES = {"cpu": 0.28 * GIB, "cuda": 0.45 * GIB, "mps": 0.30 * GIB}
+# Anonymous host memory that the libraries take in GiB, over a process with torch imported and the device initialised.
+# On CUDA the kernels of cuDNN and cuBLAS take it, as many as have run so far, and come on top of the imports (0.23).
+LIBRARIES = {
+    "cpu": {"encode": 0.28, "text": 0.28, "denoise": 0.28, "decode": 0.28},
+    "cuda": {"encode": 0.85, "text": 0.80, "denoise": 1.05, "decode": 1.25},
+    "mps": {"encode": 0.30, "text": 0.30, "denoise": 0.30, "decode": 0.30},
+}
 # What an allocator keeps over what is asked of it.
 FRAGMENTATION = 1.05
+# What cuDNN takes for a convolution of the VAE, in GiB, by the size of its dtype; and cuBLAS for good.
+CONVOLUTION_SPACE = {2: 0.15, 4: 0.30}
+MATRIX_SPACE = 0.035
 
 # Bytes for every element of the VAE's largest activation, by the size of its dtype: x, its norm in float32 …
-VAE_PIECE = {2: 12.0, 4: 17.0}
+VAE_PIECE = {"encode": {2: 12.0, 4: 17.0}, "decode": {2: 12.5, 4: 19.0}}
 VAE_WHOLE = {"encode": {2: 15.0, 4: 22.0}, "decode": {2: 12.6, 4: 17.4}}
 # Activations of a transformer pass in arrays of (tokens, width): hidden states, the modulation of every token (6), its
 # sum with the block's own (6), queries, keys, values, the rotary tables, the four of the feed-forward layer.
 PASS_ARRAYS = {2: 31.0, 4: 28.0}
 # Attention without a fused kernel holds the scores and their softmax, and pieces of both.
-SCORE_ARRAYS = 2.2
+SCORE_ARRAYS = 2.5
+# Queries, keys and values in float32, where the policy wants attention to run in it.
+FLOAT32_ARRAYS = 3
+# Keys and values of the text, of every block, are kept through the loop: tokens of the text at the most.
+TEXT_TOKENS = 256
 # A tensor of the text encoder on its way in, and the activations of 256 tokens, as a share of a block.
 TEXT_EXTRA = 0.35
 # Frames decoded, converted and pasted at a time beside the VAE, in float32 copies of one.
@@ -115,7 +126,6 @@ class Request:
         native: the clip's own (width, height).
         branches: 2 with guidance, else 1.
         memory: bytes that may be taken, device and host together.
-        int8: whether 8-bit weights may be used; None lets the plan decide.
         sparse: whether keys and values may be kept for sparse passes.
         caps: stages that must take less than this, because they failed with it.
     """
@@ -127,7 +137,6 @@ class Request:
     native: tuple[int, int]
     branches: int
     memory: float
-    int8: bool | None = None
     sparse: bool = True
     caps: dict[str, float] = field(default_factory=dict)
 
@@ -148,10 +157,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class VaeRun:
-    """How the VAE runs: see `Policy.vae_frames` and `Policy.vae_storage`."""
+    """How the VAE runs: see `Policy.vae_frames`, `Policy.vae_storage` and `Policy.vae_streamed`."""
 
     frames: int | None
     storage: str | None = None
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +182,7 @@ def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
     """What "encode" or "decode" takes."""
     policy, half = request.policy, request.half(stage)
     size = BYTES[policy.vae_dtype]
-    kept = size if run.storage is None else BYTES[run.storage]
+    kept = 0 if run.streamed else size if run.storage is None else BYTES[run.storage]
     weights = half.convolutions * kept + half.other * size
     width, height = request.size
     pixels = width * height
@@ -181,7 +191,7 @@ def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
     if whole:
         activations = pixels * half.frame * length * VAE_WHOLE[stage][size]
     else:
-        activations = pixels * (half.held * size + half.frame * length * VAE_PIECE[size])
+        activations = pixels * (half.held * size + half.frame * length * VAE_PIECE[stage][size])
     if kept != size:
         # Deep layers have the large weights and the small pictures, so the largest is not on top of everything.
         activations = max(activations, (pixels * half.held + half.largest) * size)
@@ -192,17 +202,21 @@ def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
     else:
         native = request.native[0] * request.native[1]
         host = (output if whole else 0) + PASTE_FRAMES * 3.0 * (4 * pixels + native)
-    return Need(stage, weights, activations * FRAGMENTATION + output, host + libraries(policy))
+    if run.streamed and policy.device != "cpu" and request.facts.vae_stored != policy.vae_dtype:
+        host += half.largest * size  # cast there, on its way to the device
+    if on_cuda(policy):
+        activations += CONVOLUTION_SPACE[size] * GIB
+    return Need(stage, weights, activations * FRAGMENTATION + output, host + libraries(policy, stage))
 
 
 def text_need(request: Request) -> Need:
     """What "text" takes: next to nothing where the embeddings are there already."""
     policy, facts = request.policy, request.facts
     if facts.text_block is None:
-        return Need("text", 0.0, 0.0, libraries(policy))
+        return Need("text", 0.0, 0.0, libraries(policy, "text"))
     size = BYTES[policy.text_dtype]
     weights = (facts.text_block if policy.text_stream else facts.text_parameters) * size
-    return Need("text", weights, TEXT_EXTRA * facts.text_block * size, libraries(policy))
+    return Need("text", weights, TEXT_EXTRA * facts.text_block * size, libraries(policy, "text"))
 
 
 def denoise_need(request: Request, run: DenoiseRun) -> Need:
@@ -224,12 +238,24 @@ def denoise_need(request: Request, run: DenoiseRun) -> Need:
         score = 4 if policy.float32_softmax else size
         scores = passes * facts.heads * tokens * tokens * score
         # While scores are there, the feed-forward layer's arrays are not.
-        activations = max(activations, 0.8 * activations + SCORE_ARRAYS * min(run.attention_limit_bytes, scores))
+        there = 0.8 * activations + SCORE_ARRAYS * min(run.attention_limit_bytes, scores)
+        if policy.float32_softmax:
+            there += FLOAT32_ARRAYS * passes * tokens * facts.width * BYTES["float32"]
+        activations = max(activations, there)
     if run.sparse:
         activations += 2 * facts.layers * request.branches * tokens * facts.width * size
-    return Need("denoise", weights, activations, libraries(policy))
+    if not run.streamed_blocks:
+        activations += 2 * facts.layers * request.branches * TEXT_TOKENS * facts.width * size
+    if on_cuda(policy):
+        activations += MATRIX_SPACE * GIB
+    return Need("denoise", weights, activations, libraries(policy, "denoise"))
 
 
-def libraries(policy: Policy) -> float:
-    """What the libraries take on the policy's device."""
-    return LIBRARIES[policy.device.split(":")[0]]
+def libraries(policy: Policy, stage: str) -> float:
+    """What the libraries take of the host's memory on the policy's device, by the end of a stage."""
+    return LIBRARIES[policy.device.split(":")[0]][stage] * GIB
+
+
+def on_cuda(policy: Policy) -> bool:
+    """Whether the policy's device is a CUDA card, whoever's rules it follows."""
+    return policy.device.startswith("cuda")

@@ -67,13 +67,15 @@ class Plan:
         said = []
         if ours.vae_frames != other.vae_frames:
             said.append(f"the VAE takes {ours.vae_frames or 'all'} frames at a time")
-        if ours.vae_storage != other.vae_storage:
+        if ours.vae_streamed:
+            said.append("the VAE's weights are read from disk for every piece of the clip")
+        elif ours.vae_storage != other.vae_storage:
             said.append(f"the VAE's weights are kept in {ours.vae_storage}")
         if ours.batched_guidance != other.batched_guidance:
             said.append("guidance runs its two passes one after the other")
         if ours.attention_limit_bytes != other.attention_limit_bytes and ours.attention_limit_bytes is not None:
             said.append(f"attention is cut into pieces of {ours.attention_limit_bytes / 2**20:.0f} MiB")
-        if ours.int8:
+        if ours.int8 and not other.int8:
             said.append("the transformer's weights are kept in 8 bits")
         if ours.streamed_blocks:
             said.append(
@@ -89,12 +91,12 @@ def make_plan(request: Request) -> Plan:
     """The fastest plan that fits, and where it costs little one whose result is the whole model's.
 
     Raises:
-        InputError: nothing fits; names the stage, what it needs at least, and the smallest thing to change.
+        InputError: nothing fits; names the stage that needs the most, and the smallest thing to change.
     """
     _check_axes(request)
     text = text_need(request)
     if text.total > request.cap("text"):
-        raise _refusal(request, "text")
+        raise _refusal(request)
     vae = [_first(request, stage, ((run, vae_need(request, stage, run)) for run in vae_runs(request, stage)))
            for stage in ("encode", "decode")]  # fmt: skip
     both = _narrower(*vae)
@@ -103,8 +105,9 @@ def make_plan(request: Request) -> Plan:
         request.policy,
         vae_frames=both.frames,
         vae_storage=both.storage,
+        vae_streamed=both.streamed,
         batched_guidance=run.batched_guidance,
-        int8=run.int8,
+        int8=run.int8 or request.policy.int8,
         streamed_blocks=run.streamed_blocks,
         attention_limit_bytes=run.attention_limit_bytes,
     )
@@ -124,13 +127,14 @@ def _first(request: Request, stage: str, options: Iterator[tuple[Run, Need]]) ->
     for run, need in options:
         if need.total <= request.cap(stage):
             return run
-    raise _refusal(request, stage)
+    raise _refusal(request)
 
 
 def _narrower(one: VaeRun, other: VaeRun) -> VaeRun:
     """Both halves of the VAE run by one policy: what the one that has less room asked for holds for the other too."""
     frames = [run.frames for run in (one, other) if run.frames is not None]
-    return VaeRun(min(frames, default=None), one.storage or other.storage)
+    streamed = one.streamed or other.streamed
+    return VaeRun(min(frames, default=None), None if streamed else one.storage or other.storage, streamed)
 
 
 # --- what the stages can do with less --------------------------------------------------------------------------------
@@ -144,17 +148,19 @@ def vae_runs(request: Request, stage: str) -> Iterator[VaeRun]:
     most = policy.vae_frames
     lengths = (None, *VAE_FRAMES) if most is None else tuple(length for length in VAE_FRAMES if length <= most)
     stored = request.facts.vae_stored
-    storages = (None, stored) if stored is not None and BYTES[stored] < size else (None,)
-    for storage in storages:
+    kept = [VaeRun(None), VaeRun(None, streamed=True)]
+    if stored is not None and BYTES[stored] < size:
+        kept.insert(1, VaeRun(None, stored))
+    for way in kept:
         for length in lengths:
             frames = 2 + (request.frames if length is None else min(length, request.frames))
             large = policy.vae_limit_bytes is not None and (
                 width * height * frames * half.frame * size > policy.vae_limit_bytes
             )
             long = policy.vae_axis_limit is not None and frames > policy.vae_axis_limit
-            # A single frame at a time is as small as it gets; weights are cast by what runs in pieces only.
-            if (length == 1 or not (large or long)) and (length is not None or storage is None):
-                yield VaeRun(length, storage)
+            # A single frame at a time is as small as it gets; weights come and go where it runs in pieces only.
+            if (length == 1 or not (large or long)) and (length is not None or way == VaeRun(None)):
+                yield replace(way, frames=length)
 
 
 def denoise_runs(request: Request) -> Iterator[DenoiseRun]:
@@ -174,13 +180,13 @@ def denoise_runs(request: Request) -> Iterator[DenoiseRun]:
     def streamed(counts: range) -> Iterator[DenoiseRun]:
         return (DenoiseRun(streamed_blocks=count, attention_limit_bytes=limit) for count in counts for limit in limits)
 
-    if policy.int8 or request.int8:
+    if policy.int8:
         yield from resident(True)
         return
     few = int(FEW_STREAMED * layers)
     yield from resident(False)
     yield from streamed(range(1, few + 1))
-    if request.int8 is None:
+    if policy.int8 is None:
         yield from resident(True)
     yield from streamed(range(few + 1, layers + 1))
 
@@ -215,17 +221,21 @@ def least_memory(request: Request) -> float:
     return max(_least(request, stage) for stage in STAGES)
 
 
-def _refusal(request: Request, stage: str) -> InputError:
+def _refusal(request: Request) -> InputError:
     width, height = request.size
-    least = least_memory(request)
+    stage = max(STAGES, key=lambda stage: _least(request, stage))
+    least = _least(request, stage)
     smaller = _largest_size(request)
     way = f"give --memory {_up(least)}"
     if smaller is not None:
         way += f", or --size {smaller[0]}x{smaller[1]}"
+    # In 8 bits all blocks stay in memory; as they are, most can be read for every pass.
+    free = replace(request, policy=replace(request.policy, int8=None))
+    if request.policy.int8 and least_memory(free) <= request.memory:
+        way += ", or leave out --weights 8bit"
     return InputError(
         f"{request.facts.name} at {width}x{height} with {request.frames} frames a window takes at least "
-        f"{_up(least)} GiB (stage {stage}: {_up(_least(request, stage))}), but {request.memory / GIB:.2f} GiB may be "
-        f"used: {way}."
+        f"{_up(least)} GiB (in stage {stage}), but {request.memory / GIB:.2f} GiB may be used: {way}."
     )
 
 

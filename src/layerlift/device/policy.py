@@ -1,8 +1,7 @@
 """Every choice that depends on the backend, in one table.
 
 Code that runs a model asks the policy, never the device: so the rules of one backend can be forced on another and
-tested there. What no backend may do is not in the table, because it is not a choice: autocast (unsupported on MPS in
-older torch) and float64 (unsupported on MPS) are used nowhere.
+tested there. What no backend may do is not in the table, because it is not a choice: `NOWHERE` lists it.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +12,21 @@ from layerlift.errors import InputError
 Backend = Literal["cpu", "cuda", "mps"]
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+# How the weights of the transformer's blocks may be kept: as a plan decides, in 8 bits, or as they are.
+WEIGHTS = ("auto", "8bit", "full")
+
+# What code that runs a model does nowhere, as patterns of its source, and why: the traps of MPS that are not a choice.
+NOWHERE = {
+    r"autocast": "unsupported on MPS in older torch (LTXVideo #90); dtypes are the policy's",
+    r"torch\.float64|torch\.double\b|\.double\(": "unsupported on MPS (diffusers #9047, #11315)",
+    r"torch\.float8": "unsupported on MPS (pytorch #148420); weights in it are cast on the CPU as they are read",
+    r"non_blocking=(?!False)": "copies that do not wait corrupt silently on MPS (pytorch #139550, #189690)",
+    r"device_map": "loads with copies that do not wait (diffusers #14556)",
+    r"enable_\w+_offload": "twice the peak on MPS (diffusers #4197); stages load and free components themselves",
+    r"Generator\([^)]*device|Generator\([\"'](?!cpu)": "seeds mean something else on every device (pytorch #84288)",
+    r"torch\.(rand|randn|randint|randperm|normal)(?!\(.*generator=)\(": "as above: the device's own generator",
+}
 
 # Older torch gives noise with LTX-Video on MPS (pytorch #141471: 2.5.x).
 OLDEST_TORCH_FOR_MPS = (2, 6)
@@ -53,15 +67,15 @@ class Policy:
     """No array in the VAE may be larger than this: plans keep to it."""
     cap_memory: bool = False
     """Have the allocator refuse what goes beyond the plan, instead of letting the system swap."""
-    generator_device: str = "cpu"
-    """Where random numbers are drawn: always the CPU, so that a seed means the same everywhere."""
     vae_storage: str | None = None
     """What the weights of the VAE's convolutions are kept in, each cast as it is used; None: `vae_dtype`. Exact where
     the checkpoint has no more than that. Needs `vae_frames`."""
-    non_blocking: bool = False
-    """Whether copies to the device may be asynchronous: nowhere (they corrupt silently on MPS, pytorch #139550)."""
-    int8: bool = False
-    """Keep the weights of the transformer's blocks in 8 bits: half the memory, and a slightly different result."""
+    vae_streamed: bool = False
+    """Leave the weights of the VAE's convolutions on disk and read each as it is used, for every piece of the clip: the
+    same result, slower. Needs `vae_frames`."""
+    int8: bool | None = None
+    """Keep the weights of the transformer's blocks in 8 bits: half the memory, and a slightly different result. None
+    leaves that to a plan, which does so only where memory is short."""
     streamed_blocks: int = 0
     """How many of the transformer's blocks are read from disk anew for every pass: the same result, slower."""
     resident: bool = False
@@ -139,17 +153,26 @@ BACKENDS: dict[Backend, Policy] = {
 
 
 def choose_policy(
-    device: str | None = None, dtype: str | None = None, force: str | None = None, *, resident: bool = False
+    device: str | None = None,
+    dtype: str | None = None,
+    force: str | None = None,
+    *,
+    resident: bool = False,
+    weights: str = "auto",
 ) -> Policy:
     """The rules for a run.
 
     `device`: "cuda", "cuda:1", "mps", "cpu", or None for the best one there (cuda, then mps, then cpu). `dtype`: the
     transformer's ("float32", "bfloat16", "float16"), or None for the backend's own; "float32" is full precision
     everywhere and takes the VAE along, while a half precision leaves the VAE as the backend needs it. `force`: follow
-    another backend's rules on this device.
+    another backend's rules on this device. `weights`: "8bit" and "full" say how the transformer's blocks keep theirs,
+    "auto" takes 8 bits only where memory is short.
 
-    Raises InputError for a device that is unknown or not available (with the reason), an unknown dtype or backend.
+    Raises InputError for a device that is unknown or not available (with the reason), an unknown dtype, backend or way
+    to keep weights.
     """
+    if weights not in WEIGHTS:
+        raise InputError(f"weights {weights!r} is not known: give one of {', '.join(WEIGHTS)}.")
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known: give one of {', '.join(DTYPES)}.")
     if force is not None and force not in BACKENDS:
@@ -170,7 +193,7 @@ def choose_policy(
         policy = replace(policy, transformer_dtype=dtype)
     if dtype == "float32":
         policy = replace(policy, vae_dtype="float32")
-    return policy
+    return replace(policy, int8={"auto": None, "8bit": True, "full": False}[weights])
 
 
 def _best_device() -> str:

@@ -130,7 +130,15 @@ class Model:
     def _load_vae_half(self, half: str, policy: Policy) -> Any:
         from layerlift.model.vae_stream import set_frames_at_once
 
-        storage = policy.vae_storage if policy.vae_frames is not None else None
-        vae = weights.load_vae_half(self._checkpoint.vae, half, policy.vae_dtype, policy.device, storage)
+        # Who takes all frames at once runs diffusers' own modules, which want their weights there and as they compute.
+        pieces = policy.vae_frames is not None
+        vae = weights.load_vae_half(
+            self._checkpoint.vae,
+            half,
+            policy.vae_dtype,
+            policy.device,
+            policy.vae_storage if pieces else None,
+            streamed=policy.vae_streamed and pieces,
+        )
         set_frames_at_once(vae, policy.vae_frames)
         return vae

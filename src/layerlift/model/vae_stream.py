@@ -14,6 +14,8 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from layerlift.model.weights import weight_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -67,7 +69,7 @@ def decode_stream(
         if block.conv_in is not None:
             pieces = _resnets([block.conv_in], pieces, temb, generator)
         for upsampler in block.upsamplers or ():
-            pieces = chain.from_iterable(map(partial(_split, frames), _up(upsampler, pieces)))
+            pieces = _regroup(frames, _up(upsampler, pieces))
         pieces = _resnets(block.resnets, pieces, _embedded(block, temb, decoder), generator)
     modulation = _embedded(decoder, temb, decoder)
     pieces = map(partial(_norm_out, decoder, modulation), pieces)
@@ -116,8 +118,8 @@ class _Conv:
         import torch
 
         conv = self.conv
-        # Weights may be kept in a smaller dtype than what is computed in: see Policy.vae_storage.
-        weight, bias = conv.weight.to(frames.dtype), conv.bias.to(frames.dtype)
+        # Weights may be kept in a smaller dtype than what is computed in, or be left on disk, as the policy has it.
+        weight, bias = weight_of(conv, frames.dtype, frames.device), conv.bias.to(frames.dtype)
         if frames.dtype == torch.float32 and frames.device.type == "cpu" and torch.backends.mkldnn.is_available():
             # torch itself leaves short pieces to a kernel six times slower, which unfolds them to 27 times their size.
             return torch.mkldnn_convolution(frames, weight, bias, conv.padding, conv.stride, conv.dilation, conv.groups)
@@ -298,6 +300,20 @@ def _is_there(piece: "torch.Tensor | None") -> bool:
 
 def _split(frames: int, piece: "torch.Tensor") -> Pieces:
     return iter(piece.split(frames, dim=2))
+
+
+def _regroup(frames: int, pieces: Pieces) -> Pieces:
+    """Pieces of `frames` frames, and a last one of what is left.
+
+    A decoder's convolutions look further ahead than a clip is long at the resolution of latents, so most of it comes
+    out of there frame by frame: too little at a time to be fast.
+    """
+    held = _Held()
+    for _ in map(held.put, pieces):
+        while len(held) >= frames:
+            yield held.take(frames)
+    if len(held):
+        yield held.take(len(held))
 
 
 def _pointwise(module: Any, piece: "torch.Tensor") -> "torch.Tensor":

@@ -1,7 +1,6 @@
 """Effects: the mask of an object becomes the mask of the object with its shadow and reflection.
 
-Read `find_effects` from top to bottom. All windows are encoded, then all are looked at, so that only one part of the
-model is in memory at a time; between the steps nothing is kept of the video but latents, and one score a token.
+Read `find_effects` from top to bottom.
 """
 
 from __future__ import annotations
@@ -11,21 +10,22 @@ from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
+from layerlift.device.budget import check_memory, limit
 from layerlift.errors import InputError
-from layerlift.fit import Fit, Geometry, Window, choose_box, fit_size, fit_windows
+from layerlift.fit import choose_box, fit_size, fit_windows
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
-from layerlift.model.latents import encode
-from layerlift.pixels import fit_frame, fit_mask, grow
-from layerlift.progress import QUIET, Progress, StageProgress
+from layerlift.pixels import grow
+from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
+from layerlift.stages.effect_clip import EffectPlan, look_at_clip
 from layerlift.stages.effect_pixels import (
     Decision,
     cell_side,
@@ -34,16 +34,11 @@ from layerlift.stages.effect_pixels import (
     smooth_in_time,
 )
 from layerlift.stages.effect_plate import keep_changed
-from layerlift.stages.effect_score import Coverage, Scorer, choose_prompt, choose_scorer, cover_tokens
-from layerlift.stages.effect_window import Look, cells_of_frames, score_frames
-from layerlift.stages.generation import cut
+from layerlift.stages.effect_score import choose_prompt, choose_scorer
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.planning import plan_windows
 from layerlift.stages.removal import RemovalOptions, plan_generation
 from layerlift.stages.spool import FrameSpool
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 
 GivenMask = Mask | np.ndarray | str | Path
 
@@ -143,6 +138,8 @@ def mask(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: float | None = None,
+    weights: str = "auto",
 ) -> Effects:
     """Find what objects cause: their shadows and reflections.
 
@@ -152,14 +149,15 @@ def mask(
         model: an opened `Model`, or what `open_model` takes.
         threshold, dilate, temporal_radius, max_distance, layers, refine, seed, size, prompt: see `EffectOptions`.
         sigma: one noise level or several.
-        device, dtype, policy: see `choose_policy`.
+        device, dtype, policy, weights: see `choose_policy`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
         cache: keep text embeddings on disk.
+        memory: GiB that may be taken, host and device together; None is what the machine reports as usable.
 
     Raises:
         InputError: anything given cannot be used; raised before a weight is read.
-        LayerliftError: the model returned NaN or infinity.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
     """
     clip = as_clip(clip)
     several = objects if isinstance(objects, list | tuple) else [cast(GivenMask, objects)]
@@ -172,10 +170,11 @@ def mask(
         several,
         options,
         model=model,
-        policy=choose_policy(device, dtype, policy),
+        policy=choose_policy(device, dtype, policy, weights=weights),
         progress=progress,
         report=report,
         cache=cache,
+        memory=check_memory(memory),
     )
     frames = list(found)
     totals = np.stack([frame.totals for frame in frames], 1)  # (n, F, H, W)
@@ -217,9 +216,7 @@ def find_effects(
     # 2. Check what the user chose.
     plan = plan_effects(clip, options, model, policy, cache)
     rules = policy
-    policy = plan_windows(
-        model, plan.fit, plan.windows, [plan.prompt], rules, memory=memory, sparse=False, cache=cache
-    ).policy
+    first = plan_windows(model, plan.fit, plan.windows, [plan.prompt], rules, memory=memory, sparse=False, cache=cache)
     report.sizes |= {
         "clip": [clip.width, clip.height, clip.frame_count],
         "objects": len(masks),
@@ -228,41 +225,27 @@ def find_effects(
         "windows": [[window.start, window.stop] for window in plan.windows],
     }
     report.results |= {"threshold": plan.decision.threshold, "cell": list(cell_side(plan.fit, plan.geometry))}
+    report.results["planned_bytes"] = {need.stage: round(need.total) for need in first.needs}
 
     def run() -> Iterator[FrameEffects]:
         # 3. Text: what the clip shows.
         with report.stage("text"), progress.stage("text", None):
-            text = model.text([plan.prompt], policy, cache=cache)[0]
+            text = model.text([plan.prompt], first.policy, cache=cache)[0]
 
-        # 4. Encode every window that has an object in it.
-        with (
-            report.stage("encode"),
-            progress.stage("encode", clip.frame_count) as bar,
-            model.vae_encoder(policy) as vae,
-        ):
-            sections = encode_windows(vae, clip, masks, plan, progress=bar)
-            del vae  # whoever still names a component keeps it in memory
-
-        # 5. Look: how much does each token attend to each object?
-        look = Look(plan.scorer, plan.sigmas, (text.embeds, text.mask), model.geometry, model.settings.rate, policy)
-        generator = torch.Generator().manual_seed(options.seed)
-        with (
-            report.stage("look"),
-            progress.stage("look", len(sections)) as bar,
-            model.transformer(policy) as transformer,
-        ):
-            scores = look_at_windows(transformer, sections, look, generator, progress=bar)
-            del transformer
+        # 4. Encode every window that has an object in it, and 5. look: how much attends each token to each object?
+        with limit(first, asked=memory is not None):
+            scores, covered = look_at_clip(
+                clip, masks, plan, first, model=model, text=text, seed=options.seed, progress=progress, report=report
+            )
 
         # 6. Decide, on the grid of cells and over the whole clip, what is an effect and what is noise.
         side = cell_side(plan.fit, model.geometry)
-        covered = np.concatenate([section.covered for section in sections], 1)
         scores = smooth_in_time(torch.from_numpy(scores), plan.temporal_radius).numpy()
         kept = keep_effects(scores, covered, plan.decision, max(side))
 
         # 7. Draw what was found at the clip's own pixels, and put it together with the objects.
         drawn = draw_chunks(
-            clip, masks, kept, plan.decision, side=side, device=policy.device, progress=progress, report=report
+            clip, masks, kept, plan.decision, side=side, device=rules.device, progress=progress, report=report
         )
         if options.refine == "plate":
             removal = RemovalOptions(seed=options.seed, size=options.size)
@@ -316,20 +299,6 @@ def find_total_mask(
     return Mask(clip.width, clip.height, clip.frame_count, spool.frames, name="objects and effects")
 
 
-@dataclass(frozen=True, slots=True)
-class EffectPlan:
-    """Everything that is settled before a weight is read."""
-
-    scorer: Scorer
-    sigmas: tuple[float, ...]
-    prompt: str
-    temporal_radius: int
-    decision: Decision
-    geometry: Geometry
-    fit: Fit
-    windows: tuple[Window, ...]
-
-
 def plan_effects(clip: Clip, options: EffectOptions, model: Model, policy: Policy, cache: bool) -> EffectPlan:
     """Settle the model's settings, and how clip and model meet.
 
@@ -371,70 +340,6 @@ def plan_effects(clip: Clip, options: EffectOptions, model: Model, policy: Polic
         fit=fit_size(native, choose_box(native, model.settings.size, options.size, space), space),
         windows=fit_windows(clip.frame_count, model.settings.frames, time),
     )
-
-
-@dataclass(slots=True)
-class Section:
-    """A window between the steps.
-
-    Attributes:
-        window: its frames.
-        latents: (1, C, f, h, w) float32 on the CPU; None when it has no object.
-        coverage: of its tokens by the objects.
-        covered: (n, F, h, w) bool, of the frames kept from this window: cells that each object touches.
-    """
-
-    window: Window
-    latents: torch.Tensor | None
-    coverage: Coverage
-    covered: np.ndarray
-
-
-def encode_windows(
-    vae: AutoencoderKLLTXVideo, clip: Clip, masks: Sequence[Mask], plan: EffectPlan, *, progress: StageProgress
-) -> list[Section]:
-    """Read the clip once; encode every window, objects and all, that an object is in."""
-    geometry, device = plan.geometry, vae.latents_mean.device
-
-    def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for frame, *own in zip(clip.frames(), *(given.frames() for given in masks), strict=True):
-            yield fit_frame(frame, plan.fit), np.stack([fit_mask(hidden, plan.fit) for hidden in own])
-            progress.advance()
-
-    sections = []
-    for window, pairs in cut(fitted(), plan.windows):
-        objects = torch.from_numpy(np.stack([own for _, own in pairs], 1)).to(device)  # (n, F, H, W)
-        latents = encode(vae, np.stack([frame for frame, _ in pairs])) if objects.any() else None
-        covered = cells_of_frames(objects, geometry).cpu().numpy()[:, kept_frames(window)]
-        sections.append(Section(window, latents, cover_tokens(objects, geometry).to(torch.device("cpu")), covered))
-    return sections
-
-
-def look_at_windows(
-    transformer: LTXVideoTransformer3DModel,
-    sections: Sequence[Section],
-    look: Look,
-    generator: torch.Generator,
-    *,
-    progress: StageProgress,
-) -> np.ndarray:
-    """Scores of every frame of the clip, (n, F, h, w) float32; windows hand over in the middle of what they share."""
-    parts = []
-    for section in sections:
-        kept = kept_frames(section.window)
-        if section.latents is None:
-            parts.append(np.zeros(section.covered.shape, np.float32))
-        else:
-            scores = score_frames(transformer, section.latents, section.coverage, look, generator)
-            parts.append(scores[:, kept].cpu().numpy())
-            section.latents = None
-        progress.advance()
-    return np.concatenate(parts, 1)
-
-
-def kept_frames(window: Window) -> slice:
-    """Which of a window's own frames are the clip's."""
-    return slice(window.keep_start - window.start, window.keep_stop - window.start)
 
 
 def draw_chunks(

@@ -20,7 +20,6 @@ def plan_windows(
     policy: Policy,
     *,
     memory: int | None = None,
-    int8: bool | None = None,
     sparse: bool = True,
     cache: bool = True,
 ) -> Plan:
@@ -32,7 +31,6 @@ def plan_windows(
         prompts: the prompt, and with guidance the negative prompt before it.
         policy: the rules to start from.
         memory: bytes that may be taken, device and host together; None is what the machine reports as usable.
-        int8: whether the transformer's weights may be, or must not be, kept in 8 bits; None lets the plan decide.
         sparse: whether keys and values are to be kept between passes when there is room.
         cache: whether embeddings in the cache will be used.
 
@@ -48,7 +46,6 @@ def plan_windows(
             native=fit.native,
             branches=len(prompts),
             memory=usable_memory(policy) if memory is None else memory,
-            int8=int8,
             sparse=sparse,
         )
     )

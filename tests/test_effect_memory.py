@@ -1,0 +1,162 @@
+"""Looking for effects in little memory: planned before a weight is read, the same scores, and less when it runs out."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import layerlift
+from layerlift.device import Policy, choose_policy
+from layerlift.device.needs import GIB
+from layerlift.errors import InputError, LayerliftError
+from layerlift.model import Model, open_model
+from layerlift.model.testing import write_tiny_model
+from layerlift.report import Report
+from layerlift.stages import effect_clip, planning
+from layerlift.stages.effects import EffectOptions, find_effects
+
+CPU = choose_policy("cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), layers=3, frames=9))
+
+
+def inputs() -> tuple[np.ndarray, np.ndarray]:
+    """A clip of two windows, and an object."""
+    frames = np.random.default_rng(0).integers(0, 256, (14, 48, 64, 3), dtype=np.uint8)
+    hidden = np.zeros((48, 64), bool)
+    hidden[10:30, 20:40] = True
+    return frames, hidden
+
+
+def scores(model: Model, report: Report | None = None, policy: Policy = CPU, memory: float = 8.0) -> np.ndarray:
+    frames, hidden = inputs()
+    found = find_effects(
+        frames, [hidden], EffectOptions(seed=3), model=model, policy=policy, report=report, memory=int(memory * GIB)
+    )
+    return np.stack([frame.scores for frame in found])
+
+
+def test_plan_is_in_the_report(model: Model) -> None:
+    report = Report()
+    scores(model, report)
+    assert list(report.results["planned_bytes"]) == ["encode", "text", "denoise", "decode"]
+
+
+def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+    frames, hidden = inputs()
+    with pytest.raises(InputError, match=r"give --memory 0\.3"):
+        layerlift.mask(frames, hidden, model=model, device="cpu", memory=0.1)
+    with pytest.raises(InputError, match="--memory -1"):
+        layerlift.mask(frames, hidden, model=model, device="cpu", memory=-1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    [
+        ({"streamed_blocks": 2}, 1e-6),
+        ({"vae_frames": 1}, 1e-4),
+        ({"vae_frames": 4, "vae_streamed": True}, 1e-4),
+        ({"attention_limit_bytes": 4096}, 1e-5),
+        ({"int8": True}, 0.1),
+    ],
+)
+def test_same_scores_in_less_memory(
+    model: Model, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], tolerance: float
+) -> None:
+    whole = scores(model)
+    real = planning.make_plan
+
+    def narrow(request):  # type: ignore[no-untyped-def]
+        plan = real(request)
+        return replace(plan, policy=replace(plan.policy, **changes))
+
+    monkeypatch.setattr(planning, "make_plan", narrow)
+    assert np.abs(scores(model) - whole).max() <= tolerance
+
+
+def test_the_user_s_weights(model: Model) -> None:
+    """8 bits differ a little; asked for in full they are."""
+    frames, hidden = inputs()
+
+    def found(weights: str) -> np.ndarray:
+        return layerlift.mask(frames, hidden, model=model, device="cpu", seed=3, memory=8, weights=weights).scores
+
+    assert np.array_equal(found("auto"), found("full"))
+    assert 0 < np.abs(found("8bit") - found("full")).max() < 0.1
+
+
+class FailsAt:
+    """Raises an out-of-memory error in the n-th call, and else does what it stands in for."""
+
+    def __init__(self, real: Callable[..., object], calls: set[int]) -> None:
+        self.real, self.calls, self.count = real, calls, 0
+
+    def __call__(self, *given: object, **named: object) -> object:
+        self.count += 1
+        if self.count in self.calls:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.real(*given, **named)
+
+
+@pytest.mark.parametrize(("function", "stage"), [("encode", "encode"), ("score_frames", "look")])
+@pytest.mark.parametrize("calls", [{1}, {2}, {1, 2}])
+def test_memory_that_runs_out(
+    model: Model, monkeypatch: pytest.MonkeyPatch, function: str, stage: str, calls: set[int]
+) -> None:
+    """In the first or the second window, or twice: the job goes on, says so, and finds what it would have found."""
+    whole = scores(model)
+    monkeypatch.setattr(effect_clip, function, FailsAt(getattr(effect_clip, function), calls))
+    report = Report()
+    assert np.abs(scores(model, report) - whole).max() <= 0.05
+    notes = [note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; going on with less: ")]
+    assert len(notes) == len(calls)
+
+
+def test_memory_that_is_never_enough(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effect_clip, "score_frames", FailsAt(effect_clip.score_frames, set(range(1, 999))))
+    with pytest.raises(LayerliftError, match="memory ran out in stage look, which was planned to take"):
+        scores(model)
+
+
+def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    caps: list[float] = []
+    real = effect_clip.encode_windows
+
+    class Cap:
+        def __init__(self, policy: Policy, memory: float) -> None:
+            caps.append(memory / GIB)
+
+        def __enter__(self) -> None:
+            caps.append(0)
+
+        def __exit__(self, *_: object) -> None:
+            caps.append(-1)
+
+    def watched(*given: object, **named: object) -> object:
+        caps.append(1)
+        return real(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("layerlift.device.budget.capped", Cap)
+    monkeypatch.setattr(effect_clip, "encode_windows", watched)
+    frames, hidden = inputs()
+    list(find_effects(frames, [hidden], model=model, policy=CPU))
+    assert caps == [1]
+    list(find_effects(frames, [hidden], model=model, policy=CPU, memory=3 * GIB))
+    assert caps == [1, 3, 0, 1, -1]
+    caps.clear()
+    list(find_effects(frames, [hidden], model=model, policy=replace(CPU, cap_memory=True)))
+    assert caps[1:] == [0, 1, -1]
+
+
+def test_scores_that_are_no_numbers_end_the_run(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is drawn or written: half precision overflows on some backends without a word."""
+    real = effect_clip.score_frames
+    monkeypatch.setattr(effect_clip, "score_frames", lambda *given: real(*given) * float("nan"))
+    with pytest.raises(LayerliftError, match=r"NaN or infinity.*torch\.float32 overflows on cpu"):
+        scores(model)
