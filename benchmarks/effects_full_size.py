@@ -142,7 +142,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
                 frames,
                 objects,
                 look=look,
-                decision=Decision(scorer.threshold),
+                decision=Decision(scorer.threshold, scorer.clear),
                 temporal_radius=model.geometry.time // 2,
             ),
         )

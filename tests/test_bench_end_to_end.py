@@ -5,27 +5,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlift.bench.end_to_end import end_to_end_tables, region_scores
+from layerlift.bench.end_to_end import end_to_end_tables, found_totals, region_scores
 from layerlift.bench.layers import over
 from layerlift.device import choose_policy
 from layerlift.model import open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.scenes import make_scene
 
-SHADOW, SIZE, FRAMES = 1000, (64, 48), 3
+SHADOW, TWO, SIZE, FRAMES = 1000, 1008, (64, 48), 3
 
 
 def test_tables_have_both_ways(tmp_path: Path) -> None:
     model = open_model(write_tiny_model(tmp_path))
     composites, alphas = end_to_end_tables([SHADOW], model, choose_policy("cpu"), size=SIZE, frames=FRAMES)
     for way in ("layers", "latent arithmetic", "latent arithmetic, refined"):
-        values = {
-            region: composites.rows[f"true total mask: {way}, {region}"][SHADOW] for region in ("objects", "shadows")
-        }
-        assert all(np.isfinite(value) for value in values.values())
+        for masks in ("true total mask", "object mask alone"):
+            for region in ("objects", "shadows"):
+                assert np.isfinite(composites.rows[f"{masks}: {way}, {region}"][SHADOW])
     # Inside the object latent arithmetic has the clip's own pixels, edges apart, whatever the model is.
     assert composites.mean("true total mask: latent arithmetic, objects", "all") > 20
-    assert 0 <= alphas.mean("true total mask: objects", "all") <= 1
+    for masks in ("true total mask", "object mask alone"):
+        assert 0 <= alphas.mean(f"{masks}: objects", "all") <= 1
+
+
+def test_totals_are_found_for_each_object_front_to_back(tmp_path: Path) -> None:
+    model = open_model(write_tiny_model(tmp_path))
+    scene = make_scene(TWO, *SIZE, FRAMES)
+    front, hind = found_totals(scene, model, choose_policy("cpu"))
+    assert not (scene.object_masks[1] & ~front).any()
+    assert not (scene.object_masks[0] & ~hind).any()
 
 
 def test_scores_tell_good_composites_from_bad() -> None:

@@ -1,14 +1,17 @@
 """The command line's frame: help, version, exit codes, one sentence for everything a user can get wrong."""
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from layerlift import __version__
 from layerlift.cli import main
+from layerlift.cli.app import app
 from layerlift.cli.options import check_guidance, default_output, parse_frames, parse_size
 from layerlift.errors import InputError, LayerliftError
 
@@ -183,3 +186,37 @@ def test_an_interrupt_that_a_library_turns_into_another_error_is_an_interrupt(
         signal.signal(signal.SIGINT, before)
     assert exit_info.value.code == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+MODEL_FLAGS = {"--model", "--seed", "--memory"}
+VIDEO_FLAGS = {"--lossless", "--report", "--overwrite"}
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        *((name, MODEL_FLAGS | VIDEO_FLAGS) for name in ("mask", "remove", "compose", "run", "demo")),
+        ("extract", VIDEO_FLAGS),  # uses no model, draws no noise
+        ("scene", {"--seed", "--report", "--overwrite"}),  # writes nothing but lossless clips
+    ],
+)
+def test_commands_that_write_video_take_the_same_flags(command: str, flags: set[str]) -> None:
+    given = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    assert flags <= {name for parameter in given for name in parameter.opts}
+
+
+def test_scene_writes_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ["-o", "s", "--size", "32x32", "--frames", 1, "--report", "r.json"]
+    assert run(capsys, "scene", *flags)[0] == 0
+    assert json.loads(Path("r.json").read_text())["settings"] == {
+        "seed": 7,
+        "size": "32x32",
+        "frames": 1,
+        "output": "s",
+    }
+    code, _, said = run(capsys, "scene", *flags[2:], "-o", "t")
+    assert (code, Path("t").exists()) == (2, False)
+    assert "exists already" in said

@@ -1,6 +1,7 @@
 """`layerlift bench quality`: the printed table and the report hold the same figures, one a scene and row."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 
 from layerlift.cli import main
 from layerlift.cli.bench import parse_seeds
+from layerlift.clip import open_clip
 from layerlift.errors import InputError
 from layerlift.model.testing import write_tiny_model
+from layerlift.stages.effect_score import EvenHeads
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,29 @@ def test_scenes_that_cannot_be_measured(flags: str, said: str, model: Path, caps
     assert streams.out == ""
     assert streams.err.count("\n") == 1
     assert said in streams.err
+
+
+@pytest.mark.parametrize("name", ["quality", "effects", "layers"])
+def test_machines_without_pyav_can_measure(
+    name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scenes are made in memory; machines with a GPU seldom have what reads and writes video."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", lambda *_: EvenHeads(threshold=0.8))
+    with pytest.raises(ImportError):
+        open_clip(write_clip_without_av(tmp_path))
+    flags = ["--seeds", "1000:1001", "--size", "64x48", "--frames", "5", "--model", str(model), "--device", "cpu"]
+    with pytest.raises(SystemExit) as exit_info:
+        main(["bench", name, *flags])
+    assert exit_info.value.code == 0
+    assert "| all (1) |" in capsys.readouterr().out
+
+
+def write_clip_without_av(folder: Path) -> Path:
+    """Something that only PyAV could open."""
+    path = folder / "clip.mp4"
+    path.write_bytes(b"no video")
+    return path
 
 
 @pytest.mark.parametrize("text", ["", "7", "9:9", "9:3", "-1:4", "a:b"])

@@ -141,6 +141,9 @@ def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: P
         ("--object no-such.png", "no-such.png"),
         ("--model no-such-model", "no-such-model"),
         ("--size 8x8", "8x8"),
+        ("-o m.mp4 --lossless", "change the ending to .mkv"),
+        ("--memory 0.1", "give --memory"),
+        ("--memory -1", "--memory -1 cannot be used"),
     ],
 )
 def test_mistakes_are_told_before_any_work(

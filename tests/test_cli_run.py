@@ -18,6 +18,9 @@ from layerlift.clip.rgba_reader import open_layer
 from layerlift.model import Model, open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.scenes import make_scene
+from layerlift.stages.effect_score import EvenHeads
+from layerlift.stages.effects import mask
+from layerlift.stages.layers import extract_frames
 from layerlift.stages.run import boxed, stays_in_memory
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
@@ -47,6 +50,11 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     for name, place in {"front": FRONT, "hind": HIND, "total": TOTAL}.items():
         write_mask(f"{name}.mkv", mask_of(place), like)
     return frames
+
+
+def sparing(*_: object) -> EvenHeads:
+    """A scorer that leaves something of the clip: random heads find effects nearly everywhere."""
+    return EvenHeads(threshold=0.8)
 
 
 def layerlift(*arguments: object) -> int:
@@ -103,6 +111,40 @@ def test_run_of_a_folder_with_everyone_s_formats(walk: np.ndarray, model: Path) 
     assert open_layer("out/layer_0.mov").frame_count == 3
 
 
+def test_run_from_the_object_masks_alone(
+    walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the objects cause is found first, and each object's own is what its layer is made of."""
+    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing)
+    reads, given = [], []
+    for name in ("_load_vae_half", "_load_transformer"):
+        real = getattr(Model, name)
+        monkeypatch.setattr(Model, name, lambda s, kind, rules, real=real: reads.append(kind) or real(s, kind, rules))
+    monkeypatch.setattr(
+        "layerlift.stages.run.extract_frames",
+        lambda *args, **named: given.extend(args[3]) or extract_frames(*args, **named),
+    )
+    flags = "--object front.mkv --object hind.mkv -o out --lossless --steps 1 --seed 4"
+    assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
+    assert reads == ["encoder", "transformer", "decoder"]  # each part once, whatever stages need it
+    found = mask("walk.mkv", ["front.mkv", "hind.mkv"], model=model, seed=4, device="cpu")
+    np.testing.assert_array_equal(open_clip("out/total_mask.mkv").numpy()[..., 0] > 127, found.total.numpy())
+    assert found.total.numpy().sum() > (mask_of(FRONT) | mask_of(HIND)).sum()
+    stages = list(json.loads(Path("out/report.json").read_text())["stages"])
+    assert stages[:4] == ["text", "encode", "look", "draw"]
+    assert stages[4:] == ["evidence", "denoise", "decode", "survey", "extract", "contact sheet"]
+    assert len(given) == 2
+    with pytest.raises(ValueError, match="closed file"):  # what was found lived as long as the run
+        next(given[0].frames())
+
+
+def test_a_total_mask_is_taken_as_it_is(walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerlift.stages.run.find_effects", lambda *_, **__: pytest.fail("looked for effects"))
+    flags = "--object front.mkv --object hind.mkv --total front.mkv --total total.mkv -o out --steps 1"
+    assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
+    np.testing.assert_array_equal(open_clip("out/total_mask.mkv").numpy()[..., 0] > 127, mask_of(TOTAL))
+
+
 def test_run_without_a_model(walk: np.ndarray) -> None:
     flags = "walk.mkv --object front.mkv --total total.mkv -o out --model none"
     assert layerlift("run", *flags.split()) == 0
@@ -123,6 +165,8 @@ def test_small_models_are_read_once_and_freed_at_the_end(
     assert layerlift("run", *flags.split(), "--model", model) == 0
     assert [rules.resident for rules in seen] == [True] * 3
     assert closed == [True]
+    assert layerlift("run", *flags.split(), "--model", model, "--overwrite", "--memory", 8) == 0
+    assert [rules.resident for rules in seen[3:]] == [False] * 3
 
 
 @pytest.mark.parametrize(
@@ -134,6 +178,11 @@ def test_small_models_are_read_once_and_freed_at_the_end(
         ("--object front.mkv --total total.mkv --onto nothing.mp4", "nothing.mp4"),
         ("--object front.mkv --total total.mkv --model no-such-model", "no-such-model"),
         ("--object front.mkv --total total.mkv --size 8x8", "8x8"),
+        ("--object front.mkv --model none", "give another --model than none, or --total"),
+        ("--object front.mkv --object hind.mkv --total front.mkv --total hind.mkv --total total.mkv", "3 total masks"),
+        ("--object front.mkv --object hind.mkv --total total.mkv --total front.mkv", "hind.mkv lies outside"),
+        ("--object front.mkv --memory 0.1", "give --memory"),
+        ("--object front.mkv --memory 0", "--memory 0 cannot be used"),
         ("--object front.mkv --total total.mkv --frames 3:9", "0:5"),
         ("--object front.mkv --total total.mkv --report walk.mkv", "exists already"),
         ("--object front.mkv --total total.mkv -o walk.mkv", "is a file"),
@@ -217,9 +266,10 @@ def test_demo_shows_every_stage_beside_the_truth(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing)
     tiny = open_model(model)
-    monkeypatch.setattr("layerlift.model.opening.open_model", {"demo": tiny}.__getitem__)
-    flags = ["demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v"]
+    monkeypatch.setattr("layerlift.model.opening.open_model", lambda name, **_: {"demo": tiny}[name])
+    flags = ["demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v", "--report", "report.json"]
     for extra in ([], ["--overwrite"]):
         assert layerlift(*flags, *extra) == 0
         assert capsys.readouterr().out == "wrote demo: look at demo/contact_sheet.png\n"
@@ -227,5 +277,9 @@ def test_demo_shows_every_stage_beside_the_truth(
     sheet = cv2.imread("demo/contact_sheet.png")[..., ::-1]
     assert sheet.shape[:2] == (26 + 4 * (48 + 4), 6 * (64 + 4) + 4)
     scene = make_scene(7, 64, 48, 5)
+    # From the object mask alone: the truth is shown and compared with, not used.
+    found = mask(scene.video, scene.object_masks[0], model=tiny, seed=7, device="cpu")
+    np.testing.assert_array_equal(open_clip("demo/result/total_mask.mkv").numpy()[..., 0] > 127, found.total.numpy())
+    assert json.loads(Path("report.json").read_text())["stages"]["look"]["seconds"] > 0
     np.testing.assert_array_equal(sheet[26 : 26 + 48, 4 : 4 + 64], scene.video[0])
     np.testing.assert_array_equal(sheet[26 : 26 + 48, 4 + 4 * 68 : 4 * 68 + 68], scene.background[0])

@@ -13,6 +13,7 @@ from layerlift.stages.effect_pixels import (
     distance_in_frames,
     draw_effects,
     keep_effects,
+    lift_faint,
     linear_weights,
     scores_of_frames,
     smooth_in_time,
@@ -84,6 +85,30 @@ def test_small_islands_away_from_the_object_go_and_large_ones_stay(there: np.nda
     assert result[:, 3, 1].all()
     assert not result[:, 5, 6].any()
     assert result[:, 0:2, 9:11].all()
+
+
+def test_faint_effects_are_lifted_as_wholes_and_clear_ones_stay(there: np.ndarray) -> None:
+    scores = np.zeros((2, *there.shape), np.float32)
+    scores[0, :, 3, 0:3] = [0.3, 0.4, 0.2]  # faint, and part of it another object's
+    scores[1, :, 3, 3] = 0.2
+    scores[0, :, 0, 6:10] = 0.9
+    scores[1, :, 5, 6:10] = 0.1
+    there = np.ones(scores.shape[1:], bool)
+    lifted = lift_faint(scores, there, 0.8)
+    np.testing.assert_allclose(lifted[0, :, 3, 0:3] / scores[0, :, 3, 0:3], lifted[0, 0, 3, 0] / 0.3, rtol=1e-5)
+    np.testing.assert_allclose(lifted[1, :, 3, 3] / 0.2, lifted[0, 0, 3, 0] / 0.3, rtol=1e-5)
+    assert 0.75 < lifted[0, :, 3].max() <= 1
+    assert (lifted[0, :, 0] == scores[0, :, 0]).all()
+    np.testing.assert_allclose(lifted[1, :, 5, 6:10], 0.3, rtol=1e-5)  # at most threefold
+    assert (lift_faint(scores, ~there, 0.8) == scores).all()
+
+
+def test_only_what_touches_its_object_is_lifted(there: np.ndarray) -> None:
+    scores = np.zeros(there.shape, np.float32)
+    scores[:, 3, 1] = scores[:, 0:2, 9:11] = 0.5
+    result = keep_effects(scores[None], there[None], Decision(0.3, 0.8), 16)[0]
+    np.testing.assert_allclose(result[:, 3, 1], 0.8, rtol=1e-5)
+    assert (result[:, 0:2, 9:11] == scores[:, 0:2, 9:11]).all()
 
 
 def test_effects_beyond_the_distance_go(there: np.ndarray) -> None:

@@ -93,12 +93,32 @@ def test_even_heads_put_the_usual_token_at_0_and_the_object_at_1() -> None:
     own = torch.zeros(2, 1, 1, 6)
     own[0, ..., 0] = 1
     own[1, ..., 5] = 1
-    summed = torch.tensor([[8.0, 2, 2, 2, 5, 0], [0.0, 1, 1, 1, 1, 3]]).view(2, 1, 1, 6)
-    scores = EvenHeads().finish(summed, Coverage(own, own.sum(0)))
-    assert scores[0].flatten().tolist() == [1, 0, 0, 0, 0.5, 0]
-    assert scores[1].flatten().tolist() == [0, 0, 0, 0, 0, 1]
+    masses = torch.tensor([[8.0, 2, 2, 2, 5, 0.5], [0.5, 1, 1, 1, 1, 3]]).view(2, 1, 1, 6, 1).expand(-1, -1, -1, -1, 2)
+    heads = EvenHeads((0, 1, 4))
+    scores = heads.finish(3 * masses.log(), Coverage(own, own.sum(0)))
+    # What the object fills of a token is no effect: the ends of the line are the objects themselves.
+    torch.testing.assert_close(scores[0].flatten(), torch.tensor([0, 0, 0, 0, 0.5, 0]), atol=1e-6, rtol=0)
+    assert not scores[1].any()
     everywhere = Coverage(torch.ones_like(own), torch.ones(1, 1, 6))
-    assert not EvenHeads().finish(summed, everywhere).any()
+    assert not heads.finish(masses, everywhere).any()
+
+
+def test_beside_an_object_in_its_token_is_what_the_object_does_not_explain() -> None:
+    own = torch.tensor([1.0, 0.5, 0.5, 0, 0, 0]).view(1, 1, 1, 6)
+    masses = torch.tensor([10.0, 5.0, 7.5, 0, 0, 0]).add(1e-6).view(1, 1, 1, 6, 1).expand(-1, -1, -1, -1, 2)
+    scores = EvenHeads((0,)).finish(masses.log(), Coverage(own, own[0]))
+    torch.testing.assert_close(scores.flatten(), torch.tensor([0, 0, 0.5, 0, 0, 0]), atol=1e-5, rtol=0)
+
+
+def test_an_effect_belongs_to_the_object_whose_touched_tokens_it_looks_at() -> None:
+    own = torch.zeros(2, 1, 1, 6)
+    own[0, ..., 0] = own[1, ..., 5] = 1
+    touched = torch.tensor([[9.0, 1, 4, 1, 1, 1], [1, 1, 1, 1, 1, 9.0]])
+    core = torch.tensor([[9.0, 1, 2, 1, 1, 1], [1, 1, 6, 1, 1, 9.0]])  # by the core alone the other one's
+    logs = torch.stack([touched, core], -1).log().view(2, 1, 1, 6, 2)
+    scores = EvenHeads((0,)).finish(logs, Coverage(own, own.sum(0)))
+    assert scores[0, 0, 0, 2] > 0.2
+    assert scores[1, 0, 0, 2] == 0
 
 
 def score(model: Model, scorer: object, own: torch.Tensor, **changes: object) -> torch.Tensor:
@@ -174,14 +194,17 @@ def test_objects_in_one_pass_score_as_each_does_alone(model: Model, own: torch.T
 
 
 def test_layers_that_are_chosen_are_the_only_ones_that_count(model: Model, own: torch.Tensor) -> None:
-    every, first = score(model, EvenHeads(), own), score(model, EvenHeads((0,)), own)
+    every, first = score(model, EvenHeads((0, 1)), own), score(model, EvenHeads((0,)), own)
     second = score(model, EvenHeads((1,)), own)
     assert not torch.allclose(first, second, atol=1e-3)
     assert not torch.allclose(first, every, atol=1e-3)
 
 
 def test_auto_is_the_models_own_weights_where_it_has_them(model: Model, tmp_path: Path) -> None:
-    assert choose_scorer(model, "auto") == EvenHeads()
+    assert choose_scorer(model, "auto") == EvenHeads((0, 1))
+    deep = open_model(write_tiny_model(tmp_path / "deep", layers=4))
+    assert choose_scorer(deep, "auto") == EvenHeads((1, 2))  # neither the first nor the last
+    assert choose_scorer(deep, "all") == EvenHeads((0, 1, 2, 3))
     carrying = open_model(write_tiny_model(tmp_path / "tiny"))
     weights = torch.randn(2, 2, 2, 2)
     save_file({"weights": weights}, tmp_path / "tiny" / HEADS_FILE, {"bias": "0.5", "threshold": "0.3"})
@@ -189,7 +212,7 @@ def test_auto_is_the_models_own_weights_where_it_has_them(model: Model, tmp_path
     assert isinstance(fitted, FittedHeads)
     assert torch.equal(fitted.weights, weights)
     assert (fitted.bias, fitted.threshold) == (0.5, 0.3)
-    assert choose_scorer(carrying, "all") == EvenHeads()
+    assert choose_scorer(carrying, "all") == EvenHeads((0, 1))
     assert choose_scorer(carrying, (1, 0, 1)) == EvenHeads((0, 1))
 
 

@@ -30,14 +30,15 @@ def test_a_window_in_memory_gives_what_the_stage_gives(folder: Path) -> None:
     objects[0, :, 10:30, 10:30] = True
     objects[1, 4:, 20:40, 40:60] = True
     text = model.text([""], policy)[0]
+    scorer = EvenHeads((0, 1))
     with model.vae_encoder(policy) as vae, model.transformer(policy) as transformer:
         effects = find_in_window(
             vae,
             transformer,
             frames,
             objects,
-            look=Look(EvenHeads(), (0.4,), (text.embeds, text.mask), model.geometry, model.settings.rate, policy),
-            decision=Decision(0.2),
+            look=Look(scorer, (0.4,), (text.embeds, text.mask), model.geometry, model.settings.rate, policy),
+            decision=Decision(0.2, scorer.clear),
             temporal_radius=2,
             seed=4,
         )

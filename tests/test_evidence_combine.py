@@ -3,6 +3,8 @@ import pytest
 
 from layerlift.evidence.align import Samples
 from layerlift.evidence.combine import PATTERNS, RARE_SAMPLES, combine, enliven, krige, patterns_of, variogram
+from layerlift.evidence.region import Region
+from layerlift.pixels import distance_to
 
 
 def waves(frames: int, pixels: int, noise: float = 0.0) -> np.ndarray:
@@ -101,7 +103,7 @@ def test_a_hole_takes_the_value_that_the_others_show_in_this_exposure() -> None:
         [1, 2], np.stack([shown, darker]), np.ones((2, 40, 40), bool),
         np.array([[1, 1, 1], [1.1, 1.1, 1.1]], np.float32), np.array([[0, 0, 0], [10, 10, 10]], np.float32),
     )  # fmt: skip
-    found = combine(samples, seen_here, hidden, ~hidden)
+    found = combine(samples, Region((0, 0, 40, 40), seen_here, hidden, distance_to(hidden), ~hidden))
     assert found.any_sample[hidden].all()
     assert np.abs(found.values[hidden] - truth[hidden]).max() < 1.5
     assert found.sigma[hidden].max() < 2

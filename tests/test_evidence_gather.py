@@ -6,8 +6,8 @@ import pytest
 
 from layerlift.clip import Clip
 from layerlift.evidence import Evidence, EvidenceOptions, State, gather_evidence
-from layerlift.evidence.gather import boxes_around
-from layerlift.evidence.reach import Reach
+from layerlift.evidence.reach import BYTES, Reach, hold
+from layerlift.evidence.region import boxes_around
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
 
@@ -185,7 +185,7 @@ def test_reach_limits_how_far_is_looked() -> None:
 def test_little_memory_holds_fewer_frames_and_still_finds() -> None:
     truth = np.stack([see(world(), 50)] * 40)
     mask = walker(40, step=3)
-    with gather(hide(truth, mask), mask, memory=18 * HEIGHT * WIDTH * 4) as evidence:
+    with gather(hide(truth, mask), mask, memory=18 * HEIGHT * WIDTH * BYTES) as evidence:
         frames, states = results(evidence)
     assert (states[mask] == State.GATHERED).mean() > 0.95
     assert np.array_equal(frames[states == State.GATHERED], truth[states == State.GATHERED])
@@ -193,7 +193,7 @@ def test_little_memory_holds_fewer_frames_and_still_finds() -> None:
 
 def test_frames_in_reach_never_take_more_memory_than_allowed() -> None:
     video, mask = np.zeros((60, 40, 50, 3), np.uint8), np.zeros((60, 40, 50), bool)
-    held = Reach(Clip.from_array(video), Mask.from_array(mask), 0, reach=30, memory=20 * 40 * 50 * 4)
+    held = Reach(Clip.from_array(video), Mask.from_array(mask), 0, reach=30, memory=20 * 40 * 50 * BYTES)
     for present in held.walk():
         there = [index for index in range(60) if index in held]
         assert len(there) <= 20
@@ -206,10 +206,18 @@ def test_frames_in_reach_never_take_more_memory_than_allowed() -> None:
 def test_two_far_objects_have_a_box_each_and_near_ones_share_one() -> None:
     hidden = np.zeros((200, 300), bool)
     hidden[20:30, 20:30] = hidden[150:160, 250:260] = True
-    assert boxes_around(hidden, 10) == [(10, 10, 40, 40), (240, 140, 270, 170)]
+    frame = np.zeros((200, 300, 3), np.uint8)
+    assert boxes_around(hold(frame, hidden), 10) == [(10, 10, 40, 40), (240, 140, 270, 170)]
     hidden[20:30, 45:50] = True
-    assert len(boxes_around(hidden, 10)) == 2
-    assert boxes_around(np.zeros((20, 20), bool), 10) == []
+    assert boxes_around(hold(frame, hidden), 10) == [(10, 10, 60, 40), (240, 140, 270, 170)]
+    assert boxes_around(hold(frame, np.zeros((200, 300), bool)), 10) == []
+
+
+def test_a_box_that_grows_by_another_takes_in_what_it_then_touches() -> None:
+    hidden = np.zeros((200, 300), bool)
+    # The first and the second touch neither, their box does.
+    hidden[20:30, 20:30] = hidden[60:70, 26:36] = hidden[40:44, 45:50] = True
+    assert boxes_around(hold(np.zeros((200, 300, 3), np.uint8), hidden), 16) == [(4, 4, 66, 86)]
 
 
 def test_frames_can_be_read_again_and_in_part_until_closed() -> None:

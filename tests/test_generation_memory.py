@@ -1,18 +1,16 @@
 """Generation in little memory: the same result, and going on when memory runs out all the same."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.device.needs import GIB
 from layerlift.errors import InputError, LayerliftError
 from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
+from layerlift.model.testing import FailsAt, write_tiny_model
 from layerlift.report import Report
 from layerlift.stages import generation, planning, removal
 from layerlift.stages.removal import RemovalOptions, remove_frames
@@ -77,19 +75,6 @@ def test_same_result_in_less_memory(model: Model, monkeypatch: pytest.MonkeyPatc
     # Rounding of float32 may cross half a grey level.
     assert np.abs(run(model).astype(int) - whole).max() <= 1
     assert [{name: getattr(policy, name) for name in changes} for policy in under] == [changes]
-
-
-class FailsAt:
-    """Raises an out-of-memory error in the n-th call, and else does what it stands in for."""
-
-    def __init__(self, real: Callable[..., object], calls: set[int]) -> None:
-        self.real, self.calls, self.count = real, calls, 0
-
-    def __call__(self, *given: object, **named: object) -> object:
-        self.count += 1
-        if self.count in self.calls:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self.real(*given, **named)
 
 
 @pytest.mark.parametrize("stage", ["encode", "denoise", "decode"])

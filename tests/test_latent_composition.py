@@ -1,6 +1,7 @@
 """Latent composition: arithmetic on latents, what is put in and back, refinement in the sampler of removal."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from layerlift.errors import InputError
 from layerlift.fit import fit_windows
 from layerlift.model import Model, open_model
 from layerlift.model.latents import denormalize, encode
-from layerlift.model.testing import write_tiny_model
+from layerlift.model.testing import FailsAt, write_tiny_model
 from layerlift.pixels import grow
 from layerlift.progress import QUIET
 from layerlift.report import Report
 from layerlift.schedule import refine_sigmas
-from layerlift.stages import generation
+from layerlift.stages import generation, latent_windows
 from layerlift.stages.latent_composition import (
     LatentCompositionOptions,
     combine,
@@ -229,6 +230,36 @@ def test_mistakes_are_said_before_a_weight_is_read(
     given |= changes
     with pytest.raises(InputError, match=said):
         compose_latent(noise(0), device="cpu", **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode", "denoise"])
+@pytest.mark.parametrize("calls", [{1}, {3}])
+def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, stage: str, calls: set[int]) -> None:
+    """It goes on with less, says so, and makes what it would have made."""
+    frames = 12  # in two windows, so that a stage fails in its middle as well
+    given = (noise(0, frames), noise(1, frames), still(OBJECT), still(TOTAL), noise(2, frames))
+    options: dict[str, Any] = {"model": model, "steps": 2, "device": "cpu", "memory": 8.0}
+    whole = compose_latent(*given, **options).numpy()
+    place = generation if stage == "denoise" else latent_windows
+    calls = calls if stage != "denoise" else {min(2, *calls)}
+    monkeypatch.setattr(place, stage, FailsAt(getattr(place, stage), calls))
+    report = Report()
+    made = compose_latent(*given, report=report, **options).numpy()
+    assert np.abs(made.astype(int) - whole).max() <= 1
+    assert [note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; going on with less: ")]
+
+
+def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "_component", lambda *_: pytest.fail("a weight was read"))
+    with pytest.raises(InputError, match="give --memory"):
+        compose(model, memory=0.1)
+
+
+def test_plan_is_made_for_the_memory(model: Model) -> None:
+    report = Report()
+    made = compose(model, memory=8.0, report=report, steps=1)
+    assert list(report.results["planned_bytes"]) == ["encode", "text", "denoise", "decode"]
+    np.testing.assert_array_equal(made, compose(model, steps=1))
 
 
 def test_refine_sigmas() -> None:

@@ -92,6 +92,26 @@ def test_every_object_has_its_own_layer(scenes: dict[int, Scene]) -> None:
     assert back[..., 3][hidden & ~edges(hidden)].max() < 0.05
 
 
+def test_known_effects_go_to_whoever_causes_them(scenes: dict[int, Scene]) -> None:
+    """Each object's own total mask says whose shadow a pixel is, where one mask for all leaves it to nearness."""
+    scene = scenes[TWO]
+    truth = (scene.object_alphas + scene.effect_alphas)[::-1]
+    masks = list(scene.object_masks[::-1])
+    totals = [*(scene.object_masks | scene.effect_masks)[::-1]]
+
+    def errors(total: object) -> list[float]:
+        layers = extract(scene.video, scene.background, masks, total)  # type: ignore[arg-type]
+        effects = scene.total_mask & ~scene.object_mask
+        return [
+            float(np.abs(layer.numpy()[..., 3] - own)[effects].mean()) for layer, own in zip(layers, truth, strict=True)
+        ]
+
+    swapped = [masks[0] | totals[1] & ~masks[1], masks[1] | totals[0] & ~masks[0]]
+    together, known, wrong = errors(scene.total_mask), errors(totals), errors(swapped)
+    assert sum(known) < 0.8 * sum(together)
+    assert sum(wrong) > 3 * sum(known)
+
+
 def test_a_plates_own_errors_do_not_become_fog(scenes: dict[int, Scene]) -> None:
     """A blurred, noisy plate inside a generous total mask, as removal makes it."""
     scene = scenes[SHADOW]
@@ -227,6 +247,7 @@ def test_what_cannot_be_used(scenes: dict[int, Scene]) -> None:
         "outside the total mask": (video, plate, mask, elsewhere, {}),
         "lies outside": (video, plate, mask, half, {}),
         "no object mask": (video, plate, [], None, {}),
+        "3 total masks were given for 1 object masks": (video, plate, mask, [mask] * 3, {}),
         "edge is -1": (video, plate, mask, None, {"edge": -1}),
         "noise of 300": (video, plate, mask, None, {"noise": 300}),
         "empty": (video, plate, np.zeros_like(mask), None, {}),

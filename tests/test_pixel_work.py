@@ -9,6 +9,7 @@ import torch
 from layerlift.device import BACKENDS
 from layerlift.fit import Fit, fit_windows
 from layerlift.focus import Box, View
+from layerlift.pixels import bounds
 from layerlift.stages.mapped import mapped
 from layerlift.stages.paste import ColorMatch
 from layerlift.stages.pixel_work import Patch, fit_regions, make_patches, paste_patches
@@ -72,16 +73,20 @@ def test_both_ways_paste_the_same_pixels() -> None:
     """Boxes move from frame to frame, some frames have nothing, and colours are matched across."""
     rng = np.random.default_rng(0)
     frames = [smooth(200, 120) for _ in range(6)]
-    items = []
+    items, masks = [], []
     for i, frame in enumerate(frames):
         left, top = 20 + 8 * (i // 2), 8 + 16 * (i // 3)
         mask = np.zeros(frame.shape[:2], bool)
         mask[top + 30 : top + 50, left + 30 : left + 60] = True
         new = frame[top : top + 90, left : left + 96].astype(np.float32) + 9 + rng.normal(0, 1, (90, 96, 3))
-        items.append((frame, mask, None if i == 4 else Patch((left, top, left + 96, top + 90), new.astype(np.float32))))
+        masks.append(mask if i != 4 else np.zeros_like(mask))
+        inside = mask[top : top + 90, left : left + 96]
+        items.append(
+            (frame, inside, None if i == 4 else Patch((left, top, left + 96, top + 90), new.astype(np.float32)))
+        )
     one, two = (np.stack(list(paste_patches(iter(items), 4, policy))) for policy in (CPU, ON_DEVICE))
     assert np.abs(one.astype(int) - two).max() <= 1
-    masks = np.stack([mask for _, mask, _ in items])
+    masks = np.stack(masks)
     assert (one[~masks] == np.stack(frames)[~masks]).all()
     assert (one[4] == frames[4]).all()
     # The patches were 9 too bright, which matching takes back.
@@ -111,3 +116,12 @@ def test_a_mapped_tensor_is_a_copy() -> None:
     copy[:, :, 0] = 7
     assert not torch.equal(copy, tensor)
     assert mapped(torch.empty(0, 3)).shape == (0, 3)
+
+
+def test_bounds_are_those_of_what_is_true() -> None:
+    mask = np.zeros((50, 70), bool)
+    assert bounds(mask) is None
+    mask[7, 60] = mask[30, 12] = True
+    assert bounds(mask) == (12, 7, 61, 31)
+    assert bounds(mask[:, ::2]) == (6, 7, 31, 31)  # a view with gaps
+    assert bounds(np.ones((3, 4), bool)) == (0, 0, 4, 3)

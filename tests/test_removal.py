@@ -150,7 +150,7 @@ def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(
     windows = fit_windows(41, model.settings.frames, model.geometry.time)
     last = windows[-1]
     mask = box_mask(clip, slice(last.keep_stop - 2, None))
-    made = plate(clip, mask, model, policy)
+    made = plate(clip, mask, model, policy, crop=True)
     assert len(windows) > 2
     assert (spy.encoded, len(spy.denoised), spy.decoded) == (1, 1, 1)
     assert (made[: last.keep_stop - 2] == clip.numpy()[: last.keep_stop - 2]).all()
@@ -159,7 +159,7 @@ def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(
 def test_what_windows_share_is_generated_once(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     clip = make_clip(33)
-    plate(clip, box_mask(clip), model, policy)
+    plate(clip, box_mask(clip), model, policy, context=0)
     windows = fit_windows(33, model.settings.frames, model.geometry.time)
     assert len(spy.denoised) == len(windows) > 2
     for window, before, now in zip(windows[1:], spy.denoised, spy.denoised[1:], strict=False):
@@ -179,7 +179,7 @@ def test_a_small_mask_is_generated_from_its_surroundings_alone(
     for i in range(33):
         mask[i, 100:120, 100 + 6 * i : 120 + 6 * i] = True
     report = Report()
-    options = RemovalOptions(evidence="off", dilate=3, size=(192, 160))
+    options = RemovalOptions(evidence="off", dilate=3, size=(192, 160), crop=True)
     made = np.stack(list(remove_frames(clip, mask, options, model=model, policy=policy, report=report)))
     grown = np.stack([grow(masked, 3) for masked in mask])
     assert (made[~grown] == clip.numpy()[~grown]).all()

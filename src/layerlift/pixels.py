@@ -15,6 +15,8 @@ def fit_frame(frame: np.ndarray, fit: Fit) -> np.ndarray:
     if fit.scaled != fit.native:
         frame = cv2.resize(frame, fit.scaled, interpolation=cv2.INTER_AREA)
     right, bottom = fit.padding
+    if not (right or bottom):
+        return frame
     return cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
 
 
@@ -23,6 +25,8 @@ def fit_mask(mask: np.ndarray, fit: Fit) -> np.ndarray:
 
     Padding is masked where it repeats masked pixels: what the object's edge would be smeared into is not known either.
     """
+    if fit.padded == fit.native:
+        return mask
     covered = mask.astype(np.float32)
     if fit.scaled != fit.native:
         covered = cv2.resize(covered, fit.scaled, interpolation=cv2.INTER_AREA)
@@ -72,17 +76,22 @@ def spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def grow(mask: np.ndarray, distance: float) -> np.ndarray:
     """The mask and everything within `distance` pixels of it; (H, W) bool → (H, W) bool."""
-    if distance <= 0 or not mask.any():
+    spot = bounds(mask)
+    if distance <= 0 or spot is None:
         return mask
     # Nothing grows beyond the box around the mask and that distance; most masks fill little of their frame.
     reach = ceil(distance)
-    box = tuple(
-        slice(max(0, places[0] - reach), places[-1] + reach + 1)
-        for places in (np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0)))
-    )
+    left, top, right, bottom = spot
+    box = np.s_[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach]
     grown = np.zeros_like(mask)
     grown[box] = distance_to(mask[box]) <= distance
     return grown
+
+
+def bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """The box (left, top, right, bottom) around what is True in (H, W) bool; None where nothing is."""
+    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    return (left, top, left + width, top + height) if width else None
 
 
 def distance_to(mask: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from layerlift.cli import bench_speed
 from layerlift.cli import options as common
 from layerlift.cli.scene import SceneSize, parse_scene_size
 from layerlift.cli.terminal import show_progress
@@ -18,6 +19,9 @@ Seeds = Annotated[
     str, typer.Option("--seeds", metavar="START:END", help="Scenes: from START up to, not including, END.")
 ]
 BenchFrames = Annotated[int, typer.Option("--frames", min=1, metavar="N", help="Frames of each scene.")]
+
+
+app.command("speed")(bench_speed.speed)
 
 
 @app.callback()
@@ -85,10 +89,14 @@ def layers(
         typer.Option(
             "--model",
             metavar="demo|NAME|PATH|HUB-ID",
-            help="Also go the whole way from the masks with this model, beside latent arithmetic.",
+            help="Also go the whole way with this model, from the object masks alone and with the true total mask, "
+            "beside latent arithmetic.",
         ),
     ] = None,
+    text_encoder: common.TextEncoder = None,
     device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
 ) -> None:
@@ -109,12 +117,51 @@ def layers(
             from layerlift.device import choose_policy
             from layerlift.model import open_model
 
-            chosen = choose_policy(device, resident=True)
+            chosen = choose_policy(device, dtype, policy, resident=True)
             record.device = chosen.device
+            opened = open_model(model, text_encoder=text_encoder)
             with record.stage("end to end"):
-                tables += end_to_end_tables(
-                    span, open_model(model), chosen, size=pixels, frames=frames, progress=progress
-                )
+                tables += end_to_end_tables(span, opened, chosen, size=pixels, frames=frames, progress=progress)
+    for table in tables:
+        typer.echo(f"{table.markdown()}\n")
+    if report is not None:
+        record.results["tables"] = [asdict(table) for table in tables]
+        record.write(report, overwrite=overwrite)
+
+
+@app.command("crop")
+def crop(
+    model: common.ModelName = "demo",
+    text_encoder: common.TextEncoder = None,
+    seeds: Seeds = "1000:1016",
+    size: SceneSize = "576x384",
+    frames: BenchFrames = 17,
+    steps: common.Steps = None,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+) -> None:
+    """Print what looking only around a small mask does to the result, on scenes larger than the model's own size."""
+    pixels = parse_scene_size(size)
+    span = parse_seeds(seeds)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+    from layerlift.bench.crop import crop_tables
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.removal import RemovalOptions
+
+    chosen = choose_policy(device, dtype, policy, resident=True)
+    opened = open_model(model, text_encoder=text_encoder)
+    record = Report("bench crop", {"model": model, "seeds": seeds, "size": size, "frames": frames, "steps": steps})
+    record.device = chosen.device
+    with show_progress() as progress, record.stage("crop"):
+        tables = crop_tables(
+            span, opened, chosen, size=pixels, frames=frames, options=RemovalOptions(steps=steps), progress=progress
+        )
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
     if report is not None:
@@ -185,6 +232,57 @@ def effects(
             removal=removal,
             progress=progress,
         )
+    for table in tables:
+        typer.echo(f"{table.markdown()}\n")
+    if report is not None:
+        record.results["tables"] = [asdict(table) for table in tables]
+        record.write(report, overwrite=overwrite)
+
+
+@app.command("windows")
+def windows(
+    model: common.ModelName = "demo",
+    text_encoder: common.TextEncoder = None,
+    seeds: Seeds = "1000:1008",
+    size: SceneSize = "288x192",
+    frames: BenchFrames = 129,
+    window: Annotated[
+        int | None, typer.Option("--window", min=1, metavar="N", help="Frames of a window; else the model's own.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", min=0, metavar="N", help="Latent frames of other windows that each is shown."),
+    ] = None,
+    steps: common.Steps = None,
+    device: common.Device = None,
+    dtype: common.Dtype = None,
+    policy: common.PolicyName = None,
+    report: common.ReportPath = None,
+    overwrite: common.Overwrite = False,
+) -> None:
+    """Print what cutting a long clip into windows costs, and whether it shows where they meet; without evidence."""
+    pixels = parse_scene_size(size)
+    span = parse_seeds(seeds)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+    from layerlift.bench.windows import window_tables, with_frames
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
+    from layerlift.stages.context import CONTEXT_FRAMES
+    from layerlift.stages.removal import RemovalOptions
+
+    chosen = choose_policy(device, dtype, policy, resident=True)
+    opened = open_model(model, text_encoder=text_encoder)
+    if window is not None:
+        if window < 1 + opened.geometry.time:
+            raise InputError(f"--window {window} is shorter than one token: give at least {1 + opened.geometry.time}.")
+        opened = with_frames(opened, window)
+    settings = {"model": model, "seeds": seeds, "size": size, "frames": frames, "window": opened.settings.frames}
+    record = Report("bench windows", settings, device=chosen.device)
+    options = RemovalOptions(steps=steps, context=CONTEXT_FRAMES if context is None else context)
+    with show_progress() as progress, record.stage("windows"):
+        tables = window_tables(span, opened, chosen, size=pixels, frames=frames, options=options, progress=progress)
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
     if report is not None:

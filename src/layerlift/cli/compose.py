@@ -134,6 +134,7 @@ def compose(
     no_cache: common.NoCache = False,
     seed: common.Seed = 0,
     size: common.Size = None,
+    memory: common.Memory = None,
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,

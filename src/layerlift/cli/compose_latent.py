@@ -34,6 +34,7 @@ class LatentWay:
     no_cache: bool = False
     seed: int = 0
     size: str | None = None
+    memory: float | None = None
     device: str | None = None
     dtype: str | None = None
     policy: str | None = None
@@ -70,6 +71,7 @@ def compose_by_latents(
 
     from layerlift.clip import ClipWriter, open_clip
     from layerlift.device import choose_policy
+    from layerlift.device.budget import check_memory
     from layerlift.model import open_model
     from layerlift.stages.latent_composition import LatentCompositionOptions, compose_latent_frames
 
@@ -84,6 +86,7 @@ def compose_by_latents(
     target = settle_outputs(source, "compose", output, report, lossless=lossless, overwrite=overwrite)
     kept = intermediates(target, lossless=lossless, overwrite=overwrite) if way.keep_intermediate else {}
     chosen = choose_policy(way.device, way.dtype, way.policy)
+    allowed = check_memory(way.memory)
     record = Report("compose", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
@@ -110,6 +113,7 @@ def compose_by_latents(
             progress=progress,
             report=record,
             cache=not way.no_cache,
+            memory=allowed,
             keep=keep if kept else None,
         )
         write_result(target, frames, source, record, lossless=lossless, overwrite=overwrite)

@@ -43,12 +43,12 @@ def extract(
         ),
     ] = None,
     total: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             "--total",
             metavar="MASK",
-            help="Objects with their shadows and reflections; else the total_mask in CLIP's folder, else effects are "
-            "wherever CLIP and PLATE differ.",
+            help="Objects with their shadows and reflections: one for all, or again for every object, which says whose "
+            "effect is what; else the total_mask in CLIP's folder, else effects are wherever CLIP and PLATE differ.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -121,7 +121,7 @@ def extract(
     source = open_input(clip, span)
     named = name_masks(objects or [], clip)
     masks = open_masks([path for _, path in named], source)
-    reach = open_total(total, clip, source)
+    totals = open_totals(total or [], clip, source)
     target = str(output) if output is not None else default_layer(source.name, images, lossless=lossless)
     form = choose_layer_format(target, images, bits=bits, premultiplied=premultiplied, lossless=lossless)
     targets = [target if len(named) == 1 else numbered(target, number) for number, _ in named]
@@ -134,7 +134,7 @@ def extract(
             source,
             background,
             masks,
-            reach,
+            totals,
             ExtractionOptions(edge=edge, noise=noise, linear=form.linear),
             progress=progress,
             report=record,
@@ -173,6 +173,14 @@ def open_total(total: Path | None, folder: Path, clip: "Clip") -> "Mask | None":
 
     path = total or layout_masks(folder).total_mask
     return None if path is None else open_mask(path, clip)
+
+
+def open_totals(totals: list[Path], folder: Path, clip: "Clip") -> "list[Mask] | None":
+    """The total masks given, else the one beside the video, else none."""
+    if totals:
+        return open_masks(totals, clip)
+    found = open_total(None, folder, clip)
+    return None if found is None else [found]
 
 
 def default_layer(clip_name: str, images: str | None, *, lossless: bool) -> str:

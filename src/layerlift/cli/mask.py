@@ -132,6 +132,7 @@ def mask(
             metavar="FILE.safetensors", help="Keep the scores (object, frame, row, column).", rich_help_panel=_OUTPUT
         ),
     ] = None,
+    lossless: common.Lossless = False,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
     verbose: common.Verbose = False,
@@ -159,7 +160,7 @@ def mask(
     targets = [target]
     if len(named) > 1:
         targets += [Path(numbered(str(target), number)) for number, _ in named]
-    settle(targets, preview, save_scores, report, overwrite=overwrite)
+    settle(targets, preview, save_scores, report, lossless=lossless, overwrite=overwrite)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     record = Report("mask", settings, device=chosen.device)
 
@@ -231,13 +232,19 @@ def check_endings(preview: Path | None, scores: Path | None) -> None:
 
 
 def settle(
-    targets: list[Path], preview: Path | None, scores: Path | None, report: Path | None, *, overwrite: bool
+    targets: list[Path],
+    preview: Path | None,
+    scores: Path | None,
+    report: Path | None,
+    *,
+    lossless: bool,
+    overwrite: bool,
 ) -> None:
     """Every output's place, checked before any work is done; raises InputError."""
     from layerlift.clip import check_output
 
     for target in targets:
-        check_output(target, lossless=target.suffix.lower() == ".mkv", overwrite=overwrite)
+        check_output(target, lossless=lossless or target.suffix.lower() == ".mkv", overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
     for flag, path in (("--preview", preview), ("--save-scores", scores)):

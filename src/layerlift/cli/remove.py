@@ -100,14 +100,15 @@ def remove(
         ),
     ] = None,
     crop: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--crop/--no-crop",
             help="Show the model only what lies around the mask, at the clip's own resolution where that is small "
-            "enough, or all of the picture.",
+            "enough, or all of the picture; else the former where evidence has been looked for.",
             rich_help_panel="Speed",
+            show_default=False,
         ),
-    ] = True,
+    ] = None,
     refresh: common.Refresh = None,
     dense: common.Dense = False,
     compile: common.Compile = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import name_masks, open_total
+from layerlift.cli.extract import name_masks, open_totals
 from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import finish, open_input
 from layerlift.cli.terminal import say, show_progress
@@ -40,12 +40,12 @@ def run(
         ),
     ] = None,
     total: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             "--total",
             metavar="MASK",
-            help="Objects with their shadows and reflections, where they are known; else the total_mask in CLIP's "
-            "folder.",
+            help="Objects with their shadows and reflections, where they are known: one for all, or again for every "
+            "object; else the total_mask in CLIP's folder, else the model finds them, as `layerlift mask` does.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -61,6 +61,7 @@ def run(
     seed: common.Seed = 0,
     size: common.Size = None,
     frames: common.Frames = None,
+    memory: common.Memory = None,
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
@@ -69,7 +70,7 @@ def run(
     overwrite: common.Overwrite = False,
     verbose: common.Verbose = False,
 ) -> None:
-    """Take CLIP apart in one go: total mask, clean plate, a layer for every object, and these over another clip."""
+    """Take CLIP apart in one go: what objects cause, the clean plate, a layer for each, and these over another clip."""
     # 1. What was typed, before anything slow is imported.
     settings = {name: value for name, value in locals().items() if name not in ("overwrite", "verbose")}
     pixels = common.parse_size(size) if size is not None else None
@@ -82,7 +83,9 @@ def run(
     from dataclasses import replace
 
     from layerlift.device import choose_policy
+    from layerlift.device.budget import check_memory
     from layerlift.model import open_model
+    from layerlift.stages.effects import EffectOptions
     from layerlift.stages.provenance import describe_shares
     from layerlift.stages.removal import NO_MODEL, RemovalOptions
     from layerlift.stages.run import RunOptions, open_inputs, run_stages, stays_in_memory
@@ -93,16 +96,21 @@ def run(
     inputs = open_inputs(
         source,
         [path for _, path in named],
-        open_total(total, clip, source),
+        open_totals(total or [], clip, source),
         onto,
         numbers=[number for number, _ in named],
     )
     chosen = choose_policy(device, dtype, policy)
+    allowed = check_memory(memory)
     opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
-    if opened is not None and stays_in_memory(opened):
+    if opened is not None and stays_in_memory(opened, allowed):
         chosen = replace(chosen, resident=True)
     evidence = "only" if opened is None else "auto"
-    options = RunOptions(RemovalOptions(steps, guidance, seed=seed, size=pixels, evidence=evidence), lossless)
+    options = RunOptions(
+        RemovalOptions(steps, guidance, seed=seed, size=pixels, evidence=evidence),
+        EffectOptions(seed=seed, size=pixels),
+        lossless,
+    )
     record = Report("run", settings, device=chosen.device)
 
     # 3. The work, into a folder that takes its place when it is whole.
@@ -117,6 +125,7 @@ def run(
                 progress=progress,
                 report=record,
                 cache=not no_cache,
+                memory=allowed,
             )
             record.write(folder / "report.json")
     finally:

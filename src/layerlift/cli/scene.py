@@ -8,6 +8,7 @@ import typer
 from layerlift.cli import options as common
 from layerlift.cli.job import settle_folder
 from layerlift.errors import InputError
+from layerlift.report import Report, check_report
 
 SMALLEST_SIDE = 16  # pixels; what `make_scene` can draw into
 
@@ -22,6 +23,7 @@ def scene(
     seed: SceneSeed = 7,
     size: SceneSize = "288x192",
     frames: SceneFrames = 33,
+    report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
 ) -> None:
     """Render a clip from a seed, with its masks and true layers, into a folder."""
@@ -31,7 +33,13 @@ def scene(
     from layerlift.scenes.folder import write_scene
 
     settle_folder(output, overwrite=overwrite)
-    write_scene(make_scene(seed, width, height, frames), output)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+    record = Report("scene", {"seed": seed, "size": size, "frames": frames, "output": output})
+    with record.stage("scene"):
+        write_scene(make_scene(seed, width, height, frames), output)
+    if report is not None:
+        record.write(report, overwrite=overwrite)
     typer.echo(f"wrote {output}")
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from layerlift.evidence.align import Samples
 from layerlift.evidence.join import EDGE
+from layerlift.evidence.region import Region
 from layerlift.evidence.thin import thin_out
-from layerlift.pixels import distance_to
 
 # Variance of a sample that is always granted, in squared levels of 255: rounding, and resampling.
 NUGGET = 0.25
@@ -32,6 +32,8 @@ PATTERNS_TRIED = 10
 # Of more patterns than this, the rare ones are cut to so many samples.
 PATTERNS = 400
 RARE_SAMPLES = 5
+# So many pixels are combined at a time: what they need stays in the processor's cache.
+CHUNK = 8192
 # Expected squared error below which a guess lacks nothing that an eye would miss.
 GRAIN = 2.0
 # Of the missing variance's amplitude so much is given back: samples change from frame to frame, which adds motion of
@@ -153,21 +155,27 @@ def choose_nugget(
 
 
 def patterns_of(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which samples pixels have: (N, S) bool → the distinct patterns (P, S) bool, and every pixel's (N,).
+    """Which samples pixels have: (N, S) bool → the distinct patterns (P, S) bool, and every pixel's (N,); S ≤ 20.
 
     Where there are very many, rare ones are cut to their first samples, the nearest in time.
     """
-    bits = np.arange(seen.shape[1], dtype=np.int64)
-    codes, index, counts = np.unique(seen @ (1 << bits), return_inverse=True, return_counts=True)
-    if len(codes) > PATTERNS:
-        rare = np.ones(len(codes), bool)
-        rare[np.argsort(-counts)[: PATTERNS // 2]] = False
-        first = ((codes[:, None] >> bits) & 1 > 0) & rare[:, None]
-        first &= np.cumsum(first, 1) <= RARE_SAMPLES
-        short = np.where(rare, first @ (1 << bits), codes)
-        codes, to = np.unique(short, return_inverse=True)
-        index = to[index]
-    return (codes[:, None] >> bits) & 1 > 0, index
+    count = seen.shape[1]
+    codes = np.zeros(len(seen), np.int32)
+    for bit in range(count):
+        codes |= seen[:, bit].astype(np.int32) << bit
+    # A table of all patterns is small, and quicker than sorting the pixels.
+    counts = np.bincount(codes, minlength=1 << count)
+    distinct = np.flatnonzero(counts)
+    patterns = (distinct[:, None] >> np.arange(count)) & 1 > 0
+    index = np.zeros(1 << count, np.intp)
+    index[distinct] = np.arange(len(distinct))
+    if len(distinct) > PATTERNS:
+        rare = np.ones(len(distinct), bool)
+        rare[np.argsort(-counts[distinct], kind="stable")[: PATTERNS // 2]] = False
+        first = patterns & (np.cumsum(patterns, 1) <= RARE_SAMPLES)
+        patterns, to = np.unique(np.where(rare[:, None], first, patterns), axis=0, return_inverse=True)
+        index[distinct] = to
+    return patterns, index[codes]
 
 
 def enliven(
@@ -192,22 +200,19 @@ def enliven(
     return out
 
 
-def combine(
-    samples: Samples, truth: np.ndarray, hidden: np.ndarray, ring: np.ndarray, *, carriers: Sequence[int] = ()
-) -> Combined:
+def combine(samples: Samples, region: Region, *, carriers: Sequence[int] = ()) -> Combined:
     """Combine samples inside the mask, and at its edge, where it shows what they miss.
 
-    Truth (h, w, 3) uint8 holds in the ring; hidden and ring are (h, w) bool. Samples are sorted by nearness;
-    `carriers` are those preferred to carry what cannot be foretold (see `enliven`).
+    Samples are sorted by nearness; `carriers` are those preferred to carry what cannot be foretold (see `enliven`).
     """
+    hidden = region.hidden
     height, width = hidden.shape
-    rows, columns = thin_out(ring, RING_PIXELS)
-    values = np.concatenate([truth[None, rows, columns], samples.values(rows, columns)])  # (1 + S, N, 3)
+    rows, columns = thin_out(region.ring, RING_PIXELS)
+    values = np.concatenate([region.truth[None, rows, columns], samples.values(rows, columns)])  # (1 + S, N, 3)
     seen = np.concatenate([np.ones((1, len(rows)), bool), samples.valid[:, rows, columns]])
     gamma = variogram(values, seen)
 
-    edge = ring & (distance_to(hidden) <= EDGE)
-    places = np.flatnonzero(hidden | edge)
+    places = np.flatnonzero(hidden | (region.ring & (region.away <= EDGE)))
     inside = hidden.reshape(-1)[places]
     shown = samples.valid.reshape(len(samples.sources), -1)[:, places]  # (S, M)
     patterns, index = patterns_of(shown.T)
@@ -215,12 +220,26 @@ def combine(
     weights, error = krige(gamma[1:, 1:], gamma[0, 1:], patterns, nugget)
     weights = enliven(weights, error, gamma[1:, 1:], patterns, carriers).astype(np.float32)
 
-    # Exposure is evened out in the weights: Σ w (gain · x + bias).
-    mixed = (weights @ samples.bias)[index]  # (M, 3)
-    for at, picture in enumerate(samples.pictures):
-        mixed += weights[index, at, None] * samples.gain[at] * picture.reshape(-1, 3)[places]
     out = np.zeros((height * width, 3), np.float32)
     sigma = np.full(height * width, np.inf, np.float32)
     any_sample = np.zeros(height * width, bool)
-    out[places], sigma[places], any_sample[places] = mixed, np.sqrt(error)[index], shown.any(0)
+    mix(out, samples, weights, places, index)
+    sigma[places], any_sample[places] = np.sqrt(error)[index], shown.any(0)
     return Combined(out.reshape(height, width, 3), any_sample.reshape(height, width), sigma.reshape(height, width))
+
+
+def mix(out: np.ndarray, samples: Samples, weights: np.ndarray, places: np.ndarray, index: np.ndarray) -> None:
+    """Write weighted sums of samples into `out` (h·w, 3) at `places` (M,).
+
+    `weights` (P, S) float32 are those of every pattern of samples, `index` (M,) says which pattern a place has.
+    """
+    # Exposure is evened out in the weights: Σ w (gain · x + bias).
+    scaled = np.ascontiguousarray((weights[:, :, None] * samples.gain).swapaxes(0, 1))  # (S, P, 3)
+    offset = weights @ samples.bias  # (P, 3)
+    pictures = [picture.reshape(-1, 3) for picture in samples.pictures]
+    for first in range(0, len(places), CHUNK):
+        taken, pattern = places[first : first + CHUNK], index[first : first + CHUNK]
+        mixed = offset.take(pattern, 0)
+        for picture, weight in zip(pictures, scaled, strict=True):
+            mixed += weight.take(pattern, 0) * picture.take(taken, 0)
+        out[taken] = mixed

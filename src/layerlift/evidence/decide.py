@@ -11,9 +11,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from layerlift.evidence.align import Box, Samples
+from layerlift.evidence.align import Samples
 from layerlift.evidence.combine import Combined
+from layerlift.evidence.join import misfit
 from layerlift.evidence.motion import Motion
+from layerlift.evidence.region import Box, Region
 from layerlift.pixels import distance_to, spread
 
 # Comparison is done this many times smaller, after a mean over so many of those pixels.
@@ -58,13 +60,16 @@ class Decider:
         height, width = (int(length) for length in samples.valid.shape[1:])
         size = max(1, width // SCALE), max(1, height // SCALE)
         low = np.empty((len(samples.sources), size[1], size[0]), np.float32)
-        for at, picture in enumerate(samples.pictures):
-            gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-            gray = float(samples.gain[at].mean()) * gray + float(samples.bias[at].mean())
-            mass = samples.valid[at].astype(np.float32)
-            blurred = cv2.blur(cv2.resize(gray * mass, size, interpolation=cv2.INTER_AREA), (BLUR, BLUR))
-            mass = cv2.blur(cv2.resize(mass, size, interpolation=cv2.INTER_AREA), (BLUR, BLUR))
-            low[at] = np.where(mass > SHOWN, blurred / np.maximum(mass, SHOWN), np.inf)
+        gain, bias = samples.gain.mean(1), samples.bias.mean(1)
+        for at, (picture, valid) in enumerate(zip(samples.pictures, samples.valid, strict=True)):
+            shown = valid.view(np.uint8) * np.uint8(255)
+            gray = cv2.bitwise_and(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), shown)
+            blurred, mass = (
+                cv2.boxFilter(cv2.resize(part, size, interpolation=cv2.INTER_AREA), cv2.CV_32F, (BLUR, BLUR))
+                for part in (gray, shown)
+            )
+            mass /= 255
+            low[at] = np.where(mass > SHOWN, gain[at] * blurred / np.maximum(mass, SHOWN) + bias[at], np.inf)
         there = np.isfinite(low)
         count = there.sum(0)
         place = np.maximum(count - 1, 0)[None] // 2
@@ -84,19 +89,10 @@ class Decider:
         doubt = cv2.resize(far.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
         return replace(samples, valid=valid), doubt
 
-    def sure(
-        self,
-        found: Combined,
-        doubt: np.ndarray,
-        truth: np.ndarray,
-        hidden: np.ndarray,
-        *,
-        present: int,
-        box: Box,
-    ) -> np.ndarray:
-        """Which pixels of a box are gathered, (h, w) bool."""
-        known = ~hidden & found.any_sample
-        step = seam_step(found.values, truth, known)
+    def sure(self, found: Combined, doubt: np.ndarray, region: Region, present: int) -> np.ndarray:
+        """Which pixels of a region are gathered, (h, w) bool; `doubt` (h, w) float32 is what `leave_out` says."""
+        hidden, box = region.hidden, region.box
+        step = seam_step(found.values, region.truth, ~hidden & found.any_sample)
         step *= distance_to(~hidden) <= SEAM_REACH
         worst = np.maximum(doubt / DISAGREE, step / SEAM)
         limit = np.where(self._doubted_before(present, box, hidden.shape), STAY, 1.0)
@@ -126,11 +122,7 @@ class Decider:
 
 def seam_step(values: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.ndarray:
     """How far values miss the truth where it is known, blurred and continued over the mask: (h, w) float32."""
-    mass = known.astype(np.float32)
-    missed = (truth.astype(np.float32) - values) * mass[..., None]
-    missed = cv2.GaussianBlur(missed, (0, 0), SEAM_BLUR)
-    mass = cv2.GaussianBlur(mass, (0, 0), SEAM_BLUR)
-    there = mass > 0.05
-    mean = np.where(there[..., None], missed / np.maximum(mass, 0.05)[..., None], 0).astype(np.float32)
-    step = np.abs(spread(mean, there.astype(np.float32))).max(2)
-    return np.ascontiguousarray(step)
+    missed, there = misfit(values, truth, known, scale=SCALE, blur=SEAM_BLUR)
+    step = np.abs(spread(missed, there.astype(np.float32)))
+    largest = np.maximum(np.maximum(step[..., 0], step[..., 1]), step[..., 2])
+    return cv2.resize(largest, (known.shape[1], known.shape[0]), interpolation=cv2.INTER_LINEAR)

@@ -5,12 +5,13 @@ A hole is followed through time, so that it is not inpainted in one frame and ge
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 
-from layerlift.evidence.fill import inpaint_unknown
+from layerlift.evidence.fill import SteadyFill
+from layerlift.evidence.motion import Motion
 from layerlift.evidence.state import State
 from layerlift.pixels import distance_to
 
@@ -33,15 +34,22 @@ class ShallowHoles:
             labels = self._add_frame(state, before)
             before = labels
 
-    def fill(self, index: int, frame: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frame `index` (H, W, 3) uint8 with its shallow holes inpainted, and its states, GENERATED there."""
-        inside = self._inside(index, state)
-        if not inside.any():
-            return frame, state
-        only = np.where(inside, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
-        # What other holes hide is no source for these: they are filled along with them, and left unknown.
-        filled = inpaint_unknown(frame, np.where(state == State.UNKNOWN, state, only))
-        return np.where(inside[..., None], filled, frame), np.where(inside, np.uint8(State.GENERATED), state)
+    def fill(
+        self, frames: Iterable[tuple[np.ndarray, np.ndarray]], motion: Motion
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Fill the shallow holes of frames (H, W, 3) uint8 with `State` (H, W) uint8, one of all frames each, steadily.
+
+        Yields the same, GENERATED where a hole was filled; deeper holes stay as they are.
+        """
+        steady = SteadyFill(motion)
+        for index, (frame, state) in enumerate(frames):
+            inside = self._inside(index, state)
+            if not inside.any():
+                yield frame, state
+                continue
+            # What other holes hide is no source for these: they are filled along with them, and left unknown.
+            filled = steady.fill(index, frame, state)
+            yield np.where(inside[..., None], filled, frame), np.where(inside, np.uint8(State.GENERATED), state)
 
     def left(self, index: int, state: np.ndarray) -> np.ndarray:
         """Where frame `index` with its states (H, W) uint8 has deeper holes, (H, W) bool."""

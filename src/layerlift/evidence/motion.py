@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from layerlift.ahead import ahead
 from layerlift.clip import Clip
 from layerlift.evidence.register import Template, View, largest_shift
 from layerlift.masks import Mask
@@ -19,7 +20,7 @@ from layerlift.progress import StageProgress
 
 # Motion is followed on frames no longer than this; gathering registers again at full size.
 WORKING_SIDE = 480
-POINTS = 2000
+POINTS = 1200
 # What a camera does to a whole picture: shift, zoom and turn.
 MOVES = (2, 4)
 # Two frames whose aligned detail correlates less belong to different shots.
@@ -88,9 +89,9 @@ def follow(clip: Clip, mask: Mask, dilate: int, progress: StageProgress) -> Moti
     recent: list[_Placed] = []  # candidates to go on from, newest first
     key: _Placed | None = None
     shots = 0
-    for index, (frame, masked) in enumerate(zip(clip.frames(), mask.frames(), strict=True)):
-        ours = _look(index, frame, grow(masked, dilate), size)
-        before = None
+    pairs = enumerate(zip(clip.frames(), mask.frames(), strict=True))
+    for ours in ahead(_look(index, frame, grow(masked, dilate), size) for index, (frame, masked) in pairs):
+        index, before = ours.index, None
         for earlier in recent:
             matrix, agreement = _pair(ours, earlier)
             if agreement >= SAME_SHOT:
@@ -143,13 +144,11 @@ def _pair(ours: _Placed, earlier: _Placed) -> tuple[np.ndarray, float]:
 
 def _features(ours: _Placed, earlier: _Placed) -> np.ndarray | None:
     """Motion from corners followed by pyramidal Lucas-Kanade with RANSAC: (3, 3), None when too few agree."""
-    gray = _gray(ours.view.picture)
+    gray = _gray(ours.view)
     corners = cv2.goodFeaturesToTrack(gray, 400, 0.01, 6, mask=ours.view.usable)
     if corners is None or len(corners) < 8:
         return None
-    moved, status, _ = cv2.calcOpticalFlowPyrLK(
-        gray, _gray(earlier.view.picture), corners, None, winSize=(21, 21), maxLevel=4
-    )
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(gray, _gray(earlier.view), corners, None, winSize=(21, 21), maxLevel=4)
     kept = status.ravel() > 0
     if kept.sum() < 8:
         return None
@@ -186,5 +185,5 @@ def _settle(motion: Motion, clip: Clip) -> None:
             motion.still_shots.add(shot)
 
 
-def _gray(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(np.clip(np.rint(picture), 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
+def _gray(view: View) -> np.ndarray:
+    return cv2.cvtColor(cv2.merge(view.planes), cv2.COLOR_RGB2GRAY)

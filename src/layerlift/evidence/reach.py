@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from layerlift.ahead import ahead
 from layerlift.clip import Clip
 from layerlift.evidence.register import View
 from layerlift.masks import Mask
@@ -18,18 +20,32 @@ from layerlift.pixels import grow
 # of it wants, but not more closely than `FAR_STEP`.
 NEAR = 48
 FAR_STEP = 4
+# A frame in reach takes so many bytes a pixel.
+BYTES = 5
 # Masks are also kept this many times smaller, to choose frames by.
 COARSE = 8
 # Prepared pictures that are kept: neighbouring frames look at nearly the same others.
 VIEWS = 24
 
 
+# A cubic kernel reaches two pixels far, but gives the second one next to nothing.
+KERNEL = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A frame in reach: (H, W, 3) uint8, its grown mask (H, W) bool, and that mask made smaller (h, w) bool."""
+    """A frame in reach.
+
+    Attributes:
+        frame: (H, W, 3) uint8.
+        hidden: its grown mask, (H, W) bool.
+        clear: (H, W) uint8, 1 where resampling brings in nothing that is hidden or beyond the frame, else 0.
+        coarse: the mask made smaller, (h, w) bool.
+    """
 
     frame: np.ndarray
     hidden: np.ndarray
+    clear: np.ndarray
     coarse: np.ndarray
 
 
@@ -42,7 +58,7 @@ class Reach:
 
     def __init__(self, clip: Clip, mask: Mask, dilate: int, reach: int, memory: int) -> None:
         self._clip, self._mask, self._dilate = clip, mask, dilate
-        fits = max(3, memory // (clip.width * clip.height * 4))
+        fits = max(3, memory // (clip.width * clip.height * BYTES))
         self.near = min(NEAR, reach, max(1, (fits // 2 - 1) // 2))
         if reach <= self.near:
             self.stride = 1
@@ -54,21 +70,19 @@ class Reach:
 
     def walk(self) -> Iterator[int]:
         """Go through the clip; between two steps `frames` are what is in reach of the present one."""
-        ahead = enumerate(zip(self._clip.frames(), self._mask.frames(), strict=True))
-        near = enumerate(zip(self._clip.frames(), self._mask.frames(), strict=True)) if self.stride > 1 else None
+        far_reader = ahead(self._read())
+        near_reader = ahead(self._read()) if self.stride > 1 else None
         last = self._clip.frame_count - 1
-        read_ahead = read_near = 0
+        read_far = read_near = 0
         for present in range(self._clip.frame_count):
-            while read_ahead <= min(last, present + self.reach):
-                index, (frame, masked) = next(ahead)
-                read_ahead += 1
-                if index % self.stride == 0:
-                    self._hold(index, frame, masked)
-            while near is not None and read_near <= min(last, present + self.near):
-                index, (frame, masked) = next(near)
+            while read_far <= min(last, present + self.reach):
+                held = next(far_reader)
+                if read_far % self.stride == 0:
+                    self._held[read_far] = held
+                read_far += 1
+            while near_reader is not None and read_near <= min(last, present + self.near):
+                self._held.setdefault(read_near, next(near_reader))
                 read_near += 1
-                if index not in self._held:
-                    self._hold(index, frame, masked)
             for index in list(self._held):
                 gone = present - index
                 if gone > self.reach or (gone > self.near and index % self.stride):
@@ -82,23 +96,33 @@ class Reach:
     def __getitem__(self, index: int) -> Held:
         return self._held[index]
 
-    def view(self, index: int) -> View:
-        """A held frame as registration compares it."""
-        if index not in self._views:
-            held = self._held[index]
-            self._views[index] = View(held.frame, held.hidden)
-            if len(self._views) > VIEWS:
-                self._views.popitem(last=False)
-        self._views.move_to_end(index)
-        return self._views[index]
+    def views(self, indices: Sequence[int], pool: Executor) -> list[View]:
+        """Held frames as registration compares them."""
+        missing = [index for index in indices if index not in self._views]
+        made = pool.map(lambda held: View(held.frame, held.hidden), [self._held[index] for index in missing])
+        self._views.update(zip(missing, made, strict=True))
+        for index in indices:
+            self._views.move_to_end(index)
+        views = [self._views[index] for index in indices]
+        while len(self._views) > VIEWS:
+            self._views.popitem(last=False)
+        return views
 
-    def _hold(self, index: int, frame: np.ndarray, masked: np.ndarray) -> None:
-        hidden = grow(masked, self._dilate)
-        size = -(-frame.shape[1] // COARSE), -(-frame.shape[0] // COARSE)
-        padded = cv2.copyMakeBorder(
-            hidden.astype(np.uint8), 0, size[1] * COARSE - frame.shape[0], 0, size[0] * COARSE - frame.shape[1],
-            cv2.BORDER_REPLICATE,
-        )  # fmt: skip
-        # (H, W) → (h, 8, w, 8) → (h, w)
-        coarse = padded.reshape(size[1], COARSE, size[0], COARSE).any((1, 3))
-        self._held[index] = Held(np.ascontiguousarray(frame), hidden, coarse)
+    def _read(self) -> Iterator[Held]:
+        for frame, masked in zip(self._clip.frames(), self._mask.frames(), strict=True):
+            yield hold(frame, grow(masked, self._dilate))
+
+
+def hold(frame: np.ndarray, hidden: np.ndarray) -> Held:
+    """A frame (H, W, 3) uint8 whose pixels `hidden` (H, W) bool are not known."""
+    height, width = hidden.shape
+    size = -(-width // COARSE), -(-height // COARSE)
+    free = (~hidden).astype(np.uint8)
+    square = np.ones((2 * KERNEL + 1, 2 * KERNEL + 1), np.uint8)
+    clear = cv2.erode(free, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    padded = cv2.copyMakeBorder(
+        1 - free, 0, size[1] * COARSE - height, 0, size[0] * COARSE - width, cv2.BORDER_REPLICATE
+    )
+    # (H, W) → (h, 8, w, 8) → (h, w); rows first, which is quick.
+    coarse = padded.reshape(size[1], COARSE, size[0] * COARSE).any(1).reshape(size[1], size[0], COARSE).any(2)
+    return Held(np.ascontiguousarray(frame), hidden, clear, coarse)

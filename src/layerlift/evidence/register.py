@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 BLUR = 0.7
 # Masked pixels are kept this far away from points, so that the blur brings nothing of the object into them.
 MARGIN = 3
-ITERATIONS = 6
+ITERATIONS = 4
 # A step that moves no corner by more pixels than this ends the search.
 CONVERGED = 0.01
 # Tukey's biweight: 95% as efficient as least squares on Gaussian noise.
@@ -36,6 +37,8 @@ LEAST_POINTS = 30
 DETAIL = 13
 # Detail of fewer levels of 255 than this may be noise, and tells no scene from another.
 FAINT = 2.5
+# OpenCV's remap takes at most so many columns.
+LONGEST = 32767
 # It is compared in so many blocks across and down.
 BLOCKS = 5
 
@@ -61,14 +64,14 @@ class View:
     """A frame, or a part of it, as registration compares it.
 
     Attributes:
-        picture: (H, W, 3) float32, slightly blurred.
+        planes: the three channels, (H, W) uint8 each, slightly blurred.
         usable: (H, W) uint8, 1 where nothing hidden reaches through the blur.
         offset: where its left upper corner (x, y) lies in the frame; matrices are in the frame's pixels.
     """
 
     def __init__(self, frame: np.ndarray, hidden: np.ndarray, offset: tuple[int, int] = (0, 0)) -> None:
         """Frame (H, W, 3) uint8, hidden (H, W) bool."""
-        self.picture = cv2.GaussianBlur(frame.astype(np.float32), (0, 0), BLUR)
+        self.planes = cv2.split(cv2.GaussianBlur(frame, (0, 0), BLUR))
         size = 2 * MARGIN + 1
         self.usable = cv2.erode((~hidden).astype(np.uint8), np.ones((size, size), np.uint8), borderValue=1)
         self.offset = offset
@@ -77,13 +80,14 @@ class View:
         """The part within a box (left, top, right, bottom) of the frame."""
         part = object.__new__(View)
         rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
-        part.picture, part.usable, part.offset = self.picture[rows, columns], self.usable[rows, columns], box[:2]
+        part.planes = [plane[rows, columns] for plane in self.planes]
+        part.usable, part.offset = self.usable[rows, columns], box[:2]
         return part
 
     @cached_property
-    def detail(self) -> np.ndarray:
-        """The picture without what is smoother than `DETAIL` pixels, (H, W, 3) float32."""
-        return self.picture - cv2.blur(self.picture, (DETAIL, DETAIL))
+    def detail(self) -> Sequence[np.ndarray]:
+        """The picture without what is smoother than `DETAIL` pixels, three (H, W) float32."""
+        return [plane - cv2.boxFilter(plane, cv2.CV_32F, (DETAIL, DETAIL)) for plane in self.planes]
 
 
 class Template:
@@ -91,13 +95,11 @@ class Template:
 
     def __init__(self, view: View, limit: int) -> None:
         """At most about `limit` points."""
-        picture, usable, offset = view.picture, view.usable, view.offset
+        usable, offset = view.usable, view.offset
         height, width = usable.shape
-        gx = cv2.Scharr(picture, cv2.CV_32F, 1, 0, scale=1 / 32)
-        gy = cv2.Scharr(picture, cv2.CV_32F, 0, 1, scale=1 / 32)
-        strength = gx * gx + gy * gy
-        channels = strength.argmax(2)
-        strength = strength.max(2) * (usable > 0)
+        slopes = [tuple(cv2.Scharr(p, cv2.CV_32F, *d, scale=1 / 32) for d in ((1, 0), (0, 1))) for p in view.planes]
+        squares = [gx * gx + gy * gy for gx, gy in slopes]
+        strength = np.maximum(np.maximum(*squares[:2]), squares[2]) * usable
         strength[:2] = strength[-2:] = 0
         strength[:, :2] = strength[:, -2:] = 0
         # The strongest pixel of every cell: edges everywhere weigh more than one very sharp thing.
@@ -112,16 +114,24 @@ class Template:
         y = index // max(columns, 1) * cell + best // cell
         x = index % max(columns, 1) * cell + best % cell
         # Every point looks at the one channel that changes most there: colour often tells what brightness does not.
-        self.channel = channels[y, x]
+        channel = np.stack([square[y, x] for square in squares]).argmax(0)
+        order = np.argsort(channel, kind="stable")
+        y, x = y[order], x[order]
+        # Where in the list of points each channel's begin and end.
+        self._runs = np.searchsorted(channel[order], np.arange(4))
+        values, dx, dy = (
+            np.concatenate([plane[y[a:b], x[a:b]] for plane, (a, b) in zip(planes, pairwise(self._runs), strict=True)])
+            for planes in (view.planes, [gx for gx, _ in slopes], [gy for _, gy in slopes])
+        )
 
-        self.values = picture[y, x, self.channel].astype(np.float64)
+        self.values = values.astype(np.float64)
         self.x, self.y = x + float(offset[0]), y + float(offset[1])
         self._view, self._places = view, (y, x)
         self._centre = (offset[0] + width / 2, offset[1] + height / 2)
         self._length = max(width, height) / 2
         u, v = (self.x - self._centre[0]) / self._length, (self.y - self._centre[1]) / self._length
-        dx, dy = gx[y, x, self.channel].astype(np.float64), gy[y, x, self.channel].astype(np.float64)
-        self._slack = SLACK * np.hypot(dx, dy)
+        dx, dy = dx.astype(np.float64), dy.astype(np.float64)
+        self._slack_squared = SLACK**2 * (dx * dx + dy * dy)
         # Derivatives of the template's value by shift, zoom, turn, the two shears, then by gain and offset.
         self._jacobian = np.stack(
             [
@@ -140,14 +150,18 @@ class Template:
     def __len__(self) -> int:
         return len(self.x)
 
-    def fit(self, source: View, start: np.ndarray, freedom: Sequence[int] = FREEDOM) -> Registration | None:
+    def fit(
+        self, source: View, start: np.ndarray | Registration, freedom: Sequence[int] = FREEDOM
+    ) -> Registration | None:
         """Find where the template's points lie in a source near `start`; None when too few of them are shown there.
 
-        Start is (3, 3), template → source. Tries motions of ever more freedom, and keeps the simplest that explains
-        the picture.
+        Start is (3, 3), template → source, or what `judge` said of one. Tries motions of ever more freedom, and keeps
+        the simplest that explains the picture.
         """
-        best = self.judge(source, start)
-        matrix, in_vain = start, 0
+        best = start if isinstance(start, Registration) else self.judge(source, start)
+        if best is None:
+            return None
+        matrix, in_vain = best.matrix, 0
         for count in freedom:
             if in_vain == 2:  # twice as free and still no better: the start was right
                 break
@@ -156,7 +170,7 @@ class Template:
             if moved is None or result is None:
                 break
             matrix = moved
-            if best is None or result.cost < GAIN * best.cost:
+            if result.cost < GAIN * best.cost:
                 best, in_vain = result, 0
             else:
                 in_vain += 1
@@ -198,16 +212,16 @@ class Template:
         values, seen = found
         ours, theirs = self.values[seen], values[seen]
         # Robust gain and offset between the two.
-        spread = np.median(np.abs(theirs - np.median(theirs)))
-        gain = np.median(np.abs(ours - np.median(ours))) / spread if spread > 1 else 1.0
-        residual = float(np.clip(gain, 0.5, 2.0)) * theirs - ours
-        residual -= np.median(residual)
-        error = 1.4826 * float(np.median(np.abs(residual)))
+        spread = middle(np.abs(theirs - middle(theirs)))
+        gain = middle(np.abs(ours - middle(ours))) / spread if spread > 1 else 1.0
+        residual = min(max(gain, 0.5), 2.0) * theirs - ours
+        residual -= middle(residual)
+        error = 1.4826 * middle(np.abs(residual))
         # Geman and McClure's cost, in the units of the strong edges' slack.
         squares = np.square(residual)
-        limit = NOISE**2 + np.square(self._slack[seen])
+        limit = NOISE**2 + self._slack_squared[seen]
         cost = float((limit * squares / (limit + squares)).mean())
-        return Registration(matrix, error, float(seen.mean()), cost)
+        return Registration(matrix, error, len(ours) / len(seen), cost)
 
     def agreement(self, source: View, matrix: np.ndarray) -> float:
         """Likeness, -1 to 1, of the two pictures' detail under a matrix; 1 where neither has any.
@@ -215,15 +229,17 @@ class Template:
         It is the median over blocks of the picture, so that something moving in a part of it does not tell.
         """
         if len(self) < LEAST_POINTS:
-            return 1.0 if float(source.detail[source.usable > 0].std()) < FAINT else -1.0
+            usable = source.usable > 0
+            return 1.0 if float(np.stack([plane[usable] for plane in source.detail]).std()) < FAINT else -1.0
         found = self._look(source, matrix)
         if found is None:
             return -1.0
         _, seen = found
-        x, y = project(matrix, self.x[seen], self.y[seen])
-        theirs = sample(source.detail, x - source.offset[0], y - source.offset[1], self.channel[seen])
-        rows, columns = (places[seen] for places in self._places)
-        ours = self._view.detail[rows, columns, self.channel[seen]].astype(np.float64)
+        x, y = project(matrix, self.x, self.y)
+        theirs = self._sample(source.detail, x - source.offset[0], y - source.offset[1])[seen]
+        rows, columns = self._places
+        ours = self._sample(self._view.detail, columns, rows)[seen]
+        rows, columns = rows[seen], columns[seen]
         height, width = self._view.usable.shape
         block = rows * BLOCKS // height * BLOCKS + columns * BLOCKS // width
         found_like, weights = [], []
@@ -243,22 +259,35 @@ class Template:
 
     def _weights(self, residual: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Tukey's biweight of residuals (N,), scaled by their median and, on an edge, by what a small shift does."""
-        scale = 1.4826 * float(np.median(np.abs(residual[seen][::3])))
-        limit = TUKEY**2 * (NOISE**2 + scale**2 + np.square(self._slack))
+        scale = 1.4826 * middle(np.abs(residual[seen][::3]))
+        limit = TUKEY**2 * (NOISE**2 + scale**2 + self._slack_squared)
         return np.square(np.maximum(0, 1 - np.square(residual) / limit))
 
     def _look(self, source: View, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """The source's values at the template's points (N,), and which of them it shows (N,) bool."""
-        offset = source.offset
         x, y = project(matrix, self.x, self.y)
+        x, y = x - source.offset[0], y - source.offset[1]
         height, width = source.usable.shape
-        column, row = np.rint(x - offset[0]), np.rint(y - offset[1])
-        inside = (column >= 1) & (column < width - 1) & (row >= 1) & (row < height - 1)
-        seen = inside.copy()
-        seen[inside] = source.usable[row[inside].astype(np.int64), column[inside].astype(np.int64)] > 0
-        if seen.sum() < LEAST_POINTS:
+        inside = (x >= 0.5) & (x < width - 1.5) & (y >= 0.5) & (y < height - 1.5)
+        # What lies outside is read at the corner and left out.
+        row, column = np.where(inside, y + 0.5, 0).astype(np.intp), np.where(inside, x + 0.5, 0).astype(np.intp)
+        seen = inside & (source.usable[row, column] > 0)
+        if np.count_nonzero(seen) < LEAST_POINTS:
             return None
-        return sample(source.picture, x - offset[0], y - offset[1], self.channel), seen
+        return self._sample(source.planes, x, y), seen
+
+    def _sample(self, planes: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Three channels (H, W) at the places (N,) of the template's points, each in its channel: (N,) float64."""
+        out = np.empty(len(x))
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        for plane, (first, end) in zip(planes, pairwise(self._runs), strict=True):
+            # remap takes at most 32767 columns.
+            for a in range(first, end, LONGEST):
+                run = slice(a, min(end, a + LONGEST))
+                out[run] = cv2.remap(
+                    plane, x[None, run], y[None, run], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+                )
+        return out
 
     def _motion(self, step: np.ndarray) -> np.ndarray:
         """Shift, zoom, turn and two shears about the centre → (3, 3)."""
@@ -276,23 +305,17 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
 
 def project(matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where a (3, 3) matrix takes points."""
-    depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-    return (
-        (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / depth,
-        (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / depth,
-    )
+    (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
+    if g == h == 0:
+        return (a * x + b * y + c) / i, (d * x + e * y + f) / i
+    depth = g * x + h * y + i
+    return (a * x + b * y + c) / depth, (d * x + e * y + f) / depth
 
 
-def sample(picture: np.ndarray, x: np.ndarray, y: np.ndarray, channel: np.ndarray) -> np.ndarray:
-    """Cubic interpolation of a picture (H, W, 3) float32 at points and channels (N,) → (N,) float64."""
-    # remap takes at most 32767 rows: points are laid out in a grid.
-    columns = 1024
-    count = len(x)
-    padded = np.zeros((2, -(-count // columns) * columns), np.float32)
-    padded[0, :count], padded[1, :count] = x, y
-    grid = padded.reshape(2, -1, columns)
-    values = cv2.remap(picture, grid[0], grid[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return values.reshape(-1, 3)[np.arange(count), channel].astype(np.float64)
+def middle(values: np.ndarray) -> float:
+    """The median of (N,), the upper of two."""
+    half = len(values) // 2
+    return float(np.partition(values, half)[half])
 
 
 def largest_shift(matrix: np.ndarray, extent: tuple[float, float, float, float]) -> float:

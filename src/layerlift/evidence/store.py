@@ -10,6 +10,7 @@ from typing import IO
 
 import numpy as np
 
+from layerlift.ahead import ahead
 from layerlift.clip import Clip
 from layerlift.evidence.fill import fill_frames
 from layerlift.evidence.motion import Motion
@@ -84,11 +85,12 @@ class Evidence:
     """What a clip shows of its hidden pixels; a context manager whose end removes the temporary file.
 
     Attributes:
+        motion: how the camera moves.
         shares: `hidden` pixels in all frames, and which share of them was `gathered` or stays `unknown`.
     """
 
     def __init__(self, clip: Clip, spool: Spool, motion: Motion, *, hidden: int, gathered: int) -> None:
-        self._clip, self._spool, self._motion = clip, spool, motion
+        self._clip, self._spool, self.motion = clip, spool, motion
         share = gathered / hidden if hidden else 0.0
         self.shares = {"hidden": hidden, "gathered": share, "unknown": 1 - share if hidden else 0.0}
 
@@ -105,9 +107,9 @@ class Evidence:
         for index in range(len(self._spool)):
             yield self._spool.state(index, self._clip.height, self._clip.width)
 
-    def filled_frames(self) -> Iterator[np.ndarray]:
-        """Yield all frames (H, W, 3) uint8 with UNKNOWN pixels filled in too, steady in time, without any model."""
-        return fill_frames(self.frames(), self._motion)
+    def filled_frames(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """As `frames`, with the UNKNOWN pixels filled in too, without any model and steady in time; GENERATED there."""
+        return ahead(fill_frames(ahead(self.frames()), self.motion))
 
     def close(self) -> None:
         """Remove the temporary file; nothing can be read any more."""

@@ -21,14 +21,20 @@ class Unsearched:
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield frames start … stop - 1, (H, W, 3) uint8 as the clip has them, with `State` (H, W) uint8."""
-        for frame, masked in zip(self._clip.frames(start, stop), self._mask.frames(start, stop), strict=True):
-            hidden = grow(masked, self._dilate)
-            yield frame, np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+        yield from zip(self._clip.frames(start, stop), self._states(start, stop), strict=True)
 
     def states(self) -> Iterator[np.ndarray]:
         """Yield every frame's `State` (H, W) uint8, without reading the clip."""
-        for masked in self._mask.frames(0, self._clip.frame_count):
-            yield np.where(grow(masked, self._dilate), np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+        return self._states(0, self._clip.frame_count)
+
+    def _states(self, start: int, stop: int | None) -> Iterator[np.ndarray]:
+        before: np.ndarray | None = None
+        state = np.empty((0, 0), np.uint8)
+        for masked in self._mask.frames(start, stop):
+            if masked is not before:  # a still's frames are one array
+                state = grow(masked, self._dilate).view(np.uint8) * np.uint8(State.UNKNOWN)
+                before = masked
+            yield state
 
     def __enter__(self) -> Unsearched:
         return self

@@ -34,6 +34,7 @@ class Model:
         self._checkpoint = checkpoint
         self._text = text_source
         self._kept: dict[str, tuple[Policy, Any]] = {}
+        self._facts: dict[Path | None, ModelFacts] = {}
 
     @property
     def path(self) -> Path:
@@ -75,7 +76,10 @@ class Model:
         from layerlift.model.facts import read_facts
 
         folder = self._text.encoder_to_run(prompts, policy, cache)
-        return read_facts(self.name, self._checkpoint, self.geometry, folder)
+        if folder not in self._facts:
+            # The same each time, and a tenth of a second to find out.
+            self._facts[folder] = read_facts(self.name, self._checkpoint, self.geometry, folder)
+        return self._facts[folder]
 
     def vae_encoder(self, policy: Policy) -> "AbstractContextManager[AutoencoderKLLTXVideo]":
         """The VAE with only its encoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""

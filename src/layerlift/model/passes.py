@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from diffusers import LTXVideoTransformer3DModel
 
     from layerlift.model.hoist import Hoisted, TextBatch
-    from layerlift.model.record import RecordedPass
+    from layerlift.model.record import Recorder
     from layerlift.model.sparse import LoopAttention
 
 # The transformer's timestep is 1000·sigma: it was trained with 1000 of them.
@@ -74,7 +73,7 @@ def open_passes(
         speed: how to run them.
     """
     from layerlift.model.hoist import Hoisted, trim_text
-    from layerlift.model.record import compiled_blocks
+    from layerlift.model.record import Recorder, compiled_blocks
     from layerlift.model.sparse import LoopAttention
 
     plan = full_passes(sigmas, speed.refresh if pays_sparse(moving.float().mean().item()) else None)
@@ -104,7 +103,7 @@ def open_passes(
         yield Passes(
             transformer, batches, coordinates, moving, sigmas=sigmas, plan=plan,
             attention=attention, hoisted=hoisted, buckets=speed.compile,
-            record=speed.graphs and hoist and moving.device.type == "cuda",
+            recorder=Recorder() if speed.graphs and hoist and moving.device.type == "cuda" else None,
         )  # fmt: skip
 
 
@@ -123,12 +122,11 @@ class Passes:
         attention: LoopAttention | None = None,
         hoisted: Hoisted | None = None,
         buckets: bool = False,
-        record: bool = False,
+        recorder: Recorder | None = None,
     ) -> None:
         self.transformer, self.batches, self.coordinates = transformer, batches, coordinates
         self.moving, self.sigmas, self.plan = moving, sigmas, plan
-        self.attention, self.hoisted, self.record = attention, hoisted, record
-        self._recorded: dict[int, RecordedPass] = {}
+        self.attention, self.hoisted, self.recorder = attention, hoisted, recorder
         if not all(plan):
             fresh = moving.nonzero()[:, 0]
             short = bucket(len(fresh), len(moving)) - len(fresh) if buckets else 0
@@ -152,32 +150,28 @@ class Passes:
         return velocity
 
     def _full(self, tokens: torch.Tensor, step: int, batch: int) -> torch.Tensor:
-        if self.attention is not None:
-            self.attention.use(batch, None)
-        if self.hoisted is not None:
-            self.hoisted.use(batch, None)
         # Every token carries its own timestep: unknown ones the step's, known ones 0.
         timesteps = TRAIN_TIMESTEPS * self.sigmas[step] * self.moving.float()[None]
-        return predict_velocity(self.transformer, tokens, timesteps, self.coordinates, self.batches[batch : batch + 1])
+
+        def run(tokens: torch.Tensor) -> torch.Tensor:
+            if self.attention is not None:
+                self.attention.use(batch, None)
+            if self.hoisted is not None:
+                self.hoisted.use(batch, None)
+            prompts = self.batches[batch : batch + 1]
+            return predict_velocity(self.transformer, tokens, timesteps, self.coordinates, prompts)
+
+        return run(tokens) if self.recorder is None else self.recorder(("full", batch), run, tokens)
 
     def _sparse(self, fresh: torch.Tensor, step: int, batch: int) -> torch.Tensor:
-        if batch in self._recorded:
-            return self._recorded[batch](fresh)
-        assert self.attention is not None
-        self.attention.use(batch, self.fresh)
-        if self.hoisted is not None:
-            self.hoisted.use(batch, self.fresh_rotary)
         timesteps = torch.full(fresh.shape[:2], TRAIN_TIMESTEPS * self.sigmas[step], device=fresh.device)
-        run = partial(
-            predict_velocity,
-            self.transformer,
-            timesteps=timesteps,
-            coordinates=self.coordinates[:, :, self.fresh],
-            batches=self.batches[batch : batch + 1],
-        )
-        if not self.record:
-            return run(fresh)
-        from layerlift.model.record import RecordedPass
 
-        self._recorded[batch] = RecordedPass(run, fresh)
-        return self._recorded[batch](fresh)
+        def run(fresh: torch.Tensor) -> torch.Tensor:
+            assert self.attention is not None
+            self.attention.use(batch, self.fresh)
+            if self.hoisted is not None:
+                self.hoisted.use(batch, self.fresh_rotary)
+            prompts, coordinates = self.batches[batch : batch + 1], self.coordinates[:, :, self.fresh]
+            return predict_velocity(self.transformer, fresh, timesteps, coordinates, prompts)
+
+        return run(fresh) if self.recorder is None else self.recorder(("sparse", batch), run, fresh)

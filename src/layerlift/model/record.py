@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 COMPILE: dict[str, Any] = {"fullgraph": True, "dynamic": False}
 # Compiled variants of a block that may be alive: passes over all tokens, and one for every bucket of unknown tokens.
 COMPILED_VARIANTS = 64
-# Passes before recording, so that kernels are loaded and libraries have their workspaces.
-WARM_UP = 2
 
 
 @contextmanager
@@ -37,25 +35,46 @@ def compiled_blocks(transformer: LTXVideoTransformer3DModel) -> Iterator[None]:
 class RecordedPass:
     """A pass recorded as a CUDA graph: everything it reads besides its input lies where it lay when it was recorded.
 
-    `run` takes a tensor like `example` and returns a tensor; it is called a few times in recording.
+    `run` takes a tensor like `example` and returns a tensor. It must have run before, so that kernels are loaded.
     """
 
-    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> None:
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, pool: Any) -> None:
+        """`pool`: of `torch.cuda.graph_pool_handle`; passes that share one, and so its memory, never run at once."""
         self._input = example.clone()
         with torch.cuda.device(example.device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP):
-                    run(self._input)
-            torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
             # Another thread may measure memory meanwhile, which concerns nobody here.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
                 self._output = run(self._input)
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The pass over these tokens; what it returns is overwritten by the next call."""
+        """The pass over these tokens."""
         self._input.copy_(tokens)
         self._graph.replay()
-        return self._output
+        # The next pass overwrites what this one made.
+        return self._output.clone()
+
+
+class Recorder:
+    """Passes by name: each runs as it is the first time, is recorded the second time, and is replayed from then on.
+
+    Most of a loop's passes differ in nothing but their tokens and what they read from arrays that stay in place, and
+    launching their kernels takes longer than the kernels do.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[Hashable] = set()
+        self._recorded: dict[Hashable, RecordedPass] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(
+        self, name: Hashable, run: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """`run(tokens)`; a name's `run` must do the same in every call."""
+        if name in self._recorded:
+            return self._recorded[name](tokens)
+        if name not in self._seen:
+            self._seen.add(name)
+            return run(tokens)
+        self._recorded[name] = RecordedPass(run, tokens, self._pool)
+        return self._recorded[name](tokens)

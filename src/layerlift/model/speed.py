@@ -32,7 +32,7 @@ class Speed:
         hoist: do once what is the same in every step (text keys and values, rotary tables, timestep embeddings).
             Ignored where weights are offloaded: they are not there to be used before the pass that brings them.
         compile: run the transformer's blocks compiled.
-        graphs: record sparse passes as CUDA graphs and replay them: they are launch-bound.
+        graphs: record passes as CUDA graphs and replay them: sparse ones, and all of a small picture, are launch-bound.
     """
 
     refresh: float | None = None

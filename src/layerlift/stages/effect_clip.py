@@ -120,7 +120,7 @@ def encode_windows(
     vae: AutoencoderKLLTXVideo, clip: Clip, masks: Sequence[Mask], plan: EffectPlan, *, progress: StageProgress
 ) -> list[Section]:
     """Read the clip once; encode every window, objects and all, that an object is in."""
-    geometry = plan.geometry
+    geometry, device = plan.geometry, vae.latents_mean.device
 
     def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for frame, *own in zip(clip.frames(), *(given.frames() for given in masks), strict=True):
@@ -129,10 +129,10 @@ def encode_windows(
 
     sections = []
     for window, pairs in cut(fitted(), plan.windows):
-        objects = torch.from_numpy(np.stack([own for _, own in pairs], 1))  # (n, F, H, W)
+        objects = torch.from_numpy(np.stack([own for _, own in pairs], 1)).to(device)  # (n, F, H, W)
         latents = mapped(encode(vae, np.stack([frame for frame, _ in pairs]))) if objects.any() else None
-        covered = cells_of_frames(objects, geometry).numpy()[:, kept_frames(window)]
-        sections.append(Section(window, latents, cover_tokens(objects, geometry), covered))
+        covered = cells_of_frames(objects, geometry).cpu().numpy()[:, kept_frames(window)]
+        sections.append(Section(window, latents, cover_tokens(objects, geometry).to(torch.device("cpu")), covered))
     return sections
 
 

@@ -40,6 +40,10 @@ COLOUR_EVIDENCE = 16.0
 APART = 0.02
 # At a pixel two objects' effects share, the nearer object's part falls to half within this share of the shorter side.
 SHARE_SOFTNESS = 1 / 24
+# Where each object's effects are known, their border is soft over this share of the shorter side (standard deviation of
+# a Gaussian), and an object they do not give a pixel to keeps so much of what it would have without.
+KNOWN_SOFTNESS = 1 / 96
+KNOWN_LEAST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +123,19 @@ def shadowed(frame: np.ndarray, plate: np.ndarray, noise: float) -> np.ndarray:
     return largest(np.abs(left)) <= noise
 
 
-def share_effects(masks: Sequence[np.ndarray], reach: np.ndarray, short_side: int) -> np.ndarray:
+def share_effects(
+    masks: Sequence[np.ndarray], reach: np.ndarray, short_side: int, totals: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
     """Which object causes what, (N, H, W) float32 summing to 1.
 
     A region apart from the others belongs to the objects that it touches, the more the longer they touch; inside it the
-    nearer one causes more.
+    nearer one causes more. Where it is known which object causes what, that decides, but for a soft border.
 
     Args:
         masks: the objects' own, (H, W) bool each.
         reach: objects and effects together, (H, W) bool.
+        short_side: of the picture, in pixels.
+        totals: each object with its effects, (H, W) bool each, where that is known.
     """
     if len(masks) == 1:
         return np.ones((1, *reach.shape), np.float32)
@@ -142,9 +150,21 @@ def share_effects(masks: Sequence[np.ndarray], reach: np.ndarray, short_side: in
     nearness = -distances / (SHARE_SOFTNESS * short_side) * np.log(2)
     contact = np.maximum(np.square(touching / touching.max(0)), APART)
     shares = np.exp(nearness - nearness.max(0)) * contact[:, labels]
+    if totals is not None:
+        shares = shares * known_shares(totals, effects, short_side)
     shares = (shares / shares.sum(0)).transpose(1, 2, 0).astype(np.float32)  # (H, W, N)
     shares = spread(shares, effects.astype(np.float32)) if effects.any() else shares
     return shares.transpose(2, 0, 1) / np.maximum(shares.sum(-1), 1e-6)
+
+
+def known_shares(totals: Sequence[np.ndarray], effects: np.ndarray, short_side: int) -> np.ndarray:
+    """How much of what lies around a pixel is each object's by its total mask: (N, H, W) float32, never quite 0.
+
+    Totals (H, W) bool each, front to back; only what lies in `effects` (H, W) bool counts.
+    """
+    sigma = KNOWN_SOFTNESS * short_side
+    near = np.stack([cv2.GaussianBlur((total & effects).astype(np.float32), (0, 0), sigma) for total in totals])
+    return np.maximum(near / np.maximum(near.sum(0), 1e-6), KNOWN_LEAST)
 
 
 def share_by_colour(frame: np.ndarray, plate: np.ndarray, effects: Effects, shares: np.ndarray) -> np.ndarray:
@@ -177,9 +197,19 @@ class EffectsSurvey:
         self._energy = np.zeros(object_count)
 
     def add(
-        self, frame: np.ndarray, plate: np.ndarray, masks: Sequence[np.ndarray], reach: np.ndarray, edge: float
+        self,
+        frame: np.ndarray,
+        plate: np.ndarray,
+        masks: Sequence[np.ndarray],
+        reach: np.ndarray,
+        *,
+        shares: np.ndarray,
+        edge: float,
     ) -> None:
-        """Look at one frame; frame, plate (H, W, 3) float32 in [0, 1]; masks, reach (H, W) bool; edge in pixels."""
+        """Look at one frame; frame, plate (H, W, 3) float32 in [0, 1]; masks, reach (H, W) bool; edge in pixels.
+
+        `shares` (N, H, W): which object causes what, see `share_effects`.
+        """
         objects = np.logical_or.reduce(masks)
         effects = reach & (distance_to(objects) > edge)
         outside = ~reach & (distance_to(reach) > edge)
@@ -187,7 +217,6 @@ class EffectsSurvey:
             self._outside.append(typical_difference(frame, plate, outside))
         if effects.any():
             self._inside.append(typical_error(frame, plate, effects))
-        shares = share_effects(masks, reach, min(reach.shape))
         for index, mask in enumerate(masks):
             core = mask & (distance_to(~mask) > edge)
             self._colour[index] += frame[core].sum(0)

@@ -15,6 +15,12 @@ from layerlift.stages.guided import filter_twice, make_guide
 # Cells join an effect from this share of the threshold on, if somewhere in it one reaches this multiple of it.
 WEAK, STRONG = 0.6, 1.6
 
+# An effect is as strong as this share of its cells are at most: its few strongest may be chance.
+STRENGTH_SHARE = 0.9
+
+# Faint effects are lifted by at most this factor before they are drawn.
+MOST_GAIN = 3.0
+
 # An effect that touches no object covers at least this many cells in every frame that has it.
 ISLAND_CELLS = 3
 
@@ -37,11 +43,13 @@ class Decision:
 
     Attributes:
         threshold: scores from here on are effects.
+        clear: scores of an effect that is seen in full; fainter ones are lifted there. None: drawn as they are.
         max_distance: pixels of the clip; effects further from their object are dropped. None: any distance.
         edges: draw along the edges of the frames; else scores are only interpolated.
     """
 
     threshold: float
+    clear: float | None = None
     max_distance: float | None = None
     edges: bool = True
 
@@ -87,15 +95,16 @@ def smooth_in_time(scores: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def keep_effects(scores: np.ndarray, covered: np.ndarray, decision: Decision, cell: float) -> np.ndarray:
-    """Scores with those set to 0 that belong to no effect: hysteresis, small islands, distance.
+    """Scores with those set to 0 that belong to no effect: hysteresis, small islands, distance; faint effects lifted.
 
     Args:
         scores: (n, F, h, w) float32.
         covered: (n, F, h, w) bool, cells that the object touches.
-        decision: the threshold, and how far effects may lie.
+        decision: the threshold, how far effects may lie, and whether faint ones are lifted.
         cell: pixels of the clip to a cell's side.
     """
     kept = np.zeros_like(scores)
+    anchored = np.zeros(scores.shape[1:], bool)  # effects that touch their object
     neighbours = np.ones((3, 3, 3), bool)
     for own, values, there in zip(kept, scores, covered, strict=True):
         distance = distance_in_frames(there)
@@ -113,7 +122,28 @@ def keep_effects(scores: np.ndarray, covered: np.ndarray, decision: Decision, ce
         lasting = np.array([span.stop - span.start for span in first])
         good = (peak >= min(1.0, STRONG * decision.threshold)) & (touching | (size >= ISLAND_CELLS * lasting))
         own[:] = np.where(np.concatenate([[False], good])[labels], values, 0)
-    return kept
+        anchored |= np.concatenate([[False], good & touching])[labels]
+    return kept if decision.clear is None else lift_faint(kept, anchored, decision.clear)
+
+
+def lift_faint(kept: np.ndarray, anchored: np.ndarray, clear: float) -> np.ndarray:
+    """Effects (n, F, h, w) that are `anchored` (F, h, w) bool, scaled so that each has a clear one's scores somewhere.
+
+    Cells at an effect's border show less of it than those inside. One threshold for all would take the border from a
+    faint shadow, or all of a thin one, that fits a dark one. Effects of several objects that touch are lifted alike, so
+    that they stay apart where they were.
+    """
+    strongest = kept.max(0) * anchored
+    labels, count = ndimage.label(strongest > 0, np.ones((3, 3, 3), bool))
+    if count == 0:
+        return kept
+
+    def strength(values: np.ndarray) -> float:
+        return float(np.quantile(values, STRENGTH_SHARE))
+
+    strengths = ndimage.labeled_comprehension(strongest, labels, np.arange(1, count + 1), strength, np.float32, 0.0)
+    gains = np.concatenate([[1.0], np.clip(clear / strengths, 1, MOST_GAIN)]).astype(np.float32)
+    return np.minimum(kept * gains[labels], 1)
 
 
 def distance_in_frames(there: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 Two ways to weigh what `AttentionProbe` sees. A model that carries `effects.safetensors` brings a weight for every head,
 fitted on clips whose effects are known (the demo model does, see tools/fit_effect_heads.py). For any other model all
 heads of the chosen layers count alike, and the clip itself is the yardstick: 0 is its usual token, 1 its object's.
+docs/effects.md has what was tried, with figures.
 """
 
 from __future__ import annotations
@@ -29,15 +30,22 @@ HEADS_FILE = "effects.safetensors"
 OBJECTS_PROMPT = "objects"
 
 # Two indicators an object: every token it touches, and its core. Tokens at the rim are half background, and draw the
-# attention of background around them; the core does not.
+# attention of background around them; the core does not, but says less about whose an effect is.
 COLUMNS = 2
+TOUCHED, CORE = range(COLUMNS)
 CORE_SHARE = 0.9
 
 # Relative mass below which heads do not differ: their logarithm would be noise.
 LEAST_MASS = 1e-3
 
-# Where an effect begins on the two scales, chosen on scenes 2000 … 2063 of the demo model.
-RELATIVE_THRESHOLD = 0.37
+# Share of a token that counts as visible beside an object at least: what is less cannot be told.
+LEAST_VISIBLE = 0.1
+
+# Where an effect begins on the scale of even heads, and from where on it is a clear one; chosen on scenes 2200 … 2215.
+RELATIVE_THRESHOLD, RELATIVE_CLEAR = 0.24, 0.5
+
+# The same for fitted heads, whose threshold comes with the weights; chosen on scenes 2200 … 2231.
+FITTED_CLEAR = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +56,13 @@ class FittedHeads:
         weights: (kinds, COLUMNS, layers, heads) float32.
         bias: added to the sum.
         threshold: scores from here on are taken for effects, unless the user says otherwise.
+        clear: an effect with such scores is seen in full; fainter ones are lifted there before they are drawn.
     """
 
     weights: torch.Tensor
     bias: float
     threshold: float
+    clear: float = FITTED_CLEAR
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -75,34 +85,53 @@ class FittedHeads:
 
 @dataclass(frozen=True, slots=True)
 class EvenHeads:
-    """All heads of the layers alike, by the attention before the rotary embedding on the object's core.
+    """All heads of some layers alike, by the attention before the rotary embedding.
 
-    The mean of logarithms, over heads and layers: a head that looks elsewhere counts against a token as much as one
-    that looks at the object counts for it, where a mean of masses would hear the loudest heads only.
+    Masses are averaged geometrically, over heads and layers: a head that looks elsewhere counts against a token as much
+    as one that looks at the object counts for it, where an ordinary mean would hear the loudest heads only.
+
+    Attributes:
+        layers: which ones, counted from 0.
+        threshold, clear: see `FittedHeads`.
     """
 
-    layers: Sequence[int] | None = None
+    layers: Sequence[int]
     threshold: float = RELATIVE_THRESHOLD
+    clear: float = RELATIVE_CLEAR
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         return ("content",)
 
     def weigh(self, logs: torch.Tensor, kind: Kind, layer: int) -> torch.Tensor:
-        """As `FittedHeads.weigh`."""
-        return logs[..., 1].mean(0)
+        """As `FittedHeads.weigh`, but for each column: (H, S, n, COLUMNS) → (S, n, COLUMNS)."""
+        return logs.mean(0)
 
     def finish(self, summed: torch.Tensor, coverage: Coverage) -> torch.Tensor:
-        """As `FittedHeads.finish`: 0 is the median token without an object, 1 the median of the object's core."""
-        free = coverage.hidden == 0
-        scores = []
-        for values, core in zip(summed, core_of(coverage.own) > 0, strict=True):
-            if not free.any() or not core.any():
-                scores.append(torch.zeros_like(values))
-                continue
-            usual, own = values[free].median(), values[core].median()
-            scores.append(((values - usual) / (own - usual).clamp(min=LEAST_MASS)).clamp(0, 1))
-        return torch.stack(scores)
+        """Sums over layers (n, f, h, w, COLUMNS) → scores in [0, 1].
+
+        0 is the median token without an object, 1 the median of the object's core. A token that shows some of the
+        object looks at it for that alone, so what lies beside the object in it has the rest of the score. Where several
+        objects are looked at, the one whose touched tokens get most of it owns the effect.
+        """
+        logs = summed / len(self.layers)
+        scores = relative_masses(logs.mean(-1), coverage)
+        scores = ((scores - coverage.own) / (1 - coverage.own).clamp(min=LEAST_VISIBLE)).clamp(0, 1)
+        touched = relative_masses(logs[..., TOUCHED], coverage)
+        return scores * (touched == touched.amax(0))
+
+
+def relative_masses(logs: torch.Tensor, coverage: Coverage) -> torch.Tensor:
+    """Logarithms of mass (n, f, h, w) → mass, 0 at the usual token and 1 at the object; 0 where either is missing."""
+    free = coverage.hidden == 0
+    relative = []
+    for values, core in zip(logs.exp(), core_of(coverage.own) > 0, strict=True):
+        if not free.any() or not core.any():
+            relative.append(torch.zeros_like(values))
+            continue
+        usual, own = values[free].median(), values[core].median()
+        relative.append((values - usual) / (own - usual).clamp(min=LEAST_MASS))
+    return torch.stack(relative)
 
 
 Scorer = FittedHeads | EvenHeads
@@ -111,14 +140,15 @@ Scorer = FittedHeads | EvenHeads
 def choose_scorer(model: Model, layers: str | Sequence[int]) -> Scorer:
     """The scorer for "auto", "all" or a list of layers.
 
-    "auto" is the model's fitted heads where it brings them, else all layers. Raises InputError for a layer that the
-    model does not have or weights that do not fit it.
+    "auto" is the model's fitted heads where it brings them, else all layers but the first, which knows of a token
+    little more than its colours, and the last, which is about noise. Raises InputError for a layer that the model does
+    not have or weights that do not fit it.
     """
     count, heads = model.attention_heads
     if layers == "auto":
         fitted = read_heads(model.path)
         if fitted is None:
-            return EvenHeads()
+            return EvenHeads(tuple(range(count))[1:-1] if count > 2 else tuple(range(count)))
         if fitted.weights.shape != (len(KINDS), COLUMNS, count, heads):
             raise InputError(
                 f"{model.path / HEADS_FILE} weighs heads of shape {tuple(fitted.weights.shape)}, but the model has "
@@ -126,7 +156,7 @@ def choose_scorer(model: Model, layers: str | Sequence[int]) -> Scorer:
             )
         return fitted
     if layers == "all":
-        return EvenHeads()
+        return EvenHeads(tuple(range(count)))
     chosen = sorted(set(layers)) if not isinstance(layers, str) else []
     if not chosen or not all(isinstance(layer, int) and 0 <= layer < count for layer in chosen):
         raise InputError(f"layers {layers!r} cannot be used: give auto, all, or numbers from 0 to {count - 1}.")
@@ -164,6 +194,9 @@ class Coverage:
 
 def cover_tokens(objects: torch.Tensor, geometry: Geometry) -> Coverage:
     """Coverage of a window by its objects, (n, F, H, W) bool, 1 + k·time frames, sides in whole tokens."""
+    if len(objects) == 1:
+        own = token_shares(objects, geometry)
+        return Coverage(own, own[0])
     alone = objects & (objects.sum(0, dtype=torch.uint8) == 1)
     # An object that others hide all along is taken as it is given: better its neighbour's looks than none.
     lost = ~alone.flatten(1).any(1)
@@ -175,7 +208,9 @@ def token_shares(masks: torch.Tensor, geometry: Geometry) -> torch.Tensor:
     """Which share of each token's pixels is masked: (n, F, H, W) bool → (n, f, h, w) float32, 1 + k·time frames."""
     n, _, height, width = masks.shape
     space, time = geometry.space, geometry.time
-    cells = masks.float().view(n, -1, height // space, space, width // space, space).mean((3, 5))  # (n, F, h, w)
+    # Counted byte by byte, along rows and then across them: as floats, masks would be as large as the clip itself.
+    rows = masks.view(torch.uint8).view(n, -1, height // space, space, width // space, space).sum(5, dtype=torch.uint8)
+    cells = rows.sum(3, dtype=torch.int32) / space**2  # (n, F, h, w)
     later = cells[:, 1:].unflatten(1, (-1, time)).mean(2)
     return torch.cat([cells[:, :1], later], 1)
 
@@ -252,7 +287,7 @@ def summed_logs(
     generator: torch.Generator,
     policy: Policy,
 ) -> torch.Tensor:
-    """One pass of `score_tokens`: what the scorer adds up over layers and kinds, (n, f, h, w) float32."""
+    """One pass of `score_tokens`: what the scorer adds up over layers and kinds, (n, f, h, w, …) float32."""
     weight = transformer.proj_in.weight
     device = weight.device
     noise = torch.randn(latents.shape, generator=generator).to(device)
@@ -274,8 +309,8 @@ def summed_logs(
             video_coords=coordinates.to(device),
             return_dict=False,
         )
-    summed = torch.stack([probe.stacked(kind).sum(0) for kind in scorer.kinds]).sum(0)  # (S, n)
-    return summed.T.unflatten(1, tuple(latents.shape[2:]))
+    summed = torch.stack([probe.stacked(kind).sum(0) for kind in scorer.kinds]).sum(0)  # (S, n, …)
+    return summed.transpose(0, 1).unflatten(1, tuple(latents.shape[2:]))
 
 
 def choose_prompt(model: Model) -> str:

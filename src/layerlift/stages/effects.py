@@ -335,7 +335,7 @@ def plan_effects(clip: Clip, options: EffectOptions, model: Model, policy: Polic
         sigmas=tuple(options.sigmas),
         prompt=prompt,
         temporal_radius=radius,
-        decision=Decision(threshold, options.max_distance, edges=options.refine != "none"),
+        decision=Decision(threshold, scorer.clear, options.max_distance, edges=options.refine != "none"),
         geometry=model.geometry,
         fit=fit_size(native, choose_box(native, model.settings.size, options.size, space), space),
         windows=fit_windows(clip.frame_count, model.settings.frames, time),
@@ -374,6 +374,8 @@ def draw_chunks(
 
 def join(objects: np.ndarray, effects: np.ndarray, dilate: int) -> np.ndarray:
     """Each object with its effects, grown, but never over another object: (n, H, W) bool."""
+    if dilate == 0:
+        return objects | effects  # no effect lies on an object
     totals = np.stack([grow(total, dilate) for total in objects | effects])
-    others = objects.sum(0) - objects > 0  # (n, H, W)
+    others = objects.sum(0, dtype=np.uint8) > objects  # (n, H, W)
     return objects | (totals & ~others)

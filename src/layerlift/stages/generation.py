@@ -26,6 +26,7 @@ from layerlift.model.speed import PLAIN, Speed, choose_speed
 from layerlift.progress import Progress, StageProgress
 from layerlift.report import Report
 from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.stages.context import CONTEXT_FRAMES, gather_context
 from layerlift.stages.mapped import mapped
 from layerlift.stages.pixel_work import Patch, fit_regions, make_patches
 
@@ -51,6 +52,7 @@ class Job:
         seed: of the noise.
         cache: keep text embeddings on disk.
         refresh, dense, compile: see `choose_speed`.
+        context: latent frames of other windows that each window is shown, at most.
     """
 
     model: Model
@@ -63,6 +65,7 @@ class Job:
     refresh: float | None = None
     dense: bool = False
     compile: bool | None = None
+    context: int = CONTEXT_FRAMES
 
     @property
     def fit(self) -> Fit:
@@ -245,26 +248,28 @@ def denoise_windows(
     speed: Speed = PLAIN,
 ) -> None:
     """Replace the latents of every window by generated ones, in order, each with what it shares with the one before."""
-    for before, section in pairwise([None, *sections]):
+    geometry, rate = job.model.geometry, job.model.settings.rate
+    for number, (before, section) in enumerate(pairwise([None, *sections])):
         if section is None:
             continue
         if before is not None:
-            carry_over(before, section, job.model.geometry.space)
+            carry_over(before, section, geometry.space)
         if not section.unknown.any():
             progress.advance(job.sampling.steps)
             continue
+        context = gather_context(sections, number, geometry=geometry, rate=rate, count=job.context)
+        coordinates = token_coordinates(section.latents.shape, geometry, rate)
         made = denoise(
             transformer,
-            section.latents,
-            section.unknown,
+            *context.behind(section.latents, section.unknown),
             prompts,
-            token_coordinates(section.latents.shape, job.model.geometry, job.model.settings.rate),
+            context.after(coordinates),
             settings=job.sampling,
             generator=generator,
             progress=progress,
             speed=speed,
         )
-        section.latents = mapped(made)
+        section.latents = mapped(context.leave(made, section.latents.shape))
 
 
 def carry_over(before: Section, section: Section, space: int) -> None:

@@ -8,10 +8,9 @@ few denoising steps from low noise bring both together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,25 +18,24 @@ import torch
 
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
-from layerlift.fit import Fit, Window
+from layerlift.device.budget import attempt, capped, check_memory
+from layerlift.device.plan import Plan
 from layerlift.masks import Mask, union_masks
 from layerlift.model import Model
-from layerlift.model.latents import decode, encode
-from layerlift.pixels import fit_frame, grow, unfit_frame
-from layerlift.progress import QUIET, Progress, StageProgress
+from layerlift.pixels import grow
+from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
 from layerlift.schedule import refine_sigmas
 from layerlift.stages.composition import CompositionOptions, Sequential, background_due, shown_at
-from layerlift.stages.generation import Job, Section, cut, denoise_windows, encode_prompts
-from layerlift.stages.inputs import as_clip, as_mask
-from layerlift.stages.layers import check_inside, open_objects, open_plate, plate_frames
+from layerlift.stages.generation import Job, Section, denoise_windows, encode_prompts
+from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.latent_windows import combine, decode_all, encode_all
+from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
 from layerlift.stages.paste import ColorMatch, paste
+from layerlift.stages.planning import plan_windows
 from layerlift.stages.removal import Margin, RemovalOptions, choose_margin, plan_generation
 from layerlift.stages.spool import FrameSpool
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKLLTXVideo
 
 # Refinement continues what the latents hold: there is nothing to lead to, and nothing to lead away from.
 PROMPT = ""
@@ -68,8 +66,8 @@ class LatentCompositionOptions:
 def compose_latent(
     clip: Clip | np.ndarray | str | Path,
     background: Clip | np.ndarray | str | Path,
-    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
-    total: Mask | np.ndarray | str | Path,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: GivenMask,
     onto: Clip | np.ndarray | str | Path,
     *,
     model: Model | str | Path | None = None,
@@ -84,6 +82,7 @@ def compose_latent(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: float | None = None,
 ) -> Clip:
     """Move the objects of a clip with their effects to a new background, by arithmetic on latents.
 
@@ -100,6 +99,7 @@ def compose_latent(
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
         cache: keep text embeddings on disk.
+        memory: GiB that may be taken, host and device together; None is what the machine reports as usable.
 
     Returns:
         A clip of the size, length, timestamps and sound of `clip`. Its pixels are the clip's inside the objects and
@@ -124,6 +124,7 @@ def compose_latent(
         progress=progress,
         report=report,
         cache=cache,
+        memory=check_memory(memory),
     )
     made = Clip.from_array(np.stack(list(frames)), clip.rate, clip.name)
     return replace(clip, reader=made.reader, has_alpha=False)
@@ -132,8 +133,8 @@ def compose_latent(
 def compose_latent_frames(
     clip: Clip | np.ndarray | str | Path,
     background: Clip | np.ndarray | str | Path,
-    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
-    total: Mask | np.ndarray | str | Path,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: GivenMask,
     onto: Clip | np.ndarray | str | Path,
     *,
     options: LatentCompositionOptions | None = None,
@@ -142,53 +143,67 @@ def compose_latent_frames(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: int | None = None,
     keep: Keep | None = None,
 ) -> Iterator[np.ndarray]:
     """`compose_latent`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
 
-    Everything is checked by the time this returns; the work begins with the first frame that is asked for. `keep` is
+    Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    `memory`: bytes that may be taken, host and device together; None is what the machine reports as usable. `keep` is
     told the frames of what stands between the steps.
     """
     options = options or LatentCompositionOptions()
     report = report or Report()
 
     # 1. Open and check; no weight is read.
-    plan = plan_latent_composition(
-        clip, background, objects, total, onto, options=options, model=model, policy=policy, cache=cache
+    parts = plan_latent_composition(
+        clip, background, objects, total, onto, options=options, model=model, policy=policy, cache=cache, memory=memory
     )
-    job, count = plan.job, plan.clip.frame_count
-    report.sizes |= {"clip": [plan.clip.width, plan.clip.height, count], "padded": list(job.fit.padded)}
+    job, count = parts.job, parts.clip.frame_count
+    report.sizes |= {"clip": [parts.clip.width, parts.clip.height, count], "padded": list(job.fit.padded)}
     report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
+    report.results["planned_bytes"] = {need.stage: round(need.total) for need in job.plan.needs}
 
     def run() -> Iterator[np.ndarray]:
         generator = torch.Generator().manual_seed(job.seed)
 
-        # 2. Latents of new background + (clip − plate), one clip after the other through the same encoder.
-        with report.stage("encode"), progress.stage("encode", 3 * count) as bar, job.model.vae_encoder(job.policy) as e:
-            latents = combine(
-                e, [(plan.clip.frames(), 1), (plan.plates(), -1), (plan.backgrounds(), 1)], job, progress=bar
-            )
-            del e  # whoever still names a component keeps it in memory
+        with FrameSpool() as injected, ExitStack() as stack:
+            if job.policy.cap_memory or memory is not None:
+                stack.enter_context(capped(job.policy, job.plan.request.memory))
 
-        # 3. Decode, and put the objects' own pixels in.
-        with FrameSpool() as injected:
-            with report.stage("decode"), progress.stage("decode", count) as bar:
-                for frame in inject(decode_all(latents, job, generator, bar), plan, keep):
-                    injected.append(frame)
+            # 2. Latents of new background + (clip − plate), one clip after the other through the same encoder.
+            def encoded(plan: Plan) -> list[torch.Tensor]:
+                with (
+                    report.stage("encode"),
+                    progress.stage("encode", 3 * count) as bar,
+                    job.model.vae_encoder(plan.policy) as vae,
+                ):
+                    terms = [(parts.clip.frames(), 1), (parts.plates(), -1), (parts.backgrounds(), 1)]
+                    summed = combine(vae, terms, job, progress=bar)
+                    del vae  # whoever still names a component keeps it in memory
+                return summed
+
+            latents, plan = attempt(job.plan, "encode", encoded, report.note)
+
+            # 3. Decode, and put the objects' own pixels in.
+            decoded = decode_all(latents, replace(job, plan=plan), generator, progress=progress, report=report)
+            for frame in inject(decoded, parts, keep):
+                injected.append(frame)
+            del latents
 
             # 4. Refine: encode, noise to the strength, denoise, decode.
             made: Iterable[np.ndarray] = injected.frames()
             if options.refine:
-                made = refine(injected.frames(), count, job, generator, progress=progress, report=report)
+                made = refine(injected, replace(job, plan=plan), generator, progress=progress, report=report)
 
             # 5. Where neither object nor effect is, the new background's own pixels; inside the objects, the clip's.
-            yield from restore(made, plan)
+            yield from restore(made, parts)
 
     return run()
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Parts:
     """A latent composition that was checked: what goes where, and by which model."""
 
     clip: Clip
@@ -214,15 +229,16 @@ class Plan:
 def plan_latent_composition(
     clip: Clip | np.ndarray | str | Path,
     background: Clip | np.ndarray | str | Path,
-    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
-    total: Mask | np.ndarray | str | Path,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: GivenMask,
     onto: Clip | np.ndarray | str | Path,
     *,
     options: LatentCompositionOptions,
     model: Model | str | Path | None,
     policy: Policy | None,
     cache: bool,
-) -> Plan:
+    memory: int | None = None,
+) -> Parts:
     """Open and check everything. Raises InputError for what cannot be used; no weight is read."""
     sigmas = refine_sigmas(options.strength, options.steps)
     clip = as_clip(clip)
@@ -232,65 +248,19 @@ def plan_latent_composition(
     margin = choose_margin(RemovalOptions(), clip)
     check_inside(masks, reach, margin.dilate)
     given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size)
-    job = plan_generation(clip, given, model, policy, cache)
+    policy = policy or choose_policy()
+    job = plan_generation(clip, given, model, policy, cache, memory=memory)
     sampling = SamplingSettings(tuple(sigmas.tolist()), guidance=1.0, stochastic=job.sampling.stochastic)
+    # Every token is unknown: keys and values that stay from step to step there are none.
+    plan = plan_windows(job.model, job.fit, job.windows, job.prompts, policy, memory=memory, sparse=False, cache=cache)
     union = union_masks(masks)
-    return Plan(clip, plate, union, union_masks([reach, union]), as_clip(onto), margin, replace(job, sampling=sampling))
+    total = union_masks([reach, union])
+    return Parts(clip, plate, union, total, as_clip(onto), margin, replace(job, plan=plan, sampling=sampling))
 
 
-def combine(
-    vae: AutoencoderKLLTXVideo,
-    terms: Sequence[tuple[Iterable[np.ndarray], int]],
-    job: Job,
-    *,
-    progress: StageProgress,
-) -> list[torch.Tensor]:
-    """The sum of clips' latents, each with its sign: normalised, (1, C, f, h, w) float32 on the CPU, one per window.
-
-    The paper adds raw latents. Normalising is affine, (z − mean)/std per channel, and the signs (1, −1, 1) sum to one,
-    so the means cancel and the same sum of normalised latents is the raw sum normalised.
-    """
-    if sum(sign for _, sign in terms) != 1:
-        raise ValueError("the signs have to sum to one, or the sum of normalised latents is not that of the raw ones")
-    sums: list[torch.Tensor] = []
-    for frames, sign in terms:
-        encoded = encode_all(vae, frames, job.fit, job.windows, progress)
-        sums = [sign * z for z in encoded] if not sums else [s + sign * z for s, z in zip(sums, encoded, strict=True)]
-    return sums
-
-
-def encode_all(
-    vae: AutoencoderKLLTXVideo, frames: Iterable[np.ndarray], fit: Fit, windows: Sequence[Window], bar: StageProgress
-) -> Iterator[torch.Tensor]:
-    """Latents (1, C, f, h, w) of every window of frames (H, W, 3) uint8, read once."""
-
-    def fitted() -> Iterator[np.ndarray]:
-        for frame in frames:
-            yield fit_frame(frame, fit)
-            bar.advance()
-
-    for _, held in cut(fitted(), windows):
-        yield encode(vae, np.stack(held))
-
-
-def decode_all(
-    latents: Sequence[torch.Tensor], job: Job, generator: torch.Generator, bar: StageProgress
-) -> Iterator[np.ndarray]:
-    """Every frame of the windows' latents once, (H, W, 3) float32 in 0 … 255 at the clip's size."""
-    settings = job.model.settings
-    with job.model.vae_decoder(job.policy) as vae:
-        for window, z in zip(job.windows, latents, strict=True):
-            frames = decode(vae, z, generator, settings.decode_timestep, settings.decode_noise)
-            for frame in islice(frames, window.keep_start - window.start, window.keep_stop - window.start):
-                yield unfit_frame(frame, job.fit)
-                bar.advance()
-            del frames
-        del vae
-
-
-def inject(decoded: Iterable[np.ndarray], plan: Plan, keep: Keep | None) -> Iterator[np.ndarray]:
+def inject(decoded: Iterable[np.ndarray], parts: Parts, keep: Keep | None) -> Iterator[np.ndarray]:
     """Put the objects' own pixels into decoded frames (H, W, 3) float32: yields uint8."""
-    for frame, own, where in zip(decoded, plan.clip.frames(), plan.objects.frames(), strict=True):
+    for frame, own, where in zip(decoded, parts.clip.frames(), parts.objects.frames(), strict=True):
         whole = np.rint(frame).astype(np.uint8)
         injected = np.where(where[..., None], own, whole)
         if keep is not None:
@@ -300,40 +270,52 @@ def inject(decoded: Iterable[np.ndarray], plan: Plan, keep: Keep | None) -> Iter
 
 
 def refine(
-    frames: Iterable[np.ndarray],
-    count: int,
-    job: Job,
-    generator: torch.Generator,
-    *,
-    progress: Progress,
-    report: Report,
+    given: FrameSpool, job: Job, generator: torch.Generator, *, progress: Progress, report: Report
 ) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8, noised to the first of the job's sigmas and denoised: (H, W, 3) float32 in 0 … 255."""
-    model, policy = job.model, job.policy
+    model = job.model
+
     # 4.1 Every token is unknown: nothing of a composition is right already. What two windows share is carried over.
-    with report.stage("encode"), progress.stage("encode", count) as bar, model.vae_encoder(policy) as vae:
-        encoded = encode_all(vae, frames, job.fit, job.windows, bar)
-        sections: list[Section | None] = [
-            Section(window, z, torch.ones(z.shape[2:], dtype=torch.bool), shown=True)
-            for window, z in zip(job.windows, encoded, strict=True)
-        ]
-        del vae, encoded
+    def encoded(plan: Plan) -> list[Section]:
+        with (
+            report.stage("encode"),
+            progress.stage("encode", len(given)) as bar,
+            model.vae_encoder(plan.policy) as vae,
+        ):
+            latents = encode_all(vae, given.frames(), job.fit, job.windows, bar)
+            made = [
+                Section(window, z, torch.ones(z.shape[2:], dtype=torch.bool), shown=True)
+                for window, z in zip(job.windows, latents, strict=True)
+            ]
+            del vae, latents
+        return made
+
+    sections, plan = attempt(job.plan, "encode", encoded, report.note)
 
     # 4.2 Noise to the strength and denoise, in the loop that removal uses.
     with report.stage("text"), progress.stage("text", None):
         prompts = encode_prompts(job)
-    total = job.sampling.steps * len(sections)
-    with report.stage("denoise"), progress.stage("denoise", total) as bar, model.transformer(policy) as transformer:
-        denoise_windows(transformer, sections, prompts, job, generator=generator, progress=bar)
-        del transformer
+    total, noise = job.sampling.steps * len(sections), generator.get_state()
+
+    def denoised(plan: Plan) -> list[torch.Tensor]:
+        generator.set_state(noise)
+        made = [section.copy() for section in sections]
+        with (
+            report.stage("denoise"),
+            progress.stage("denoise", total) as bar,
+            model.transformer(plan.policy) as transformer,
+        ):
+            denoise_windows(transformer, made, prompts, job, generator=generator, progress=bar)
+            del transformer
+        return [section.latents for section in made]
+
+    latents, plan = attempt(plan, "denoise", denoised, report.note)
 
     # 4.3 Decode.
-    latents = [section.latents for section in sections if section is not None]
-    with report.stage("decode"), progress.stage("decode", count) as bar:
-        yield from decode_all(latents, job, generator, bar)
+    yield from decode_all(latents, replace(job, plan=plan), generator, progress=progress, report=report)
 
 
-def restore(made: Iterable[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
+def restore(made: Iterable[np.ndarray], parts: Parts) -> Iterator[np.ndarray]:
     """Finish composed frames (H, W, 3): yields uint8, beyond the grown total mask the new background, bit for bit.
 
     The composition fades in inside what the total mask has grown by, its colours matched to the new background's
@@ -341,16 +323,16 @@ def restore(made: Iterable[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
     """
     match = ColorMatch()
     pictures = zip(
-        made, plan.backgrounds(), plan.clip.frames(), plan.objects.frames(), plan.total.frames(), strict=True
+        made, parts.backgrounds(), parts.clip.frames(), parts.objects.frames(), parts.total.frames(), strict=True
     )
     for frame, behind, own, where, reach in pictures:
         if not reach.any():
             match.reset()
             yield behind
             continue
-        shown = grow(reach, plan.margin.dilate)
+        shown = grow(reach, parts.margin.dilate)
         matched = match(frame.astype(np.float32), behind, shown)
-        yield np.where(where[..., None], own, paste(behind, matched, shown, plan.margin.feather))
+        yield np.where(where[..., None], own, paste(behind, matched, shown, parts.margin.feather))
 
 
 def cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from layerlift.clip import Clip
 from layerlift.clip.rgba import LayerClip, to_linear
 from layerlift.errors import InputError
 from layerlift.masks import Mask
-from layerlift.pixels import distance_to, grow, spread
+from layerlift.pixels import distance_to, spread
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.stages.effect_matte import (
@@ -29,11 +29,13 @@ from layerlift.stages.effect_matte import (
     effect_alpha,
     largest,
     least_alpha,
+    shadow_alpha,
     shadowed,
     share_by_colour,
     share_effects,
 )
-from layerlift.stages.inputs import as_clip, as_mask
+from layerlift.stages.inputs import GivenMask, as_clip
+from layerlift.stages.layer_inputs import check_totals, open_objects, open_plate, open_totals, plate_frames
 from layerlift.stages.matte import solid_alpha
 
 # Half the width of the band in which an object's edge is sought, as a share of the picture's shorter side (4 pixels at
@@ -49,8 +51,8 @@ STILL_REACH = 2
 # Two frames of the clip closer than this (in [0, 1], over 3x3 pixels) show the same; twice as far, they do not.
 STILL = 1.5 / 255
 
-# Of an object's pixels so many may lie outside the total mask: edges move when masks are scaled or compressed.
-STRAY_SHARE = 0.02
+# Alpha by which a shadow inside an object's mask may exceed the shadow around it.
+SHADOW_SLACK = 0.2
 
 # Below this nothing is visible in 16 bits, and colours divided by it would be noise.
 LEAST_ALPHA = 1 / 65535
@@ -75,8 +77,8 @@ class ExtractionOptions:
 def extract(
     clip: Clip | np.ndarray | str | Path,
     background: Clip | np.ndarray | str | Path,
-    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
-    total: Mask | np.ndarray | str | Path | None = None,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: Sequence[GivenMask] | GivenMask | None = None,
     *,
     edge: int | None = None,
     noise: float | None = None,
@@ -90,7 +92,8 @@ def extract(
         clip: a `Clip`, frames (F, H, W, 3) uint8, or a path.
         background: its clean plate, alike, of the same size and length; a single picture serves for all frames.
         objects: the objects' masks, the frontmost first: `Mask`, bool (F, H, W) or (H, W), or paths; or just one.
-        total: objects and effects together; without it effects are wherever clip and plate differ.
+        total: objects and effects together, or a list of one for each object, which then says whose effect is what;
+            without it effects are wherever clip and plate differ.
         edge, noise, linear: see `ExtractionOptions`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
@@ -113,8 +116,8 @@ def extract(
 def extract_frames(
     clip: Clip | np.ndarray | str | Path,
     background: Clip | np.ndarray | str | Path,
-    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path,
-    total: Mask | np.ndarray | str | Path | None = None,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: Sequence[GivenMask] | GivenMask | None = None,
     options: ExtractionOptions | None = None,
     *,
     progress: Progress = QUIET,
@@ -130,12 +133,11 @@ def extract_frames(
     clip = as_clip(clip)
     plate = open_plate(background, clip)
     masks = open_objects(objects, clip)
-    reach = None if total is None else as_mask(total, clip)
+    totals = open_totals(total, masks, clip)
     edge = choose_edge(options, clip)
     noise = choose_noise(options)
-    if reach is not None:
-        check_inside(masks, reach, edge)
-    scene = Scenery(clip, plate, masks, reach, edge)
+    check_totals(masks, totals, edge)
+    scene = Scenery(clip, plate, masks, totals, edge)
     report.sizes |= {"clip": [clip.width, clip.height, clip.frame_count], "layers": len(masks)}
 
     def run() -> Iterator[list[np.ndarray]]:
@@ -143,7 +145,7 @@ def extract_frames(
         with report.stage("survey"), progress.stage("survey", None) as bar:
             survey = EffectsSurvey(len(masks))
             for frame in scene.few(SURVEYED):
-                survey.add(frame.clip, frame.plate, frame.masks, frame.reach, edge)
+                survey.add(frame.clip, frame.plate, frame.masks, frame.reach, shares=frame.shares, edge=edge)
                 bar.advance()
             effects = survey.result(None if noise is None else noise / 255)
         report.sizes |= {"noise": round(255 * effects.noise, 2), "reflecting": effects.reflecting.round(2).tolist()}
@@ -160,33 +162,42 @@ def extract_frames(
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of everything: clip, plate (H, W, 3) float32 in [0, 1]; masks, front to back, and reach (H, W) bool."""
+    """One frame of everything, objects front to back.
+
+    Attributes:
+        clip, plate: (H, W, 3) float32 in [0, 1].
+        masks: of the objects, (H, W) bool each.
+        reach: objects and effects together, (H, W) bool.
+        shares: which object causes what, as far as masks tell, (N, H, W) float32 summing to 1.
+    """
 
     clip: np.ndarray
     plate: np.ndarray
     masks: list[np.ndarray]
     reach: np.ndarray
+    shares: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class Scenery:
-    """Clip, plate and masks of one size and length, read together."""
+    """Clip, plate and masks of one size and length, read together; of totals one for all objects, or one for each."""
 
     clip: Clip
     plate: Clip
     masks: list[Mask]
-    total: Mask | None
+    totals: list[Mask]
     edge: int
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         stop = self.clip.frame_count if stop is None else stop
         masks = zip(*(mask.frames(start, stop) for mask in self.masks), strict=True)
-        totals = self.total.frames(start, stop) if self.total is not None else None
+        totals = [total.frames(start, stop) for total in self.totals]
         pictures = zip(self.clip.frames(start, stop), plate_frames(self.plate, start, stop), masks, strict=True)
         for frame, plate, objects in pictures:
-            everywhere = np.ones(frame.shape[:2], bool)
-            reach = everywhere if totals is None else np.logical_or.reduce([next(totals), *objects])
-            yield Frame(unit(frame), unit(plate), list(objects), reach)
+            own = [next(total) for total in totals]
+            reach = np.logical_or.reduce([*own, *objects]) if own else np.ones(frame.shape[:2], bool)
+            shares = share_effects(objects, reach, min(reach.shape), own if len(own) == len(objects) else None)
+            yield Frame(unit(frame), unit(plate), list(objects), reach, shares)
 
     def few(self, count: int) -> Iterator[Frame]:
         """At most `count` frames, spread over the clip."""
@@ -201,16 +212,16 @@ def matte(frame: Frame, effects: Effects, edge: int) -> np.ndarray:
     window = bounds(frame.reach, 4 * edge + 8)
     if window is None:
         return alphas
-    small = Frame(frame.clip[window], frame.plate[window], [m[window] for m in frame.masks], frame.reach[window])
-    alphas[:, *window] = matte_window(small, effects, edge, min(frame.reach.shape))
+    masks = [mask[window] for mask in frame.masks]
+    small = Frame(frame.clip[window], frame.plate[window], masks, frame.reach[window], frame.shares[:, *window])
+    alphas[:, *window] = matte_window(small, effects, edge)
     return alphas
 
 
-def matte_window(frame: Frame, effects: Effects, edge: int, short_side: int) -> np.ndarray:
+def matte_window(frame: Frame, effects: Effects, edge: int) -> np.ndarray:
     """`matte` in the part of the picture where something is."""
     objects = np.logical_or.reduce(frame.masks)
-    shares = share_effects(frame.masks, frame.reach, short_side)
-    shares = share_by_colour(frame.clip, frame.plate, effects, shares)
+    shares = share_by_colour(frame.clip, frame.plate, effects, frame.shares)
     # 1. Effects, right where no object is; what lies beyond the total mask fades out.
     effect = effect_alpha(frame.clip, frame.plate, effects, shares)
     effect *= np.clip(1 - distance_to(frame.reach) / (edge + 1), 0, 1)
@@ -221,9 +232,11 @@ def matte_window(frame: Frame, effects: Effects, edge: int, short_side: int) -> 
     # 2. Objects, against the plate with the effects on it.
     layer = frame.clip - (1 - effect[..., None]) * frame.plate
     behind = carry_inwards(effect, layer, frame.plate, away)
-    solid = solid_alpha(frame.clip, behind, objects, edge, explained)
-    # 3. Next to an object its effect is what is seen around it, unless the object turns out not to reach there.
     carried = spread(effect[..., None], away.astype(np.float32))[..., 0]
+    # Inside a mask a shadow is believed that is no deeper than those around it: darker still is the object itself.
+    doubtful = explained & (shadow_alpha(frame.clip, frame.plate) <= carried + SHADOW_SLACK)
+    solid = solid_alpha(frame.clip, behind, objects, edge, doubtful)
+    # 3. Next to an object its effect is what is seen around it, unless the object turns out not to reach there.
     near = np.clip(solid / 0.05, 0, 1) * ~away
     effect = effect + near * (carried - effect)
     # 4. Each object gets its own: of the solid what its mask holds before the others', of the effects its share.
@@ -317,49 +330,6 @@ def unit(frame: np.ndarray) -> np.ndarray:
     return frame.astype(np.float32) / 255
 
 
-def open_objects(
-    objects: Sequence[Mask | np.ndarray | str | Path] | Mask | np.ndarray | str | Path, clip: Clip
-) -> list[Mask]:
-    """The object masks for a clip, from one or several of anything `as_mask` takes."""
-    several = [objects] if isinstance(objects, Mask | np.ndarray | str | Path) else objects
-    if not several:
-        raise InputError("no object mask was given: give one for every layer that is wanted")
-    return [as_mask(mask, clip) for mask in several]
-
-
-def open_plate(background: Clip | np.ndarray | str | Path, clip: Clip) -> Clip:
-    """The clean plate of a clip, of its size and length or a single picture.
-
-    Raises InputError for any other.
-    """
-    plate = as_clip(background)
-    name = str(background) if isinstance(background, str | Path) else plate.name
-    if (plate.width, plate.height) != (clip.width, clip.height):
-        raise InputError(
-            f"the background {name} is {plate.width}x{plate.height}, but the clip {clip.name} is "
-            f"{clip.width}x{clip.height}; give the clean plate of this very clip"
-        )
-    whole = clip.source_frame_count
-    if plate.frame_count == whole and plate.frame_count != clip.frame_count:
-        return plate.cut(clip.first, clip.first + clip.frame_count)
-    if plate.frame_count not in (1, clip.frame_count):
-        raise InputError(
-            f"the background {name} has {plate.frame_count} frames, but the clip {clip.name} has {clip.frame_count}; "
-            "give the clean plate of this very clip, or a single picture for all frames"
-        )
-    return plate
-
-
-def plate_frames(plate: Clip, start: int, stop: int) -> Iterator[np.ndarray]:
-    """Frames of a plate, (H, W, 3) uint8; a single picture as often as wanted."""
-    if plate.frame_count > 1 or stop <= 1:
-        yield from plate.frames(start, stop)
-        return
-    picture = next(plate.frames())
-    for _ in range(start, stop):
-        yield picture
-
-
 def choose_edge(options: ExtractionOptions, clip: Clip) -> int:
     """Half the width of the edges' band in pixels. Raises InputError for a negative one."""
     if options.edge is None:
@@ -375,20 +345,3 @@ def choose_noise(options: ExtractionOptions) -> float | None:
     if noise is not None and not 0 <= noise <= 255:
         raise InputError(f"a noise of {noise} was given: give levels between 0 and 255")
     return noise
-
-
-def check_inside(masks: Sequence[Mask], total: Mask, edge: int) -> None:
-    """Raises InputError when an object lies outside the total mask; reads all masks once."""
-    inside, stray = np.zeros(len(masks)), np.zeros(len(masks))
-    for reach, *objects in zip(total.frames(), *(mask.frames() for mask in masks), strict=True):
-        allowed = grow(reach, edge)
-        for index, mask in enumerate(objects):
-            inside[index] += (mask & allowed).sum()
-            stray[index] += (mask & ~allowed).sum()
-    for index, mask in enumerate(masks):
-        share = stray[index] / (inside[index] + stray[index])
-        if share > STRAY_SHARE:
-            raise InputError(
-                f"{share:.0%} of the object mask {mask.name} lies outside the total mask {total.name}, which has to "
-                "hold objects and effects; give the total mask of this object"
-            )

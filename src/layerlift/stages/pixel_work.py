@@ -123,7 +123,8 @@ def _unfit_part(frame: np.ndarray, fit: Fit, box: Box, spot: Spot) -> np.ndarray
 def paste_patches(
     items: Iterable[tuple[np.ndarray, np.ndarray, Patch | None]], feather: float, policy: Policy
 ) -> Iterator[np.ndarray]:
-    """Frames (H, W, 3) uint8 with their patches blended in over the masks (H, W) bool, colours matched around them.
+    """Frames (H, W, 3) uint8 with their patches blended in, colours matched around what is replaced. Each mask (h, w)
+    bool is that of its patch's spot; what it is without a patch does not matter.
 
     Against the clip a patch fades in over `feather` pixels inside the mask; beyond it every pixel stays. A frame
     without a patch or a mask passes as it is, and colours are matched afresh after it.
@@ -137,10 +138,9 @@ def paste_patches(
             match.reset()
             yield frame
             continue
-        own, masked = _under(patch.spot, frame), _under(patch.spot, mask)
-        new = np.asarray(patch.pixels)
+        own, new = _under(patch.spot, frame), np.asarray(patch.pixels)
         match.place(patch.spot[:2], frame.shape[:2])
-        yield _laid(frame, paste(own, match(new, own, masked), masked, feather), patch.spot)
+        yield _laid(frame, paste(own, match(new, own, mask), mask, feather), patch.spot)
 
 
 def _paste_on_device(
@@ -151,7 +151,7 @@ def _paste_on_device(
             if patch is None:
                 yield frame, mask, None, (frame, None)
             else:
-                yield _under(patch.spot, frame), _under(patch.spot, mask), patch.pixels, (frame, patch.spot)
+                yield _under(patch.spot, frame), mask, patch.pixels, (frame, patch.spot)
 
     pasted = pixels_torch.paste_frames(
         parts(), feather, device, place=lambda given: ((given[1] or (0, 0))[:2], given[0].shape[:2])

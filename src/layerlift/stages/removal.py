@@ -19,18 +19,19 @@ from layerlift.device import Policy, choose_policy
 from layerlift.device.budget import capped, check_memory
 from layerlift.device.plan import make_plan
 from layerlift.errors import InputError
-from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence, inpaint_unknown
+from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size, fit_windows
-from layerlift.focus import Spot, focus_view, whole_view
+from layerlift.focus import focus_view, whole_view
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.speed import choose_speed
-from layerlift.pixels import grow
+from layerlift.pixels import bounds, grow
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
 from layerlift.schedule import model_sigmas
+from layerlift.stages.context import CONTEXT_FRAMES
 from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ring_radius
@@ -38,6 +39,7 @@ from layerlift.stages.pixel_work import Patch, paste_patches
 from layerlift.stages.planning import plan_windows
 
 EVIDENCE = ("auto", "off", "only")
+NOTHING = np.zeros((0, 0), bool)
 NO_MODEL = "none"
 
 DEFAULT_PROMPT = "Empty"
@@ -63,11 +65,13 @@ class RemovalOptions:
         feather: pixels over which the result fades in, inside what the mask has grown by.
         evidence: "auto" takes from other frames what they show and generates the rest; "off" generates everything;
             "only" generates nothing: what no frame shows is inpainted without a model.
-        crop: show the model only what lies around the mask, at the clip's own resolution where that is small enough.
+        crop: show the model only what lies around the mask, at the clip's own resolution where that is small enough;
+            None does when evidence has been looked for: what other frames show of the hole may lie far from it.
         refresh: how far sigma may move before the transformer runs on all tokens again, and not on the unknown ones
             alone; None is the default.
         dense: run every token in every step.
         compile: compile the transformer's blocks; None does where the job is long enough to win back the time.
+        context: latent frames of other windows that each window of a long clip is shown, at most.
     """
 
     steps: int | None = None
@@ -79,10 +83,11 @@ class RemovalOptions:
     dilate: int | None = None
     feather: int | None = None
     evidence: str = "auto"
-    crop: bool = True
+    crop: bool | None = None
     refresh: float | None = None
     dense: bool = False
     compile: bool | None = None
+    context: int = CONTEXT_FRAMES
 
 
 def remove(
@@ -99,7 +104,7 @@ def remove(
     dilate: int | None = None,
     feather: int | None = None,
     evidence: str = "auto",
-    crop: bool = True,
+    crop: bool | None = None,
     refresh: float | None = None,
     dense: bool = False,
     compile: bool | None = None,
@@ -202,11 +207,13 @@ def remove_frames(
         with found, ExitStack() as stack:
             if job is None:
                 # 4. Without a model what no frame shows is inpainted.
-                made = fill_frames(found.frames())
+                assert isinstance(found, Evidence)
+                made = found.filled_frames()
             else:
                 # 4. Inpaint holes too shallow for a model, and look only at what is left.
                 filled, left = inpaint_shallow(found, job)
-                near = narrow(job, left(), margin.feather) if options.crop else job
+                crop = options.evidence != "off" if options.crop is None else options.crop
+                near = narrow(job, left(), margin.feather) if crop else job
                 note_job(report, near)
 
                 def wanted() -> Iterator[Wanted]:
@@ -251,14 +258,14 @@ def plan_generation(
     plan = plan_windows(model, fit, windows, prompts, policy, memory=memory, sparse=not options.dense, cache=cache)
     return Job(
         model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
-        refresh=options.refresh, dense=options.dense, compile=options.compile,
+        refresh=options.refresh, dense=options.dense, compile=options.compile, context=options.context,
     )  # fmt: skip
 
 
 def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     """The job with nothing in view but what lies around the pixels to be generated; `wanted` (H, W) bool a frame."""
     width, height = job.fit.native
-    spots = [spot_of(mask) for mask in wanted]
+    spots = [bounds(mask) for mask in wanted]
     geometry = job.model.geometry
     view = focus_view(
         job.view, spots, space=geometry.space, time=geometry.time, model_frames=job.model.settings.frames,
@@ -266,12 +273,6 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     )  # fmt: skip
     frames = max(window.frame_count for window in view.windows)
     return replace(job, view=view, plan=make_plan(replace(job.plan.request, size=view.size, frames=frames)))
-
-
-def spot_of(mask: np.ndarray) -> Spot | None:
-    """The box (left, top, right, bottom) around what is masked, (H, W) bool; None where nothing is."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else None
 
 
 def note_job(report: Report, job: Job) -> None:
@@ -339,7 +340,7 @@ def inpaint_shallow(
     scale = job.fit.native[0] / job.fit.scaled[0]
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
     return (
-        lambda: (holes.fill(index, *given) for index, given in enumerate(found.frames())),
+        lambda: holes.fill(found.frames(), found.motion),
         lambda: (holes.left(index, state) for index, state in enumerate(found.states())),
     )
 
@@ -356,15 +357,17 @@ def paste_frames(
 
     def items() -> Iterator[tuple[np.ndarray, np.ndarray, Patch | None]]:
         for (frame, state), patch in zip(frames, generated, strict=True):
-            unknown = state == State.UNKNOWN
-            states.append(state if patch is None else np.where(unknown, np.uint8(State.GENERATED), state))
-            yield frame, grow(unknown, feather) & (state != State.ORIGINAL), patch
+            if patch is None:
+                states.append(state)
+                yield frame, NOTHING, None
+                continue
+            left, top, right, bottom = patch.spot
+            under = state[top:bottom, left:right]
+            unknown = under == State.UNKNOWN
+            blended = grow(unknown, feather) & (under != State.ORIGINAL)
+            states.append(state.copy())
+            states[-1][top:bottom, left:right][unknown] = State.GENERATED
+            yield frame, blended, patch
 
     for made in paste_patches(items(), feather, policy):
         yield made, states.popleft()
-
-
-def fill_frames(frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `paste_frames`, without a model: what no frame tells is inpainted by OpenCV."""
-    for frame, state in frames:
-        yield inpaint_unknown(frame, state), np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)

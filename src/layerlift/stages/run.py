@@ -1,11 +1,12 @@
-"""The whole job, stage after stage: masks → clean plate → layers → composite. Read `run_stages` from top to bottom."""
+"""The whole job, stage after stage: effects → clean plate → layers → composite. Read `run_stages` from the top."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -22,8 +23,10 @@ from layerlift.model import Model
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.stages.composition import Sequential, compose_frames, over, plan_composition
-from layerlift.stages.inputs import as_clip, as_mask
-from layerlift.stages.layers import ExtractionOptions, check_inside, choose_edge, extract_frames
+from layerlift.stages.effects import EffectOptions, find_effects
+from layerlift.stages.inputs import GivenMask, as_clip
+from layerlift.stages.layer_inputs import check_totals, open_objects, open_totals
+from layerlift.stages.layers import ExtractionOptions, choose_edge, extract_frames
 from layerlift.stages.removal import NO_MODEL, RemovalOptions, choose_margin, plan_generation, remove_frames
 from layerlift.stages.spool import FrameSpool
 
@@ -42,11 +45,23 @@ class RunOptions:
 
     Attributes:
         removal: see `RemovalOptions`.
+        effects: how what the objects cause is found, see `EffectOptions`.
         lossless: write FFV1 in .mkv, bit for bit, instead of H.264 in .mp4 and ProRes 4444 in .mov.
     """
 
     removal: RemovalOptions = field(default_factory=RemovalOptions)
+    effects: EffectOptions = field(default_factory=EffectOptions)
     lossless: bool = False
+
+
+class Shared(TypedDict):
+    """What every stage that runs a model is given alike."""
+
+    policy: Policy
+    progress: Progress
+    report: Report
+    cache: bool
+    memory: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,7 @@ class Inputs:
         clip: what is taken apart.
         objects: their masks, the frontmost first.
         numbers: of the objects' layers.
-        total: objects and effects, None where they have to be found.
+        totals: objects and effects, one mask for all objects or one for each; none where they have to be found.
         onto: what the layers are laid over, if anything.
         truth: the true clean plate where it is known, to be shown beside the one that is made.
     """
@@ -76,15 +91,15 @@ class Inputs:
     clip: Clip
     objects: list[Mask]
     numbers: list[int]
-    total: Mask | None = None
+    totals: list[Mask] = field(default_factory=list)
     onto: Clip | None = None
     truth: Clip | None = None
 
 
 def open_inputs(
     clip: Clip | np.ndarray | str | Path,
-    objects: Sequence[Mask | np.ndarray | str | Path],
-    total: Mask | np.ndarray | str | Path | None = None,
+    objects: Sequence[GivenMask],
+    total: Sequence[GivenMask] | GivenMask | None = None,
     onto: Clip | np.ndarray | str | Path | None = None,
     *,
     numbers: Sequence[int] | None = None,
@@ -94,14 +109,11 @@ def open_inputs(
     Raises InputError for what cannot be used.
     """
     clip = as_clip(clip)
-    if not objects:
-        raise InputError("no object mask was given: give one for every layer that is wanted")
-    masks = [as_mask(mask, clip) for mask in objects]
-    reach = None if total is None else as_mask(total, clip)
-    if reach is not None:
-        check_inside(masks, reach, choose_edge(ExtractionOptions(), clip))
+    masks = open_objects(objects, clip)
+    totals = open_totals(total, masks, clip)
+    check_totals(masks, totals, choose_edge(ExtractionOptions(), clip))
     behind = None if onto is None else as_clip(onto)
-    return Inputs(clip, masks, list(numbers or range(len(masks))), reach, behind)
+    return Inputs(clip, masks, list(numbers or range(len(masks))), totals, behind)
 
 
 def run_stages(
@@ -114,11 +126,13 @@ def run_stages(
     progress: Progress = QUIET,
     report: Report | None = None,
     cache: bool = True,
+    memory: int | None = None,
 ) -> RunFiles:
     """Take a clip apart into an empty folder: every stage works on what the one before it made.
 
     Writes background, layer_0 …, total_mask, composite if there is something to lay the layers over, and
-    contact_sheet.png; the report is the caller's to write.
+    contact_sheet.png; the report is the caller's to write. `memory`: bytes that may be taken, host and device together;
+    None is what the machine reports as usable.
 
     Raises:
         InputError: a choice that cannot be used; raised before a weight is read.
@@ -131,24 +145,24 @@ def run_stages(
     # 1. Check what the stages would refuse, before the first of them works.
     choose_margin(options.removal, clip)
     if model != NO_MODEL and options.removal.evidence != "only":
-        plan_generation(clip, options.removal, model, policy, cache)
+        plan_generation(clip, options.removal, model, policy, cache, memory=memory)
+    shared: Shared = {"policy": policy, "progress": progress, "report": report, "cache": cache, "memory": memory}
 
-    # 2. Masks: the objects with what they cause.
-    total = find_total(inputs, model, policy, progress, report)
-    total_path = write_mask(folder / "total_mask.mkv", total.frames(), clip)
+    with FrameSpool() as masks, FrameSpool() as spool:
+        # 2. Effects: the objects with what they cause, each its own where they are found here.
+        totals = inputs.totals or find_totals(inputs, masks, options.effects, model, shared)
+        total = union_masks([*totals, *inputs.objects])
+        total_path = write_mask(folder / "total_mask.mkv", total.frames(), clip)
 
-    with FrameSpool() as spool:
         # 3. Removal: the clean plate, kept as it is for the next stage beside the file.
-        plate = remove_frames(
-            clip, total, options.removal, model=model, policy=policy, progress=progress, report=report, cache=cache
-        )
+        plate = remove_frames(clip, total, options.removal, model=model, **shared)
         background = folder / f"background{ending}"
         write_frames(background, (spool.keep(frame) for frame in plate), clip, report, lossless=lossless)
         plate_clip = spool.as_clip(clip)
 
         # 4. Layers.
         layers = [folder / f"layer_{number}{layer_ending}" for number in inputs.numbers]
-        parts = extract_frames(clip, plate_clip, inputs.objects, total, progress=progress, report=report)
+        parts = extract_frames(clip, plate_clip, inputs.objects, totals, progress=progress, report=report)
         write_layers(layers, parts, clip, report, lossless=lossless)
 
         # 5. The layers over the new background, as whoever opens their files lays them.
@@ -167,23 +181,40 @@ def run_stages(
     return RunFiles(background, layers, total_path, composite, sheet)
 
 
-def find_total(
-    inputs: Inputs, model: Model | str | Path | None, policy: Policy, progress: Progress, report: Report
-) -> Mask:
-    """The objects with their effects: the total mask that was given.
+def find_totals(
+    inputs: Inputs, spool: FrameSpool, options: EffectOptions, model: Model | str | Path | None, shared: Shared
+) -> list[Mask]:
+    """Each object with its effects, found by the model; they live as long as the spool.
 
-    Raises InputError when there is none.
+    Raises InputError when there is no model, and as `find_effects`.
     """
-    if inputs.total is None:
+    if model == NO_MODEL:
         raise InputError(
-            f"no total mask was given for {inputs.clip.name}: give --total, the objects with their shadows and "
-            "reflections"
+            "what an object causes is found by a model: give another --model than none, or --total, the objects with "
+            "their shadows and reflections"
         )
-    return union_masks([inputs.total, *inputs.objects])
+    for frame in find_effects(inputs.clip, inputs.objects, options, model=model, **shared):
+        spool.append(frame.totals)
+
+    def total_of(index: int) -> Mask:
+        clip = inputs.clip
+
+        def reader(start: int, stop: int) -> Iterator[np.ndarray]:
+            return (totals[index] for totals in spool.frames(start, stop))
+
+        name = f"{inputs.objects[index].name} with its effects"
+        return Mask(clip.width, clip.height, clip.frame_count, reader, name=name)
+
+    return [total_of(index) for index in range(len(inputs.objects))]
 
 
-def stays_in_memory(model: Model) -> bool:
-    """Whether a model is small enough to keep its parts in memory from stage to stage."""
+def stays_in_memory(model: Model, memory: int | None = None) -> bool:
+    """Whether a model is small enough to keep its parts in memory from stage to stage.
+
+    Not where `memory`, bytes that may be taken, is given: a plan for it counts on the running part alone.
+    """
+    if memory is not None:
+        return False
     path = model.path
     files = path.rglob("*.safetensors") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files) <= SMALL_MODEL

@@ -1,0 +1,256 @@
+"""How fast a model is on this machine, stage by stage, and what each way of being faster brings: to be pasted.
+
+Every stage is run as removal runs it on one window. The first call is told apart from warm ones, of which the median
+counts. Read `measure_speed` from top to bottom.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from layerlift.device import MemoryMeter
+from layerlift.device.memory import host_anonymous_bytes
+from layerlift.fit import Fit, Window, latent_frames
+from layerlift.model.latents import decode_on_device, encode_on_device, unknown_tokens
+from layerlift.model.passes import open_passes
+from layerlift.model.speed import DEFAULT_REFRESH, PLAIN, Speed, full_passes
+from layerlift.progress import QUIET, Progress, StageProgress
+from layerlift.sampling import Prompts, token_coordinates
+from layerlift.schedule import model_sigmas
+from layerlift.stages.planning import plan_windows
+
+if TYPE_CHECKING:
+    from layerlift.device import Policy
+    from layerlift.device.plan import Plan
+    from layerlift.model import Model
+
+# The share of the tokens that is unknown in sparse steps, about.
+SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: seconds of reading its weights, of the first call and of a warm one; bytes at its peak, of the host
+    over the idle process and of the device."""
+
+    read: float
+    first: float
+    warm: float
+    host: int
+    device: int
+
+
+@dataclass(slots=True)
+class Measured:
+    """What `measure_speed` found.
+
+    Attributes:
+        stages: "encode", "denoise", whose calls are a step over all tokens, and "decode".
+        steps: seconds of a warm step of all prompts by way of running it, in the order in which they were run.
+        missing: ways that were not run, with the reason.
+        full_steps: those of the model's `step_count` steps that run over all tokens.
+    """
+
+    plan: Plan
+    tokens: int
+    unknown: int
+    step_count: int
+    full_steps: int
+    stages: dict[str, Stage] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def measure_speed(
+    model: Model,
+    policy: Policy,
+    prompts: Sequence[str],
+    *,
+    size: tuple[int, int],
+    frames: int,
+    steps: int | None = None,
+    memory: int | None = None,
+    repeats: int = 3,
+    compile: bool | None = None,
+    progress: Progress = QUIET,
+) -> Measured:
+    """Run every stage of a model on a window of made-up frames.
+
+    Args:
+        model: what runs.
+        policy: the rules to start from; the plan for `memory` has the last word.
+        prompts: the prompt, and with guidance the negative prompt before it.
+        size, frames: of the window, whole tokens.
+        steps: denoising steps of a whole job; None is the model's own.
+        memory: bytes that may be taken, device and host together; None is what the machine reports as usable.
+        repeats: warm calls of which the median counts.
+        compile: whether to run compiled blocks, too; None does where the backend can.
+
+    Raises:
+        InputError: before a weight is read, for too little memory or more steps than the model has noise levels.
+    """
+    sigmas = model_sigmas(model.settings, steps).tolist()
+    plan = plan_windows(model, Fit(size, size, size), [Window(0, frames, 0, frames)], prompts, policy, memory=memory)
+    policy, geometry = plan.policy, model.geometry
+    unknown = unknown_tokens(make_mask(size, frames, geometry.space), geometry, grow=0)
+    full_steps = sum(full_passes(sigmas, DEFAULT_REFRESH if plan.sparse else None))
+    found = Measured(plan, unknown.numel(), int(unknown.sum()), len(sigmas) - 1, full_steps)
+    shape = (1, geometry.channels, latent_frames(frames, geometry.time), *unknown.shape[1:])
+    clock = _Clock(policy.device, host_anonymous_bytes(), repeats)
+
+    # 1. Encode.
+    video = make_frames(size, frames)
+    with progress.stage("encode", 1 + repeats) as bar:
+        found.stages["encode"] = clock.stage(model.vae_encoder(policy), lambda vae: encode_on_device(vae, video), bar)
+
+    # 2. Denoise: one step, in every way there is.
+    text = model.text(prompts, policy)
+    embeds, given = torch.cat([one.embeds for one in text]), torch.cat([one.mask for one in text])
+    ways, found.missing = choose_ways(plan, compile)
+    coordinates = token_coordinates(shape, geometry, model.settings.rate)
+    with progress.stage("denoise", len(ways)) as bar, clock.peak() as peak:
+        began = time.perf_counter()
+        with model.transformer(policy) as transformer:
+            read, first = time.perf_counter() - began, None
+            for name, (speed, together) in ways.items():
+                taken = clock.step(transformer, Prompts(embeds, given, together), unknown, coordinates, speed)
+                first = taken[0] if first is None else first
+                found.steps[name] = median(taken[1:])
+                bar.advance()
+            del transformer
+    found.stages["denoise"] = Stage(read, first or 0.0, found.steps["hoisted"], peak["host"], peak["device"])
+
+    # 3. Decode.
+    latents, settings = torch.randn(shape, generator=torch.Generator().manual_seed(0)), model.settings
+
+    def decode_all(vae: Any) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for _ in decode_on_device(vae, latents, generator, settings.decode_timestep, settings.decode_noise):
+            pass
+
+    with progress.stage("decode", 1 + repeats) as bar:
+        found.stages["decode"] = clock.stage(model.vae_decoder(policy), decode_all, bar)
+    return found
+
+
+def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed, bool]], dict[str, str]]:
+    """The ways to run a step, each with whether both prompts run in one pass; and those that cannot be, with the
+    reason. Ways named "sparse" count their step over the unknown tokens, the others that over all."""
+    policy, both = plan.policy, plan.request.branches > 1
+    together = policy.batched_guidance
+    ways, missing = {"hoisted": (Speed(hoist=True), together), "plain": (PLAIN, together)}, {}
+    if not both:
+        missing["batched"] = "there is no guidance"
+    elif not plan.request.policy.batched_guidance and not together:
+        ways["batched"] = Speed(hoist=True), True
+    elif together:
+        ways["two passes"] = Speed(hoist=True), False
+    else:
+        missing["batched"] = "it takes more memory than may be taken"
+    if plan.sparse:
+        ways["sparse"] = Speed(DEFAULT_REFRESH, hoist=True), together
+        if policy.cuda_graphs:
+            ways["sparse, recorded"] = Speed(DEFAULT_REFRESH, hoist=True, graphs=True), together
+        else:
+            missing["recorded"] = "there are no CUDA graphs here"
+    else:
+        missing["sparse"] = "keys and values of all tokens take more memory than may be taken"
+    if policy.can_compile and compile is not False:
+        ways["compiled"] = Speed(hoist=True, compile=True), together
+    else:
+        missing["compiled"] = "--no-compile was given" if policy.can_compile else f"not supported on {policy.backend}"
+    return ways, missing
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def make_frames(size: tuple[int, int], frames: int) -> np.ndarray:
+    """Blocks of random colours, (F, H, W, 3) uint8."""
+    width, height = size
+    drawn = np.random.default_rng(0).integers(0, 256, (frames, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    return drawn.repeat(8, 1).repeat(8, 2)[:, :height, :width]
+
+
+def make_mask(size: tuple[int, int], frames: int, space: int) -> np.ndarray:
+    """A box of whole tokens, about `SHARE` of the picture, (F, H, W) bool."""
+    width, height = size
+    rows, columns = (max(1, round(SHARE**0.5 * length / space)) * space for length in (height, width))
+    mask = np.zeros((frames, height, width), bool)
+    mask[:, :rows, :columns] = True
+    return mask
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Takes seconds and peaks on a device; `idle`: bytes of the host before anything was run."""
+
+    device: str
+    idle: int
+    repeats: int
+
+    def seconds(self, work: Callable[[], Any]) -> float:
+        """Of a call, with all that the device was given by it."""
+        self._wait()
+        began = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - began
+
+    @contextmanager
+    def peak(self) -> Iterator[dict[str, int]]:
+        """Filled at the end with the peaks in bytes: the device's, and the host's over `idle`."""
+        peak: dict[str, int] = {}
+        with MemoryMeter(self.device) as meter:
+            yield peak
+        peak |= {"host": max(0, meter.host_peak_bytes - self.idle), "device": meter.device_peak_bytes}
+
+    def stage(self, component: AbstractContextManager[Any], work: Callable[[Any], Any], bar: StageProgress) -> Stage:
+        """A stage that is one call over a component."""
+        taken = []
+        with self.peak() as peak:
+            began = time.perf_counter()
+            with component as module:
+                read = time.perf_counter() - began
+                for _ in range(1 + self.repeats):
+                    taken.append(self.seconds(partial(work, module)))
+                    bar.advance()
+                del module
+        return Stage(read, taken[0], median(taken[1:]), peak["host"], peak["device"])
+
+    @torch.no_grad()
+    def step(
+        self, transformer: Any, prompts: Prompts, unknown: torch.Tensor, coordinates: torch.Tensor, speed: Speed
+    ) -> list[float]:
+        """Seconds of one step, the first call and then warm ones: a sparse step when `speed` has any."""
+        weight = transformer.proj_in.weight
+        generator = torch.Generator().manual_seed(0)
+        tokens = torch.randn(1, unknown.numel(), transformer.config.in_channels, generator=generator).to(weight.device)
+        # One step over all tokens, then one so near to it that nothing is made anew.
+        sigmas = (1.0, 1 - 1e-6, 0.0)
+        moving = unknown.flatten().to(weight.device)
+        batches, coordinates = prompts.batches(like=weight), coordinates.to(weight.device)
+        with open_passes(transformer, batches, coordinates, moving, sigmas=sigmas, speed=speed) as passes:
+            number = 0
+            if not all(passes.plan):
+                passes(tokens, 0)
+                number = 1
+            taken = [self.seconds(lambda: passes(tokens, number))]
+            # The second call may still choose kernels, or record what it runs.
+            passes(tokens, number)
+            return taken + [self.seconds(lambda: passes(tokens, number)) for _ in range(self.repeats)]
+
+    def _wait(self) -> None:
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
+        elif self.device.startswith("mps"):
+            torch.mps.synchronize()

@@ -1,0 +1,100 @@
+"""What `layerlift bench speed` prints, as Markdown that can be pasted into an issue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from layerlift.device.needs import GIB
+
+if TYPE_CHECKING:
+    from layerlift.bench.speed import Measured
+    from layerlift.device import Policy
+    from layerlift.model import Model
+
+# What is faster, and by which two ways of running a step one sees how much: the one without it, and with it.
+GAINS = {
+    "sparse: only unknown tokens": ("hoisted", "sparse"),
+    "sparse steps recorded as CUDA graphs": ("sparse", "sparse, recorded"),
+    "constant work done beforehand": ("plain", "hoisted"),
+    "blocks compiled": ("hoisted", "compiled"),
+    "both prompts in one pass": ("two passes", "hoisted"),
+    "both prompts in one pass, which the rules leave off": ("hoisted", "batched"),
+}
+
+
+def speed_report(
+    found: Measured, model: Model, machine: Mapping[str, str], *, size: tuple[int, int], frames: int, random: bool
+) -> str:
+    """The whole text: machine, rules, stages, gains."""
+    title = f"### layerlift bench speed: {model.name}, {size[0]}x{size[1]}, {frames} frames"
+    lines = [title, ""]
+    if random:
+        lines += ["**Random weights**: the figures are the model's, pictures would be noise.", ""]
+    lines += [*table(("machine", ""), machine.items()), ""]
+    lines += [*table(("rules", ""), rules(found.plan.policy).items()), ""]
+    lines += [*table(("stage", "read, s", "first, s", "warm, s", "took, GiB", "planned, GiB"), stage_rows(found)), ""]
+    lines += table(("what is faster", "without, ms a step", "with", "times faster"), gain_rows(found))
+    left = [f"{name} ({reason})" for name, reason in found.missing.items()]
+    if left:
+        lines += ["", f"Not run: {'; '.join(left)}."]
+    return "\n".join(lines)
+
+
+def rules(policy: Policy) -> dict[str, str]:
+    """Every rule of a policy that is neither off nor empty."""
+    values = {one.name: getattr(policy, one.name) for one in fields(policy)}
+    return {name: str(value) for name, value in values.items() if value not in (None, False, 0)}
+
+
+def stage_rows(found: Measured) -> list[tuple[str, ...]]:
+    """A row a stage, one for a sparse step, and one for the whole window in the model's own number of steps."""
+    rows: list[tuple[str, ...]] = []
+    sparse = sparse_step(found)
+    for name, stage in found.stages.items():
+        title = f"denoise: a step over all {found.tokens} tokens" if name == "denoise" else name
+        took = f"{(stage.device + stage.host) / GIB:.2f}"
+        planned = f"{found.plan.need(name).total / GIB:.2f}"
+        rows.append((title, f"{stage.read:.2f}", f"{stage.first:.3f}", f"{stage.warm:.3f}", took, planned))
+        sparse = sparse_step(found)
+        if name == "denoise" and sparse is not None:
+            share = found.unknown / found.tokens
+            rows.append(
+                (f"denoise: a step over {found.unknown} of them ({share:.0%})", "", "", f"{sparse:.3f}", "", "")
+            )
+    steps, full = found.step_count, found.full_steps
+    how = f"{full} of them over all tokens" if full < steps else "all over all tokens"
+    highest = max(stage.device + stage.host for stage in found.stages.values())
+    title = f"a window: encode, {steps} steps ({how}), decode"
+    rows.append((title, "", "", f"{window_seconds(found):.2f}", f"{highest / GIB:.2f}", f"{found.plan.peak / GIB:.2f}"))
+    return rows
+
+
+def gain_rows(found: Measured) -> list[tuple[str, ...]]:
+    """A row for each thing that was run both with and without."""
+    rows: list[tuple[str, ...]] = []
+    for name, (without, with_it) in GAINS.items():
+        if without in found.steps and with_it in found.steps:
+            before, after = found.steps[without], found.steps[with_it]
+            rows.append((name, f"{1000 * before:.1f}", f"{1000 * after:.1f}", f"{before / after:.2f}"))
+    return rows
+
+
+def sparse_step(found: Measured) -> float | None:
+    """Seconds of a sparse step as the job would run it; None when it would run none."""
+    return found.steps.get("sparse, recorded", found.steps.get("sparse"))
+
+
+def window_seconds(found: Measured) -> float:
+    """Seconds that a window takes warm, reckoned from its stages and steps; nothing compiled."""
+    sparse = sparse_step(found)
+    full = found.step_count if sparse is None else found.full_steps
+    loop = full * found.steps["hoisted"] + (found.step_count - full) * (sparse or 0.0)
+    return found.stages["encode"].warm + loop + found.stages["decode"].warm
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table, a line each."""
+    ruled = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in ruled]

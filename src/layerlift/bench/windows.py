@@ -1,0 +1,95 @@
+"""Whether a clip cut into windows shows it: removal in windows beside removal in one window as long as the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerlift.bench.table import Table, scene_columns
+from layerlift.errors import InputError
+from layerlift.fit import fit_windows
+from layerlift.metrics import psnr
+from layerlift.progress import QUIET, Progress
+from layerlift.scenes import make_scene
+from layerlift.stages.removal import RemovalOptions, remove_frames
+
+if TYPE_CHECKING:
+    from layerlift.device import Policy
+    from layerlift.model import Model
+
+
+def window_tables(
+    seeds: Sequence[int],
+    model: Model,
+    policy: Policy,
+    *,
+    size: tuple[int, int] = (288, 192),
+    frames: int = 129,
+    options: RemovalOptions | None = None,
+    progress: Progress = QUIET,
+) -> list[Table]:
+    """Measure on the scenes of `seeds`, with the true total mask and without evidence.
+
+    Returns two tables: PSNR inside the mask in decibels; and the mean change from frame to frame inside the mask where
+    one window hands over to the next, over that elsewhere (NaN where nothing changes elsewhere).
+
+    Raises:
+        InputError: the scenes are no longer than one of the model's windows.
+    """
+    # All of the picture in every window: where windows lie is then known, and both ways see the same.
+    options = replace(options or RemovalOptions(), evidence="off", crop=False)
+    borders = [window.keep_start for window in fit_windows(frames, model.settings.frames, model.geometry.time)[1:]]
+    if not borders:
+        raise InputError(
+            f"scenes of {frames} frames are one window of {model.name}, whose windows have {model.settings.frames}: "
+            f"give more --frames, or a shorter --window"
+        )
+    columns = scene_columns(seeds)
+    inside = Table("PSNR inside the mask", columns, digits=2)
+    seams = Table("change inside the mask at window borders, over elsewhere", columns, digits=3)
+    ways = {
+        f"windows of up to {model.settings.frames} frames": model,
+        f"one window of {frames} frames": with_frames(model, frames),
+    }
+    with progress.stage("scenes", len(seeds)) as bar:
+        for seed in seeds:
+            scene = make_scene(seed, *size, frames)
+            mask, truth = scene.total_mask, scene.background
+            for name, way in ways.items():
+                plate = np.stack(list(remove_frames(scene.video, mask, options, model=way, policy=policy)))
+                inside.add(name, seed, psnr(plate, truth, mask))
+                seams.add(name, seed, border_change(plate, mask, borders))
+            several, one = (inside.rows[name][seed] for name in ways)
+            inside.add("windows, less one window", seed, several - one)
+            seams.add("true clean plate", seed, border_change(truth, mask, borders))
+            bar.advance()
+    return [inside, seams]
+
+
+def with_frames(model: Model, frames: int) -> Model:
+    """The same model with windows of so many frames; it shares the components that are on the device."""
+    other = copy(model)
+    other.settings = replace(model.settings, frames=frames)
+    return other
+
+
+def border_change(video: np.ndarray, mask: np.ndarray, borders: Sequence[int]) -> float:
+    """Mean absolute change inside the mask into the frames `borders`, over that into all other frames.
+
+    `video` (F, H, W, 3) uint8, `mask` (F, H, W) bool. Pixels count that both frames mask. NaN where there is none, or
+    nothing changes elsewhere.
+    """
+    both = mask[1:] & mask[:-1]
+    sums, counts = np.zeros(2), np.zeros(2)
+    for index, where in enumerate(both, 1):
+        change = np.abs(video[index].astype(np.int16) - video[index - 1])[where]
+        sums[int(index in borders)] += change.sum()
+        counts[int(index in borders)] += change.size
+    if not counts.all() or sums[0] == 0:
+        return float("nan")
+    elsewhere, there = sums / counts
+    return float(there / elsewhere)

@@ -1,0 +1,128 @@
+"""What a window is shown of the rest of the clip: known tokens from before and after it, at their own places in time.
+
+A window that ends before an object has moved away cannot know what is behind it. Attention does not need frames to be
+neighbours: a few latent frames from other windows, as known tokens with their own coordinates, tell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+
+from layerlift.focus import offsets
+from layerlift.sampling import token_coordinates
+
+if TYPE_CHECKING:
+    from layerlift.fit import Geometry
+    from layerlift.stages.generation import Section
+
+# Latent frames of other windows that a window is shown, at most.
+CONTEXT_FRAMES = 8
+# They lie within so many window lengths before its start and after its end.
+CONTEXT_REACH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Known tokens from elsewhere: latents (1, C, N), and where they lie seen from the window, (1, 3, N) as
+    `token_coordinates` has it; times before the window are negative."""
+
+    latents: torch.Tensor
+    coordinates: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.latents.shape[2]
+
+    def behind(self, latents: torch.Tensor, unknown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A window's latents (1, C, f, h, w) and unknown tokens (f, h, w) as one row of tokens with these behind it,
+        (1, C, 1, 1, S + N) and (1, 1, S + N); as they are when there are none."""
+        if not len(self):
+            return latents, unknown
+        known = torch.zeros(len(self), dtype=torch.bool)
+        row = torch.cat([latents.flatten(2), self.latents], 2)
+        return row[:, :, None, None], torch.cat([unknown.flatten(), known])[None, None]
+
+    def after(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """A window's coordinates (1, 3, S) with these behind them."""
+        return torch.cat([coordinates, self.coordinates], 2)
+
+    def leave(self, made: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """The window's own latents of what became of `behind`, (1, C, f, h, w) = `shape`."""
+        if not len(self):
+            return made
+        grid = tuple(shape[2:])
+        return made.flatten(2)[:, :, : prod(grid)].unflatten(2, grid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Latent frame `index` of section number `section`, which begins with frame `frame` of the clip."""
+
+    frame: int
+    section: int
+    index: int
+
+
+def gather_context(
+    sections: Sequence[Section | None],
+    number: int,
+    *,
+    geometry: Geometry,
+    rate: Fraction | float,
+    count: int = CONTEXT_FRAMES,
+) -> Context:
+    """What section `number` is shown of the others: at most `count` latent frames, evenly spread over those in reach.
+
+    Sections before it have been generated, so all their tokens are known; of those after it only what the clip shows.
+    """
+    ours = sections[number]
+    assert ours is not None
+    candidates = _in_reach(sections, number, geometry.time)
+    if len(candidates) > count:
+        step = (len(candidates) - 1) / max(1, count - 1)
+        candidates = [candidates[round(i * step)] for i in range(count)]
+    latents, coordinates = [], []
+    for candidate in candidates:
+        theirs = sections[candidate.section]
+        assert theirs is not None
+        rows = columns = our_rows = our_columns = slice(None)
+        if ours.box is not None and theirs.box is not None:
+            found = offsets(theirs.box, ours.box, geometry.space)
+            if found is None:
+                continue
+            (rows, columns), (our_rows, our_columns) = found
+        frame = theirs.latents[:, :, candidate.index, rows, columns]  # (1, C, h', w')
+        known = ~theirs.unknown[candidate.index, rows, columns] | (candidate.section < number)
+        # Where the tokens lie in this window's picture, and when.
+        shape = (1, *ours.latents.shape[3:])
+        places = token_coordinates(shape, geometry, rate).unflatten(2, shape)[:, :, 0, our_rows, our_columns].clone()
+        places[:, 0] = (candidate.frame - ours.window.start) / float(rate)
+        latents.append(frame[:, :, known])
+        coordinates.append(places[:, :, known])
+    if not latents:
+        return Context(ours.latents.new_zeros(1, geometry.channels, 0), torch.zeros(1, 3, 0))
+    return Context(torch.cat(latents, 2), torch.cat(coordinates, 2))
+
+
+def _in_reach(sections: Sequence[Section | None], number: int, time: int) -> list[_Candidate]:
+    """Latent frames of other sections, each frame of the clip once, in order, that do not lie in the window."""
+    ours = sections[number]
+    assert ours is not None
+    window = ours.window
+    reach = CONTEXT_REACH * window.frame_count
+    found = []
+    for at, theirs in enumerate(sections):
+        if theirs is None or at == number:
+            continue
+        for index in range(1, theirs.latents.shape[2]):
+            frame = theirs.window.start + (index - 1) * time + 1
+            kept = theirs.window.keep_start <= frame < theirs.window.keep_stop
+            near = window.start - reach <= frame < window.stop + reach
+            if kept and near and not window.start < frame < window.stop:
+                found.append(_Candidate(frame, at, index))
+    return found

@@ -1,0 +1,175 @@
+"""`layerlift bench speed`: the tables it prints, and that what they say was run. How fast it was is nobody's test."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from layerlift.bench import speed_report
+from layerlift.bench.speed import Measured, Stage, choose_ways, make_mask, measure_speed
+from layerlift.cli import main
+from layerlift.device import BACKENDS, choose_policy
+from layerlift.fit import Fit, Window
+from layerlift.model import Model, catalogue, checkpoint, open_model, random
+from layerlift.model.random import write_random_model
+from layerlift.model.testing import PROMPTS, tiny_transformer_config, tiny_vae_config, write_tiny_model
+from layerlift.stages.planning import plan_windows
+
+GUIDED = ("", "Empty")
+SIZE, FRAMES = (64, 48), 9
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), steps=6))
+
+
+def bench_speed(*flags: object) -> int | str | None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["bench", "speed", *(str(flag) for flag in flags)])
+    return exit_info.value.code
+
+
+def tables(text: str) -> dict[str, list[list[str]]]:
+    """Rows of every Markdown table, by its first heading."""
+    found: dict[str, list[list[str]]] = {}
+    rows: list[list[str]] | None = None
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            rows = None
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if rows is None:
+            rows = found.setdefault(cells[0], [])
+        elif set(cells[0]) != {"-"}:
+            assert len(cells) == len(line.strip("|").split("|"))
+            rows.append(cells)
+    return found
+
+
+def test_what_is_printed(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_speed("--model", model.path, "--device", "cpu", "--repeats", 1) == 0
+    text = capsys.readouterr().out
+    assert "64x48, 9 frames" in text
+    assert "Random" not in text
+    found = tables(text)
+    machine, rules = dict(found["machine"]), dict(found["rules"])
+    assert machine["device"].startswith("cpu: ")
+    assert {"RAM", "may be taken", "cores", "torch", "python", "platform"} <= set(machine)
+    assert rules["transformer_dtype"] == "float32"
+    assert "int8" not in rules
+    stages = found["stage"]
+    assert [row[0].split(":")[0] for row in stages] == ["encode", "denoise", "denoise", "decode", "a window"]
+    for row in (stages[0], stages[1], stages[3]):
+        assert all(re.fullmatch(r"\d+\.\d+", cell) for cell in row[1:])
+    assert "6 steps (2 of them over all tokens)" in stages[-1][0]
+    assert [row[0] for row in found["what is faster"]] == [
+        "sparse: only unknown tokens",
+        "constant work done beforehand",
+        "both prompts in one pass, which the rules leave off",
+    ]
+    assert "Not run: recorded (there are no CUDA graphs here); compiled (not supported on cpu)." in text
+
+
+def test_a_window_is_reckoned_from_its_parts(model: Model) -> None:
+    plan = plan_windows(model, Fit(SIZE, SIZE, SIZE), [Window(0, 9, 0, 9)], GUIDED, choose_policy("cpu"))
+    stages = {name: Stage(9.0, 8.0, warm, 0, 0) for name, warm in (("encode", 1.0), ("denoise", 0.5), ("decode", 2.0))}
+    found = Measured(plan, 36, 4, 10, 3, stages, {"hoisted": 0.5, "plain": 1.0, "sparse": 0.1})
+    assert speed_report.window_seconds(found) == pytest.approx(1 + 3 * 0.5 + 7 * 0.1 + 2)
+    found.steps["sparse, recorded"] = 0.05
+    assert speed_report.window_seconds(found) == pytest.approx(1 + 3 * 0.5 + 7 * 0.05 + 2)
+    assert ("constant work done beforehand", "1000.0", "500.0", "2.00") in speed_report.gain_rows(found)
+    assert ("sparse steps recorded as CUDA graphs", "100.0", "50.0", "2.00") in speed_report.gain_rows(found)
+    del found.steps["sparse"], found.steps["sparse, recorded"]
+    assert speed_report.window_seconds(found) == pytest.approx(1 + 10 * 0.5 + 2)
+
+
+def test_ways_follow_the_plan_and_the_rules(model: Model) -> None:
+    def ways(policy: str, prompts: tuple[str, ...] = GUIDED, compile: bool | None = None, **changes: object) -> tuple:
+        plan = plan_windows(model, Fit(SIZE, SIZE, SIZE), [Window(0, 9, 0, 9)], prompts, choose_policy("cpu"))
+        rules = BACKENDS[policy]  # type: ignore[index]
+        request = replace(plan.request, policy=rules)
+        made = replace(plan, request=request, policy=rules, **changes)
+        found, missing = choose_ways(made, compile)
+        return set(found), set(missing)
+
+    everything = {"hoisted", "plain", "two passes", "sparse", "sparse, recorded", "compiled"}
+    assert ways("cuda") == (everything, set())
+    assert ways("cuda", compile=False) == (everything - {"compiled"}, {"compiled"})
+    assert ways("cuda", sparse=False) == (everything - {"sparse", "sparse, recorded"}, {"sparse"})
+    assert ways("cuda", prompts=("Empty",)) == (everything - {"two passes"}, {"batched"})
+    assert ways("mps") == ({"hoisted", "plain", "batched", "sparse"}, {"recorded", "compiled"})
+
+
+def test_sparse_steps_run_over_the_unknown_tokens(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by what the transformer is given."""
+    from layerlift.model import passes
+
+    seen: dict[int, int] = {}
+    real = passes.predict_velocity
+
+    def counting(transformer: object, tokens: object, *rest: object, **named: object) -> object:
+        seen[tokens.shape[1]] = seen.get(tokens.shape[1], 0) + 1  # type: ignore[attr-defined]
+        return real(transformer, tokens, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(passes, "predict_velocity", counting)
+    found = measure_speed(model, choose_policy("cpu"), GUIDED, size=SIZE, frames=FRAMES, repeats=2)
+    assert (found.tokens, found.unknown) == (36, 3)
+    # Two passes: a first call, one more, two timed ones; before them one over all tokens.
+    assert seen[3] == 2 * 4
+    assert seen[36] == 2 * 4 + 2 * 4 + 4 + 2  # hoisted, plain, batched, before the sparse ones
+    assert found.plan.need("denoise").total > 0
+    assert all(stage.host >= 0 and stage.warm > 0 for stage in found.stages.values())
+
+
+def test_the_mask_is_about_a_tenth() -> None:
+    assert make_mask((704, 480), 1, 32).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_random_weights_of_a_model_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = {"transformer_2b": tiny_transformer_config(), "vae_0.9.5": tiny_vae_config()}
+    for module in (random, checkpoint):
+        monkeypatch.setattr(module, "bundled_config", configs.__getitem__)
+    monkeypatch.setattr(random, "SHARD_BYTES", 2**15)  # several files
+    entry = catalogue.CATALOGUE["ltx-2b-0.9.8-distilled"]
+    made = open_model(write_random_model(tmp_path / entry.name, entry, PROMPTS))
+    assert len(list((tmp_path / entry.name / "transformer").glob("*.safetensors"))) > 1
+    assert replace(made.settings, licence="") == replace(entry.settings, licence="")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    flags = ["--random", entry.name, "--size", "64x48", "--frames", 9, "--device", "cpu", "--repeats", 1]
+    assert bench_speed(*flags) == 0
+    text = capsys.readouterr().out
+    assert "**Random weights**" in text
+    assert f"bench speed: {entry.name}" in text
+    assert "7 steps" in text
+    assert "batched (there is no guidance)" in text
+
+
+def test_no_room_for_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from layerlift.errors import InputError
+
+    monkeypatch.setattr(random, "SPARE_BYTES", 2**60)
+    with pytest.raises(InputError, match=r"random weights of ltx-2b-0\.9\.5 take"):
+        write_random_model(tmp_path / "model", catalogue.DEFAULT, PROMPTS)
+    assert not list((tmp_path / "model").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--size 60x48", "multiples of 16"),
+        ("--frames 8", "multiple of 4"),
+        ("--random other", "ltx-2b-0.9.5"),
+        ("--compile", "--compile"),
+        ("--steps 0", "--steps"),
+        ("--memory 0.001", "--memory"),
+    ],
+)
+def test_what_cannot_be_measured(flags: str, said: str, model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_speed("--model", model.path, "--device", "cpu", *flags.split()) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert said in streams.err
