@@ -1,14 +1,16 @@
 """Apple's GPUs, trap by trap: where each is kept off, for those that no other test of this folder is about.
 
-Contiguous queries, chunks and float32 in attention: test_model_attention. Dtypes, generator, autocast, float64 and
-old torch: test_device_policy. Limits of arrays and axes in the VAE: test_plan. NaN and single colours: test_latents and
-test_sampling. Masked rows: test_model_text. Watermarks: test_budget.
+docs/mac.md has the whole list. Contiguous queries, chunks and float32 in attention: test_model_attention, too. Dtypes,
+generator, autocast, float64 and old torch: test_device_policy. Limits of arrays and axes in the VAE: test_plan. NaN and
+single colours: test_latents and test_sampling. Masked rows: test_model_text. Watermarks: test_budget. Operations that
+are missing: test_mps_operations.
 """
 
 import os
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,18 @@ def test_the_user_s_own_word_on_falling_back_stands() -> None:
     environment = {**os.environ, "PYTORCH_ENABLE_MPS_FALLBACK": "0"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_the_page_about_macs_names_what_there_is() -> None:
+    """Every test it points to exists, and every rule in which MPS differs from the CPU is on it."""
+    root = Path(__file__).parent
+    page = (root.parent / "docs" / "mac.md").read_text()
+    named = set(re.findall(r"test_\w+", page))
+    assert len(named) > 10
+    assert not {name for name in named if not (root / f"{name}.py").is_file()}
+    mps, cpu = BACKENDS["mps"], BACKENDS["cpu"]
+    differ = {field.name for field in fields(Policy) if getattr(mps, field.name) != getattr(cpu, field.name)}
+    assert not {name for name in differ - {"backend", "device"} if f"`{name}`" not in page}
 
 
 # --- every attention there is ----------------------------------------------------------------------------------------
