@@ -217,9 +217,7 @@ def start_mask(row: Mapping[str, Any], policy: Any, report: Any, memory: int) ->
     clip, hidden, size = make_inputs(row)
     options, model = EffectOptions(size=size, prompt=""), open_model(row["model"])
     chosen = plan_effects(clip, options, model, policy, True)
-    plan = plan_windows(
-        model, chosen.fit, chosen.windows, [chosen.prompt], policy, memory=memory, sparse=False, context=0
-    )
+    plan = plan_windows(model, chosen.fit, chosen.windows, [chosen.prompt], policy, memory=memory, sparse=False)
     return plan, find_effects(clip, [hidden], options, model=model, policy=policy, report=report, memory=memory)
 
 

@@ -15,7 +15,6 @@ from layerlift.errors import InputError, LayerliftError
 from layerlift.fit import fit_size, fit_windows
 from layerlift.model import open_model
 from layerlift.model.testing import write_tiny_model
-from layerlift.stages.context import CONTEXT_FRAMES
 from layerlift.stages.planning import plan_windows
 
 CPU = choose_policy("cpu")
@@ -32,18 +31,8 @@ def test_plan_of_windows(plan: Plan) -> None:
     request = plan.request
     assert (request.size, request.native, request.frames, request.branches) == ((640, 480), (640, 480), 9, 2)
     assert request.tokens == 40 * 30 * 3
-    assert request.context == CONTEXT_FRAMES
     assert plan.policy == CPU
     assert plan.sparse
-
-
-def test_a_single_window_is_shown_nothing_else(tmp_path: Path) -> None:
-    model = open_model(write_tiny_model(tmp_path))
-    fit = fit_size((64, 48), (64, 48), 16)
-    for frames, context, expected in ((9, 8, 0), (17, 8, 8), (17, 3, 3)):
-        windows = fit_windows(frames, 9, 4)
-        made = plan_windows(model, fit, windows, ["Empty"], CPU, memory=4 * GIB, context=context)
-        assert made.request.context == expected
 
 
 def test_default_memory_is_what_the_machine_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,19 +215,6 @@ def test_kept_keys_are_counted_as_denoising_makes_them(facts: ModelFacts) -> Non
     assert more == pytest.approx(1.84 * GIB, rel=0.01)
 
 
-def test_tokens_of_other_windows_are_counted(facts: ModelFacts) -> None:
-    """A window of a long clip is shown up to 8 latent frames of the others: as many tokens more in every pass."""
-    asked = request(facts)
-    shown = replace(asked, context=8)
-    assert shown.tokens == asked.tokens
-    for run in (DenoiseRun(), DenoiseRun(sparse=True, batched_guidance=True)):
-        alone, more = (denoise_need(given, replace(run, streamed_blocks=1)) for given in (asked, shown))
-        assert (more.activations - alone.activations) / alone.activations == pytest.approx(8 / 13, rel=0.1)
-    assert [vae_need(given, "encode", VaeRun(8)) for given in (asked, shown)] == [
-        vae_need(asked, "encode", VaeRun(8))
-    ] * 2
-
-
 # --- what is chosen --------------------------------------------------------------------------------------------------
 
 

@@ -127,7 +127,6 @@ class Request:
         branches: 2 with guidance, else 1.
         memory: bytes that may be taken, device and host together.
         sparse: whether keys and values may be kept for sparse passes.
-        context: latent frames of other windows that a window is shown at the most.
         caps: stages that must take less than this, because they failed with it.
     """
 
@@ -139,19 +138,14 @@ class Request:
     branches: int
     memory: float
     sparse: bool = True
-    context: int = 0
     caps: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def cells(self) -> int:
-        """Tokens of a latent frame."""
-        width, height = self.size
-        return (width // self.facts.space) * (height // self.facts.space)
 
     @property
     def tokens(self) -> int:
         """Tokens of the longest window."""
-        return self.cells * (1 + -(-(self.frames - 1) // self.facts.time))
+        width, height = self.size
+        cells = (width // self.facts.space) * (height // self.facts.space)
+        return cells * (1 + -(-(self.frames - 1) // self.facts.time))
 
     def half(self, stage: str) -> VaeFacts:
         """The half of the VAE that runs in "encode" or "decode"."""
@@ -238,7 +232,7 @@ def denoise_need(request: Request, run: DenoiseRun) -> Need:
         passing = facts.block + facts.largest_linear if run.streamed_blocks else 0
         weights = ((facts.layers - run.streamed_blocks) * facts.block + facts.outside + passing) * size
     passes = request.branches if run.batched_guidance else 1
-    tokens = request.tokens + request.context * request.cells
+    tokens = request.tokens
     activations = PASS_ARRAYS[size] * passes * tokens * facts.width * size * FRAGMENTATION
     if run.attention_limit_bytes is not None:
         score = 4 if policy.float32_softmax else size

@@ -216,9 +216,7 @@ def find_effects(
     # 2. Check what the user chose.
     plan = plan_effects(clip, options, model, policy, cache)
     rules = policy
-    first = plan_windows(
-        model, plan.fit, plan.windows, [plan.prompt], rules, memory=memory, sparse=False, context=0, cache=cache
-    )
+    first = plan_windows(model, plan.fit, plan.windows, [plan.prompt], rules, memory=memory, sparse=False, cache=cache)
     report.sizes |= {
         "clip": [clip.width, clip.height, clip.frame_count],
         "objects": len(masks),

@@ -10,7 +10,6 @@ from layerlift.device.needs import Request
 from layerlift.device.plan import Plan, make_plan
 from layerlift.fit import Fit, Window
 from layerlift.model import Model
-from layerlift.stages.context import CONTEXT_FRAMES
 
 
 def plan_windows(
@@ -22,7 +21,6 @@ def plan_windows(
     *,
     memory: int | None = None,
     sparse: bool = True,
-    context: int = CONTEXT_FRAMES,
     cache: bool = True,
 ) -> Plan:
     """The plan of a job that encodes, denoises and decodes these windows. Reads no weight.
@@ -34,7 +32,6 @@ def plan_windows(
         policy: the rules to start from.
         memory: bytes that may be taken, device and host together; None is what the machine reports as usable.
         sparse: whether keys and values are to be kept between passes when there is room.
-        context: latent frames of other windows that each window of a clip of several is shown, at most.
         cache: whether embeddings in the cache will be used.
 
     Raises:
@@ -50,6 +47,5 @@ def plan_windows(
             branches=len(prompts),
             memory=usable_memory(policy) if memory is None else memory,
             sparse=sparse,
-            context=context if len(windows) > 1 else 0,
         )
     )
