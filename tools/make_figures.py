@@ -3,8 +3,8 @@
     python tools/make_figures.py [method] [effects] [demo]
 
 `method.png` shows one frame of a scene on its way through removal, with the demo model; `effects.png` what that model
-takes for the effects of objects; `demo.png` is the contact sheet that `layerlift demo` writes, smaller. All are computed
-on the CPU: about two minutes on two cores.
+takes for the effects of objects; `demo.png` is the contact sheet that `layerlift demo` writes, smaller. All are
+computed on the CPU: about two minutes on two cores.
 """
 
 from __future__ import annotations
