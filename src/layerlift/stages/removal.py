@@ -107,6 +107,7 @@ def remove(
     refresh: float | None = None,
     dense: bool = False,
     compile: bool | None = None,
+    context: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
     policy: str | None = None,
@@ -122,8 +123,8 @@ def remove(
         mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path. To lose shadows and reflections too, it has
             to cover them.
         model: an opened `Model`, or what `open_model` takes; "none" implies evidence "only".
-        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile:
-            see `RemovalOptions`.
+        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile,
+            context: see `RemovalOptions`.
         device, dtype, policy: see `choose_policy`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
@@ -139,7 +140,20 @@ def remove(
     """
     clip = as_clip(clip)
     options = RemovalOptions(
-        steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile
+        steps=steps,
+        guidance=guidance,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        size=size,
+        dilate=dilate,
+        feather=feather,
+        evidence=evidence,
+        crop=crop,
+        refresh=refresh,
+        dense=dense,
+        compile=compile,
+        context=context,
     )
     rules = choose_policy(device, dtype, policy)
     frames = remove_frames(
