@@ -23,6 +23,8 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +42,24 @@ ROWS = [
     ("remove", 2.5, None, SMALL_SIZE),
     ("remove", 4.0, None, SMALL_SIZE),
     ("remove", 5.0, "mps", SMALL_SIZE),
-    ("compose", 2.5, None, SMALL_SIZE),
-    ("mask", 2.5, None, SMALL_SIZE),
-    ("remove", 8.0, None, SMALL_SIZE),
     ("remove", 6.0, None, LARGE_SIZE),
-    ("remove", 15.6, None, LARGE_SIZE),
-    ("compose", 5.0, None, SMALL_SIZE),
-    ("mask", 5.0, None, SMALL_SIZE),
-    ("remove", 4.0, None, LARGE_SIZE),
-    ("remove", 4.0, "mps", SMALL_SIZE),
-    ("compose", 5.0, "mps", SMALL_SIZE),
-    ("mask", 5.0, "mps", SMALL_SIZE),
     ("remove", 8.0, None, LARGE_SIZE),
-    ("remove", 6.0, None, SMALL_SIZE),
-    ("remove", 8.0, "mps", LARGE_SIZE),
-    ("remove", 15.6, None, SMALL_SIZE),
-    ("mask", 4.0, None, SMALL_SIZE),
-    ("compose", 4.0, None, SMALL_SIZE),
+    ("remove", 15.6, None, LARGE_SIZE),
     ("remove", 5.0, None, LARGE_SIZE),
+    ("remove", 4.0, None, LARGE_SIZE),
+    ("remove", 8.0, None, SMALL_SIZE),
+    ("compose", 4.0, None, SMALL_SIZE),
+    ("mask", 4.0, None, SMALL_SIZE),
+    ("remove", 8.0, "mps", LARGE_SIZE),
+    ("mask", 2.5, None, SMALL_SIZE),
+    ("compose", 2.5, None, SMALL_SIZE),
+    ("mask", 5.0, None, SMALL_SIZE),
+    ("compose", 5.0, None, SMALL_SIZE),
+    ("remove", 6.0, None, SMALL_SIZE),
+    ("remove", 4.0, "mps", SMALL_SIZE),
+    ("mask", 5.0, "mps", SMALL_SIZE),
+    ("compose", 5.0, "mps", SMALL_SIZE),
+    ("remove", 15.6, None, SMALL_SIZE),
     ("remove", 2.5, "mps", SMALL_SIZE),
     ("remove", 2.5, None, LARGE_SIZE),
 ]
@@ -111,25 +113,37 @@ def write_model(folder: Path, small: bool) -> None:
 
 
 def write_component(folder: Path, cls: Any, config: Mapping[str, Any]) -> None:
-    from safetensors.torch import save_file
-
+    """One component as a safetensors file, written by hand: tensors of one shape are the same numbers, drawn once."""
     folder.mkdir(parents=True)
     with torch.device("meta"):
         module = cls.from_config(dict(config))
     # One draw for all: nobody looks at them, and drawing billions of normals takes minutes.
     base = torch.randn(2**24 + 1, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
-    tensors = {}
+
+    @cache
+    def drawn(shape: tuple[int, ...]) -> bytes:
+        count = prod(shape)
+        scale = max(1, count // shape[0]) ** -0.5 if len(shape) > 1 else 0.02
+        values = base.repeat(-(-count // base.numel()))[:count] * scale
+        return values.view(torch.int16).numpy().tobytes()
+
+    header, parts, end = {}, [], 0
     for key, value in module.state_dict().items():
-        count = value.numel()
-        fan_in = max(1, count // value.shape[0]) if value.dim() > 1 else 1
-        drawn = base.repeat(-(-count // base.numel()))[:count].view(value.shape)
+        shape = tuple(value.shape)
         if key in ("latents_mean", "latents_std") or key.endswith("timestep_scale_multiplier"):
-            tensors[key] = torch.ones(value.shape)
-        elif key.endswith("norm_q.weight") or key.endswith("norm_k.weight") or "norm3.weight" in key:
-            tensors[key] = torch.ones(value.shape, dtype=torch.bfloat16)
+            kind, data = "F32", torch.ones(shape).numpy().tobytes()
+        elif key.endswith(("norm_q.weight", "norm_k.weight")) or "norm3.weight" in key:
+            kind, data = "BF16", torch.ones(shape, dtype=torch.bfloat16).view(torch.int16).numpy().tobytes()
         else:
-            tensors[key] = (drawn * (fan_in**-0.5 if value.dim() > 1 else 0.02)).contiguous()
-    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+            kind, data = "BF16", drawn(shape)
+        header[key] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + len(data)]}
+        parts.append(data)
+        end += len(data)
+    start = json.dumps(header).encode()
+    start += b" " * (-len(start) % 8)
+    with (folder / "diffusion_pytorch_model.safetensors").open("wb") as file:
+        file.write(len(start).to_bytes(8, "little") + start)
+        file.writelines(parts)
     (folder / "config.json").write_text(json.dumps({"_class_name": cls.__name__, **config}))
 
 

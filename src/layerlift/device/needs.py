@@ -17,9 +17,9 @@ STAGES = ("encode", "text", "denoise", "decode")
 # Anonymous host memory that the libraries take in GiB, over a process with torch imported and the device initialised.
 # On CUDA the kernels of cuDNN and cuBLAS take it, as many as have run so far, and come on top of the imports (0.23).
 LIBRARIES = {
-    "cpu": {"encode": 0.28, "text": 0.28, "denoise": 0.28, "decode": 0.28},
-    "cuda": {"encode": 0.85, "text": 0.80, "denoise": 1.05, "decode": 1.25},
-    "mps": {"encode": 0.30, "text": 0.30, "denoise": 0.30, "decode": 0.30},
+    "cpu": {"encode": 0.28, "text": 0.28, "denoise": 0.33, "decode": 0.28},
+    "cuda": {"encode": 0.76, "text": 0.80, "denoise": 1.10, "decode": 1.30},
+    "mps": {"encode": 0.30, "text": 0.30, "denoise": 0.35, "decode": 0.30},
 }
 # What an allocator keeps over what is asked of it.
 FRAGMENTATION = 1.05
@@ -28,8 +28,12 @@ CONVOLUTION_SPACE = {2: 0.15, 4: 0.30}
 MATRIX_SPACE = 0.035
 
 # Bytes for every element of the VAE's largest activation, by the size of its dtype: x, its norm in float32 …
-VAE_PIECE = {"encode": {2: 12.0, 4: 17.0}, "decode": {2: 12.5, 4: 19.0}}
+VAE_PIECE = {"encode": {2: 12.0, 4: 17.0}, "decode": {2: 13.5, 4: 19.0}}
 VAE_WHOLE = {"encode": {2: 15.0, 4: 22.0}, "decode": {2: 12.6, 4: 17.4}}
+# What is there of them where the weights are the largest.
+DEEP_SHARE = 0.1
+# Copies of a window's frames and masks while it is encoded: as they come, cut to the box, and as one array.
+FRAME_COPIES = 3
 # Activations of a transformer pass in arrays of (tokens, width): hidden states, the modulation of every token (6), its
 # sum with the block's own (6), queries, keys, values, the rotary tables, the four of the feed-forward layer.
 PASS_ARRAYS = {2: 31.0, 4: 28.0}
@@ -196,11 +200,10 @@ def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
         activations = pixels * (half.held * size + half.frame * length * VAE_PIECE[stage][size])
     if kept != size:
         # Deep layers have the large weights and the small pictures, so the largest is not on top of everything.
-        activations = max(activations, (pixels * half.held + half.largest) * size)
+        activations = max(activations, (pixels * half.held + half.largest) * size + DEEP_SHARE * activations)
     output = pixels * 3 * size * min(request.frames, length if whole else 2 * length)
     if stage == "encode":
-        # The window's frames and masks, as a list and as one array.
-        host = 2.0 * request.frames * pixels * 4
+        host = FRAME_COPIES * request.frames * pixels * 4.0
     else:
         native = request.native[0] * request.native[1]
         host = (output if whole else 0) + PASTE_FRAMES * 3.0 * (4 * pixels + native)
