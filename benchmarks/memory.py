@@ -13,7 +13,6 @@ and what the budget does not allow is left out. --small shrinks model and clips,
 # ruff: noqa: T201
 
 import argparse
-import inspect
 import json
 import os
 import shutil
@@ -26,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
@@ -228,13 +226,10 @@ def start_compose(row: Mapping[str, Any], policy: Any, report: Any, memory: int)
 
     clip, hidden, size = make_inputs(row)
     options = stage.LatentCompositionOptions(steps=2, size=size)
-    given: dict[str, Any] = {"options": options, "model": row["model"], "policy": policy}
+    given: dict[str, Any] = {"options": options, "model": row["model"], "policy": policy, "memory": memory}
     pictures = (clip, clip, [hidden], hidden, clip)
-    if "memory" in inspect.signature(stage.compose_latent_frames).parameters:
-        given["memory"] = memory
-    with mock.patch("layerlift.stages.planning.usable_memory", return_value=memory):
-        plan = stage.plan_latent_composition(*pictures, **given, cache=True).job.plan
-        return plan, stage.compose_latent_frames(*pictures, **given, report=report)
+    plan = stage.plan_latent_composition(*pictures, **given, cache=True).job.plan
+    return plan, stage.compose_latent_frames(*pictures, **given, report=report)
 
 
 def make_inputs(row: Mapping[str, Any]) -> tuple[Any, Any, tuple[int, int]]:

@@ -233,3 +233,16 @@ def test_frames_can_be_read_again_and_in_part_until_closed() -> None:
     evidence.close()
     with pytest.raises(ValueError, match="closed"):
         list(evidence.frames())
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = np.stack([see(world(), 40 + 3.37 * t, 50 + 0.3 * t) for t in range(8)])
+    mask = walker(8)
+    made = []
+    for workers in (1, 5):
+        monkeypatch.setattr("layerlift.evidence.align.WORKERS", workers)
+        cv2.setNumThreads(workers)
+        with gather(hide(truth, mask), mask) as evidence:
+            made.append(results(evidence))
+    cv2.setNumThreads(-1)
+    assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))

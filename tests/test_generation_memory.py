@@ -31,7 +31,7 @@ def run(model: Model, report: Report | None = None, policy: Policy = CPU, memory
     made = remove_frames(
         Clip.from_array(frames),
         mask,
-        RemovalOptions(evidence="off", seed=3),
+        RemovalOptions(evidence="off", seed=3, guidance=3.0),
         model=model,
         policy=policy,
         report=report,
@@ -53,7 +53,14 @@ def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monk
 
 
 @pytest.mark.parametrize(
-    "changes", [{"streamed_blocks": 2}, {"vae_frames": 1}, {"vae_frames": 4, "vae_streamed": True}]
+    "changes",
+    [
+        {"streamed_blocks": 2},
+        {"vae_frames": 1},
+        {"vae_frames": 4, "vae_streamed": True},
+        {"batched_guidance": True},
+        {"attention_limit_bytes": 2**12},
+    ],
 )
 def test_same_result_in_less_memory(model: Model, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]) -> None:
     whole = run(model)

@@ -106,6 +106,19 @@ def test_convolutions_are_kept_in_the_storage_dtype(model: Model) -> None:
         assert {value.dtype for value in vae.parameters()} == {torch.float32}
 
 
+def test_weights_kept_as_stored_lose_nothing(tmp_path: Path) -> None:
+    """A VAE published in bfloat16 computes in float32 what it would from float32 weights."""
+    folder = write_tiny_model(tmp_path)
+    file = folder / "vae" / WEIGHTS
+    save_file({key: value.to(torch.bfloat16) for key, value in load_file(file).items()}, file)
+    model, frames = open_model(folder), np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    found = []
+    for storage in (None, "bfloat16"):
+        with model.vae_encoder(replace(CPU, vae_frames=4, vae_storage=storage)) as vae:
+            found.append(encode(vae, frames))
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_convolutions_left_on_disk(model: Model, dtype: str) -> None:
     """They are read for every piece, and what comes out is the same."""

@@ -1,22 +1,29 @@
 """Apple's GPUs, trap by trap: where each is kept off, for those that no other test of this folder is about.
 
-Contiguous queries, chunks and float32 in attention: test_model_attention. Dtypes, generator, autocast, float64 and
-old torch: test_device_policy. Limits of arrays and axes in the VAE: test_plan. NaN and single colours: test_latents and
-test_sampling. Masked rows: test_model_text. Watermarks: test_budget.
+docs/mac.md has the whole list. Contiguous queries, chunks and float32 in attention: test_model_attention, too. Dtypes,
+generator, autocast, float64 and old torch: test_device_policy. Limits of arrays and axes in the VAE: test_plan. NaN and
+single colours: test_latents and test_sampling. Masked rows: test_model_text. Watermarks: test_budget. Operations that
+are missing: test_mps_operations.
 """
 
+import os
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from layerlift.device import BACKENDS, choose_policy
-from layerlift.model import open_model, weights
+from layerlift.device import BACKENDS, Policy, choose_policy
+from layerlift.model import Model, open_model, weights
+from layerlift.model.probe import KINDS, AttentionProbe
+from layerlift.model.speed import PLAIN, Speed
 from layerlift.model.testing import write_tiny_model
+from layerlift.progress import QUIET
+from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 
 MPS = choose_policy("cpu", force="mps")
 
@@ -63,11 +70,121 @@ def test_memory_is_capped_and_pieces_are_small() -> None:
     assert BACKENDS["mps"].vae_frames == 8
 
 
-def test_missing_operations_fall_back_to_the_cpu() -> None:
-    script = (
-        "import os, sys\nfrom layerlift.cli import main\n"
-        "try:\n    main(['--version'])\nexcept SystemExit:\n    pass\n"
-        "print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], 'torch' in sys.modules)"
-    )
+@pytest.mark.parametrize("line", ["from layerlift.cli import app", "import layerlift"])
+def test_missing_operations_fall_back_to_the_cpu(line: str) -> None:
+    """On the command line as in Python."""
+    script = f"{line}\nimport os, sys\nprint(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "1 False"  # set before torch looks
+
+
+def test_the_user_s_own_word_on_falling_back_stands() -> None:
+    script = "import layerlift, os\nprint(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'])"
+    environment = {**os.environ, "PYTORCH_ENABLE_MPS_FALLBACK": "0"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_the_page_about_macs_names_what_there_is() -> None:
+    """Every test it points to exists, and every rule in which MPS differs from the CPU is on it."""
+    root = Path(__file__).parent
+    page = (root.parent / "docs" / "mac.md").read_text()
+    named = set(re.findall(r"test_\w+", page))
+    assert len(named) > 10
+    assert not {name for name in named if not (root / f"{name}.py").is_file()}
+    mps, cpu = BACKENDS["mps"], BACKENDS["cpu"]
+    differ = {field.name for field in fields(Policy) if getattr(mps, field.name) != getattr(cpu, field.name)}
+    assert not {name for name in differ - {"backend", "device"} if f"`{name}`" not in page}
+
+
+# --- every attention there is ----------------------------------------------------------------------------------------
+
+# Of 2 heads' scores of 24 tokens in float32: a few queries at a time.
+LIMIT = 5 * 2 * 24 * 4
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Checks what attention kernels are given; lists (queries, keys) of each call."""
+    calls = []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **others: object) -> torch.Tensor:
+        batch, heads, queries, _ = query.shape
+        assert all(part.is_contiguous() and part.dtype == torch.float32 for part in (query, key, value))
+        assert batch * heads * queries * key.shape[2] * 4 <= LIMIT
+        bias = others.get("attn_mask")
+        # Some key is left to every query: a row without any is NaN there (pytorch #156707).
+        assert bias is None or (bias > -1000).any(-1).all()  # type: ignore[operator]
+        calls.append((queries, key.shape[2]))
+        return real(query, key, value, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    return calls
+
+
+def loop(model: Model, policy: Policy, speed: Speed) -> torch.Tensor:
+    """A short denoising loop over 24 tokens, four of them unknown."""
+    latents = torch.randn(1, 8, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    unknown = torch.zeros(2, 3, 4, dtype=torch.bool)
+    unknown[:, 1, 1:3] = True
+    texts = model.text(["", "Empty"], policy)
+    prompts = Prompts(torch.cat([text.embeds for text in texts]), torch.cat([text.mask for text in texts]))
+    with model.transformer(policy) as transformer:
+        return denoise(
+            transformer,
+            latents,
+            unknown,
+            prompts,
+            token_coordinates(latents.shape, model.geometry, 24),
+            settings=SamplingSettings((1.0, 0.8, 0.5, 0.0), guidance=3.0),
+            generator=torch.Generator().manual_seed(1),
+            progress=QUIET,
+            speed=speed,
+        )
+
+
+@pytest.mark.parametrize("speed", [PLAIN, Speed(refresh=0.5, hoist=True)])
+def test_attention_of_the_loop(tmp_path: Path, kernel: list[tuple[int, int]], speed: Speed) -> None:
+    """Self and cross attention, over all tokens and over the unknown ones alone, to text kept and text fresh."""
+    model = open_model(write_tiny_model(tmp_path))
+    made = loop(model, replace(MPS, attention_limit_bytes=LIMIT), speed)
+    assert torch.isfinite(made).all()
+    assert max(queries for queries, keys in kernel if keys == 24) == 5  # self, in pieces
+    assert {keys for _, keys in kernel} - {24}  # cross
+    if speed is not PLAIN:
+        assert (4, 24) in kernel  # sparse: the unknown tokens alone, attending to all
+
+
+def test_rules_of_mps_change_the_loop_by_rounding_alone(tmp_path: Path) -> None:
+    model = open_model(write_tiny_model(tmp_path))
+    cpu = choose_policy("cpu")
+    policy = replace(MPS, transformer_dtype="float32", attention_limit_bytes=LIMIT)
+    for speed in (PLAIN, Speed(refresh=0.5, hoist=True)):
+        torch.testing.assert_close(loop(model, policy, speed), loop(model, cpu, speed), rtol=0, atol=1e-4)
+    half = loop(model, replace(MPS, attention_limit_bytes=LIMIT), PLAIN)
+    whole = loop(model, cpu, PLAIN)
+    assert (half - whole).norm() <= 0.02 * whole.norm()  # float16 weights
+
+
+def test_attention_of_the_probe(tmp_path: Path, kernel: list[tuple[int, int]]) -> None:
+    """What looks for effects asks through the same kernel, after the same rules."""
+    model, policy = open_model(write_tiny_model(tmp_path)), replace(MPS, attention_limit_bytes=LIMIT)
+    columns = torch.ones(1, 24, 1)
+    with model.transformer(policy) as transformer, torch.no_grad():
+        dtype = transformer.proj_in.weight.dtype
+        assert dtype == torch.float16
+        with AttentionProbe(transformer, columns, policy, kinds=KINDS) as probe:
+            transformer(
+                hidden_states=torch.linspace(-1, 1, 24 * 8).view(1, 24, 8).to(dtype),
+                encoder_hidden_states=torch.linspace(-1, 1, 6 * 16).view(1, 6, 16).to(dtype),
+                timestep=torch.full((1, 24), 400.0),
+                encoder_attention_mask=torch.ones(1, 6),
+                video_coords=torch.rand(1, 3, 24, generator=torch.Generator().manual_seed(0)),
+            )
+    # Two layers: each over the 24 tokens by itself, and once more for either kind of look.
+    assert sum(queries for queries, keys in kernel if keys == 24) == 2 * 24 * (1 + len(KINDS))
+    for kind in KINDS:
+        mass = probe.stacked(kind)
+        assert mass.dtype == torch.float32
+        torch.testing.assert_close(mass, torch.ones_like(mass))  # of all there is

@@ -396,3 +396,10 @@ def test_axes_beyond_the_limit_are_refused(facts: ModelFacts) -> None:
         make_plan(replace(request(facts, 80, "mps"), policy=policy))
     with pytest.raises(InputError, match="axis of 70400"):
         make_plan(request(facts, 8000, "mps", (70400, 64)))
+
+
+def test_context_from_other_windows_counts(facts: ModelFacts) -> None:
+    alone = request(facts)
+    shown = replace(alone, context=8)
+    width, height = alone.size
+    assert shown.tokens - alone.tokens == 8 * (width // facts.space) * (height // facts.space)

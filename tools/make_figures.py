@@ -1,9 +1,10 @@
-"""Makes the documentation's pictures: docs/images/method.png and docs/images/demo.png.
+"""Makes the documentation's pictures: docs/images/method.png, effects.png and demo.png.
 
-    python tools/make_figures.py
+    python tools/make_figures.py [method] [effects] [demo]
 
-`method.png` shows one frame of a scene on its way through removal, with the demo model; `demo.png` is the contact sheet
-that `layerlift demo` writes, smaller. Both are computed on the CPU: about two minutes on two cores.
+`method.png` shows one frame of a scene on its way through removal, with the demo model; `effects.png` what that model
+takes for the effects of objects; `demo.png` is the contact sheet that `layerlift demo` writes, smaller. All are
+computed on the CPU: about two minutes on two cores.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+import layerlift as library
 from layerlift.cli import main as layerlift
 from layerlift.device import choose_policy
 from layerlift.model import open_model
@@ -25,11 +27,15 @@ from layerlift.progress import QUIET
 from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.scenes import Scene, make_scene
 from layerlift.schedule import model_sigmas
+from layerlift.stages.effect_preview import preview_pair
+from layerlift.stages.effects import FrameEffects
 from layerlift.stages.paste import ColorMatch, paste
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 LARGEST = 300_000  # bytes of a picture; the repository stays small
 SHEET_SCALE = 0.75  # of the contact sheet: README shows it no larger
+
+EFFECT_SEEDS = (3008, 3010)  # shadows, then reflections; neither training nor the benchmark has them
 
 SEED = 3020  # still and dry, with a shadow that is easy to see; neither training nor the benchmark has it
 FRAMES = 17
@@ -44,10 +50,17 @@ COLUMNS = 4
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="method, effects, demo; all unless named")
+    wanted = set(parser.parse_args().pictures) or {"method", "effects", "demo"}
     IMAGES.mkdir(parents=True, exist_ok=True)
-    write(IMAGES / "method.png", lay_out(removal_panels(make_scene(SEED, frames=FRAMES))))
-    write(IMAGES / "demo.png", demo_sheet())
+    if "method" in wanted:
+        write(IMAGES / "method.png", lay_out(removal_panels(make_scene(SEED, frames=FRAMES))))
+    if "effects" in wanted:
+        scenes = [make_scene(seed, frames=FRAMES) for seed in EFFECT_SEEDS]
+        write(IMAGES / "effects.png", np.concatenate([lay_out(effect_panels(scene)) for scene in scenes]))
+    if "demo" in wanted:
+        write(IMAGES / "demo.png", demo_sheet())
 
 
 def removal_panels(scene: Scene) -> dict[str, np.ndarray]:
@@ -100,6 +113,25 @@ def removal_panels(scene: Scene) -> dict[str, np.ndarray]:
         f"after {PART_WAY} of {len(sigmas) - 1} steps|led by the known tokens": part,
         f"after {len(sigmas) - 1} of {len(sigmas) - 1} steps|decoded; all pixels are the VAE's": end,
         "clean plate|the clip's own pixels around the mask": plate,
+    }
+
+
+def effect_panels(scene: Scene) -> dict[str, np.ndarray]:
+    """Frame `SHOWN` with what is known of its effects, what is found and what is true: caption → (H, W, 3) uint8."""
+    found = library.mask(scene.video, list(scene.object_masks), model="demo", device="cpu")
+    frame, objects = scene.video[SHOWN], scene.object_masks[:, SHOWN]
+    effects = found.effects[:, SHOWN]
+    height, width, _ = frame.shape
+    side = (width / found.scores.shape[3], height / found.scores.shape[2])
+    shown = FrameEffects(objects, effects, objects | effects, found.scores[:, SHOWN])
+    coloured, scores = preview_pair(frame, shown, side)
+    truth = scene.effect_masks[:, SHOWN] & ~objects.any(0)
+    true, _ = preview_pair(frame, FrameEffects(objects, truth, objects | truth, found.scores[:, SHOWN]), side)
+    return {
+        "the clip|one frame of it": frame,
+        "scores|what looks at an object": scores,
+        "objects and effects|drawn along edges": coloured,
+        "the truth|what was rendered": true,
     }
 
 

@@ -4,6 +4,7 @@ The public Python API is the stages' functions and what they need; each name is 
 that ``import layerlift`` costs nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from layerlift.stages.latent_composition import compose_latent
     from layerlift.stages.layers import extract
     from layerlift.stages.removal import remove
+
+# Metal lacks an operation now and then: computed on the CPU instead of ending the run. Read when torch is imported.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __version__ = "0.1.0"
 

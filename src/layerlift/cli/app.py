@@ -66,8 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if not {"-v", "--verbose"} & set(sys.argv[1:] if arguments is None else arguments):
         for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
             os.environ.setdefault(name, "error")
-    # Metal lacks an operation now and then: computed on the CPU instead of ending the run. Read when torch is imported.
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     interrupted = _remember_interrupts()
     try:
         code = app(arguments, standalone_mode=False)

@@ -269,7 +269,6 @@ def windows(
     from layerlift.bench.windows import window_tables, with_frames
     from layerlift.device import choose_policy
     from layerlift.model import open_model
-    from layerlift.stages.context import CONTEXT_FRAMES
     from layerlift.stages.removal import RemovalOptions
 
     chosen = choose_policy(device, dtype, policy, resident=True)
@@ -280,7 +279,7 @@ def windows(
         opened = with_frames(opened, window)
     settings = {"model": model, "seeds": seeds, "size": size, "frames": frames, "window": opened.settings.frames}
     record = Report("bench windows", settings, device=chosen.device)
-    options = RemovalOptions(steps=steps, context=CONTEXT_FRAMES if context is None else context)
+    options = RemovalOptions(steps=steps, context=context)
     with show_progress() as progress, record.stage("windows"):
         tables = window_tables(span, opened, chosen, size=pixels, frames=frames, options=options, progress=progress)
     for table in tables:

@@ -127,6 +127,7 @@ class Request:
         branches: 2 with guidance, else 1.
         memory: bytes that may be taken, device and host together.
         sparse: whether keys and values may be kept for sparse passes.
+        context: latent frames of other windows that each window is shown.
         caps: stages that must take less than this, because they failed with it.
     """
 
@@ -138,14 +139,15 @@ class Request:
     branches: int
     memory: float
     sparse: bool = True
+    context: int = 0
     caps: dict[str, float] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
-        """Tokens of the longest window."""
+        """Tokens of the longest window, and of those of other windows that it is shown."""
         width, height = self.size
         cells = (width // self.facts.space) * (height // self.facts.space)
-        return cells * (1 + -(-(self.frames - 1) // self.facts.time))
+        return cells * (1 + -(-(self.frames - 1) // self.facts.time) + self.context)
 
     def half(self, stage: str) -> VaeFacts:
         """The half of the VAE that runs in "encode" or "decode"."""

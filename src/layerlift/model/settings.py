@@ -32,6 +32,9 @@ class Settings:
     """Timestep in [0, 1] given to a VAE decoder that is conditioned on one."""
     decode_noise: float = 0.025
     """Share of noise in [0, 1] mixed into the latents before such a decoder."""
+    context: int = 0
+    """Latent frames of other windows that each window of a long clip is shown, at most. They cost time and memory: 0
+    where it has not been measured that the model understands tokens from that far away."""
     fill_depth: float = 4.0
     """Holes in the evidence that are nowhere deeper than this, in pixels of the size the model works at, are inpainted:
     a model's own detail ends far above that, and a seam around a sliver costs more than it brings."""

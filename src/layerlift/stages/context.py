@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from layerlift.fit import Geometry
     from layerlift.stages.generation import Section
 
-# Latent frames of other windows that a window is shown, at most.
-CONTEXT_FRAMES = 8
 # They lie within so many window lengths before its start and after its end.
 CONTEXT_REACH = 3
 
@@ -74,7 +72,7 @@ def gather_context(
     *,
     geometry: Geometry,
     rate: Fraction | float,
-    count: int = CONTEXT_FRAMES,
+    count: int,
 ) -> Context:
     """What section `number` is shown of the others: at most `count` latent frames, evenly spread over those in reach.
 

@@ -26,7 +26,7 @@ from layerlift.model.speed import PLAIN, Speed, choose_speed
 from layerlift.progress import Progress, StageProgress
 from layerlift.report import Report
 from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
-from layerlift.stages.context import CONTEXT_FRAMES, gather_context
+from layerlift.stages.context import gather_context
 from layerlift.stages.mapped import mapped
 from layerlift.stages.pixel_work import Patch, fit_regions, make_patches
 
@@ -65,7 +65,7 @@ class Job:
     refresh: float | None = None
     dense: bool = False
     compile: bool | None = None
-    context: int = CONTEXT_FRAMES
+    context: int = 0
 
     @property
     def fit(self) -> Fit:

@@ -33,7 +33,6 @@ from layerlift.stages.inputs import GivenMask, as_clip, as_mask
 from layerlift.stages.latent_windows import combine, decode_all, encode_all
 from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
 from layerlift.stages.paste import ColorMatch, paste
-from layerlift.stages.planning import plan_windows
 from layerlift.stages.removal import Margin, RemovalOptions, choose_margin, plan_generation
 from layerlift.stages.spool import FrameSpool
 
@@ -247,15 +246,13 @@ def plan_latent_composition(
     reach = as_mask(total, clip)
     margin = choose_margin(RemovalOptions(), clip)
     check_inside(masks, reach, margin.dilate)
-    given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size)
-    policy = policy or choose_policy()
+    # Every token is to be generated: none leads the others, be it of another window, and none keeps what it computed.
+    given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size, dense=True, context=0)
     job = plan_generation(clip, given, model, policy, cache, memory=memory)
     sampling = SamplingSettings(tuple(sigmas.tolist()), guidance=1.0, stochastic=job.sampling.stochastic)
-    # Every token is unknown: keys and values that stay from step to step there are none.
-    plan = plan_windows(job.model, job.fit, job.windows, job.prompts, policy, memory=memory, sparse=False, cache=cache)
     union = union_masks(masks)
     total = union_masks([reach, union])
-    return Parts(clip, plate, union, total, as_clip(onto), margin, replace(job, plan=plan, sampling=sampling))
+    return Parts(clip, plate, union, total, as_clip(onto), margin, replace(job, sampling=sampling))
 
 
 def inject(decoded: Iterable[np.ndarray], parts: Parts, keep: Keep | None) -> Iterator[np.ndarray]:
@@ -305,7 +302,8 @@ def refine(
             progress.stage("denoise", total) as bar,
             model.transformer(plan.policy) as transformer,
         ):
-            denoise_windows(transformer, made, prompts, job, generator=generator, progress=bar)
+            speed = job.speed(plan, total)
+            denoise_windows(transformer, made, prompts, job, generator=generator, progress=bar, speed=speed)
             del transformer
         return [section.latents for section in made]
 

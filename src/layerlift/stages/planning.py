@@ -21,6 +21,7 @@ def plan_windows(
     *,
     memory: int | None = None,
     sparse: bool = True,
+    context: int = 0,
     cache: bool = True,
 ) -> Plan:
     """The plan of a job that encodes, denoises and decodes these windows. Reads no weight.
@@ -32,6 +33,7 @@ def plan_windows(
         policy: the rules to start from.
         memory: bytes that may be taken, device and host together; None is what the machine reports as usable.
         sparse: whether keys and values are to be kept between passes when there is room.
+        context: latent frames of other windows that each is shown.
         cache: whether embeddings in the cache will be used.
 
     Raises:
@@ -47,5 +49,6 @@ def plan_windows(
             branches=len(prompts),
             memory=usable_memory(policy) if memory is None else memory,
             sparse=sparse,
+            context=context if len(windows) > 1 else 0,
         )
     )

@@ -31,7 +31,6 @@ from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
 from layerlift.schedule import model_sigmas
-from layerlift.stages.context import CONTEXT_FRAMES
 from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ring_radius
@@ -71,7 +70,7 @@ class RemovalOptions:
             alone; None is the default.
         dense: run every token in every step.
         compile: compile the transformer's blocks; None does where the job is long enough to win back the time.
-        context: latent frames of other windows that each window of a long clip is shown, at most.
+        context: latent frames of other windows that each window of a long clip is shown, at most; None is the model's.
     """
 
     steps: int | None = None
@@ -87,7 +86,7 @@ class RemovalOptions:
     refresh: float | None = None
     dense: bool = False
     compile: bool | None = None
-    context: int = CONTEXT_FRAMES
+    context: int | None = None
 
 
 def remove(
@@ -254,11 +253,18 @@ def plan_generation(
     space, time = model.geometry.space, model.geometry.time
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
     windows = fit_windows(clip.frame_count, model.settings.frames, time)
+    context = model.settings.context if options.context is None else options.context
+    if context < 0:
+        raise InputError(
+            f"a context of {context} was given: give how many latent frames of other windows to show, or 0"
+        )
     choose_speed(policy, 1, refresh=options.refresh, dense=options.dense, compile=options.compile)  # can it be had?
-    plan = plan_windows(model, fit, windows, prompts, policy, memory=memory, sparse=not options.dense, cache=cache)
+    plan = plan_windows(
+        model, fit, windows, prompts, policy, memory=memory, sparse=not options.dense, context=context, cache=cache
+    )
     return Job(
         model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
-        refresh=options.refresh, dense=options.dense, compile=options.compile, context=options.context,
+        refresh=options.refresh, dense=options.dense, compile=options.compile, context=context,
     )  # fmt: skip
 
 
@@ -272,7 +278,9 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
         margin=feather + ring_radius(height, width),
     )  # fmt: skip
     frames = max(window.frame_count for window in view.windows)
-    return replace(job, view=view, plan=make_plan(replace(job.plan.request, size=view.size, frames=frames)))
+    context = job.context if len(view.windows) > 1 else 0
+    request = replace(job.plan.request, size=view.size, frames=frames, context=context)
+    return replace(job, view=view, plan=make_plan(request))
 
 
 def note_job(report: Report, job: Job) -> None:
