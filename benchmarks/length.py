@@ -101,6 +101,10 @@ def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
     model = "none" if without else open_model(row["model"])
     for _ in clip.frames(0, 1):
         pass
+    if policy.device != "cpu":
+        import torch
+
+        torch.zeros(1, device=policy.device)
     report = Report("length", device=policy.device)
     idle = host_anonymous_bytes()
     began, used = time.perf_counter(), time.process_time()
