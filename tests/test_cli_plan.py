@@ -55,7 +55,7 @@ def test_plan_says_what_would_be_done(clip: Path, tiny: Path, capsys: pytest.Cap
 def test_plan_with_little_memory(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", 0.1)
     assert (code, out) == (2, "")
-    assert "give --memory 0.3" in err
+    assert "give --memory 0.4" in err
     assert err.count("\n") == 1
 
 
