@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -52,9 +53,9 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     return frames
 
 
-def sparing(*_: object) -> EvenHeads:
+def sparing(threshold: float) -> Callable[..., EvenHeads]:
     """A scorer that leaves something of the clip: random heads find effects nearly everywhere."""
-    return EvenHeads(threshold=0.8)
+    return lambda *_: EvenHeads((0, 1), threshold)
 
 
 def layerlift(*arguments: object) -> int:
@@ -115,7 +116,7 @@ def test_run_from_the_object_masks_alone(
     walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the objects cause is found first, and each object's own is what its layer is made of."""
-    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing)
+    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing(0.5))
     reads, given = [], []
     for name in ("_load_vae_half", "_load_transformer"):
         real = getattr(Model, name)
@@ -266,7 +267,7 @@ def test_demo_shows_every_stage_beside_the_truth(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing)
+    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing(0.8))
     tiny = open_model(model)
     monkeypatch.setattr("layerlift.model.opening.open_model", lambda name, **_: {"demo": tiny}[name])
     flags = ["demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v", "--report", "report.json"]

@@ -157,6 +157,15 @@ def test_options_that_cannot_be_used(model: Model, policy: Policy, options: dict
         find_effects(clip, [box(clip)], EffectOptions(**options), model=model, policy=policy)
 
 
+def test_facts_of_a_model_are_read_once(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take a tenth of a second, and every job plans with them."""
+    again = open_model(model.path)
+    facts, read = model.facts([""], policy), []
+    monkeypatch.setattr("layerlift.model.facts.read_facts", lambda *given: read.append(given) or facts)
+    assert again.facts([""], policy) is again.facts([""], policy)
+    assert len(read) == 1
+
+
 def test_no_object_at_all(model: Model) -> None:
     with pytest.raises(InputError, match="no object mask"):
         find_effects(make_clip(1), [], model=model)

@@ -9,20 +9,29 @@ import pytest
 
 from layerlift.clip import Clip
 from layerlift.device import choose_policy
+from layerlift.evidence import State
+from layerlift.evidence.fill import inpaint_unknown
 from layerlift.metrics import psnr
 from layerlift.model import open_model
+from layerlift.pixels import grow
 from layerlift.stages.removal import RemovalOptions, remove_frames
 
 HEIGHT, WIDTH, FRAMES = 96, 144, 9
+DILATE = 2
 SLACK = 0.5  # decibels
+CLEAN = 40.0  # decibels of a plate that nobody could tell from the truth
 
 
 @dataclass(frozen=True)
 class Case:
-    """The clip without the object, (F, H, W, 3) uint8, and where the object stands, (F, H, W) bool."""
+    """The clip without the object, (F, H, W, 3) uint8, and where the object stands, (F, H, W) bool.
+
+    `shown` says whether other frames show what it hides, so that the plate has to be clean.
+    """
 
     truth: np.ndarray
     mask: np.ndarray
+    shown: bool
 
 
 def ground(seed: int = 0) -> np.ndarray:
@@ -43,33 +52,33 @@ def box(step: float, frames: int = FRAMES) -> np.ndarray:
 
 
 def no_camera_motion() -> Case:
-    return Case(np.stack([ground()[:, :WIDTH]] * FRAMES), box(9))
+    return Case(np.stack([ground()[:, :WIDTH]] * FRAMES), box(9), True)
 
 
 def no_texture() -> Case:
-    return Case(np.full((FRAMES, HEIGHT, WIDTH, 3), (90, 120, 60), np.uint8), box(9))
+    return Case(np.full((FRAMES, HEIGHT, WIDTH, 3), (90, 120, 60), np.uint8), box(9), True)
 
 
 def nothing_uncovered() -> Case:
-    return Case(np.stack([ground()[:, :WIDTH]] * FRAMES), box(0))
+    return Case(np.stack([ground()[:, :WIDTH]] * FRAMES), box(0), False)
 
 
 def cut_in_the_middle() -> Case:
     one, other = ground(1)[:, :WIDTH], ground(2)[:, :WIDTH]
     mask = box(0)
     mask[5:] = np.roll(mask[5:], 60, 2)  # each shot hides what only the other shows
-    return Case(np.stack([one] * 5 + [other] * 4), mask)
+    return Case(np.stack([one] * 5 + [other] * 4), mask, False)
 
 
 def flashes() -> Case:
     truth = np.stack([ground()[:, 2 * t : 2 * t + WIDTH] for t in range(FRAMES)]).astype(float)
     truth[3] = 1.3 * truth[3] + 20
     truth[6] = 255
-    return Case(np.clip(truth, 0, 255).astype(np.uint8), box(9))
+    return Case(np.clip(truth, 0, 255).astype(np.uint8), box(9), True)
 
 
 def one_frame() -> Case:
-    return Case(ground()[None, :, :WIDTH], box(0, 1))
+    return Case(ground()[None, :, :WIDTH], box(0, 1), False)
 
 
 @pytest.mark.slow
@@ -83,8 +92,12 @@ def test_evidence_makes_no_clip_worse(make: Callable[[], Case]) -> None:
     model, policy = open_model("demo"), choose_policy("cpu")
     found = {}
     for evidence in ("off", "auto", "only"):
-        options = RemovalOptions(evidence=evidence, steps=4)
+        options = RemovalOptions(evidence=evidence, steps=4, dilate=DILATE)
         frames = remove_frames(Clip.from_array(video), case.mask, options, model=model, policy=policy)
         found[evidence] = psnr(np.stack(list(frames)), case.truth, case.mask)
-    assert found["auto"] >= found["off"] - SLACK, found
-    assert found["only"] >= found["off"] - SLACK, found
+    # The small model does badly on so small a clip: nor may evidence do worse than inpainting.
+    unknown = [np.where(grow(mask, DILATE), np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL)) for mask in case.mask]
+    alone = np.stack([inpaint_unknown(frame, state) for frame, state in zip(video, unknown, strict=True)])
+    least = CLEAN if case.shown else max(found["off"], psnr(alone, case.truth, case.mask)) - SLACK
+    assert found["auto"] >= max(least, found["off"] - SLACK), found
+    assert found["only"] >= max(least, found["off"] - SLACK), found

@@ -99,8 +99,8 @@ def mask(
         str,
         typer.Option(
             metavar="auto|all|LIST",
-            help="Whose attention counts: weights that came with the model, else all layers (auto); all alike (all); "
-            "or some, such as 3,5-8.",
+            help="Whose attention counts: weights that came with the model, else all layers but the "
+            "first and the last (auto); all alike (all); or some, such as 3,5-8.",
             rich_help_panel="Sampling",
         ),
     ] = "auto",

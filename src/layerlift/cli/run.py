@@ -1,7 +1,7 @@
 """`layerlift run`: everything in one go, from object masks to layers and a composite."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import finish, open_input
 from layerlift.cli.terminal import say, show_progress
 from layerlift.report import Report, check_report
+
+if TYPE_CHECKING:
+    from layerlift.stages.run import Inputs
 
 _MASK = "Masks"
 
@@ -88,18 +91,10 @@ def run(
     from layerlift.stages.effects import EffectOptions
     from layerlift.stages.provenance import describe_shares
     from layerlift.stages.removal import NO_MODEL, RemovalOptions
-    from layerlift.stages.run import RunOptions, open_inputs, run_stages, stays_in_memory
+    from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     # 2. What the paths hold, before any weight is read.
-    source = open_input(clip, span)
-    named = name_masks(objects or [], clip)
-    inputs = open_inputs(
-        source,
-        [path for _, path in named],
-        open_totals(total or [], clip, source),
-        onto,
-        numbers=[number for number, _ in named],
-    )
+    inputs = open_given(clip, span, objects or [], total or [], onto)
     chosen = choose_policy(device, dtype, policy)
     allowed = check_memory(memory)
     opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
@@ -136,3 +131,15 @@ def run(
     shares = record.results["evidence"]
     said = describe_shares(shares["gathered"], shares["unknown"], model=opened is not None)
     finish(record, report, overwrite=overwrite, verbose=verbose, result=output, said=said)
+
+
+def open_given(
+    clip: Path, span: tuple[int, int | None] | None, objects: list[Path], totals: list[Path], onto: Path | None
+) -> "Inputs":
+    """The clip, or the part of it that ``--frames`` names, with the masks given or beside it, and what it goes onto."""
+    from layerlift.stages.run import open_inputs
+
+    source = open_input(clip, span)
+    named = name_masks(objects, clip)
+    total = open_totals(totals, clip, source)
+    return open_inputs(source, [path for _, path in named], total, onto, numbers=[number for number, _ in named])

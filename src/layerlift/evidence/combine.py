@@ -30,7 +30,7 @@ NUGGETS = (0.25, 1.0, 4.0, 16.0, 64.0)
 TRIED_PIXELS = 1200
 PATTERNS_TRIED = 10
 # Of more patterns than this, the rare ones are cut to so many samples.
-PATTERNS = 400
+PATTERNS = 200
 RARE_SAMPLES = 5
 # So many pixels are combined at a time: what they need stays in the processor's cache.
 CHUNK = 8192

@@ -18,8 +18,9 @@ from layerlift.evidence.motion import Motion
 from layerlift.evidence.region import Box, Region
 from layerlift.pixels import distance_to, spread
 
-# Comparison is done this many times smaller, after a mean over so many of those pixels.
-SCALE = 2
+# Comparison is done on a smaller picture: half the size, or about so many pixels high if that is less; and after a mean
+# over so many of those pixels.
+COMPARED_HEIGHT = 240
 BLUR = 5
 # A mean over fewer of its pixels than this share says too little.
 SHOWN = 0.7
@@ -45,10 +46,12 @@ class Decider:
         self._motion = motion
         self._doubted: tuple[int, np.ndarray] | None = None  # frame, (H, W) bool
         self._now: np.ndarray | None = None
+        self._scale = 2
 
     def begin(self, shape: tuple[int, int]) -> None:
         """A new frame (H, W) begins."""
         self._now = np.zeros(shape, bool)
+        self._scale = max(2, round(min(shape) / COMPARED_HEIGHT))
 
     def end(self, present: int) -> None:
         """All boxes of a frame are decided."""
@@ -58,7 +61,7 @@ class Decider:
     def leave_out(self, samples: Samples) -> tuple[Samples, np.ndarray]:
         """Samples without those that contradict the others, and how far the others contradict (h, w) float32."""
         height, width = (int(length) for length in samples.valid.shape[1:])
-        size = max(1, width // SCALE), max(1, height // SCALE)
+        size = max(1, width // self._scale), max(1, height // self._scale)
         low = np.empty((len(samples.sources), size[1], size[0]), np.float32)
         gain, bias = samples.gain.mean(1), samples.bias.mean(1)
         for at, (picture, valid) in enumerate(zip(samples.pictures, samples.valid, strict=True)):
@@ -92,7 +95,7 @@ class Decider:
     def sure(self, found: Combined, doubt: np.ndarray, region: Region, present: int) -> np.ndarray:
         """Which pixels of a region are gathered, (h, w) bool; `doubt` (h, w) float32 is what `leave_out` says."""
         hidden, box = region.hidden, region.box
-        step = seam_step(found.values, region.truth, ~hidden & found.any_sample)
+        step = seam_step(found.values, region.truth, ~hidden & found.any_sample, self._scale)
         step *= distance_to(~hidden) <= SEAM_REACH
         worst = np.maximum(doubt / DISAGREE, step / SEAM)
         limit = np.where(self._doubted_before(present, box, hidden.shape), STAY, 1.0)
@@ -120,9 +123,12 @@ class Decider:
         return moved > 0
 
 
-def seam_step(values: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """How far values miss the truth where it is known, blurred and continued over the mask: (h, w) float32."""
-    missed, there = misfit(values, truth, known, scale=SCALE, blur=SEAM_BLUR)
+def seam_step(values: np.ndarray, truth: np.ndarray, known: np.ndarray, scale: int) -> np.ndarray:
+    """How far values miss the truth where it is known, blurred and continued over the mask: (h, w) float32.
+
+    Measured on a picture `scale` times smaller.
+    """
+    missed, there = misfit(values, truth, known, scale=scale, blur=SEAM_BLUR)
     step = np.abs(spread(missed, there.astype(np.float32)))
     largest = np.maximum(np.maximum(step[..., 0], step[..., 1]), step[..., 2])
     return cv2.resize(largest, (known.shape[1], known.shape[0]), interpolation=cv2.INTER_LINEAR)

@@ -31,6 +31,10 @@ REACH_SECONDS = 10.0
 # pixels.
 RING_SHARE = 1 / 16
 RING_LEAST = 24
+# Of large regions fewer samples are taken, so that a frame never costs more than so many pixels of samples, unless that
+# would be fewer than so many samples.
+SAMPLED_PIXELS = 3_200_000
+LEAST_SAMPLES = 8
 
 
 def gather_evidence(
@@ -100,7 +104,8 @@ def take_samples(
     lag: Lag,
 ) -> Sampled:
     """Choose frames for a region and take samples of it from them."""
-    sources, carriers = choose_frames(motion, held, present, region.box, count=options.samples, lag=lag)
+    count = min(options.samples, max(LEAST_SAMPLES, SAMPLED_PIXELS // region.hidden.size))
+    sources, carriers = choose_frames(motion, held, present, region.box, count=count, lag=lag)
     samples = aligner.take(present, sources, region)
     return Sampled(region, samples, [samples.sources.index(at) for at in carriers if at in samples.sources])
 

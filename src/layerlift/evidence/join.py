@@ -40,7 +40,7 @@ def misfit(
     """
     size = max(1, where.shape[1] // scale), max(1, where.shape[0] // scale)
     missed = cv2.subtract(truth, values, dtype=cv2.CV_32F)
-    missed[~where] = 0
+    missed *= where[..., None]
     missed = cv2.GaussianBlur(cv2.resize(missed, size, interpolation=cv2.INTER_AREA), (0, 0), blur / scale)
     mass = cv2.resize(where.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     mass = cv2.GaussianBlur(mass, (0, 0), blur / scale)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+MOST_SAMPLES = 20  # which of them a pixel has is looked up in a table of all 2^20 patterns
+
 
 class State(IntEnum):
     """Of a pixel; the numbers are what provenance arrays hold."""
@@ -21,10 +23,14 @@ class EvidenceOptions:
 
     Attributes:
         reach: frames to look back and ahead; None is ten seconds.
-        samples: frames looked at for one frame, at most.
+        samples: frames looked at for one frame, at most 20; of large regions fewer.
         memory: bytes that frames in reach may take; where it is short, far frames are held more sparsely.
     """
 
     reach: int | None = None
     samples: int = 16
     memory: int = 600 * 2**20
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.samples <= MOST_SAMPLES:
+            raise ValueError(f"{self.samples} samples were asked for: give 1 to {MOST_SAMPLES}")
