@@ -1,5 +1,6 @@
 """`layerlift plan` and `layerlift doctor` from the command line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from layerlift.cli import main
 from layerlift.clip import Clip, write_clip
 from layerlift.device.policy import BACKENDS
 from layerlift.model.testing import write_tiny_model
+from layerlift.stages import planning
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def test_plan_says_what_would_be_done(clip: Path, tiny: Path, capsys: pytest.Cap
 def test_plan_with_little_memory(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", 0.1)
     assert (code, out) == (2, "")
-    assert "give --memory 0.3" in err
+    assert "give --memory 0.4" in err
     assert err.count("\n") == 1
 
 
@@ -65,6 +67,48 @@ def test_plan_by_the_rules_of_mps(clip: Path, tiny: Path, capsys: pytest.Capture
     assert "float16, all of its 3 blocks" in out
     assert "in pieces of at most 2048 MiB" in out
     assert "float32, 8 frames at a time" in out
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ({"vae_storage": "bfloat16"}, "float32, 4 frames at a time, weights kept in bfloat16"),
+        ({"vae_streamed": True}, "float32, 4 frames at a time, weights read from disk for every piece"),
+        ({"vae_streamed": False}, "float32, 4 frames at a time\n"),
+        ({"streamed_blocks": 3}, "float32, none of its 3 blocks stay in memory, the others are read in every pass"),
+        ({"streamed_blocks": 1}, "float32, 2 of its 3 blocks stay in memory, the others are read in every pass"),
+        ({"int8": True}, "8 bits in the blocks, all of its 3 blocks stay in memory\n"),
+        ({"attention_limit_bytes": 2**26}, "in pieces of at most 64 MiB"),
+        ({"batched_guidance": True}, "in one pass"),
+    ],
+)
+def test_every_choice_is_said(
+    clip: Path,
+    tiny: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    choice: tuple[dict[str, object], str],
+) -> None:
+    changes, words = choice
+    real = planning.make_plan
+
+    def narrow(request):  # type: ignore[no-untyped-def]
+        plan = real(request)
+        return replace(plan, policy=replace(plan.policy, vae_frames=4, **changes))
+
+    monkeypatch.setattr(planning, "make_plan", narrow)
+    code, out, _ = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", 4)
+    assert code == 0
+    assert words in out
+
+
+def test_weights(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for weights, words in (("8bit", "8 bits in the blocks"), ("full", "float32, all"), ("auto", "float32, all")):
+        given = ("plan", clip, "--model", tiny, "--device", "cpu", "--memory", 4, "--weights", weights)
+        assert words in run(capsys, *given)[1]
+    code, _, err = run(capsys, "doctor", "--device", "cpu", "--weights", "4bit")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "give one of auto, 8bit, full" in err
 
 
 def test_plan_reads_no_weight(

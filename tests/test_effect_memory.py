@@ -50,7 +50,7 @@ def test_plan_is_in_the_report(model: Model) -> None:
 def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
     frames, hidden = inputs()
-    with pytest.raises(InputError, match=r"give --memory 0\.3"):
+    with pytest.raises(InputError, match=r"give --memory 0\.4"):
         layerlift.mask(frames, hidden, model=model, device="cpu", memory=0.1)
     with pytest.raises(InputError, match="--memory -1"):
         layerlift.mask(frames, hidden, model=model, device="cpu", memory=-1)

@@ -48,7 +48,7 @@ def test_plan_is_in_the_report(model: Model) -> None:
 
 def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
-    with pytest.raises(InputError, match=r"give --memory 0\.3"):
+    with pytest.raises(InputError, match=r"give --memory 0\.4"):
         run(model, memory=0.1)
 
 

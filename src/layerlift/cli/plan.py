@@ -73,14 +73,16 @@ def describe(made: "Plan") -> list[str]:
     layers = request.facts.layers
     weights = "8 bits in the blocks" if policy.int8 else policy.transformer_dtype
     there = layers - policy.streamed_blocks
+    kept = f", weights kept in {policy.vae_storage}" if policy.vae_storage else ""
+    if policy.vae_streamed:
+        kept = ", weights read from disk for every piece"
     rows = {
         "transformer": f"{weights}, {'all' if there == layers else there or 'none'} of its {layers} blocks stay in "
         + ("memory" if there == layers else "memory, the others are read in every pass"),
         "guidance": "none" if request.branches == 1 else "in one pass" if policy.batched_guidance else "in two passes",
         "passes": "over unknown tokens alone where that pays" if made.sparse else "over all tokens",
         "attention": "at once" if limit is None else f"in pieces of at most {limit / 2**20:.0f} MiB",
-        "VAE": f"{policy.vae_dtype}, {policy.vae_frames or 'all'} frames at a time"
-        + (f", weights kept in {policy.vae_storage}" if policy.vae_storage else ""),
+        "VAE": f"{policy.vae_dtype}, {policy.vae_frames or 'all'} frames at a time{kept}",
         "text": "ready" if request.facts.text_block is None else "block by block" if policy.text_stream else "at once",
     }
     return [*lines, "", *(f"{name:12} {value}" for name, value in rows.items())]
