@@ -80,6 +80,13 @@ def test_a_mask_too_large_for_the_clips_own_resolution_is_scaled_no_more_than_it
     assert whole().fit.scaled[0] < view.fit.scaled[0] < 1280
 
 
+def test_a_model_that_knows_one_scale_keeps_it() -> None:
+    spots: list[Spot | None] = [(600, 300, 700, 390)] * 240
+    view = focus_view(whole(), spots, space=SPACE, time=TIME, model_frames=LENGTH, margin=40, any_scale=False)
+    assert view.fit == whole().fit
+    assert view.size[0] * view.size[1] < 0.3 * 704 * 384
+
+
 def test_a_box_follows_its_object_from_window_to_window() -> None:
     view = focus([(100 + 4 * i, 300, 180 + 4 * i, 380) for i in range(240)])
     assert len(view.windows) == 3

@@ -93,7 +93,14 @@ def whole_view(fit: Fit, windows: Sequence[Window]) -> View:
 
 
 def focus_view(
-    whole: View, spots: Sequence[Spot | None], *, space: int, time: int, model_frames: int, margin: float
+    whole: View,
+    spots: Sequence[Spot | None],
+    *,
+    space: int,
+    time: int,
+    model_frames: int,
+    margin: float,
+    any_scale: bool = True,
 ) -> View:
     """The part of `whole` that is needed to generate what lies in `spots`.
 
@@ -103,6 +110,7 @@ def focus_view(
         space, time: pixels and frames of a token.
         model_frames: see `fit_windows`.
         margin: pixels of the clip around the spots that are compared with what is generated.
+        any_scale: the clip's own resolution is tried first; else the whole picture's scale is kept.
     """
     windows = focus_windows([spot is not None for spot in spots], model_frames, time)
     if not windows:
@@ -110,7 +118,7 @@ def focus_view(
     around = [_union(spots[window.start : window.stop]) for window in windows]
     least, native = whole.fit.scaled[0] / whole.fit.native[0], whole.fit.native
     budget = whole.size[0] * whole.size[1]
-    for step in range(SCALES + 1):
+    for step in range(0 if any_scale else SCALES, SCALES + 1):
         # From the clip's own scale to that of the whole picture.
         scale = 1 - (1 - least) * step / SCALES
         scaled = whole.fit.scaled if step == SCALES else (round(native[0] * scale), round(native[1] * scale))

@@ -49,6 +49,8 @@ SETTINGS: dict[str, Any] = {
     "rate": float(RATE),
     "licence": "Apache-2.0",
     "shift": 2.0,
+    "any_scale": False,  # it has seen scenes of one size: `bench crop`
+    "context": 8,  # latent frames of other windows help it: `bench windows`
     "fill_depth": 18.0,  # on scenes, inpainting beats this model in holes up to there: `bench quality`
 }
 

@@ -125,6 +125,7 @@ def remove(
     compile: common.Compile = None,
     frames: common.Frames = None,
     memory: common.Memory = None,
+    weights: common.Weights = "auto",
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
@@ -168,7 +169,7 @@ def remove(
         check_output(provenance, lossless=exact, overwrite=overwrite)
         if provenance == target:
             raise InputError(f"--provenance {provenance} is where the result goes: name another file.")
-    chosen = choose_policy(device, dtype, policy)
+    chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
     record = Report("remove", settings, device=chosen.device)
 

@@ -65,6 +65,7 @@ def run(
     size: common.Size = None,
     frames: common.Frames = None,
     memory: common.Memory = None,
+    weights: common.Weights = "auto",
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
@@ -95,7 +96,7 @@ def run(
 
     # 2. What the paths hold, before any weight is read.
     inputs = open_given(clip, span, objects or [], total or [], onto)
-    chosen = choose_policy(device, dtype, policy)
+    chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
     opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
     if opened is not None and stays_in_memory(opened, allowed):

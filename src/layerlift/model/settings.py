@@ -35,6 +35,8 @@ class Settings:
     context: int = 0
     """Latent frames of other windows that each window of a long clip is shown, at most. They cost time and memory: 0
     where it has not been measured that the model understands tokens from that far away."""
+    any_scale: bool = True
+    """Whether the model knows things at any scale; else a crop shows them no larger than the whole picture would."""
     fill_depth: float = 4.0
     """Holes in the evidence that are nowhere deeper than this, in pixels of the size the model works at, are inpainted:
     a model's own detail ends far above that, and a seam around a sliver costs more than it brings."""

@@ -115,6 +115,7 @@ def remove(
     report: Report | None = None,
     cache: bool = True,
     memory: float | None = None,
+    weights: str = "auto",
 ) -> Clip:
     """Remove what the mask covers from a clip.
 
@@ -125,7 +126,7 @@ def remove(
         model: an opened `Model`, or what `open_model` takes; "none" implies evidence "only".
         steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile,
             context: see `RemovalOptions`.
-        device, dtype, policy: see `choose_policy`.
+        device, dtype, policy, weights: see `choose_policy`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
         cache: keep text embeddings on disk.
@@ -155,7 +156,7 @@ def remove(
         compile=compile,
         context=context,
     )
-    rules = choose_policy(device, dtype, policy)
+    rules = choose_policy(device, dtype, policy, weights=weights)
     frames = remove_frames(
         clip,
         mask,
@@ -289,7 +290,7 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     geometry = job.model.geometry
     view = focus_view(
         job.view, spots, space=geometry.space, time=geometry.time, model_frames=job.model.settings.frames,
-        margin=feather + ring_radius(height, width),
+        margin=feather + ring_radius(height, width), any_scale=job.model.settings.any_scale,
     )  # fmt: skip
     frames = max(window.frame_count for window in view.windows)
     context = job.context if len(view.windows) > 1 else 0
