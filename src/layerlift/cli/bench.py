@@ -1,8 +1,10 @@
 """`layerlift bench`: tables measured on scenes whose truth is known."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,10 @@ from layerlift.cli.scene import SceneSize, parse_scene_size
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report, check_report
+
+if TYPE_CHECKING:
+    from layerlift.bench.table import Table
+    from layerlift.model import Model
 
 app = typer.Typer(no_args_is_help=True, help="Measure on scenes whose truth is known.")
 
@@ -59,12 +65,7 @@ def quality(
     # Resident: every scene needs all parts of the same model again.
     chosen = choose_policy(device, dtype, policy, resident=True)
     opened = open_model(model, text_encoder=text_encoder)
-    space, time = opened.geometry.space, opened.geometry.time
-    if pixels[0] % space or pixels[1] % space or (frames - 1) % time:
-        raise InputError(
-            f"scenes of {size} and {frames} frames do not fill whole tokens of {opened.name}: give multiples of "
-            f"{space} pixels and a number of frames that is 1 more than a multiple of {time}."
-        )
+    check_whole_tokens(opened, pixels, frames)
 
     record = Report("bench quality", {"model": model, "seeds": seeds, "size": size, "frames": frames, "steps": steps})
     record.device = chosen.device
@@ -72,11 +73,7 @@ def quality(
         tables = quality_tables(
             span, opened, chosen, size=pixels, frames=frames, options=RemovalOptions(steps=steps), progress=progress
         )
-    for table in tables:
-        typer.echo(f"{table.markdown()}\n")
-    if report is not None:
-        record.results["tables"] = [asdict(table) for table in tables]
-        record.write(report, overwrite=overwrite)
+    print_tables(tables, record, report, overwrite=overwrite)
 
 
 @app.command("layers")
@@ -122,11 +119,7 @@ def layers(
             opened = open_model(model, text_encoder=text_encoder)
             with record.stage("end to end"):
                 tables += end_to_end_tables(span, opened, chosen, size=pixels, frames=frames, progress=progress)
-    for table in tables:
-        typer.echo(f"{table.markdown()}\n")
-    if report is not None:
-        record.results["tables"] = [asdict(table) for table in tables]
-        record.write(report, overwrite=overwrite)
+    print_tables(tables, record, report, overwrite=overwrite)
 
 
 @app.command("crop")
@@ -162,11 +155,7 @@ def crop(
         tables = crop_tables(
             span, opened, chosen, size=pixels, frames=frames, options=RemovalOptions(steps=steps), progress=progress
         )
-    for table in tables:
-        typer.echo(f"{table.markdown()}\n")
-    if report is not None:
-        record.results["tables"] = [asdict(table) for table in tables]
-        record.write(report, overwrite=overwrite)
+    print_tables(tables, record, report, overwrite=overwrite)
 
 
 @app.command("effects")
@@ -207,12 +196,7 @@ def effects(
 
     chosen = choose_policy(device, dtype, policy, resident=True)
     opened = open_model(model, text_encoder=text_encoder)
-    space, time = opened.geometry.space, opened.geometry.time
-    if pixels[0] % space or pixels[1] % space or (frames - 1) % time:
-        raise InputError(
-            f"scenes of {size} and {frames} frames do not fill whole tokens of {opened.name}: give multiples of "
-            f"{space} pixels and a number of frames that is 1 more than a multiple of {time}."
-        )
+    check_whole_tokens(opened, pixels, frames)
     options = EffectOptions(
         threshold=threshold,
         sigmas=DEFAULT_SIGMAS if sigma is None else parse_sigmas(sigma),
@@ -232,11 +216,7 @@ def effects(
             removal=removal,
             progress=progress,
         )
-    for table in tables:
-        typer.echo(f"{table.markdown()}\n")
-    if report is not None:
-        record.results["tables"] = [asdict(table) for table in tables]
-        record.write(report, overwrite=overwrite)
+    print_tables(tables, record, report, overwrite=overwrite)
 
 
 @app.command("windows")
@@ -282,11 +262,26 @@ def windows(
     options = RemovalOptions(steps=steps, context=context)
     with show_progress() as progress, record.stage("windows"):
         tables = window_tables(span, opened, chosen, size=pixels, frames=frames, options=options, progress=progress)
+    print_tables(tables, record, report, overwrite=overwrite)
+
+
+def print_tables(tables: "Sequence[Table]", record: Report, report: Path | None, *, overwrite: bool) -> None:
+    """Print what was measured, and write it with every scene's value where a report is wanted."""
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
     if report is not None:
         record.results["tables"] = [asdict(table) for table in tables]
         record.write(report, overwrite=overwrite)
+
+
+def check_whole_tokens(model: "Model", size: tuple[int, int], frames: int) -> None:
+    """Raises InputError where scenes do not fill whole tokens of the model: padding would be measured with them."""
+    space, time = model.geometry.space, model.geometry.time
+    if size[0] % space or size[1] % space or (frames - 1) % time:
+        raise InputError(
+            f"scenes of {size[0]}x{size[1]} and {frames} frames do not fill whole tokens of {model.name}: give "
+            f"multiples of {space} pixels and a number of frames that is 1 more than a multiple of {time}."
+        )
 
 
 def parse_seeds(text: str) -> range:
