@@ -19,9 +19,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
-## every test, among them parity with the package ltx-video (installed here: it is not in the lock)
+## every test, among them parity with the packages ltx-video and PyMatting (installed here: they are not in the lock)
 test-all: $(STAMP)
-	$(BIN)/pip install --quiet --no-deps ltx-video==0.1.2 einops
+	$(BIN)/pip install --quiet --no-deps ltx-video==0.1.2 einops pymatting==1.1.16 numba==0.68.1 llvmlite==0.50.0
 	$(BIN)/python -m pytest
 
 lint: $(STAMP)
