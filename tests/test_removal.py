@@ -201,6 +201,23 @@ def test_a_small_mask_is_generated_from_its_surroundings_alone(
         assert (now[2][:, :, shared, :, :-across] == before[2][:, :, source, :, across:]).all()
 
 
+@pytest.mark.parametrize(
+    ("evidence", "crop", "near"),
+    [("off", None, False), ("off", True, True), ("auto", None, True), ("auto", False, False)],
+)
+def test_the_crop_is_for_what_evidence_leaves(
+    model: Model, policy: Policy, evidence: str, crop: bool | None, near: bool
+) -> None:
+    """Without evidence the rest of the picture may tell what the hole hides."""
+    clip = make_clip(5, 400, 300)
+    mask = np.zeros((300, 400), bool)
+    mask[100:130, 100:130] = True
+    report = Report()
+    options = RemovalOptions(evidence=evidence, crop=crop, size=(192, 160))
+    list(remove_frames(clip, mask, options, model=model, policy=policy, report=report))
+    assert (report.sizes["scaled"] == [400, 300]) == near
+
+
 def test_frames_are_dealt_to_windows_and_the_last_is_repeated() -> None:
     late = (Window(5, 9, 5, 9), Window(12, 16, 12, 14))
     assert [items for _, items in cut(iter(range(14)), late)] == [[5, 6, 7, 8], [12, 13, 13, 13]]
