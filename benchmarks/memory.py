@@ -36,32 +36,32 @@ GIB = 2**30
 WEIGHTS_BYTES = 8e9
 PROMPTS = ("Empty", "", "worst quality, inconsistent motion, blurry, jittery, distorted")
 SMALL_SIZE, LARGE_SIZE = (704, 480, 97), (1280, 704, 121)
-# (job, GiB, rules, clip), the most telling first.
+# (job, GiB, rules, clip), the longest first.
 ROWS = [
-    ("remove", 5.0, None, SMALL_SIZE),
-    ("remove", 2.5, None, SMALL_SIZE),
-    ("remove", 4.0, None, SMALL_SIZE),
-    ("remove", 5.0, "mps", SMALL_SIZE),
     ("remove", 6.0, None, LARGE_SIZE),
     ("remove", 8.0, None, LARGE_SIZE),
     ("remove", 15.6, None, LARGE_SIZE),
     ("remove", 5.0, None, LARGE_SIZE),
     ("remove", 4.0, None, LARGE_SIZE),
-    ("remove", 8.0, None, SMALL_SIZE),
-    ("compose", 4.0, None, SMALL_SIZE),
-    ("mask", 4.0, None, SMALL_SIZE),
     ("remove", 8.0, "mps", LARGE_SIZE),
-    ("mask", 2.5, None, SMALL_SIZE),
-    ("compose", 2.5, None, SMALL_SIZE),
+    ("remove", 5.0, None, SMALL_SIZE),
+    ("remove", 4.0, None, SMALL_SIZE),
+    ("remove", 2.5, None, SMALL_SIZE),
+    ("remove", 5.0, "mps", SMALL_SIZE),
+    ("mask", 4.0, None, SMALL_SIZE),
+    ("compose", 4.0, None, SMALL_SIZE),
+    ("remove", 4.0, "mps", SMALL_SIZE),
+    ("remove", 2.5, None, LARGE_SIZE),
+    ("remove", 2.5, "mps", SMALL_SIZE),
     ("mask", 5.0, None, SMALL_SIZE),
     ("compose", 5.0, None, SMALL_SIZE),
+    ("mask", 2.5, None, SMALL_SIZE),
+    ("compose", 2.5, None, SMALL_SIZE),
+    ("remove", 8.0, None, SMALL_SIZE),
     ("remove", 6.0, None, SMALL_SIZE),
-    ("remove", 4.0, "mps", SMALL_SIZE),
+    ("remove", 15.6, None, SMALL_SIZE),
     ("mask", 5.0, "mps", SMALL_SIZE),
     ("compose", 5.0, "mps", SMALL_SIZE),
-    ("remove", 15.6, None, SMALL_SIZE),
-    ("remove", 2.5, "mps", SMALL_SIZE),
-    ("remove", 2.5, None, LARGE_SIZE),
 ]
 # For --small: clips and memories that make a difference to a model of 100 M parameters on a CPU.
 TINY_SIZE = (320, 256, 33)

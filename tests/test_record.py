@@ -8,7 +8,7 @@ from diffusers import LTXVideoTransformer3DModel
 
 from layerlift.fit import Geometry
 from layerlift.model import record
-from layerlift.model.passes import open_passes
+from layerlift.model.passes import Passes, open_loops, open_passes
 from layerlift.model.record import Recorder
 from layerlift.model.speed import Speed
 from layerlift.model.testing import tiny_transformer_config
@@ -84,3 +84,63 @@ def test_what_was_recorded_in_one_step_is_right_in_all_others(
         assert torch.equal(plain, replayed)
     # Steps differ, so that a recording that froze one of them would be seen.
     assert not torch.allclose(found[0][2], found[0][5])
+
+
+def make_window(first: int, count: int, shift: float, tokens: int = TOKENS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coordinates of tokens that lie `shift` seconds on, and `count` of them unknown from `first` on."""
+    moving = torch.zeros(tokens, dtype=torch.bool)
+    moving[first : first + count] = True
+    coordinates = token_coordinates(SHAPE, Geometry(16, 4, 8), 24)[:, :, :tokens].clone()
+    coordinates[:, 0] += shift
+    return coordinates, moving
+
+
+@pytest.mark.parametrize(
+    ("second", "recordings"),
+    [
+        (make_window(20, 13, 2.0), 2),  # as many unknown
+        (make_window(20, 9, 2.0), 2),  # some fewer: a few are run twice
+        (make_window(20, 17, 2.0), 3),  # more: the sparse pass is another one
+        (make_window(20, 3, 2.0), 3),  # far fewer: running ten more for nothing costs more than recording
+        (make_window(5, 13, 2.0, tokens=40), 4),  # another picture
+    ],
+)
+def test_what_was_recorded_in_one_window_is_right_in_the_next(
+    replays: list[Replay], second: tuple[torch.Tensor, torch.Tensor], recordings: int
+) -> None:
+    torch.manual_seed(0)
+    transformer = LTXVideoTransformer3DModel(**tiny_transformer_config(layers=2)).eval()
+    sigmas = tuple(linear_quadratic(10).tolist())
+    windows = [make_window(10, 13, 0.0), second]
+    batches = [(torch.randn(2, 6, 16), torch.ones(2, 6))]
+    drawn = torch.randn(len(sigmas), 1, TOKENS, SHAPE[1])
+
+    def run(passes: Passes, count: int) -> torch.Tensor:
+        return torch.stack([passes(drawn[step, :, :count], step) for step in range(len(sigmas) - 1)])
+
+    with torch.no_grad():
+        given = {"sigmas": sigmas, "speed": Speed(0.15, hoist=True)}
+        expected = []
+        for coordinates, moving in windows:
+            with open_loops(transformer, batches, **given) as loops:
+                expected.append(run(loops.over(coordinates, moving), len(moving)))
+        with open_loops(transformer, batches, **given) as loops:
+            found, arrays = [], []
+            for coordinates, moving in windows:
+                passes = loops.over(coordinates, moving)
+                passes.recorder = passes.recorder or Recorder()
+                arrays.append([array.data_ptr() for array in places(passes)])
+                found.append(run(passes, len(moving)))
+    # A graph reads where it read when it was recorded.
+    assert (arrays[0] == arrays[1]) == (recordings == 2)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert len(replays) == recordings
+
+
+def places(passes: Passes) -> list[torch.Tensor]:
+    """All that a recorded pass reads and that differs between windows."""
+    assert passes.hoisted is not None
+    assert passes.fresh_rotary is not None
+    own = passes.moving, passes.coordinates, passes.fresh, passes.no_times
+    return [*own, *passes.fresh_rotary, passes.hoisted.moving, *passes.hoisted.rotary]

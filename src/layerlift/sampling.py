@@ -6,7 +6,8 @@ composition starts from noised latents (`sigmas[0] < 1`) with every token unknow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from layerlift.errors import LayerliftError
-from layerlift.model.passes import TRAIN_TIMESTEPS, open_passes, predict_velocity
+from layerlift.model.passes import TRAIN_TIMESTEPS, Loops, open_loops, predict_velocity
 from layerlift.model.speed import PLAIN, Speed
 from layerlift.progress import StageProgress
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from layerlift.fit import Geometry
 
 __all__ = [
-    "PLAIN", "TRAIN_TIMESTEPS", "Prompts", "SamplingSettings", "Speed", "denoise", "predict_velocity",
-    "token_coordinates",
+    "PLAIN", "TRAIN_TIMESTEPS", "Prompts", "SamplingSettings", "Speed", "denoise", "open_denoising",
+    "predict_velocity", "token_coordinates",
 ]  # fmt: skip
 
 
@@ -69,6 +70,17 @@ class Prompts:
         return list(zip(self.embeds.to(like).split(size), self.mask.to(like).split(size), strict=True))
 
 
+@contextmanager
+def open_denoising(
+    transformer: LTXVideoTransformer3DModel, prompts: Prompts, settings: SamplingSettings, speed: Speed = PLAIN
+) -> Iterator[Loops]:
+    """What calls of `denoise` with these very arguments can share: everything that is not a window's own."""
+    with torch.no_grad():
+        batches = prompts.batches(like=transformer.proj_in.weight)
+        with open_loops(transformer, batches, sigmas=settings.sigmas, speed=speed) as loops:
+            yield loops
+
+
 @torch.no_grad()
 def denoise(
     transformer: LTXVideoTransformer3DModel,
@@ -81,6 +93,7 @@ def denoise(
     generator: torch.Generator,
     progress: StageProgress,
     speed: Speed = PLAIN,
+    loops: Loops | None = None,
 ) -> torch.Tensor:
     """Generate the unknown tokens of `latents`.
 
@@ -95,6 +108,7 @@ def denoise(
         generator: a CPU generator, so that a seed gives the same noise on every device.
         progress: advanced by one for every step.
         speed: how the passes are run; by default every token in every step, with nothing kept between them.
+        loops: what calls share that differ in nothing but the window, see `open_denoising`; None shares nothing.
 
     Returns:
         (1, C, f, h, w) float32 on the CPU; known tokens are those of `latents`, bit for bit.
@@ -104,7 +118,6 @@ def denoise(
     """
     weight = transformer.proj_in.weight
     device = weight.device
-    batches = prompts.batches(like=weight)
     coordinates = coordinates.to(device)
 
     # 1. From latents to tokens: (1, C, f, h, w) → (1, S, C), S = f·h·w.
@@ -117,7 +130,8 @@ def denoise(
     sigmas = settings.sigmas
     tokens = torch.where(moving, (1 - sigmas[0]) * clip + sigmas[0] * noise, clip)
 
-    with open_passes(transformer, batches, coordinates, moving[0, :, 0], sigmas=sigmas, speed=speed) as predict:
+    with nullcontext(loops) if loops else open_denoising(transformer, prompts, settings, speed) as opened:
+        predict = opened.over(coordinates, moving[0, :, 0])
         for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
             # 3.1 Known tokens may be shown with a little noise, so that the model does not take them for frozen.
             if settings.cond_noise > 0:

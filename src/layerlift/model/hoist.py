@@ -52,50 +52,61 @@ class _Stored(torch.nn.Module):
 
 
 class Hoisted:
-    """The transformer's constant parts for one loop, computed on making it.
+    """The transformer's constant parts: those of every loop are computed on making it, those of one by `place`.
 
     Args:
         transformer: its weights must lie on the device.
         contexts: for each batch of prompts its embeddings (b, L, D).
-        coordinates: (1, 3, S).
-        moving: (S,) bool, the tokens whose timestep is the step's; all others have timestep 0.
         timesteps: those of the steps.
     """
 
+    moving: torch.Tensor
+    all_moving: bool
+    rotary: tuple[torch.Tensor, torch.Tensor]
+
     def __init__(
-        self,
-        transformer: LTXVideoTransformer3DModel,
-        contexts: Sequence[torch.Tensor],
-        coordinates: torch.Tensor,
-        moving: torch.Tensor,
-        timesteps: Sequence[float],
+        self, transformer: LTXVideoTransformer3DModel, contexts: Sequence[torch.Tensor], timesteps: Sequence[float]
     ) -> None:
         weight = transformer.proj_in.weight
         self.transformer = transformer
-        self.moving = moving[None, :, None]  # (1, S, 1)
-        self.all_moving = bool(moving.all())
         self.sizes = [len(context) for context in contexts]
         self.text = [transformer.caption_projection(context) for context in contexts]  # (b, L, H·d) each
-        # Cosines and sines, (1, S, H·d) float32 each; alike for every prompt.
-        self.rotary = transformer.rope(weight, video_coords=coordinates)
         # One row for each step and a last one for timestep 0: (steps + 1, 6·H·d) and (steps + 1, H·d).
         times = torch.tensor([*timesteps, 0.0], device=weight.device)
         self.times = transformer.time_embed(times, batch_size=1, hidden_dtype=weight.dtype)
         # The step's row and that of timestep 0, in arrays that stay where they are: recorded passes read from there.
         self.now = tuple(rows[[0, -1]] for rows in self.times)
+        self._usual = {name: getattr(transformer, name) for name in PARTS}
         self._parts = {name: _Stored() for name in PARTS}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The transformer looks its constant parts up while this is open."""
-        usual = {name: getattr(self.transformer, name) for name in PARTS}
         try:
             for name, part in self._parts.items():
                 setattr(self.transformer, name, part)
             yield
         finally:
-            for name, module in usual.items():
+            for name, module in self._usual.items():
                 setattr(self.transformer, name, module)
+
+    def place(self, coordinates: torch.Tensor, moving: torch.Tensor) -> None:
+        """The passes from here on are of a loop over tokens that lie there, (1, 3, S), and of which some move, (S,)
+        bool: their timestep is the step's, that of all others 0."""
+        self.moving = moving[None, :, None]  # (1, S, 1)
+        self.all_moving = bool(moving.all())
+        self.rotary = self._rotary(coordinates)
+
+    def move(self, coordinates: torch.Tensor) -> None:
+        """As many tokens lie elsewhere, in the arrays there are: recorded passes read from there."""
+        for table, new in zip(self.rotary, self._rotary(coordinates), strict=True):
+            table.copy_(new)
+
+    def _rotary(self, coordinates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # Cosines and sines, (1, S, H·d) float32 each; alike for every prompt.
+        weight = self.transformer.proj_in.weight
+        cosines, sines = self._usual["rope"](weight, video_coords=coordinates)
+        return cosines, sines
 
     def rotary_of(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The rows of the rotary tables that belong to tokens (N,)."""

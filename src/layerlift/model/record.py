@@ -67,6 +67,11 @@ class Recorder:
         self._recorded: dict[Hashable, RecordedPass] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
+    def forget(self, name: Hashable) -> None:
+        """The pass of this name is another one from here on."""
+        self._seen.discard(name)
+        self._recorded.pop(name, None)
+
     def __call__(
         self, name: Hashable, run: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor
     ) -> torch.Tensor:

@@ -76,6 +76,7 @@ class LoopAttention:
         self.text = [TextAttnProcessor(processor) for _, processor in self.usual]
         self._kept: list[list[KeysValues]] | None = None
         self._ready: list[list[KeysValues]] | None = None
+        self._room: tuple[list[int], int, torch.dtype, torch.device] | None = None
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -93,7 +94,13 @@ class LoopAttention:
             self.use(0, None)
 
     def keep(self, sizes: list[int], tokens: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Make room for keys and values of `tokens` tokens, in every layer, for batches of these sizes."""
+        """Make room for keys and values of `tokens` tokens, in every layer, for batches of these sizes; 0 keeps
+        nothing."""
+        if self._kept is not None and self._room == (sizes, tokens, dtype, device):
+            return
+        self._kept, self._room = None, (sizes, tokens, dtype, device)
+        if tokens == 0:
+            return
 
         # Each an array of its own: compiled code may write into its inputs, but not when they share memory.
         def room(attn: Any, size: int) -> torch.Tensor:

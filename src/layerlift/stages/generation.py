@@ -25,7 +25,7 @@ from layerlift.model.latents import decode, decode_on_device, encode, unknown_to
 from layerlift.model.speed import PLAIN, Speed, choose_speed
 from layerlift.progress import Progress, StageProgress
 from layerlift.report import Report
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.sampling import Prompts, SamplingSettings, denoise, open_denoising, token_coordinates
 from layerlift.stages.context import gather_context
 from layerlift.stages.mapped import mapped
 from layerlift.stages.pixel_work import Patch, fit_regions, make_patches
@@ -249,27 +249,29 @@ def denoise_windows(
 ) -> None:
     """Replace the latents of every window by generated ones, in order, each with what it shares with the one before."""
     geometry, rate = job.model.geometry, job.model.settings.rate
-    for number, (before, section) in enumerate(pairwise([None, *sections])):
-        if section is None:
-            continue
-        if before is not None:
-            carry_over(before, section, geometry.space)
-        if not section.unknown.any():
-            progress.advance(job.sampling.steps)
-            continue
-        context = gather_context(sections, number, geometry=geometry, rate=rate, count=job.context)
-        coordinates = token_coordinates(section.latents.shape, geometry, rate)
-        made = denoise(
-            transformer,
-            *context.behind(section.latents, section.unknown),
-            prompts,
-            context.after(coordinates),
-            settings=job.sampling,
-            generator=generator,
-            progress=progress,
-            speed=speed,
-        )
-        section.latents = mapped(context.leave(made, section.latents.shape))
+    with open_denoising(transformer, prompts, job.sampling, speed) as loops:
+        for number, (before, section) in enumerate(pairwise([None, *sections])):
+            if section is None:
+                continue
+            if before is not None:
+                carry_over(before, section, geometry.space)
+            if not section.unknown.any():
+                progress.advance(job.sampling.steps)
+                continue
+            context = gather_context(sections, number, geometry=geometry, rate=rate, count=job.context)
+            coordinates = token_coordinates(section.latents.shape, geometry, rate)
+            made = denoise(
+                transformer,
+                *context.behind(section.latents, section.unknown),
+                prompts,
+                context.after(coordinates),
+                settings=job.sampling,
+                generator=generator,
+                progress=progress,
+                speed=speed,
+                loops=loops,
+            )
+            section.latents = mapped(context.leave(made, section.latents.shape))
 
 
 def carry_over(before: Section, section: Section, space: int) -> None:
