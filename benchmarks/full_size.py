@@ -42,14 +42,14 @@ from layerlift.model.checkpoint import Checkpoint, Component, build_module, bund
 from layerlift.model.facts import read_facts
 from layerlift.model.latents import decode, decode_on_device, encode, unknown_tokens
 from layerlift.model.model import Model
-from layerlift.model.passes import open_passes
+from layerlift.model.passes import Loops, open_passes
 from layerlift.model.settings import Settings
 from layerlift.model.speed import DEFAULT_REFRESH, PLAIN, Speed, full_passes, kept_bytes
 from layerlift.model.testing import tiny_transformer_config, tiny_vae_config
 from layerlift.model.text import TEXT_LENGTH, TextEmbedding
 from layerlift.progress import QUIET
 from layerlift.report import Report
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.sampling import Prompts, SamplingSettings, denoise, open_denoising, token_coordinates
 from layerlift.schedule import linear_quadratic, model_sigmas
 from layerlift.stages.paste import ColorMatch, paste
 
@@ -632,21 +632,29 @@ def print_removal(bench: Bench, name: str, video: np.ndarray, masks: np.ndarray,
 
 
 def agreement(bench: Bench) -> None:
-    """How far the fast ways' latents lie from the plain one's, relative to the largest: a tiny model in float32."""
+    """How far the fast ways' latents lie from the plain one's, relative to the largest: a tiny model in float32, two
+    windows one after the other, which share what is recorded."""
     transformer = random_module("transformer", TINY.transformer, "float32", bench.device)
     width, height = TINY.size
     space, time_ = TINY.geometry.space, TINY.geometry.time
     shape = 1, TINY.geometry.channels, latent_frames(TINY.frames, time_), height // space, width // space
-    latents = torch.randn(shape, generator=torch.manual_seed(0))
-    unknown = torch.zeros(shape[2:], dtype=torch.bool)
-    unknown[:, 2:4, 2:5] = True
+    settings = SamplingSettings(tuple(linear_quadratic(12).tolist()), 3.0)
+
+    def window(number: int, prompts: Prompts, speed: Speed, loops: Loops | None) -> torch.Tensor:
+        unknown = torch.zeros(shape[2:], dtype=torch.bool)
+        unknown[number:, 2:4, 2:5] = True
+        return denoise(
+            transformer, torch.randn(shape, generator=torch.manual_seed(number)), unknown, prompts,
+            token_coordinates(shape, TINY.geometry, 24 - number), settings=settings,
+            generator=torch.manual_seed(number), progress=QUIET, speed=speed, loops=loops,
+        )  # fmt: skip
 
     def run(speed: Speed, together: bool) -> torch.Tensor:
-        return denoise(
-            transformer, latents, unknown, make_prompts(TINY, together), token_coordinates(shape, TINY.geometry, 24),
-            settings=SamplingSettings(tuple(linear_quadratic(12).tolist()), 3.0),
-            generator=torch.manual_seed(0), progress=QUIET, speed=speed,
-        )  # fmt: skip
+        prompts = make_prompts(TINY, together)
+        if speed in (PLAIN, Speed(DEFAULT_REFRESH)):
+            return torch.cat([window(number, prompts, speed, None) for number in range(2)])
+        with open_denoising(transformer, prompts, settings, speed) as loops:
+            return torch.cat([window(number, prompts, speed, loops) for number in range(2)])
 
     print(
         "\n| way, float32 on a tiny model | together | against | largest difference, of the largest value |\n|"
