@@ -31,7 +31,8 @@ class Unsearched:
         before: np.ndarray | None = None
         state = np.empty((0, 0), np.uint8)
         for masked in self._mask.frames(start, stop):
-            if masked is not before:  # a still's frames are one array
+            # A still's frames are one array, those of a clip of something still are alike.
+            if before is None or not (masked is before or np.array_equal(masked, before)):
                 state = grow(masked, self._dilate).view(np.uint8) * np.uint8(State.UNKNOWN)
                 before = masked
             yield state
