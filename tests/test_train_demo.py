@@ -189,8 +189,8 @@ def test_examples_leave_something_unknown_and_hide_objects_only_where_asked(tool
     assert (jobs.clean | ~jobs.unknown)[jobs.empty].all()  # what is to be generated is background
 
 
-@pytest.mark.parametrize("frames", [17, 33])
-def test_transformer_is_compiled_with_what_it_is_trained_on(tool: Any, tiny: Any, tmp_path: Path, frames: int) -> None:
+@pytest.mark.parametrize("crops", [(), ((32, 32), (48, 32))], ids=["whole", "parts"])
+def test_transformer_is_compiled_with_what_it_is_trained_on(tool: Any, tiny: Any, tmp_path: Path, crops: Any) -> None:
     """Other shapes, strides or dtypes would have it compiled again, which takes minutes of a run."""
     part, seen = tool("demo_training.transformer"), []
 
@@ -200,17 +200,48 @@ def test_transformer_is_compiled_with_what_it_is_trained_on(tool: Any, tiny: Any
         return (inputs["hidden_states"].clone().requires_grad_(),)
 
     run = tool("demo_training.architecture").TransformerRun(
-        out=tmp_path, seconds=1, batch=4, size=(64, 48), architecture=tiny
+        out=tmp_path, seconds=1, batch=4, size=(64, 48), crops=crops, architecture=tiny
     )
     part.compile_shapes(model, run, tiny.text())
-    f, h, w = tiny.latent_shape(frames, 64, 48)
-    count = part.batch_size(frames, run)
-    latents, tokens = torch.randn(count, 8, f, h, w).half(), torch.rand(count, f, h, w) < 0.3
-    pool = SimpleNamespace(
-        sample=lambda count: {"video": latents, "clean": latents, "object": tokens, "effect": tokens}
-    )
-    part.flow_loss(model, *part.draw_examples(pool, count, tiny.text(), tiny))
-    assert seen[2] == seen[0 if frames == 17 else 1]
+    compiled, all_shown = list(seen), part.all_shown(run)
+    assert len(compiled) == len(all_shown) == (6 if crops else 2)
+    for shown, expected in zip(all_shown, compiled, strict=True):
+        f, h, w = tiny.latent_shape(*shown)
+        count = part.batch_size(shown, run)
+        latents, tokens = torch.randn(count, 8, f, h, w).half(), torch.rand(count, f, h, w) < 0.3
+        drawn = {"video": latents, "clean": latents, "object": tokens, "effect": tokens}
+        pool = SimpleNamespace(sample=lambda count, drawn=drawn: drawn)
+        part.flow_loss(model, *part.draw_examples(pool, count, tiny.text(), tiny))
+        assert seen[-1] == expected
+
+
+def test_every_fourth_batch_is_long_and_with_parts_every_other_shows_one(tool: Any, tiny: Any, tmp_path: Path) -> None:
+    part, run = tool("demo_training.transformer"), tool("demo_training.architecture").TransformerRun
+    whole = run(out=tmp_path, seconds=1, batch=40, size=(64, 48), architecture=tiny)
+    assert [part.shown_in(step, whole)[0] for step in range(8)] == [17, 17, 17, 33] * 2
+    parts = run(out=tmp_path, seconds=1, batch=40, size=(64, 48), crops=((32, 32), (48, 32)), architecture=tiny)
+    shown = [part.shown_in(step, parts) for step in range(160)]
+    assert all((some[1:] == (64, 48)) == bool(step % 2) for step, some in enumerate(shown))
+    assert [frames for frames, *_ in shown].count(33) == 40
+    assert {some[1:] for some in shown if some[0] == 33} == {(64, 48), (32, 32), (48, 32)}
+    # As many tokens a batch: 12 cells of 5 latent frames, 4 of 5.
+    assert [part.batch_size(some, parts) for some in ((17, 64, 48), (17, 32, 32), (33, 64, 48))] == [40, 120, 22]
+
+
+def test_parts_show_an_object_at_the_size_that_was_asked_for(tool: Any) -> None:
+    pools = tool("demo_training.pools")
+    torch.manual_seed(0)
+    batches = pools.part_batches(2, 5, (64, 48), 1_000_000, "cpu", part=(32, 16), scale=2.0)
+    whole = next(pools.scene_batches(2, 5, (64, 48), 1_000_000, "cpu"))
+    for _ in range(2):  # of the scene's own size, and of a larger one
+        batch = next(batches)
+        assert batch.video.shape == (2, 5, 3, 16, 32)
+        assert batch.object_mask.shape[-2:] == (16, 32)
+        assert (batch.object_mask | batch.effect_mask).flatten(1).any(1).all()
+    first = next(pools.part_batches(2, 5, (64, 48), 1_000_000, "cpu", part=(32, 16), scale=2.0))
+    windows = whole.video[0].unfold(2, 16, 1).unfold(3, 32, 1)  # (F, 3, 33, 33, 16, 32)
+    found = (windows.permute(2, 3, 0, 1, 4, 5) == first.video[0]).flatten(2).all(2)
+    assert found.sum() == 1
 
 
 def test_training_needs_neither_opencv_nor_pyav() -> None:

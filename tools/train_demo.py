@@ -42,13 +42,17 @@ def main(arguments: Sequence[str] | None = None, architecture: Architecture = DE
 
 def train(args: argparse.Namespace, parser: argparse.ArgumentParser, architecture: Architecture) -> None:
     space = architecture.geometry.space
-    sizes = (args.size, args.crop) if args.what == "vae" else (args.size,)
+    sizes = (args.size, args.crop) if args.what == "vae" else (args.size, *args.crops)
     if any(side % space for size in sizes for side in size):
         parser.error(f"sizes are multiples of {space}: {', '.join('x'.join(map(str, size)) for size in sizes)}")
     if args.first_seed < FIRST_SEED:
         parser.error(f"seeds of training begin at {FIRST_SEED}, so that the benchmark's scenes are never among them")
     if args.what == "vae" and not (args.crop[0] <= args.size[0] and args.crop[1] <= args.size[1]):
         parser.error("the crop has to lie inside the scene")
+    if args.what == "transformer":
+        args.crops = tuple(args.crops)
+        if any(part[axis] > args.size[axis] for part in args.crops for axis in (0, 1)) or args.crop_scale < 1:
+            parser.error("parts have to lie inside the scene, and its scale is at least 1")
     if args.what == "vae" and not 0 <= args.freeze_after < args.seconds:
         parser.error("--freeze-after has to lie before the end (--seconds)")
 
@@ -79,6 +83,10 @@ def make_parser() -> argparse.ArgumentParser:
     transformer.add_argument(
         "--vae", type=Path, help="a finished VAE, a run's file or a packed folder; else RUN's, waiting for its encoder"
     )
+    transformer.add_argument(
+        "--crops", type=size, nargs="*", default=(), metavar="WxH", help="parts of scenes that every other batch shows"
+    )
+    transformer.add_argument("--crop-scale", type=float, default=1.0, help="out of scenes of up to this times the size")
     transformer.add_argument("--wait-for-vae", action="store_true", help="evaluate with RUN's finished decoder")
 
     pack = parts.add_parser("pack", help="write what the run trained as a model folder: int8, files under 16 MB")

@@ -124,10 +124,20 @@ class VaeRun(Run):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerRun(Run):
-    """pool: encoded scenes kept, of each length; fresh: new ones a step; vae: a finished VAE instead of the one whose
-    training runs beside; wait_for_vae: evaluate with that one's finished decoder."""
+    """What the transformer's training is told.
+
+    Attributes:
+        pool: encoded scenes kept, of each length.
+        fresh: new ones a step.
+        vae: a finished VAE instead of the one whose training runs beside.
+        wait_for_vae: evaluate with that one's finished decoder.
+        crops: width and height of parts of scenes that every other batch shows, in turn; none: all show whole scenes.
+        crop_scale: parts are cut out of scenes of up to this times the size.
+    """
 
     pool: int = 1024
     fresh: int = 8
     vae: Path | None = None
     wait_for_vae: bool = False
+    crops: tuple[tuple[int, int], ...] = ()
+    crop_scale: float = 1.0

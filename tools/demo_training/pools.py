@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import fields
 
 import torch
 from diffusers import AutoencoderKLLTXVideo
@@ -17,8 +18,49 @@ from layerlift.scenes import RenderedBatch, draw, render
 
 def scene_batches(count: int, frames: int, size: tuple[int, int], first: int, device: str) -> Iterator[RenderedBatch]:
     """Scenes of ever new seeds from `first` up, `count` at a time."""
-    for start in itertools.count(first, count):
-        yield render([draw(seed) for seed in range(start, start + count)], *size, frames, device)
+    for seeds in seed_batches(first, count):
+        yield render([draw(seed) for seed in seeds], *size, frames, device)
+
+
+def seed_batches(first: int, count: int) -> Iterator[range]:
+    """Ever new seeds."""
+    return (range(start, start + count) for start in itertools.count(first, count))
+
+
+def part_batches(
+    count: int, frames: int, size: tuple[int, int], first: int, device: str, *, part: tuple[int, int], scale: float
+) -> Iterator[RenderedBatch]:
+    """As `scene_batches`, parts of the scenes, `part` in width and height, each about an object or its effect.
+
+    Every other batch's scenes are of `size`, those between of up to `scale` times that.
+    """
+    for turn, seeds in enumerate(seed_batches(first, count)):
+        factor = 1 + (scale - 1) * torch.rand(()).item() * (turn % 2)
+        scene = round(size[0] * factor), round(size[1] * factor)
+        yield cut_parts(render([draw(seed) for seed in seeds], *scene, frames, device), part)
+
+
+def cut_parts(batch: RenderedBatch, part: tuple[int, int]) -> RenderedBatch:
+    """Of each scene a part, `part` in width and height, about a pixel that is masked in some frame."""
+    masked = (batch.object_mask | batch.effect_mask).flatten(1, 2).any(1)  # (B, H, W)
+    spots = []
+    for scene in masked:
+        places = scene.nonzero() if scene.any() else torch.ones_like(scene).nonzero()
+        spot = places[int(torch.randint(len(places), ()))].tolist()  # row, column
+        # The pixel lies somewhere in the middle half of the part.
+        starts = (
+            round(at - side * (0.25 + 0.5 * torch.rand(()).item())) for at, side in zip(spot, part[::-1], strict=True)
+        )
+        spots.append(
+            [max(0, min(start, n - side)) for start, n, side in zip(starts, scene.shape, part[::-1], strict=True)]
+        )
+
+    def cut(values: Tensor) -> Tensor:
+        return torch.stack(
+            [v[..., top : top + part[1], left : left + part[0]] for v, (top, left) in zip(values, spots, strict=True)]
+        )
+
+    return RenderedBatch(**{field.name: cut(getattr(batch, field.name)) for field in fields(batch)})
 
 
 class CropPool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from demo_training.evaluate import evaluate_removal
 from demo_training.latents import pack
 from demo_training.log import Log
 from demo_training.masks import draw_jobs
-from demo_training.pools import LatentPool, scene_batches
+from demo_training.pools import LatentPool, part_batches, scene_batches
 from demo_training.schedule import Phase, autocast, cosine, device_name, follow, set_rate, update
 from demo_training.weights import load, load_vae, save
 from layerlift.sampling import TRAIN_TIMESTEPS, token_coordinates
@@ -38,6 +39,7 @@ WARM_UP = 300  # steps
 LOG_EVERY = 200
 # Each length has seeds of its own, far apart from each other's and from the VAE's.
 SEEDS_PER_FRAME = 10_000_000
+FIRST_PART = 100  # times SEEDS_PER_FRAME: the seeds of parts
 KNOWN_NOISE = 0.1  # times t²: some examples show known tokens with a little noise
 
 
@@ -58,7 +60,8 @@ def train_transformer(run: TransformerRun) -> None:
     text = run.architecture.text().to(run.device)
     train = model
     if run.compile:  # while the VAE is still training
-        train = torch.compile(model, dynamic=False)
+        # Parts come in many sizes: code for any of them instead of code for each.
+        train = torch.compile(model, dynamic=bool(run.crops))
         compile_shapes(train, run, text)
         model.zero_grad()
         log(event="compiled")
@@ -70,9 +73,9 @@ def train_transformer(run: TransformerRun) -> None:
     for step, progress in Phase(time.monotonic(), 0.0, run.seconds, run.max_steps).steps():
         rate = run.rate * min(1.0, (step + 1) / WARM_UP) * cosine(progress, 0.01)
         set_rate(optimisers, rate)
-        frames = LONG_FRAMES if step % 4 == 3 else FRAMES
-        pools[frames].refresh()
-        batch, target, unknown = draw_examples(pools[frames], batch_size(frames, run), text, run.architecture)
+        shown = shown_in(step, run)
+        pools[shown].refresh()
+        batch, target, unknown = draw_examples(pools[shown], batch_size(shown, run), text, run.architecture)
         loss = flow_loss(train, batch, target, unknown)
         update(loss, model, optimisers)
         steps = step + 1
@@ -93,33 +96,57 @@ def train_transformer(run: TransformerRun) -> None:
     evaluate_removal(average.eval(), vae, text, run, log)
 
 
-def batch_size(frames: int, run: TransformerRun) -> int:
-    """Long clips are fewer, so that a batch has as many tokens."""
-    return max(1, run.batch * 5 // 9) if frames == LONG_FRAMES else run.batch
+# Frames, width and height of what a batch shows.
+Shown = tuple[int, int, int]
+
+
+def shown_in(step: int, run: TransformerRun) -> Shown:
+    """What the batch of a step shows: every fourth is long; with `crops` that is so among the parts and the scenes."""
+    if not run.crops:
+        return (LONG_FRAMES if step % 4 == 3 else FRAMES, *run.size)
+    long, turn = divmod(step // 2, 4)
+    frames, number = (LONG_FRAMES, long) if turn == 3 else (FRAMES, 3 * long + turn)
+    return (frames, *run.size) if step % 2 else (frames, *run.crops[number % len(run.crops)])
+
+
+def all_shown(run: TransformerRun) -> list[Shown]:
+    """All that batches show."""
+    return list(dict.fromkeys(shown_in(step, run) for step in range(8 * max(1, len(run.crops)))))
+
+
+def batch_size(shown: Shown, run: TransformerRun) -> int:
+    """As many tokens for every size and length."""
+    tokens, usual = (math.prod(run.architecture.latent_shape(*some)) for some in (shown, (FRAMES, *run.size)))
+    return max(1, run.batch * usual // tokens)
 
 
 def compile_shapes(train: Callable[..., Any], run: TransformerRun, text: Tensor) -> None:
     """One step of each shape on random numbers."""
     architecture, device = run.architecture, run.device
-    for frames in (FRAMES, LONG_FRAMES):
-        count, shape = batch_size(frames, run), architecture.latent_shape(frames, *run.size)
-        tokens = torch.randn(count, shape[0] * shape[1] * shape[2], architecture.geometry.channels, device=device)
+    for shown in all_shown(run):
+        count, shape = batch_size(shown, run), architecture.latent_shape(*shown)
+        tokens = torch.randn(count, math.prod(shape), architecture.geometry.channels, device=device)
         everything = torch.ones(tokens.shape[:2], device=device)
         label = torch.zeros(count, dtype=torch.long, device=device)
         batch = model_inputs(tokens, everything, text[label], shape, architecture)
         flow_loss(train, batch, tokens, everything > 0).backward()
 
 
-def fill_pools(run: TransformerRun) -> dict[int, LatentPool]:
-    """Encoded scenes of both lengths, by the VAE that is finished or as soon as its encoder is."""
+def fill_pools(run: TransformerRun) -> dict[Shown, LatentPool]:
+    """Encoded scenes, and parts of some, by the VAE that is finished or as soon as its encoder is."""
     source = run.vae or wait_for(run.out / "encoder.safetensors")
     vae = load_vae(source, run.architecture, run.device)
     vae.decoder = None
-    pools = {}
-    for frames in (FRAMES, LONG_FRAMES):
-        first = run.first_seed + SEEDS_PER_FRAME * frames
-        scenes = scene_batches(run.fresh, frames, run.size, first, run.device)
-        pools[frames] = LatentPool(run.pool, scenes, vae, run.architecture.geometry)
+    pools: dict[Shown, LatentPool] = {}
+    for shown in all_shown(run):
+        frames, part = shown[0], shown[1:]
+        whole = part == run.size
+        # Scenes have the seeds of their length, parts others, far apart from each other's.
+        first = run.first_seed + SEEDS_PER_FRAME * (frames if whole else FIRST_PART + len(pools))
+        given = run.fresh, frames, run.size, first, run.device
+        scenes = scene_batches(*given) if whole else part_batches(*given, part=part, scale=run.crop_scale)
+        capacity = run.pool if whole else max(run.fresh, run.pool // 4)
+        pools[shown] = LatentPool(capacity, scenes, vae, run.architecture.geometry)
     return pools
 
 
