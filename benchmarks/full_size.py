@@ -37,6 +37,7 @@ from layerlift.device import BACKENDS, Policy
 from layerlift.device.needs import ModelFacts
 from layerlift.fit import Fit, Geometry, latent_frames
 from layerlift.model import record
+from layerlift.model.attention import apply_policy
 from layerlift.model.catalogue import CATALOGUE
 from layerlift.model.checkpoint import Checkpoint, Component, build_module, bundled_config
 from layerlift.model.facts import read_facts
@@ -172,6 +173,8 @@ def random_module(kind: str, config: dict[str, Any], dtype: str, device: torch.d
         path, _, last = name.rpartition(".")
         full = torch.full(buffer.shape, 0.0 if "mean" in last else 1.0, device=device)
         module.get_submodule(path)._buffers[last] = full
+    if kind == "transformer" and device.type == "cuda":
+        apply_policy(module, BACKENDS["cuda"])
     return module.eval()
 
 

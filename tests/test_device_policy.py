@@ -24,6 +24,7 @@ TABLE = {
     "contiguous_attention": (False, False, True),
     "attention_limit_bytes": (None, None, 2**31),
     "float32_norms": (False, False, True),
+    "fused_norms": (False, True, False),
     "float32_softmax": (False, False, True),
     "vae_frames": (None, None, 8),
     "vae_axis_limit": (None, None, 2**16),

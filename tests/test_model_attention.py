@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
+from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 from torch.nn import functional
 
 from layerlift.device import BACKENDS, Policy
 from layerlift.model import attention
-from layerlift.model.attention import PolicyAttnProcessor, apply_policy, attend, query_chunk
+from layerlift.model.attention import PolicyAttnProcessor, Rotary, apply_policy, attend, query_chunk, rotate
 from layerlift.model.testing import tiny_transformer_config
 
 TOKENS = (3, 4, 5)  # latent frames, height, width
@@ -107,6 +108,37 @@ def test_float32_norms_are_nearer_to_the_truth() -> None:
     assert torch.allclose(processor._norm(norm, states).float(), torch.ones(1, 2, 32), atol=1e-3)
     assert torch.isfinite(transformer.norm_out(torch.linspace(-6e4, 6e4, 32).half()[None])).all()
     assert transformer.norm_out(torch.ones(1, 32).half()).dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotating_is_what_diffusers_does_in_fewer_kernels(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    transformer = make_transformer()
+    places = torch.rand(1, 3, 60) * 500
+    tables = transformer.rope(transformer.proj_in.weight, video_coords=places)
+    states = torch.randn(2, 60, 32).to(dtype)
+    ours, theirs = rotate(states, Rotary.ready(*tables)), apply_rotary_emb(states, tables)
+    assert ours.dtype == dtype
+    # Half precision is rounded once, at the end, by both.
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-2)
+    assert (ours - states).abs().max() > 0.1
+    torch.testing.assert_close(ours.float().norm(), states.float().norm(), rtol=1e-2, atol=0)
+
+
+def test_fused_norms_change_nothing_and_can_be_switched_off() -> None:
+    policy = replace(BACKENDS["cuda"], device="cpu")
+    transformer = make_transformer()
+    expected = run(transformer)
+    apply_policy(transformer, replace(policy, fused_norms=False))
+    block = transformer.transformer_blocks[0]
+    assert not isinstance(block.norm1, torch.nn.RMSNorm)
+    apply_policy(transformer, policy)
+    assert isinstance(block.norm1, torch.nn.RMSNorm)
+    assert isinstance(block.norm2, torch.nn.RMSNorm)
+    torch.testing.assert_close(run(transformer), expected, rtol=0, atol=1e-6)
+    # Values whose squares half precision does not hold.
+    large = torch.full((1, 32), 1000.0, dtype=torch.float16)
+    assert torch.allclose(block.norm1(large).float(), torch.ones(1, 32), atol=1e-3)
 
 
 def test_bias_per_query_is_cut_with_its_queries() -> None:

@@ -57,6 +57,8 @@ class Policy:
     """No array of attention scores (batch, heads, queries, keys) may be larger; None: no limit."""
     float32_norms: bool
     """Normalise in float32, whatever the dtype."""
+    fused_norms: bool
+    """Normalise between the transformer's layers with torch's own kernel, which computes in float32 as well."""
     float32_softmax: bool
     """Run attention, softmax included, in float32, whatever the dtype."""
     vae_frames: int | None
@@ -104,6 +106,7 @@ BACKENDS: dict[Backend, Policy] = {
         contiguous_attention=False,
         attention_limit_bytes=None,  # torch's CPU kernel works in blocks
         float32_norms=False,
+        fused_norms=False,
         float32_softmax=False,
         vae_frames=None,
     ),
@@ -119,6 +122,7 @@ BACKENDS: dict[Backend, Policy] = {
         contiguous_attention=False,
         attention_limit_bytes=None,  # fused kernels make no scores array
         float32_norms=False,
+        fused_norms=True,
         float32_softmax=False,
         vae_frames=None,
         batched_guidance=True,
@@ -143,6 +147,7 @@ BACKENDS: dict[Backend, Policy] = {
         # kernel may make; LTX at 704x480x97 (4290 tokens, 32 heads, float32) needs 2.2 GiB, so two chunks.
         attention_limit_bytes=2**31,
         float32_norms=True,  # FramePack #816
+        fused_norms=False,  # what Metal's kernel computes in nobody says; diffusers' computes in float32
         float32_softmax=True,  # in half precision NaN on long sequences (TP-OmnimatteZero PR #5)
         vae_frames=8,  # the decoder takes 12 GB with all frames at once (diffusers #10333)
         vae_axis_limit=2**16,  # "Output channels > 65536" (pytorch #152278): its check looks at every axis

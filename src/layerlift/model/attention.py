@@ -4,7 +4,7 @@ The computation is that of diffusers' `LTXVideoAttnProcessor` (Apache-2.0); what
 memory: contiguous arrays, queries in chunks, norms and softmax in float32.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,29 @@ def attend(
     return out
 
 
+class Rotary(NamedTuple):
+    """Rotary tables (1, S, H·d) float32, made ready for `rotate`: channels come in pairs, and the sines of the first of
+    each are negative."""
+
+    cosines: "torch.Tensor"
+    sines: "torch.Tensor"
+
+    @staticmethod
+    def ready(cosines: "torch.Tensor", sines: "torch.Tensor") -> "Rotary":
+        """From tables as diffusers makes them, whose pairs hold each value twice."""
+        pairs = sines.unflatten(-1, (-1, 2))
+        return Rotary(cosines, pairs.mul(pairs.new_tensor([-1.0, 1.0])).flatten(-2))
+
+
+def rotate(states: "torch.Tensor", rotary: Rotary) -> "torch.Tensor":
+    """Rotary embedding (Su et al., *RoFormer*, 2021) of (B, S, H·d): what diffusers' `apply_rotary_emb` computes, in
+    half as many kernels."""
+    import torch
+
+    swapped = states.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(states * rotary.cosines, swapped, rotary.sines).to(states.dtype)
+
+
 class PolicyAttnProcessor:
     """Attention processor for diffusers' `LTXAttention` that follows a policy."""
 
@@ -73,11 +96,7 @@ class PolicyAttnProcessor:
     ) -> "torch.Tensor":
         """hidden_states (B, S, D), encoder_hidden_states (B, L, D) or None for self-attention, attention_mask an
         additive bias (B, 1, L), image_rotary_emb cosines and sines (B, S, D); returns (B, S, D)."""
-        from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
-
-        query = self._norm(attn.norm_q, attn.to_q(hidden_states))
-        if image_rotary_emb is not None:
-            query = apply_rotary_emb(query, image_rotary_emb)
+        query = self._rotated(self._norm(attn.norm_q, attn.to_q(hidden_states)), image_rotary_emb)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         key, value = self.keys_and_values(attn, context, image_rotary_emb)
 
@@ -99,12 +118,17 @@ class PolicyAttnProcessor:
         self, attn: Any, context: "torch.Tensor", rotary: "tuple[torch.Tensor, torch.Tensor] | None"
     ) -> "tuple[torch.Tensor, torch.Tensor]":
         """What the queries attend to: keys (normed, rotated) and values, (B, L, H·d) each, of `context` (B, L, D)."""
+        return self._rotated(self._norm(attn.norm_k, attn.to_k(context)), rotary), attn.to_v(context)
+
+    def _rotated(self, states: "torch.Tensor", rotary: "tuple[torch.Tensor, torch.Tensor] | None") -> "torch.Tensor":
         from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 
-        key = self._norm(attn.norm_k, attn.to_k(context))
-        if rotary is not None:
-            key = apply_rotary_emb(key, rotary)
-        return key, attn.to_v(context)
+        if rotary is None:
+            return states
+        if isinstance(rotary, Rotary):
+            return rotate(states, rotary)
+        rotated: torch.Tensor = apply_rotary_emb(states, rotary)
+        return rotated
 
     def _norm(self, norm: Any, states: "torch.Tensor") -> "torch.Tensor":
         from torch.nn.functional import rms_norm
@@ -131,6 +155,9 @@ def apply_policy(transformer: Any, policy: "Policy") -> None:
         # The blocks' own RMSNorms already compute in float32; this is the one LayerNorm, without weights.
         plain = transformer.norm_out
         transformer.norm_out = FP32LayerNorm(plain.normalized_shape, eps=plain.eps, elementwise_affine=False).eval()
+    if policy.fused_norms:
+        for block in transformer.transformer_blocks:
+            block.norm1, block.norm2 = (_fused(norm) for norm in (block.norm1, block.norm2))
     if (
         policy.contiguous_attention
         or policy.attention_limit_bytes is not None
@@ -141,3 +168,12 @@ def apply_policy(transformer: Any, policy: "Policy") -> None:
         for block in transformer.transformer_blocks:
             block.attn1.set_processor(processor)
             block.attn2.set_processor(processor)
+
+
+def _fused(norm: Any) -> Any:
+    """torch's own RMSNorm in the place of diffusers', which takes seven kernels for it; one with weights stays."""
+    import torch
+
+    if norm.weight is not None or norm.bias is not None:
+        return norm
+    return torch.nn.RMSNorm(tuple(norm.dim), eps=norm.eps, elementwise_affine=False).eval()

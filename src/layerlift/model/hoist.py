@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from layerlift.model.attention import Rotary
+
 if TYPE_CHECKING:
     from diffusers import LTXVideoTransformer3DModel
 
@@ -62,7 +64,7 @@ class Hoisted:
 
     moving: torch.Tensor
     all_moving: bool
-    rotary: tuple[torch.Tensor, torch.Tensor]
+    rotary: Rotary
 
     def __init__(
         self, transformer: LTXVideoTransformer3DModel, contexts: Sequence[torch.Tensor], timesteps: Sequence[float]
@@ -102,23 +104,20 @@ class Hoisted:
         for table, new in zip(self.rotary, self._rotary(coordinates), strict=True):
             table.copy_(new)
 
-    def _rotary(self, coordinates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # Cosines and sines, (1, S, H·d) float32 each; alike for every prompt.
-        weight = self.transformer.proj_in.weight
-        cosines, sines = self._usual["rope"](weight, video_coords=coordinates)
-        return cosines, sines
+    def _rotary(self, coordinates: torch.Tensor) -> Rotary:
+        # Alike for every prompt.
+        return Rotary.ready(*self._usual["rope"](self.transformer.proj_in.weight, video_coords=coordinates))
 
-    def rotary_of(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def rotary_of(self, tokens: torch.Tensor) -> Rotary:
         """The rows of the rotary tables that belong to tokens (N,)."""
-        cosines, sines = self.rotary
-        return cosines[:, tokens], sines[:, tokens]
+        return Rotary(*(table[:, tokens] for table in self.rotary))
 
     def at(self, step: int) -> None:
         """The passes from here on are those of this step."""
         for now, rows in zip(self.now, self.times, strict=True):
             now[0].copy_(rows[step])
 
-    def use(self, batch: int, rotary: tuple[torch.Tensor, torch.Tensor] | None) -> None:
+    def use(self, batch: int, rotary: Rotary | None) -> None:
         """The next pass is that of this batch: over tokens with these rotary tables, all of them unknown, or over all
         tokens."""
         size = self.sizes[batch]
