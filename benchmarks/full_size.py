@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from layerlift import pixels, pixels_torch
+from layerlift import pixels
 from layerlift.device import BACKENDS, Policy
 from layerlift.device.needs import ModelFacts
 from layerlift.fit import Fit, Geometry, latent_frames
@@ -52,6 +52,7 @@ from layerlift.progress import QUIET
 from layerlift.report import Report
 from layerlift.sampling import Prompts, SamplingSettings, denoise, open_denoising, token_coordinates
 from layerlift.schedule import linear_quadratic, model_sigmas
+from layerlift.stages import pixels_torch
 from layerlift.stages.paste import ColorMatch, paste
 
 GIB = 2**30

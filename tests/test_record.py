@@ -142,5 +142,6 @@ def places(passes: Passes) -> list[torch.Tensor]:
     """All that a recorded pass reads and that differs between windows."""
     assert passes.hoisted is not None
     assert passes.fresh_rotary is not None
+    assert passes.hoisted.rotary is not None
     own = passes.moving, passes.coordinates, passes.fresh, passes.no_times
     return [*own, *passes.fresh_rotary, passes.hoisted.moving, *passes.hoisted.rotary]

@@ -64,7 +64,7 @@ class Hoisted:
 
     moving: torch.Tensor
     all_moving: bool
-    rotary: Rotary
+    rotary: Rotary | None = None
 
     def __init__(
         self, transformer: LTXVideoTransformer3DModel, contexts: Sequence[torch.Tensor], timesteps: Sequence[float]
@@ -95,12 +95,17 @@ class Hoisted:
     def place(self, coordinates: torch.Tensor, moving: torch.Tensor) -> None:
         """The passes from here on are of a loop over tokens that lie there, (1, 3, S), and of which some move, (S,)
         bool: their timestep is the step's, that of all others 0."""
+        # The tables of the loop before go before these come.
+        self.rotary = None
+        for part in self._parts.values():
+            part.answer = None
         self.moving = moving[None, :, None]  # (1, S, 1)
         self.all_moving = bool(moving.all())
         self.rotary = self._rotary(coordinates)
 
     def move(self, coordinates: torch.Tensor) -> None:
         """As many tokens lie elsewhere, in the arrays there are: recorded passes read from there."""
+        assert self.rotary is not None
         for table, new in zip(self.rotary, self._rotary(coordinates), strict=True):
             table.copy_(new)
 
@@ -110,6 +115,7 @@ class Hoisted:
 
     def rotary_of(self, tokens: torch.Tensor) -> Rotary:
         """The rows of the rotary tables that belong to tokens (N,)."""
+        assert self.rotary is not None
         return Rotary(*(table[:, tokens] for table in self.rotary))
 
     def at(self, step: int) -> None:

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import torch
 
-from layerlift import pixels, pixels_torch
+from layerlift import pixels
 from layerlift.device import Policy
 from layerlift.fit import Fit
 from layerlift.focus import Box, Spot, View
+from layerlift.stages import pixels_torch
 from layerlift.stages.paste import ColorMatch, paste
 
 
