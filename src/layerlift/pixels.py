@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil
 
 import cv2
@@ -92,6 +93,22 @@ def bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     """The box (left, top, right, bottom) around what is True in (H, W) bool; None where nothing is."""
     left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     return (left, top, left + width, top + height) if width else None
+
+
+def all_bounds(masks: Iterable[np.ndarray]) -> list[tuple[int, int, int, int] | None]:
+    """`bounds` of each mask; one that is given several times in a row is looked at once."""
+    found: list[tuple[int, int, int, int] | None] = []
+    before: np.ndarray | None = None
+    for mask in masks:
+        found.append(found[-1] if mask is before else bounds(mask))
+        before = mask
+    return found
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two masks, (H, W) bool, are alike; OpenCV makes no third array for that."""
+    first, second = (np.ascontiguousarray(mask).view(np.uint8) for mask in (one, other))
+    return first.shape == second.shape and cv2.norm(first, second, cv2.NORM_INF) == 0
 
 
 def distance_to(mask: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.evidence.state import State
 from layerlift.masks import Mask
-from layerlift.pixels import grow
+from layerlift.pixels import grow, same
 
 
 class Unsearched:
@@ -27,14 +27,29 @@ class Unsearched:
         """Yield every frame's `State` (H, W) uint8, without reading the clip."""
         return self._states(0, self._clip.frame_count)
 
+    def wanted(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield every frame with its hidden pixels (H, W) bool, which are what `frames` has as UNKNOWN."""
+        yield from zip(self._clip.frames(), self.hidden(), strict=True)
+
+    def hidden(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Yield the hidden pixels (H, W) bool of frames start … stop - 1; frames in which they are the same share an
+        array."""
+        before: np.ndarray | None = None
+        grown = np.empty((0, 0), bool)
+        for masked in self._mask.frames(start, stop):
+            # A still's frames are one array, those of a clip of something still are alike.
+            if before is None or not (masked is before or same(masked, before)):
+                grown = grow(masked, self._dilate)
+                before = masked
+            yield grown
+
     def _states(self, start: int, stop: int | None) -> Iterator[np.ndarray]:
         before: np.ndarray | None = None
         state = np.empty((0, 0), np.uint8)
-        for masked in self._mask.frames(start, stop):
-            # A still's frames are one array, those of a clip of something still are alike.
-            if before is None or not (masked is before or np.array_equal(masked, before)):
-                state = grow(masked, self._dilate).view(np.uint8) * np.uint8(State.UNKNOWN)
-                before = masked
+        for hidden in self.hidden(start, stop):
+            if hidden is not before:
+                state = hidden.view(np.uint8) * np.uint8(State.UNKNOWN)
+                before = hidden
             yield state
 
     def __enter__(self) -> Unsearched:

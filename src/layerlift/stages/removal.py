@@ -26,7 +26,7 @@ from layerlift.focus import focus_view, whole_view
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.speed import choose_speed
-from layerlift.pixels import bounds, grow
+from layerlift.pixels import all_bounds, grow
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
@@ -38,6 +38,8 @@ from layerlift.stages.pixel_work import Patch, paste_patches
 from layerlift.stages.planning import plan_windows
 
 EVIDENCE = ("auto", "off", "only")
+# Frames (H, W, 3) uint8, each with where its pixels come from, `State` (H, W) uint8.
+Frames = Iterator[tuple[np.ndarray, np.ndarray]]
 NOTHING = np.zeros((0, 0), bool)
 NO_MODEL = "none"
 
@@ -225,13 +227,10 @@ def remove_frames(
                 made = found.filled_frames()
             else:
                 # 4. Inpaint holes too shallow for a model, and look only at what is left.
-                filled, left = inpaint_shallow(found, job)
+                filled, wanted, left = inpaint_shallow(found, job)
                 crop = options.evidence != "off" if options.crop is None else options.crop
                 near = narrow(job, left(), margin.feather) if crop else job
                 note_job(report, near)
-
-                def wanted() -> Iterator[Wanted]:
-                    return ((frame, state == State.UNKNOWN) for frame, state in filled())
 
                 # 5. Generate that, and paste it into the frames.
                 if near.policy.cap_memory or memory is not None:
@@ -286,7 +285,7 @@ def plan_generation(
 def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     """The job with nothing in view but what lies around the pixels to be generated; `wanted` (H, W) bool a frame."""
     width, height = job.fit.native
-    spots = [bounds(mask) for mask in wanted]
+    spots = all_bounds(wanted)
     geometry = job.model.geometry
     view = focus_view(
         job.view, spots, space=geometry.space, time=geometry.time, model_frames=job.model.settings.frames,
@@ -355,15 +354,20 @@ def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
 
 def inpaint_shallow(
     found: Evidence | Unsearched, job: Job
-) -> tuple[Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]], Callable[[], Iterator[np.ndarray]]]:
-    """The evidence's frames, as often as called, with holes inpainted that are too shallow for the job's model; and, as
-    often as called, where the others are: (H, W) bool a frame."""
+) -> tuple[Callable[[], Frames], Callable[[], Iterator[Wanted]], Callable[[], Iterator[np.ndarray]]]:
+    """The evidence's frames with their `State`, with holes inpainted that are too shallow for the job's model; the same
+    frames with where the other holes are, (H, W) bool; and that alone. Each of them as often as called."""
     if isinstance(found, Unsearched):
-        return found.frames, lambda: (state == State.UNKNOWN for state in found.states())
+        return found.frames, found.wanted, found.hidden
     scale = job.fit.native[0] / job.fit.scaled[0]
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
+
+    def filled() -> Frames:
+        return holes.fill(found.frames(), found.motion)
+
     return (
-        lambda: holes.fill(found.frames(), found.motion),
+        filled,
+        lambda: ((frame, state == State.UNKNOWN) for frame, state in filled()),
         lambda: (holes.left(index, state) for index, state in enumerate(found.states())),
     )
 
