@@ -49,7 +49,7 @@ SETTINGS: dict[str, Any] = {
     "rate": float(RATE),
     "licence": "Apache-2.0",
     "shift": 2.0,
-    "any_scale": False,  # it has seen scenes of one size: `bench crop`
+    "any_scale": False,  # crops at the clip's own resolution do a little worse: docs/demo-model.md
     "context": 8,  # latent frames of other windows help it: `bench windows`
     "fill_depth": 18.0,  # on scenes, inpainting beats this model in holes up to there: `bench quality`
 }
