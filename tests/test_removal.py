@@ -116,6 +116,19 @@ def test_a_still_mask_is_every_frames(model: Model, policy: Policy) -> None:
     assert (still == moving).all()
 
 
+def test_every_window_gives_back_what_the_heap_keeps(
+    model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else gaps between things still used add up over a long clip."""
+    given_back: list[int] = []
+    monkeypatch.setattr(generation, "trim_host", lambda: given_back.append(1))
+    clip = make_clip(41)
+    plate(clip, box_mask(clip), model, policy)
+    windows = fit_windows(41, model.settings.frames, model.geometry.time)
+    assert len(windows) > 1
+    assert len(given_back) == 3 * len(windows)  # encoded, denoised, decoded
+
+
 class Spy:
     """Counts what a removal does to its model."""
 

@@ -17,6 +17,7 @@ import torch
 
 from layerlift.device import Policy
 from layerlift.device.budget import attempt, attempt_each
+from layerlift.device.memory import trim_host
 from layerlift.device.plan import Plan
 from layerlift.fit import Fit, Window, latent_frames
 from layerlift.focus import Box, View, offsets
@@ -215,6 +216,8 @@ def encode_windows(
         latents = encode(vae, np.stack([frame for frame, _ in pairs]))
         shown = hidden[window.keep_start - window.start : window.keep_stop - window.start].any()
         sections.append(Section(window, mapped(latents), unknown_tokens(hidden, geometry), bool(shown), box))
+        # Frames that come and go leave gaps in the heap, more of them the longer the clip.
+        trim_host()
     for _ in fitted:
         pass  # what no window needs
     return sections
@@ -272,6 +275,7 @@ def denoise_windows(
                 loops=loops,
             )
             section.latents = mapped(context.leave(made, section.latents.shape))
+            trim_host()
 
 
 def carry_over(before: Section, section: Section, space: int) -> None:
@@ -311,4 +315,5 @@ def decode_windows(
         decoding = decode_on_device if policy.device_pixels else decode
         frames = decoding(vae, section.latents, generator, settings.decode_timestep, settings.decode_noise)
         yield from make_patches(islice(frames, kept.start, kept.stop), view, box)
+        trim_host()
     yield from (None for _ in range(done, frame_count))
