@@ -19,38 +19,30 @@ class Unsearched:
         self._clip, self._mask, self._dilate = clip, mask, dilate
         self.shares: dict[str, float] = {}
 
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield frames start … stop - 1, (H, W, 3) uint8 as the clip has them, with `State` (H, W) uint8."""
-        yield from zip(self._clip.frames(start, stop), self._states(start, stop), strict=True)
-
-    def states(self) -> Iterator[np.ndarray]:
-        """Yield every frame's `State` (H, W) uint8, without reading the clip."""
-        return self._states(0, self._clip.frame_count)
+    def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield every frame, (H, W, 3) uint8 as the clip has it, with `State` (H, W) uint8."""
+        before: np.ndarray | None = None
+        state = np.empty((0, 0), np.uint8)
+        for frame, hidden in self.wanted():
+            if hidden is not before:
+                state = hidden.view(np.uint8) * np.uint8(State.UNKNOWN)
+                before = hidden
+            yield frame, state
 
     def wanted(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every frame with its hidden pixels (H, W) bool, which are what `frames` has as UNKNOWN."""
         yield from zip(self._clip.frames(), self.hidden(), strict=True)
 
-    def hidden(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Yield the hidden pixels (H, W) bool of frames start … stop - 1; frames in which they are the same share an
-        array."""
+    def hidden(self) -> Iterator[np.ndarray]:
+        """Yield every frame's hidden pixels (H, W) bool; frames in which they are the same share an array."""
         before: np.ndarray | None = None
         grown = np.empty((0, 0), bool)
-        for masked in self._mask.frames(start, stop):
+        for masked in self._mask.frames():
             # A still's frames are one array, those of a clip of something still are alike.
             if before is None or not (masked is before or same(masked, before)):
                 grown = grow(masked, self._dilate)
                 before = masked
             yield grown
-
-    def _states(self, start: int, stop: int | None) -> Iterator[np.ndarray]:
-        before: np.ndarray | None = None
-        state = np.empty((0, 0), np.uint8)
-        for hidden in self.hidden(start, stop):
-            if hidden is not before:
-                state = hidden.view(np.uint8) * np.uint8(State.UNKNOWN)
-                before = hidden
-            yield state
 
     def __enter__(self) -> Unsearched:
         return self
