@@ -1,12 +1,17 @@
 """Progress: occasional plain lines where there is no terminal, a bar with the stage's name where there is one."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+from rich.progress import Progress as Bars
 
 from layerlift.cli import terminal
-from layerlift.cli.terminal import DownloadLines, LineProgress, print_costs, show_downloads, show_progress
-from layerlift.progress import QUIET
+from layerlift.cli.interrupts import catch_interrupts
+from layerlift.cli.terminal import BarProgress, DownloadLines, LineProgress, print_costs, show_downloads, show_progress
+from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 
 
@@ -44,6 +49,31 @@ def test_stage_that_fails_is_not_said_to_be_done(capsys: pytest.CaptureFixture[s
     with pytest.raises(ZeroDivisionError), LineProgress().stage("denoise", None) as bar:
         bar.advance(1 // 0)
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def caught() -> Iterator[None]:
+    """Ctrl-C is caught as the command line does."""
+    before = signal.getsignal(signal.SIGINT)
+    catch_interrupts()
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("caught")
+@pytest.mark.parametrize("progress", [LineProgress(), BarProgress(Bars(disable=True))], ids=["lines", "bars"])
+def test_a_ctrl_c_that_was_lost_ends_the_work_at_the_next_step(progress: Progress) -> None:
+    def lose_one() -> None:
+        with suppress(KeyboardInterrupt):  # as Python does while it finalises something
+            signal.raise_signal(signal.SIGINT)
+
+    with progress.stage("denoise", 2) as bar:
+        bar.advance()
+    lose_one()
+    with pytest.raises(KeyboardInterrupt):
+        bar.advance()
+    with pytest.raises(KeyboardInterrupt), progress.stage("write", 2):
+        pass
 
 
 def test_no_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,8 @@ Nothing heavy is imported here or at the top of a command's file, so `layerlift 
 """
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -16,6 +13,7 @@ from typer.exceptions import TyperException
 
 from layerlift import __version__
 from layerlift.cli import bench, compose, demo, doctor, download, extract, mask, plan, remove, run, scene
+from layerlift.cli.interrupts import catch_interrupts
 from layerlift.errors import InputError, LayerliftError
 
 FAILED = 1
@@ -66,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if not {"-v", "--verbose"} & set(sys.argv[1:] if arguments is None else arguments):
         for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
             os.environ.setdefault(name, "error")
-    interrupted = _remember_interrupts()
+    interrupts = catch_interrupts()
     try:
         code = app(arguments, standalone_mode=False)
     except TyperException as error:
@@ -84,25 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = INTERRUPTED
     except Exception:
         # Ctrl-C inside a library may come out as an error of the library's: safetensors turns it into a ValueError.
-        if not interrupted.is_set():
+        if not interrupts.pressed:
             raise
         code = INTERRUPTED
     if code == INTERRUPTED:  # typer turns a KeyboardInterrupt inside a command into this code
         _complain("interrupted.")
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _remember_interrupts() -> threading.Event:
-    """An event that is set when Ctrl-C is pressed; the KeyboardInterrupt comes as ever."""
-    interrupted = threading.Event()
-
-    def remember(signal_number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.default_int_handler(signal_number, frame)
-
-    if threading.current_thread() is threading.main_thread():  # signals can be caught nowhere else
-        signal.signal(signal.SIGINT, remember)
-    return interrupted
 
 
 def _complain(sentence: str) -> None:

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from layerlift.cli.interrupts import check_interrupted
 from layerlift.progress import Progress, StageProgress
 from layerlift.report import Report
 
@@ -55,6 +56,7 @@ class BarProgress:
         task = self._bars.add_task(name, total=total)
         try:
             yield _Bar(self._bars, task)
+            check_interrupted()
         finally:
             self._bars.stop_task(task)
 
@@ -64,6 +66,7 @@ class _Bar:
         self._bars, self._task = bars, task
 
     def advance(self, steps: int = 1) -> None:
+        check_interrupted()
         self._bars.advance(self._task, steps)
 
 
@@ -74,6 +77,7 @@ class LineProgress:
     def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
         began = time.monotonic()
         yield _Lines(name, total, began)
+        check_interrupted()
         say(f"{name}: done in {time.monotonic() - began:.1f} s")
 
 
@@ -83,6 +87,7 @@ class _Lines:
         self._done, self._said = 0, began
 
     def advance(self, steps: int = 1) -> None:
+        check_interrupted()
         self._done += steps
         now = time.monotonic()
         if now - self._said < LINE_EVERY:
