@@ -38,7 +38,7 @@ from layerlift.device.needs import ModelFacts
 from layerlift.fit import Fit, Geometry, latent_frames
 from layerlift.model import record
 from layerlift.model.attention import apply_policy
-from layerlift.model.catalogue import CATALOGUE
+from layerlift.model.catalogue import CATALOGUE, DEFAULT
 from layerlift.model.checkpoint import Checkpoint, Component, build_module, bundled_config
 from layerlift.model.facts import read_facts
 from layerlift.model.latents import decode, decode_on_device, encode, unknown_tokens
@@ -539,7 +539,8 @@ class RandomModel(Model):
     def __init__(self, bench: Bench) -> None:
         scale = bench.scale
         self.name = "random"
-        self.settings = Settings(scale.steps, 3.0, scale.size, scale.frames, 24.0, "none")
+        longest = DEFAULT.settings.longest if scale is FULL else None
+        self.settings = Settings(scale.steps, 3.0, scale.size, scale.frames, 24.0, "none", longest=longest)
         self.geometry = scale.geometry
         self._parts = {"encoder": bench.vae, "transformer": bench.transformer, "decoder": bench.vae}
         self._prompts = make_prompts(scale, True)

@@ -36,6 +36,8 @@ GIB = 2**30
 WEIGHTS_BYTES = 8e9
 PROMPTS = ("Empty", "", "worst quality, inconsistent motion, blurry, jittery, distorted")
 SMALL_SIZE, LARGE_SIZE = (704, 480, 97), (1280, 704, 121)
+# A clip of which a crop, "crop", shows the model a small part of every frame, in one window.
+LONG_SIZE = (1280, 690, 240)
 # (job, GiB, rules, clip), the longest first.
 ROWS = [
     ("remove", 6.0, None, LARGE_SIZE),
@@ -60,6 +62,9 @@ ROWS = [
     ("remove", 8.0, None, SMALL_SIZE),
     ("remove", 6.0, None, SMALL_SIZE),
     ("remove", 15.6, None, SMALL_SIZE),
+    ("crop", 2.5, None, LONG_SIZE),
+    ("crop", 4.0, None, LONG_SIZE),
+    ("crop", 8.0, None, LONG_SIZE),
     ("mask", 5.0, "mps", SMALL_SIZE),
     ("compose", 5.0, "mps", SMALL_SIZE),
 ]
@@ -72,6 +77,7 @@ TINY_ROWS = [
     ("remove", 1.0, "mps", TINY_SIZE),
     ("mask", 0.9, None, TINY_SIZE),
     ("compose", 0.9, None, TINY_SIZE),
+    ("crop", 0.9, None, (960, 512, 65)),
 ]
 
 
@@ -107,7 +113,8 @@ def write_model(folder: Path, small: bool) -> None:
         folder / "text.safetensors", PROMPTS, torch.randn(3, 256, width), torch.ones(3, 256, dtype=torch.bool)
     )
     settings = {
-        "steps": 2, "guidance": 3.0, "size": [704, 480], "frames": 97, "rate": 24.0, "licence": "random numbers",
+        "steps": 2, "guidance": 3.0, "size": [704, 480], "frames": 97, "longest": 257, "rate": 24.0,
+        "licence": "random numbers",
     }  # fmt: skip
     (folder / "layerlift.json").write_text(json.dumps(settings))
 
@@ -187,7 +194,7 @@ def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
     report = MeasuredReport()
     policy = choose_policy(device, force=row["rules"])
     began = time.perf_counter()
-    job = {"remove": start_remove, "mask": start_mask, "compose": start_compose}[row["job"]]
+    job = {"remove": start_remove, "crop": start_crop, "mask": start_mask, "compose": start_compose}[row["job"]]
     planned, frames = job(row, policy, report, memory)
     count = sum(1 for _ in frames)
     stages = {
@@ -223,6 +230,20 @@ def start_remove(row: Mapping[str, Any], policy: Any, report: Any, memory: int) 
     return plan, remove_frames(clip, hidden, options, model=row["model"], policy=policy, report=report, memory=memory)
 
 
+def start_crop(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
+    from layerlift.evidence.unsearched import Unsearched
+    from layerlift.stages.inputs import as_mask
+    from layerlift.stages.removal import RemovalOptions, choose_margin, narrow, plan_generation, remove_frames
+
+    clip, hidden, _ = make_inputs(row)
+    options = RemovalOptions(evidence="off", crop=True)
+    margin = choose_margin(options, clip)
+    job = plan_generation(clip, options, row["model"], policy, True, memory=memory)
+    near = narrow(job, Unsearched(clip, as_mask(hidden, clip), margin.dilate).hidden(), margin.feather)
+    frames = remove_frames(clip, hidden, options, model=row["model"], policy=policy, report=report, memory=memory)
+    return near.plan, frames
+
+
 def start_mask(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
     from layerlift.model import open_model
     from layerlift.stages.effects import EffectOptions, find_effects, plan_effects
@@ -247,7 +268,8 @@ def start_compose(row: Mapping[str, Any], policy: Any, report: Any, memory: int)
 
 
 def make_inputs(row: Mapping[str, Any]) -> tuple[Any, Any, tuple[int, int]]:
-    """A smooth picture that moves, of which no frame lies in memory before it is asked for; a box; their size."""
+    """A smooth picture that moves, of which no frame lies in memory before it is asked for; a box, for a crop a small
+    one; their size."""
     import numpy as np
 
     from layerlift.clip import Clip
@@ -263,7 +285,8 @@ def make_inputs(row: Mapping[str, Any]) -> tuple[Any, Any, tuple[int, int]]:
             yield np.stack(picture, axis=-1).astype(np.uint8)
 
     hidden = np.zeros((height, width), bool)
-    hidden[height // 3 : height // 2, width // 3 : width * 2 // 3] = True
+    right = width // 3 + height // 7 if row["job"] == "crop" else width * 2 // 3
+    hidden[height // 3 : height // 2, width // 3 : right] = True
     like = Clip.from_array(np.zeros((1, height, width, 3), np.uint8))
     return Clip(width, height, frames, like.rate, read), Mask.from_array(hidden), (width, height)
 
@@ -319,7 +342,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rows", nargs="*", type=float, help="only rows with these memories, in GiB")
-    parser.add_argument("--only", nargs="*", help="only these jobs: remove, mask, compose")
+    parser.add_argument("--only", nargs="*", help="only these jobs: remove, crop, mask, compose")
     parser.add_argument("--budget", type=float, default=600.0, help="seconds after which all is over")
     parser.add_argument("--jobs", type=int, default=1, help="rows that run at a time")
     parser.add_argument("--json", type=Path, help="write everything that was measured here")

@@ -54,6 +54,12 @@ def test_plan_says_what_would_be_done(clip: Path, tiny: Path, capsys: pytest.Cap
     assert "in two passes" in out
 
 
+def test_plan_with_the_users_windows(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model", tiny, "--device", "cpu", "--memory", 4]
+    assert "3 windows of up to 5 frames, 24 tokens" in run(capsys, "plan", clip, *flags, "--window", 5)[1]
+    assert run(capsys, "plan", clip, *flags, "--window", 4)[0] == 2
+
+
 def test_plan_with_little_memory(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", 0.1)
     assert (code, out) == (2, "")

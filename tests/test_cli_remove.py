@@ -112,6 +112,7 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, m
         ("--mask no-such-mask.png", "no-such-mask.png"),
         ("--dilate 2 --feather 5", "feather"),
         ("--size 8x8", "8x8"),
+        ("--window 3", "a window of 3 frames"),
         ("--prompt Fairies", "Empty"),
         ("--model no-such-model", "no-such-model"),
         ("--dtype float8", "float8"),

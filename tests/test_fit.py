@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerlift.errors import InputError
-from layerlift.fit import choose_box, fit_size, fit_windows, latent_frames
+from layerlift.fit import choose_box, choose_windows, fit_size, fit_windows, latent_frames, room_for
 
 # (frames of the model, frames of a token): LTX-Video, the demo model, and the smallest there can be.
 MODELS = [(97, 8), (121, 8), (257, 8), (17, 4), (33, 4), (9, 8), (5, 4), (9, 4), (20, 8)]
@@ -52,6 +52,27 @@ def test_a_short_clip_is_one_window() -> None:
 def test_a_single_frame_is_not_padded() -> None:
     assert fit_windows(1, 97, 8)[0].stop == 1
     assert [latent_frames(count, 8) for count in (1, 2, 9, 10)] == [1, 2, 2, 3]
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 8))
+def test_windows_of_small_pictures_are_longer_and_have_no_more_tokens(
+    latents: int, more: int, cells: int, budget: int, time: int
+) -> None:
+    frames, longest = 1 + latents * time, 1 + (latents + more) * time
+    found = room_for(frames, longest, cells, budget, time)
+    assert frames <= found <= longest
+    assert found == frames or latent_frames(found, time) * cells <= latent_frames(frames, time) * budget
+    # And no fewer than that allows.
+    assert found == longest or latent_frames(found + time, time) * cells > latent_frames(frames, time) * budget
+
+
+def test_windows_are_longer_only_where_that_makes_fewer_tokens() -> None:
+    # 480×270, 15 × 9 tokens of the model's 22 × 15: 200 frames are one window and not three.
+    assert room_for(97, 257, 15 * 9, 22 * 15, 8) == 241
+    assert choose_windows(200, 97, 241, 8) == fit_windows(200, 241, 8)
+    # 1280×690 in 704×384: windows of 113 frames would be three as well, with more in common.
+    assert room_for(97, 257, 22 * 12, 22 * 15, 8) == 121
+    assert choose_windows(240, 97, 121, 8) == fit_windows(240, 97, 8) != fit_windows(240, 121, 8)
 
 
 @pytest.mark.parametrize("arguments", [(0, 97, 8), (10, 8, 8)])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlift.fit import fit_size, fit_windows
+from layerlift.fit import fit_size, fit_windows, latent_frames
 from layerlift.focus import LEAST_CELLS, Box, Spot, View, focus_view, focus_windows, offsets, whole_view
 
 NATIVE, BOX, SPACE, TIME, LENGTH = (1280, 690), (704, 480), 32, 8, 97
@@ -16,8 +16,16 @@ def whole(native: tuple[int, int] = NATIVE, frames: int = 240) -> View:
     return whole_view(fit_size(native, BOX, SPACE), fit_windows(frames, LENGTH, TIME))
 
 
-def focus(spots: list[Spot | None], view: View | None = None, margin: float = 40) -> View:
-    return focus_view(view or whole(), spots, space=SPACE, time=TIME, model_frames=LENGTH, margin=margin)
+def focus(spots: list[Spot | None], view: View | None = None, margin: float = 40, longest: int | None = None) -> View:
+    return focus_view(
+        view or whole(), spots, space=SPACE, time=TIME, model_frames=LENGTH, longest=longest, margin=margin
+    )
+
+
+def tokens(view: View) -> list[int]:
+    """Of each window."""
+    cells = view.size[0] * view.size[1] // SPACE**2
+    return [cells * latent_frames(window.frame_count, TIME) for window in view.windows]
 
 
 def test_a_small_still_mask_is_seen_at_the_clips_own_resolution() -> None:
@@ -40,15 +48,20 @@ def test_a_small_still_mask_is_seen_at_the_clips_own_resolution() -> None:
         max_size=240,
     ),
     st.floats(0, 90),
+    st.sampled_from([None, 257]),
 )
-def test_every_spot_is_seen_by_its_windows(given: list[tuple[int, int, int, int] | None], margin: float) -> None:
+def test_every_spot_is_seen_by_its_windows(
+    given: list[tuple[int, int, int, int] | None], margin: float, longest: int | None
+) -> None:
     spots = [
         None if spot is None else (spot[0], spot[1], min(1280, spot[0] + spot[2]), min(690, spot[1] + spot[3]))
         for spot in given
     ]
-    view = focus(spots, whole(frames=len(spots)), margin)
-    budget = whole().size
-    assert view.size[0] * view.size[1] <= budget[0] * budget[1]
+    picture = whole(frames=len(spots))
+    view = focus(spots, picture, margin, longest)
+    assert view.size[0] * view.size[1] <= picture.size[0] * picture.size[1]
+    # What was planned for the whole picture is enough.
+    assert max(tokens(view)) <= max(tokens(picture))
     kept = [frame for window in view.windows for frame in range(window.keep_start, window.keep_stop)]
     assert kept == sorted(set(kept))
     for frame, spot in enumerate(spots):
@@ -65,6 +78,29 @@ def test_every_spot_is_seen_by_its_windows(given: list[tuple[int, int, int, int]
                 assert top <= max(0, spot[1] - margin)
                 assert right >= min(1280, spot[2] + margin)
                 assert bottom >= min(690, spot[3] + margin)
+
+
+def test_a_small_box_is_seen_in_one_long_window() -> None:
+    spots: list[Spot | None] = [(600, 300, 700, 390)] * 240
+    several, one = focus(spots), focus(spots, longest=257)
+    assert (len(several.windows), len(one.windows)) == (3, 1)
+    assert several.size == one.size
+    assert sum(tokens(one)) < 0.8 * sum(tokens(several))
+    assert focus(spots, longest=129).windows == several.windows  # two windows of that would have as many tokens
+
+
+def test_a_window_has_no_more_tokens_than_the_whole_pictures() -> None:
+    spots: list[Spot | None] = [(500, 200, 760, 380)] * 240
+    view = focus(spots, longest=257)
+    assert (len(view.windows), len(focus(spots).windows)) == (2, 3)
+    # One window would have fewer in all, and more at a time than was planned.
+    one = view.size[0] * view.size[1] // SPACE**2 * latent_frames(240, TIME)
+    assert max(tokens(view)) <= max(tokens(whole())) < one < sum(tokens(view))
+
+
+def test_a_window_is_not_longer_where_its_box_would_have_to_be_larger() -> None:
+    spots: list[Spot | None] = [(100 + 4 * i, 300, 180 + 4 * i, 380) for i in range(240)]
+    assert focus(spots, longest=257) == focus(spots)
 
 
 def test_a_large_mask_leaves_the_view_as_it_is() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
 from layerlift.evidence import State
-from layerlift.fit import Window, fit_windows
+from layerlift.fit import Window, fit_windows, latent_frames
 from layerlift.model import Model, open_model
 from layerlift.model.testing import write_tiny_model
 from layerlift.pixels import grow
@@ -21,8 +22,9 @@ from layerlift.report import Report
 from layerlift.stages import generation, removal
 from layerlift.stages.generation import cut
 from layerlift.stages.paste import ColorMatch, feather_alpha, paste
+from layerlift.stages.paste_back import paste_frames
 from layerlift.stages.pixel_work import Patch
-from layerlift.stages.removal import RemovalOptions, paste_frames, remove, remove_frames
+from layerlift.stages.removal import RemovalOptions, remove, remove_frames
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,25 @@ def test_a_small_mask_is_generated_from_its_surroundings_alone(
 
 
 @pytest.mark.parametrize(
+    ("options", "windows"),
+    [({}, 1), ({"crop": True}, 1), ({"window": 9}, 7), ({"window": 9, "crop": True}, 7), ({"window": 21}, 2)],
+)
+def test_small_pictures_are_seen_in_longer_windows_unless_the_user_says_otherwise(
+    tmp_path: Path, policy: Policy, options: dict[str, Any], windows: int
+) -> None:
+    # 4 × 3 tokens of a model of 12 × 9: nine times as many latent frames as its own three would have as many tokens.
+    large = open_model(write_tiny_model(tmp_path / "large", size=[192, 144], longest=33))
+    clip = make_clip(33, 64, 48)
+    report = Report()
+    chosen = RemovalOptions(evidence="off", **options)
+    list(remove_frames(clip, box_mask(clip), chosen, model=large, policy=policy, report=report))
+    assert len(report.sizes["windows"]) == windows
+    assert report.results["tokens"]["all"] == sum(
+        12 * latent_frames(stop - start, 4) for start, stop in report.sizes["windows"]
+    )
+
+
+@pytest.mark.parametrize(
     ("evidence", "crop", "near"),
     [("off", None, False), ("off", True, True), ("auto", None, True), ("auto", False, False)],
 )
@@ -373,7 +394,7 @@ def test_colours_are_matched_afresh_after_a_frame_without_a_mask() -> None:
     def pasted(masks: list[np.ndarray], news: list[np.ndarray | None]) -> np.ndarray:
         frames = [(frame, np.where(mask, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))) for mask in masks]
         patches = [None if new is None else Patch((0, 0, clip.width, clip.height), new) for new in news]
-        return list(paste_frames(frames, patches, 2, choose_policy("cpu")))[-1][0]
+        return list(paste_frames(frames, patches, 2, choose_policy("cpu")))[-1]
 
     alone = pasted([mask], [pink])
     assert (pasted([mask, blank, mask], [pink / 2, None, pink]) == alone).all()

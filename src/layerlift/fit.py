@@ -142,5 +142,21 @@ def fit_windows(frame_count: int, model_frames: int, time: int) -> tuple[Window,
     )
 
 
+def room_for(frames: int, longest: int, cells: int, budget: int, time: int) -> int:
+    """Frames that a window of a picture of `cells` tokens may have: as many as make no more tokens than `frames` do of
+    one of `budget` tokens, at most `longest`, and never fewer than `frames`."""
+    return max(frames, min(longest, 1 + (latent_frames(frames, time) * budget // cells - 1) * time))
+
+
+def choose_windows(frame_count: int, frames: int, most: int, time: int) -> tuple[Window, ...]:
+    """`fit_windows` with that length from `frames` to `most` frames that makes the fewest tokens, then the fewest
+    windows."""
+
+    def cost(windows: tuple[Window, ...]) -> tuple[int, int]:
+        return sum(latent_frames(window.frame_count, time) for window in windows), len(windows)
+
+    return min((fit_windows(frame_count, length, time) for length in range(frames, most + 1, time)), key=cost)
+
+
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple

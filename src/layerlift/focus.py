@@ -6,10 +6,10 @@ around them, at the clip's own resolution where such a box is no larger than the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from layerlift.fit import Fit, Window, fit_windows
+from layerlift.fit import Fit, Window, fit_windows, latent_frames
 
 # Tokens around what is wanted that the model sees at the least: one that is generated with it, and two to go on from.
 CONTEXT_CELLS = 3
@@ -100,6 +100,7 @@ def focus_view(
     time: int,
     model_frames: int,
     margin: float,
+    longest: int | None = None,
     any_scale: bool = True,
 ) -> View:
     """The part of `whole` that is needed to generate what lies in `spots`.
@@ -108,29 +109,45 @@ def focus_view(
         whole: all of the clip, as the model would otherwise see it; no window of the result has more tokens.
         spots: for each frame of the clip the box around what is wanted, None where nothing is.
         space, time: pixels and frames of a token.
-        model_frames: see `fit_windows`.
+        model_frames: see `fit_windows`; `longest` may a window have where its box is that much smaller.
         margin: pixels of the clip around the spots that are compared with what is generated.
         any_scale: the clip's own resolution is tried first; else the whole picture's scale is kept.
     """
-    windows = focus_windows([spot is not None for spot in spots], model_frames, time)
-    if not windows:
+    wanted = [spot is not None for spot in spots]
+    if not any(wanted):
         return whole
-    around = [_union(spots[window.start : window.stop]) for window in windows]
+    own = max(window.frame_count for window in whole.windows)
+    lengths = range(max(1 + time, min(model_frames, own)), (longest or model_frames) + 1, time)
+    cuts = list(dict.fromkeys(focus_windows(wanted, length, time) for length in lengths))
     least, native = whole.fit.scaled[0] / whole.fit.native[0], whole.fit.native
-    budget = whole.size[0] * whole.size[1]
+    area = (whole.size[0] // space) * (whole.size[1] // space)
+    budget = area * latent_frames(own, time)
+
+    def cells(view: View) -> int:
+        return (view.size[0] // space) * (view.size[1] // space)
+
+    def cheapest(views: Iterable[View], most: float) -> View | None:
+        """The one with the fewest tokens, then the fewest windows, of those with at most so many tokens a frame."""
+        found: list[tuple[int, int, View]] = []
+        for view in views:
+            latents = [latent_frames(window.frame_count, time) for window in view.windows]
+            if cells(view) <= most and cells(view) * max(latents) <= budget:
+                found.append((cells(view) * sum(latents), len(latents), view))
+        return min(found, key=lambda item: item[:2])[2] if found else None
+
     for step in range(0 if any_scale else SCALES, SCALES + 1):
         # From the clip's own scale to that of the whole picture.
         scale = 1 - (1 - least) * step / SCALES
         scaled = whole.fit.scaled if step == SCALES else (round(native[0] * scale), round(native[1] * scale))
-        padded = -(-scaled[0] // space) * space, -(-scaled[1] // space) * space
-        boxes = _boxes(around, scaled[0] / native[0], padded, space, margin)
-        cells = boxes[0].width * boxes[0].height
+        fit = Fit(native, scaled, (-(-scaled[0] // space) * space, -(-scaled[1] // space) * space))
         same = scaled == whole.fit.scaled
-        if cells <= budget * (CROP_SHARE if same else 1):
-            return View(Fit(native, scaled, padded), windows, boxes)
+        views = (_boxed(fit, windows, spots, space, margin) for windows in cuts)
+        view = cheapest(views, area * (CROP_SHARE if same else 1))
+        if view is not None:
+            return view
         if same:
             break
-    return whole_view(whole.fit, windows)
+    return cheapest((whole_view(whole.fit, windows) for windows in cuts), area) or whole
 
 
 def focus_windows(wanted: Sequence[bool], model_frames: int, time: int) -> tuple[Window, ...]:
@@ -188,6 +205,12 @@ def _union(spots: Sequence[Spot | None]) -> Spot | None:
         return None
     lefts, tops, rights, bottoms = zip(*found, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _boxed(fit: Fit, windows: tuple[Window, ...], spots: Sequence[Spot | None], space: int, margin: float) -> View:
+    """Boxes around what lies in `spots`, at one scale and for one way to cut the clip into windows."""
+    around = [_union(spots[window.start : window.stop]) for window in windows]
+    return View(fit, windows, _boxes(around, fit.scaled[0] / fit.native[0], fit.padded, space, margin))
 
 
 def _boxes(

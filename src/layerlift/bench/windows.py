@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,11 @@ import numpy as np
 
 from layerlift.bench.table import Table, scene_columns
 from layerlift.errors import InputError
-from layerlift.fit import fit_windows
+from layerlift.fit import fit_windows, latent_frames
 from layerlift.metrics import psnr
 from layerlift.progress import QUIET, Progress
 from layerlift.scenes import make_scene
+from layerlift.stages.planning import window_lengths
 from layerlift.stages.removal import RemovalOptions, remove_frames
 
 if TYPE_CHECKING:
@@ -42,25 +42,27 @@ def window_tables(
     """
     # All of the picture in every window: where windows lie is then known, and both ways see the same.
     options = replace(options or RemovalOptions(), evidence="off", crop=False)
-    borders = [window.keep_start for window in fit_windows(frames, model.settings.frames, model.geometry.time)[1:]]
+    length, _ = window_lengths(model, options.window)
+    time = model.geometry.time
+    borders = [window.keep_start for window in fit_windows(frames, length, time)[1:]]
     if not borders:
         raise InputError(
-            f"scenes of {frames} frames are one window of {model.name}, whose windows have {model.settings.frames}: "
+            f"scenes of {frames} frames are one window of {model.name}, whose windows have {length}: "
             f"give more --frames, or a shorter --window"
         )
     columns = scene_columns(seeds)
     inside = Table("PSNR inside the mask", columns, digits=2)
     seams = Table("change inside the mask at window borders, over elsewhere", columns, digits=3)
     ways = {
-        f"windows of up to {model.settings.frames} frames": model,
-        f"one window of {frames} frames": with_frames(model, frames),
+        f"windows of up to {length} frames": replace(options, window=length),
+        f"one window of {frames} frames": replace(options, window=1 + (latent_frames(frames, time) - 1) * time),
     }
     with progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
             scene = make_scene(seed, *size, frames)
             mask, truth = scene.total_mask, scene.background
             for name, way in ways.items():
-                plate = np.stack(list(remove_frames(scene.video, mask, options, model=way, policy=policy)))
+                plate = np.stack(list(remove_frames(scene.video, mask, way, model=model, policy=policy)))
                 inside.add(name, seed, psnr(plate, truth, mask))
                 seams.add(name, seed, border_change(plate, mask, borders))
             several, one = (inside.rows[name][seed] for name in ways)
@@ -68,13 +70,6 @@ def window_tables(
             seams.add("true clean plate", seed, border_change(truth, mask, borders))
             bar.advance()
     return [inside, seams]
-
-
-def with_frames(model: Model, frames: int) -> Model:
-    """The same model with windows of so many frames; it shares the components that are on the device."""
-    other = copy(model)
-    other.settings = replace(model.settings, frames=frames)
-    return other
 
 
 def border_change(video: np.ndarray, mask: np.ndarray, borders: Sequence[int]) -> float:

@@ -246,20 +246,17 @@ def windows(
     if report is not None:
         check_report(report, overwrite=overwrite)
 
-    from layerlift.bench.windows import window_tables, with_frames
+    from layerlift.bench.windows import window_tables
     from layerlift.device import choose_policy
     from layerlift.model import open_model
     from layerlift.stages.removal import RemovalOptions
 
     chosen = choose_policy(device, dtype, policy, resident=True)
     opened = open_model(model, text_encoder=text_encoder)
-    if window is not None:
-        if window < 1 + opened.geometry.time:
-            raise InputError(f"--window {window} is shorter than one token: give at least {1 + opened.geometry.time}.")
-        opened = with_frames(opened, window)
-    settings = {"model": model, "seeds": seeds, "size": size, "frames": frames, "window": opened.settings.frames}
+    window = opened.settings.frames if window is None else window
+    settings = {"model": model, "seeds": seeds, "size": size, "frames": frames, "window": window}
     record = Report("bench windows", settings, device=chosen.device)
-    options = RemovalOptions(steps=steps, context=context)
+    options = RemovalOptions(steps=steps, context=context, window=window)
     with show_progress() as progress, record.stage("windows"):
         tables = window_tables(span, opened, chosen, size=pixels, frames=frames, options=options, progress=progress)
     print_tables(tables, record, report, overwrite=overwrite)

@@ -86,6 +86,17 @@ Size = Annotated[
         "--size", metavar="WxH", help="The size the model works at; else the model's own.", rich_help_panel=_SAMPLING
     ),
 ]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        min=1,
+        metavar="N",
+        help="Frames that are denoised in one go, at most; else the model's own, and more where what it sees is small.",
+        rich_help_panel=_SAMPLING,
+        show_default=False,
+    ),
+]
 Refresh = Annotated[
     float | None,
     typer.Option(

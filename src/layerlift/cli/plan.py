@@ -19,6 +19,7 @@ def plan(
     guidance: common.Guidance = None,
     size: common.Size = None,
     frames: common.Frames = None,
+    window: common.Window = None,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -32,9 +33,9 @@ def plan(
 
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
-    from layerlift.fit import choose_box, fit_size, fit_windows
+    from layerlift.fit import choose_box, fit_size
     from layerlift.model import open_model
-    from layerlift.stages.planning import plan_windows
+    from layerlift.stages.planning import model_windows, plan_windows
     from layerlift.stages.removal import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
     given = check_memory(memory)
@@ -47,7 +48,7 @@ def plan(
     native = (source.width, source.height)
     geometry = opened.geometry
     fit = fit_size(native, choose_box(native, opened.settings.size, pixels, geometry.space), geometry.space)
-    windows = fit_windows(source.frame_count, opened.settings.frames, geometry.time)
+    windows = model_windows(opened, fit, source.frame_count, window)
     made = plan_windows(opened, fit, windows, prompts, chosen, memory=given, cache=not no_cache)
 
     lines = [

@@ -50,6 +50,7 @@ def _entry(
         guidance=guidance,
         size=(704, 480),
         frames=97,
+        longest=257,
         rate=24.0,
         licence=licence,
         sigmas=sigmas,

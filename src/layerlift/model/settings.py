@@ -28,6 +28,9 @@ class Settings:
     """Even noise levels, shifted by this towards noise; None: the linear-quadratic schedule. Without `sigmas` only."""
     stochastic: bool = False
     """Draw fresh noise after every step, as consistency-like distilled checkpoints are sampled."""
+    longest: int | None = None
+    """Frames that a window may have at the most where the picture is so small that they make no more tokens than
+    `frames` at `size`: up to how many the model was trained on. None: `frames`."""
     decode_timestep: float = 0.05
     """Timestep in [0, 1] given to a VAE decoder that is conditioned on one."""
     decode_noise: float = 0.025

@@ -54,6 +54,7 @@ class Job:
         cache: keep text embeddings on disk.
         refresh, dense, compile: see `choose_speed`.
         context: latent frames of other windows that each window is shown, at most.
+        window: frames of a window; None: the model's own.
     """
 
     model: Model
@@ -67,6 +68,7 @@ class Job:
     dense: bool = False
     compile: bool | None = None
     context: int = 0
+    window: int | None = None
 
     @property
     def fit(self) -> Fit:

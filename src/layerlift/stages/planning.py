@@ -8,8 +8,35 @@ from layerlift.device import Policy
 from layerlift.device.budget import usable_memory
 from layerlift.device.needs import Request
 from layerlift.device.plan import Plan, make_plan
-from layerlift.fit import Fit, Window
+from layerlift.errors import InputError
+from layerlift.fit import Fit, Window, choose_windows, room_for
 from layerlift.model import Model
+
+
+def window_lengths(model: Model, window: int | None) -> tuple[int, int]:
+    """Frames of a window: as many as the model's own, and at the most; both are `window` where that is given.
+
+    Raises InputError for a window of less than one token.
+    """
+    settings, time = model.settings, model.geometry.time
+    if window is None:
+        return settings.frames, settings.longest or settings.frames
+    if window < 1 + time:
+        raise InputError(
+            f"a window of {window} frames is shorter than one token of this model: give at least {1 + time}"
+        )
+    return window, window
+
+
+def model_windows(model: Model, fit: Fit, frame_count: int, window: int | None = None) -> tuple[Window, ...]:
+    """The windows in which a model sees a clip: those of its own length, or longer ones of a picture that is small.
+
+    Raises as `window_lengths`.
+    """
+    space, time = model.geometry.space, model.geometry.time
+    frames, longest = window_lengths(model, window)
+    cells, budget = ((width // space) * (height // space) for width, height in (fit.padded, model.settings.size))
+    return choose_windows(frame_count, frames, room_for(frames, longest, cells, budget, time), time)
 
 
 def plan_windows(
@@ -28,7 +55,7 @@ def plan_windows(
 
     Args:
         model: what runs.
-        fit, windows: the picture and the clip's length, as `fit_size` and `fit_windows` made them.
+        fit, windows: the picture and the clip's length, as `fit_size` and `model_windows` made them.
         prompts: the prompt, and with guidance the negative prompt before it.
         policy: the rules to start from.
         memory: bytes that may be taken, device and host together; None is what the machine reports as usable.

@@ -5,7 +5,6 @@ Evidence first: what another frame shows of the hidden background becomes known.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,12 +20,12 @@ from layerlift.device.plan import make_plan
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
 from layerlift.evidence.unsearched import Unsearched
-from layerlift.fit import choose_box, fit_size, fit_windows
+from layerlift.fit import choose_box, fit_size
 from layerlift.focus import focus_view, whole_view
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.speed import choose_speed
-from layerlift.pixels import all_bounds, grow
+from layerlift.pixels import all_bounds
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
@@ -34,13 +33,10 @@ from layerlift.schedule import model_sigmas
 from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ring_radius
-from layerlift.stages.pixel_work import Patch, paste_patches
-from layerlift.stages.planning import plan_windows
+from layerlift.stages.paste_back import Frames, Provenance, paste_frames, told
+from layerlift.stages.planning import model_windows, plan_windows, window_lengths
 
 EVIDENCE = ("auto", "off", "only")
-# Frames (H, W, 3) uint8, each with where its pixels come from, `State` (H, W) uint8.
-Frames = Iterator[tuple[np.ndarray, np.ndarray]]
-NOTHING = np.zeros((0, 0), bool)
 NO_MODEL = "none"
 
 DEFAULT_PROMPT = "Empty"
@@ -73,6 +69,7 @@ class RemovalOptions:
         dense: run every token in every step.
         compile: compile the transformer's blocks; None does where the job is long enough to win back the time.
         context: latent frames of other windows that each window of a long clip is shown, at most; None is the model's.
+        window: frames that are denoised in one go, at most; None is the model's, and more where what it sees is small.
     """
 
     steps: int | None = None
@@ -89,6 +86,7 @@ class RemovalOptions:
     dense: bool = False
     compile: bool | None = None
     context: int | None = None
+    window: int | None = None
 
 
 def remove(
@@ -110,6 +108,7 @@ def remove(
     dense: bool = False,
     compile: bool | None = None,
     context: int | None = None,
+    window: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
     policy: str | None = None,
@@ -127,7 +126,7 @@ def remove(
             to cover them.
         model: an opened `Model`, or what `open_model` takes; "none" implies evidence "only".
         steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile,
-            context: see `RemovalOptions`.
+            context, window: see `RemovalOptions`.
         device, dtype, policy, weights: see `choose_policy`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
@@ -157,6 +156,7 @@ def remove(
         dense=dense,
         compile=compile,
         context=context,
+        window=window,
     )
     rules = choose_policy(device, dtype, policy, weights=weights)
     frames = remove_frames(
@@ -186,7 +186,7 @@ def remove_frames(
     report: Report | None = None,
     cache: bool = True,
     memory: int | None = None,
-    provenance: Callable[[np.ndarray], None] | None = None,
+    provenance: Provenance | None = None,
 ) -> Iterator[np.ndarray]:
     """`remove`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
 
@@ -224,7 +224,7 @@ def remove_frames(
             if job is None:
                 # 4. Without a model what no frame shows is inpainted.
                 assert isinstance(found, Evidence)
-                made = found.filled_frames()
+                made = told(found.filled_frames(), provenance)
             else:
                 # 4. Inpaint holes too shallow for a model, and look only at what is left.
                 filled, wanted, left = inpaint_shallow(found, job)
@@ -236,11 +236,8 @@ def remove_frames(
                 if near.policy.cap_memory or memory is not None:
                     stack.enter_context(capped(near.policy, near.plan.request.memory))
                 generated = generate(near, wanted, clip.frame_count, progress=progress, report=report)
-                made = paste_frames(filled(), generated, margin.feather, near.policy)
-            for frame, state in made:
-                if provenance is not None:
-                    provenance(state)
-                yield frame
+                made = paste_frames(filled(), generated, margin.feather, near.policy, provenance)
+            yield from made
 
     return run()
 
@@ -264,9 +261,9 @@ def plan_generation(
     prompts = [options.prompt] if sampling.guidance == 1 else [options.negative_prompt, options.prompt]
     model.check_prompts(prompts, policy, cache)
     native = (clip.width, clip.height)
-    space, time = model.geometry.space, model.geometry.time
+    space = model.geometry.space
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
-    windows = fit_windows(clip.frame_count, model.settings.frames, time)
+    windows = model_windows(model, fit, clip.frame_count, options.window)
     context = model.settings.context if options.context is None else options.context
     if context < 0:
         raise InputError(
@@ -279,6 +276,7 @@ def plan_generation(
     return Job(
         model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
         refresh=options.refresh, dense=options.dense, compile=options.compile, context=context,
+        window=options.window,
     )  # fmt: skip
 
 
@@ -287,8 +285,9 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     width, height = job.fit.native
     spots = all_bounds(wanted)
     geometry = job.model.geometry
+    model_frames, longest = window_lengths(job.model, job.window)
     view = focus_view(
-        job.view, spots, space=geometry.space, time=geometry.time, model_frames=job.model.settings.frames,
+        job.view, spots, space=geometry.space, time=geometry.time, model_frames=model_frames, longest=longest,
         margin=feather + ring_radius(height, width), any_scale=job.model.settings.any_scale,
     )  # fmt: skip
     frames = max(window.frame_count for window in view.windows)
@@ -370,31 +369,3 @@ def inpaint_shallow(
         lambda: ((frame, state == State.UNKNOWN) for frame, state in filled()),
         lambda: (holes.left(index, state) for index, state in enumerate(found.states())),
     )
-
-
-def paste_frames(
-    frames: Iterable[tuple[np.ndarray, np.ndarray]], generated: Iterable[Patch | None], feather: int, policy: Policy
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames with what was generated where no frame of the clip tells, and where each pixel comes from.
-
-    `frames` yields (H, W, 3) uint8 with `State` (H, W) uint8; so does this, with GENERATED in place of UNKNOWN. Against
-    the clip's own pixels the result fades inside the hidden ones, against gathered pixels it fades over those.
-    """
-    states: deque[np.ndarray] = deque()
-
-    def items() -> Iterator[tuple[np.ndarray, np.ndarray, Patch | None]]:
-        for (frame, state), patch in zip(frames, generated, strict=True):
-            if patch is None:
-                states.append(state)
-                yield frame, NOTHING, None
-                continue
-            left, top, right, bottom = patch.spot
-            under = state[top:bottom, left:right]
-            unknown = under == State.UNKNOWN
-            blended = grow(unknown, feather) & (under != State.ORIGINAL)
-            states.append(state.copy())
-            states[-1][top:bottom, left:right][unknown] = State.GENERATED
-            yield frame, blended, patch
-
-    for made in paste_patches(items(), feather, policy):
-        yield made, states.popleft()
