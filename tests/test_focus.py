@@ -41,6 +41,11 @@ def test_a_small_still_mask_is_seen_at_the_clips_own_resolution() -> None:
     assert bottom >= 390 + 96
 
 
+def pixels(view: View) -> list[int]:
+    """Of all frames of each window."""
+    return [view.size[0] * view.size[1] * window.frame_count for window in view.windows]
+
+
 @given(
     st.lists(
         st.none() | st.tuples(st.integers(0, 1200), st.integers(0, 640), st.integers(1, 700), st.integers(1, 400)),
@@ -62,6 +67,7 @@ def test_every_spot_is_seen_by_its_windows(
     assert view.size[0] * view.size[1] <= picture.size[0] * picture.size[1]
     # What was planned for the whole picture is enough.
     assert max(tokens(view)) <= max(tokens(picture))
+    assert max(pixels(view)) <= max(pixels(picture))
     kept = [frame for window in view.windows for frame in range(window.keep_start, window.keep_stop)]
     assert kept == sorted(set(kept))
     for frame, spot in enumerate(spots):

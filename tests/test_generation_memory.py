@@ -12,7 +12,7 @@ from layerlift.errors import InputError, LayerliftError
 from layerlift.model import Model, open_model
 from layerlift.model.testing import FailsAt, write_tiny_model
 from layerlift.report import Report
-from layerlift.stages import generation, planning, removal
+from layerlift.stages import generation, planning
 from layerlift.stages.removal import RemovalOptions, remove_frames
 
 CPU = choose_policy("cpu")
@@ -74,9 +74,8 @@ def test_same_result_in_less_memory(model: Model, monkeypatch: pytest.MonkeyPatc
         under.append(policy)
         return decoder(self, policy)
 
-    # Planned once for the whole picture, and again for what lies around the mask.
+    # For the whole picture, and for what lies around the mask.
     monkeypatch.setattr(planning, "make_plan", narrow)
-    monkeypatch.setattr(removal, "make_plan", narrow)
     decoder = Model.vae_decoder
     monkeypatch.setattr(Model, "vae_decoder", watched)
     # Rounding of float32 may cross half a grey level.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -23,7 +25,8 @@ from layerlift.device.needs import (
 )
 from layerlift.device.plan import Plan, least_memory, make_plan
 from layerlift.errors import InputError
-from layerlift.fit import Geometry
+from layerlift.fit import Geometry, fit_size, fit_windows
+from layerlift.focus import focus_view, whole_view
 from layerlift.model import open_model
 from layerlift.model.checkpoint import Checkpoint, Component, build_module, bundled_config
 from layerlift.model.facts import read_facts
@@ -329,9 +332,9 @@ def test_refusal_names_the_stage_that_needs_the_most(facts: ModelFacts) -> None:
     """Not the first one that does not fit: more memory for that alone would be refused again."""
     asked = request(facts, 1.0, size=LARGE, frames=121)
     wide = replace(asked, facts=replace(asked.facts, width=8 * asked.facts.width))
-    for given, stage in ((asked, "encode"), (wide, "denoise")):
+    for case, stage in ((asked, "encode"), (wide, "denoise")):
         with pytest.raises(InputError, match=rf"at least (\d+\.\d) GiB \(in stage {stage}\), .*give --memory \1"):
-            make_plan(given)
+            make_plan(case)
 
 
 def test_refusal_says_when_the_user_s_own_wish_does_not_fit(facts: ModelFacts) -> None:
@@ -398,3 +401,23 @@ def test_context_from_other_windows_counts(facts: ModelFacts) -> None:
     shown = replace(alone, context=8)
     width, height = alone.size
     assert shown.tokens - alone.tokens == 8 * (width // facts.space) * (height // facts.space)
+
+
+@pytest.mark.parametrize("backend", ["cuda", "mps", "cpu"])
+@given(hole=st.tuples(st.integers(20, 900), st.integers(20, 600)), drift=st.integers(0, 12), count=st.integers(1, 600))
+def test_where_the_whole_picture_fits_a_crop_of_it_does(
+    facts: ModelFacts, backend: str, hole: tuple[int, int], drift: int, count: int
+) -> None:
+    """It is found after the evidence: nothing may be refused then."""
+    native = (1280, 690)
+    picture = whole_view(fit_size(native, SMALL, 32), fit_windows(count, 97, 8))
+    lefts = [60 + drift * i % 300 for i in range(count)]
+    spots = [(left, 40, min(1280, left + hole[0]), 40 + hole[1]) for left in lefts]
+    view = focus_view(picture, spots, space=32, time=8, model_frames=97, longest=257, margin=40)
+    asked = replace(
+        request(facts, 1.0, backend, picture.size, max(window.frame_count for window in picture.windows)), native=native
+    )
+    asked = replace(asked, memory=least_memory(asked))
+    make_plan(asked)
+    near = replace(asked, size=view.size, frames=max(window.frame_count for window in view.windows))
+    assert make_plan(near).peak <= asked.memory

@@ -143,9 +143,9 @@ def fit_windows(frame_count: int, model_frames: int, time: int) -> tuple[Window,
 
 
 def room_for(frames: int, longest: int, cells: int, budget: int, time: int) -> int:
-    """Frames that a window of a picture of `cells` tokens may have: as many as make no more tokens than `frames` do of
-    one of `budget` tokens, at most `longest`, and never fewer than `frames`."""
-    return max(frames, min(longest, 1 + (latent_frames(frames, time) * budget // cells - 1) * time))
+    """Frames that a window of a picture of `cells` tokens may have: as many as have no more pixels, and so no more
+    tokens, than `frames` of one of `budget` tokens; at most `longest`, and never fewer than `frames`."""
+    return max(frames, min(longest, 1 + (frames * budget // cells - 1) // time * time))
 
 
 def choose_windows(frame_count: int, frames: int, most: int, time: int) -> tuple[Window, ...]:

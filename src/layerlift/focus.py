@@ -106,7 +106,8 @@ def focus_view(
     """The part of `whole` that is needed to generate what lies in `spots`.
 
     Args:
-        whole: all of the clip, as the model would otherwise see it; no window of the result has more tokens.
+        whole: all of the clip, as the model would otherwise see it; no window of the result has more tokens or pixels,
+            so that what fits into memory for it does for the result.
         spots: for each frame of the clip the box around what is wanted, None where nothing is.
         space, time: pixels and frames of a token.
         model_frames: see `fit_windows`; `longest` may a window have where its box is that much smaller.
@@ -121,7 +122,7 @@ def focus_view(
     cuts = list(dict.fromkeys(focus_windows(wanted, length, time) for length in lengths))
     least, native = whole.fit.scaled[0] / whole.fit.native[0], whole.fit.native
     area = (whole.size[0] // space) * (whole.size[1] // space)
-    budget = area * latent_frames(own, time)
+    budget = area * own
 
     def cells(view: View) -> int:
         return (view.size[0] // space) * (view.size[1] // space)
@@ -131,7 +132,9 @@ def focus_view(
         found: list[tuple[int, int, View]] = []
         for view in views:
             latents = [latent_frames(window.frame_count, time) for window in view.windows]
-            if cells(view) <= most and cells(view) * max(latents) <= budget:
+            # Pixels in all as well, which the VAE's memory goes by: then there are no more tokens either.
+            frames = max(window.frame_count for window in view.windows)
+            if cells(view) <= most and cells(view) * frames <= budget:
                 found.append((cells(view) * sum(latents), len(latents), view))
         return min(found, key=lambda item: item[:2])[2] if found else None
 

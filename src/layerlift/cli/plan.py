@@ -35,7 +35,7 @@ def plan(
     from layerlift.device.budget import check_memory
     from layerlift.fit import choose_box, fit_size
     from layerlift.model import open_model
-    from layerlift.stages.planning import model_windows, plan_windows
+    from layerlift.stages.planning import plan_clip
     from layerlift.stages.removal import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
     given = check_memory(memory)
@@ -48,8 +48,9 @@ def plan(
     native = (source.width, source.height)
     geometry = opened.geometry
     fit = fit_size(native, choose_box(native, opened.settings.size, pixels, geometry.space), geometry.space)
-    windows = model_windows(opened, fit, source.frame_count, window)
-    made = plan_windows(opened, fit, windows, prompts, chosen, memory=given, cache=not no_cache)
+    windows, made = plan_clip(
+        opened, fit, source.frame_count, prompts, chosen, window=window, memory=given, cache=not no_cache
+    )
 
     lines = [
         f"clip       {source.width}x{source.height}, {source.frame_count} frames",

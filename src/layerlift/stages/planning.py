@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from layerlift.device import Policy
 from layerlift.device.budget import usable_memory
@@ -11,6 +13,8 @@ from layerlift.device.plan import Plan, make_plan
 from layerlift.errors import InputError
 from layerlift.fit import Fit, Window, choose_windows, room_for
 from layerlift.model import Model
+
+T = TypeVar("T")
 
 
 def window_lengths(model: Model, window: int | None) -> tuple[int, int]:
@@ -28,15 +32,74 @@ def window_lengths(model: Model, window: int | None) -> tuple[int, int]:
     return window, window
 
 
-def model_windows(model: Model, fit: Fit, frame_count: int, window: int | None = None) -> tuple[Window, ...]:
-    """The windows in which a model sees a clip: those of its own length, or longer ones of a picture that is small.
+def plan_clip(
+    model: Model,
+    fit: Fit,
+    frame_count: int,
+    prompts: Sequence[str],
+    policy: Policy,
+    *,
+    window: int | None = None,
+    memory: int | None = None,
+    sparse: bool = True,
+    context: int = 0,
+    cache: bool = True,
+) -> tuple[tuple[Window, ...], Plan]:
+    """The windows in which a model sees all of a clip, of the model's own length or longer where the picture is small,
+    and their plan. Reads no weight.
 
-    Raises as `window_lengths`.
+    Args:
+        model, fit, prompts, policy, memory, sparse, context, cache: see `plan_windows`.
+        frame_count: the clip's length.
+        window: see `window_lengths`.
+
+    Raises as `window_lengths` and `plan_windows`.
     """
     space, time = model.geometry.space, model.geometry.time
     frames, longest = window_lengths(model, window)
     cells, budget = ((width // space) * (height // space) for width, height in (fit.padded, model.settings.size))
-    return choose_windows(frame_count, frames, room_for(frames, longest, cells, budget, time), time)
+
+    own = choose_windows(frame_count, frames, frames, time)
+    made = plan_windows(model, fit, own, prompts, policy, memory=memory, sparse=sparse, context=context, cache=cache)
+
+    def planned(most: int) -> tuple[tuple[Window, ...], Plan]:
+        windows = choose_windows(frame_count, frames, most, time)
+        return windows, replan(made, windows, fit.padded, context)
+
+    return longest_alike(planned, frames, room_for(frames, longest, cells, budget, time), time)
+
+
+def longest_alike(planned: Callable[[int], tuple[T, Plan]], frames: int, longest: int, time: int) -> tuple[T, Plan]:
+    """What is `planned` for windows of up to so many frames, as many as run by the same means as `frames` do.
+
+    Longer windows save what short ones have in common, which is less than they cost where there is no more room to keep
+    keys and values for them.
+    """
+    own = planned(frames)
+    most = longest
+    while most > frames:
+        try:
+            found = planned(most)
+        except InputError:  # that much does not fit; `own` did
+            most -= time
+            continue
+        if means(found[1]) == means(own[1]):
+            return found
+        # As many frames as its windows have, or more, would be the same again.
+        most = min(most, found[1].request.frames) - time
+    return own
+
+
+def replan(plan: Plan, windows: Sequence[Window], size: tuple[int, int], context: int) -> Plan:
+    """The plan for other windows of a picture of another size. Raises InputError when they do not fit."""
+    frames = max(window.frame_count for window in windows)
+    return make_plan(replace(plan.request, size=size, frames=frames, context=context if len(windows) > 1 else 0))
+
+
+def means(plan: Plan) -> tuple[bool, ...]:
+    """What a plan does to the transformer that costs much time, or changes the result."""
+    policy = plan.policy
+    return plan.sparse, policy.batched_guidance, policy.int8 is True, policy.streamed_blocks > 0
 
 
 def plan_windows(
@@ -55,7 +118,7 @@ def plan_windows(
 
     Args:
         model: what runs.
-        fit, windows: the picture and the clip's length, as `fit_size` and `model_windows` made them.
+        fit, windows: the picture and the clip's length, as `fit_size` and `fit_windows` made them.
         prompts: the prompt, and with guidance the negative prompt before it.
         policy: the rules to start from.
         memory: bytes that may be taken, device and host together; None is what the machine reports as usable.

@@ -16,12 +16,12 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.device import Policy, choose_policy
 from layerlift.device.budget import capped, check_memory
-from layerlift.device.plan import make_plan
+from layerlift.device.plan import Plan
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size
-from layerlift.focus import focus_view, whole_view
+from layerlift.focus import View, focus_view, whole_view
 from layerlift.masks import Mask
 from layerlift.model import Model, open_model
 from layerlift.model.speed import choose_speed
@@ -34,7 +34,7 @@ from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ring_radius
 from layerlift.stages.paste_back import Frames, Provenance, paste_frames, told
-from layerlift.stages.planning import model_windows, plan_windows, window_lengths
+from layerlift.stages.planning import longest_alike, plan_clip, replan, window_lengths
 
 EVIDENCE = ("auto", "off", "only")
 NO_MODEL = "none"
@@ -263,16 +263,16 @@ def plan_generation(
     native = (clip.width, clip.height)
     space = model.geometry.space
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
-    windows = model_windows(model, fit, clip.frame_count, options.window)
     context = model.settings.context if options.context is None else options.context
     if context < 0:
         raise InputError(
             f"a context of {context} was given: give how many latent frames of other windows to show, or 0"
         )
     choose_speed(policy, 1, refresh=options.refresh, dense=options.dense, compile=options.compile)  # can it be had?
-    plan = plan_windows(
-        model, fit, windows, prompts, policy, memory=memory, sparse=not options.dense, context=context, cache=cache
-    )
+    windows, plan = plan_clip(
+        model, fit, clip.frame_count, prompts, policy, window=options.window, memory=memory, sparse=not options.dense,
+        context=context, cache=cache,
+    )  # fmt: skip
     return Job(
         model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
         refresh=options.refresh, dense=options.dense, compile=options.compile, context=context,
@@ -285,15 +285,17 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     width, height = job.fit.native
     spots = all_bounds(wanted)
     geometry = job.model.geometry
-    model_frames, longest = window_lengths(job.model, job.window)
-    view = focus_view(
-        job.view, spots, space=geometry.space, time=geometry.time, model_frames=model_frames, longest=longest,
-        margin=feather + ring_radius(height, width), any_scale=job.model.settings.any_scale,
-    )  # fmt: skip
-    frames = max(window.frame_count for window in view.windows)
-    context = job.context if len(view.windows) > 1 else 0
-    request = replace(job.plan.request, size=view.size, frames=frames, context=context)
-    return replace(job, view=view, plan=make_plan(request))
+    frames, longest = window_lengths(job.model, job.window)
+
+    def planned(most: int) -> tuple[View, Plan]:
+        view = focus_view(
+            job.view, spots, space=geometry.space, time=geometry.time, model_frames=frames, longest=most,
+            margin=feather + ring_radius(height, width), any_scale=job.model.settings.any_scale,
+        )  # fmt: skip
+        return view, replan(job.plan, view.windows, view.size, job.context)
+
+    view, plan = longest_alike(planned, frames, longest, geometry.time)
+    return replace(job, view=view, plan=plan)
 
 
 def note_job(report: Report, job: Job) -> None:
