@@ -76,8 +76,18 @@ def test_readme_make_targets_exist() -> None:
     assert {"demo", "test", "test-all", "lint", "types", "lock", "clean"} <= targets
 
 
-def test_no_tracked_file_is_too_large() -> None:
+@pytest.fixture(scope="module")
+def tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
     assert files
-    assert [str(file) for file in files if file.exists() and file.stat().st_size >= LARGEST_FILE] == []
+    return [file for file in files if file.exists()]
+
+
+def test_no_tracked_file_is_too_large(tracked: list[Path]) -> None:
+    assert [str(file) for file in tracked if file.stat().st_size >= LARGEST_FILE] == []
+
+
+def test_no_tracked_file_holds_an_unfinished_merge(tracked: list[Path]) -> None:
+    marker = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    assert [str(file) for file in tracked if marker.search(file.read_bytes())] == []
