@@ -49,8 +49,9 @@ def plan(
     geometry = opened.geometry
     fit = fit_size(native, choose_box(native, opened.settings.size, pixels, geometry.space), geometry.space)
     windows, made = plan_clip(
-        opened, fit, source.frame_count, prompts, chosen, window=window, memory=given, cache=not no_cache
-    )
+        opened, fit, source.frame_count, prompts, chosen, window=window, memory=given,
+        context=opened.settings.context, cache=not no_cache,
+    )  # fmt: skip
 
     lines = [
         f"clip       {source.width}x{source.height}, {source.frame_count} frames",
