@@ -74,6 +74,8 @@ def test_a_ctrl_c_that_was_lost_ends_the_work_at_the_next_step(progress: Progres
         bar.advance()
     with pytest.raises(KeyboardInterrupt), progress.stage("write", 2):
         pass
+    with pytest.raises(KeyboardInterrupt):
+        DownloadLines()("file", 0, 10)
 
 
 def test_no_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,19 @@ def test_file_with_another_name_has_those_of_its_size(tmp_path: Path, opened: li
     (tmp_path / "mine.safetensors").touch()
     settings = open_model(tmp_path / "mine.safetensors").settings
     assert (settings.steps, settings.guidance) == (30, 3.0)
+    assert (settings.frames, settings.longest) == (97, 257)
     assert "not known" in settings.licence
+
+
+def test_the_demo_model_s_windows_are_as_long_as_its_settings_say() -> None:
+    assert (open_model("demo").settings.frames, open_model("demo").settings.longest) == (33, None)
+
+
+@pytest.mark.parametrize(("given", "longest"), [({}, None), ({"longest": 33}, 33)])
+def test_a_model_with_its_own_frames_says_how_long_windows_may_be(
+    tmp_path: Path, given: dict[str, int], longest: int | None
+) -> None:
+    assert open_model(write_tiny_model(tmp_path / "own", **given)).settings.longest == longest
 
 
 def test_hub_id_in_the_cache(offline: Path, tiny: Path) -> None:

@@ -235,6 +235,22 @@ def test_small_pictures_are_seen_in_longer_windows_unless_the_user_says_otherwis
     )
 
 
+def test_the_user_s_windows_are_those_of_a_crop_too(tmp_path: Path, policy: Policy) -> None:
+    large = open_model(write_tiny_model(tmp_path / "large", size=[400, 304], longest=33))
+    clip = make_clip(33, 400, 300)
+    mask = np.zeros((300, 400), bool)
+    mask[100:120, 100:120] = True
+    for window, lengths in ((None, {33}), (9, {9})):
+        report = Report()
+        options = RemovalOptions(evidence="off", crop=True, window=window)
+        list(remove_frames(clip, mask, options, model=large, policy=policy, report=report))
+        assert report.sizes["padded"] != [400, 304]
+        assert {stop - start for start, stop in report.sizes["windows"]} == lengths
+    report = Report()
+    remove(clip, mask, model=large, device="cpu", evidence="off", window=17, report=report)
+    assert {stop - start for start, stop in report.sizes["windows"]} == {17}
+
+
 @pytest.mark.parametrize(
     ("evidence", "crop", "near"),
     [("off", None, False), ("off", True, True), ("auto", None, True), ("auto", False, False)],

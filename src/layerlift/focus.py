@@ -101,13 +101,15 @@ def focus_view(
     model_frames: int,
     margin: float,
     longest: int | None = None,
+    budget: int | None = None,
     any_scale: bool = True,
 ) -> View:
     """The part of `whole` that is needed to generate what lies in `spots`.
 
     Args:
-        whole: all of the clip, as the model would otherwise see it; no window of the result has more tokens or pixels,
-            so that what fits into memory for it does for the result.
+        whole: all of the clip, as the model would otherwise see it.
+        budget: no window of the result has more pixels, and so tokens, than so many frames of `whole`; None: than its
+            longest window.
         spots: for each frame of the clip the box around what is wanted, None where nothing is.
         space, time: pixels and frames of a token.
         model_frames: see `fit_windows`; `longest` may a window have where its box is that much smaller.
@@ -117,12 +119,13 @@ def focus_view(
     wanted = [spot is not None for spot in spots]
     if not any(wanted):
         return whole
-    own = max(window.frame_count for window in whole.windows)
-    lengths = range(max(1 + time, min(model_frames, own)), (longest or model_frames) + 1, time)
+    budget = budget or max(window.frame_count for window in whole.windows)
+    most = min(longest or model_frames, 1 + (latent_frames(len(spots), time) - 1) * time)
+    lengths = range(max(1 + time, min(model_frames, budget)), max(model_frames, most) + 1, time)
     cuts = list(dict.fromkeys(focus_windows(wanted, length, time) for length in lengths))
     least, native = whole.fit.scaled[0] / whole.fit.native[0], whole.fit.native
     area = (whole.size[0] // space) * (whole.size[1] // space)
-    budget = area * own
+    pixels = area * budget
 
     def cells(view: View) -> int:
         return (view.size[0] // space) * (view.size[1] // space)
@@ -132,9 +135,8 @@ def focus_view(
         found: list[tuple[int, int, View]] = []
         for view in views:
             latents = [latent_frames(window.frame_count, time) for window in view.windows]
-            # Pixels in all as well, which the VAE's memory goes by: then there are no more tokens either.
             frames = max(window.frame_count for window in view.windows)
-            if cells(view) <= most and cells(view) * frames <= budget:
+            if cells(view) <= most and cells(view) * frames <= pixels:
                 found.append((cells(view) * sum(latents), len(latents), view))
         return min(found, key=lambda item: item[:2])[2] if found else None
 

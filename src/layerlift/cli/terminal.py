@@ -119,6 +119,7 @@ def show_downloads() -> Iterator[Callable[[str, int, int], None]]:
         tasks: dict[str, TaskID] = {}
 
         def told(file: str, done: int, total: int) -> None:
+            check_interrupted()
             if file not in tasks:
                 tasks[file] = bars.add_task(file)
             bars.update(tasks[file], completed=done, total=total or None)
@@ -133,6 +134,7 @@ class DownloadLines:
         self._said = time.monotonic()
 
     def __call__(self, file: str, done: int, total: int) -> None:
+        check_interrupted()
         now = time.monotonic()
         if done != total and now - self._said < LINE_EVERY:
             return

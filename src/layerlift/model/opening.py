@@ -81,7 +81,10 @@ def _settings(checkpoint: Checkpoint, entry: Entry | None) -> Settings:
         return entry.settings
     like = DEFAULT if int(checkpoint.transformer.config["num_layers"]) <= 28 else CATALOGUE["ltx-13b-0.9.7"]
     values: dict[str, Any] = {**asdict(like.settings), "licence": "not known: see where the checkpoint came from"}
-    return Settings.from_json({**values, **(checkpoint.settings or {})}, f"model {checkpoint.path}")
+    own = checkpoint.settings or {}
+    if {"frames", "size"} & own.keys():
+        values["longest"] = None  # what LTX-Video was trained on says nothing about a model of other lengths
+    return Settings.from_json({**values, **own}, f"model {checkpoint.path}")
 
 
 def _geometry(checkpoint: Checkpoint) -> Geometry:

@@ -54,7 +54,7 @@ class Job:
         cache: keep text embeddings on disk.
         refresh, dense, compile: see `choose_speed`.
         context: latent frames of other windows that each window is shown, at most.
-        window: frames of a window; None: the model's own.
+        window: see `RemovalOptions`.
     """
 
     model: Model

@@ -85,7 +85,7 @@ def longest_alike(planned: Callable[[int], tuple[T, Plan]], frames: int, longest
             continue
         if means(found[1]) == means(own[1]):
             return found
-        # As many frames as its windows have, or more, would be the same again.
+        # As many frames as its windows have, or a few more, come to the same.
         most = min(most, found[1].request.frames) - time
     return own
 
@@ -97,9 +97,11 @@ def replan(plan: Plan, windows: Sequence[Window], size: tuple[int, int], context
 
 
 def means(plan: Plan) -> tuple[bool, ...]:
-    """What a plan does to the transformer that costs much time, or changes the result."""
+    """What a plan does that costs much time, or changes the result."""
     policy = plan.policy
-    return plan.sparse, policy.batched_guidance, policy.int8 is True, policy.streamed_blocks > 0
+    return (
+        plan.sparse, policy.batched_guidance, policy.int8 is True, policy.streamed_blocks > 0, policy.vae_streamed,
+    )  # fmt: skip
 
 
 def plan_windows(
@@ -118,7 +120,7 @@ def plan_windows(
 
     Args:
         model: what runs.
-        fit, windows: the picture and the clip's length, as `fit_size` and `fit_windows` made them.
+        fit, windows: the picture and the clip's length, as `fit_size` and `choose_windows` made them.
         prompts: the prompt, and with guidance the negative prompt before it.
         policy: the rules to start from.
         memory: bytes that may be taken, device and host together; None is what the machine reports as usable.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 
@@ -287,15 +288,23 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     geometry = job.model.geometry
     frames, longest = window_lengths(job.model, job.window)
 
-    def planned(most: int) -> tuple[View, Plan]:
+    def planned(budget: int, most: int) -> tuple[View, Plan]:
         view = focus_view(
             job.view, spots, space=geometry.space, time=geometry.time, model_frames=frames, longest=most,
-            margin=feather + ring_radius(height, width), any_scale=job.model.settings.any_scale,
+            budget=budget, margin=feather + ring_radius(height, width), any_scale=job.model.settings.any_scale,
         )  # fmt: skip
         return view, replan(job.plan, view.windows, view.size, job.context)
 
-    view, plan = longest_alike(planned, frames, longest, geometry.time)
-    return replace(job, view=view, plan=plan)
+    # A clip's windows are made even, and so often shorter than the model's. What has more pixels than they have may be
+    # more than there is memory for, and so may other windows' context; all of the clip fits: it was planned.
+    own = max(window.frame_count for window in job.windows)
+    for budget in dict.fromkeys((max(own, frames), own)):
+        try:
+            view, plan = longest_alike(partial(planned, budget), frames, longest, geometry.time)
+        except InputError:
+            continue
+        return replace(job, view=view, plan=plan)
+    return job
 
 
 def note_job(report: Report, job: Job) -> None:
