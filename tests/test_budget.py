@@ -1,5 +1,7 @@
 """Memory there is, kept to, and missing after all."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +94,35 @@ def test_cap_on_mps_and_cuda(monkeypatch: pytest.MonkeyPatch, memory: float, fra
         told.clear()
     with capped(CPU, memory * GIB):
         assert not told
+
+
+GAPS = """
+import torch
+from layerlift.device import choose_policy
+from layerlift.device.budget import capped
+from layerlift.device.memory import host_anonymous_bytes
+
+def gaps():
+    pairs = [(torch.ones(2 * 2**20), torch.ones(2**14)) for _ in range(24)]  # 8 MiB and 64 KiB
+    before = host_anonymous_bytes()
+    kept = [small for _, small in pairs]
+    pairs.clear()
+    return 24 * 2**23 - (before - host_anonymous_bytes())
+
+torch.ones(6 * 2**20)  # freed at once: from now on the heap takes blocks of up to 24 MiB
+with capped(choose_policy("cpu"), 2**30):
+    print(gaps())
+print(gaps())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heap")
+def test_no_gaps_are_kept_on_the_cpu_while_there_is_a_cap() -> None:
+    """Bytes that stay when every other block is freed; in a process of its own, whose heap holds nothing yet."""
+    done = subprocess.run([sys.executable, "-c", GAPS], capture_output=True, text=True, check=True)
+    capped_gaps, gaps = map(int, done.stdout.split())
+    assert capped_gaps < 2**24
+    assert gaps > 2**26
 
 
 # --- going on with less ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TypeVar
 
-from layerlift.device.memory import free_device
+from layerlift.device.memory import free_device, keep_blocks_apart
 from layerlift.device.needs import GIB
 from layerlift.device.plan import Plan
 from layerlift.device.policy import Policy
@@ -65,7 +65,8 @@ def total_ram() -> int:
 
 @contextmanager
 def capped(policy: Policy, memory: float) -> Iterator[None]:
-    """The device's allocator refuses what would go beyond `memory` bytes while this is open; nothing on the CPU.
+    """The device's allocator refuses what would go beyond `memory` bytes while this is open. The CPU's refuses nothing,
+    but keeps no gaps (`keep_blocks_apart`).
 
     Without it a Mac swaps, and on a shared card the memory is somebody else's.
     """
@@ -79,6 +80,8 @@ def capped(policy: Policy, memory: float) -> Iterator[None]:
     elif policy.device.startswith("mps"):
         total = int(torch.mps.recommended_max_memory())
         torch.mps.set_per_process_memory_fraction(min(1.0, memory / total))
+    else:
+        keep_blocks_apart(True)
     try:
         yield
     finally:
@@ -86,6 +89,8 @@ def capped(policy: Policy, memory: float) -> Iterator[None]:
             torch.cuda.set_per_process_memory_fraction(1.0, index)
         elif policy.device.startswith("mps"):
             torch.mps.set_per_process_memory_fraction(1.0)
+        else:
+            keep_blocks_apart(False)
 
 
 @contextmanager
