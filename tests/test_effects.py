@@ -306,3 +306,12 @@ def test_windows_hand_over_where_removal_does(model: Model, policy: Policy, monk
     for number, window in enumerate(plan.windows, 1):
         for index in range(window.keep_start, window.keep_stop):
             assert found[index].scores[0, 0, 0] == pytest.approx((index - window.start) / 100 + 0.2 * number)
+
+
+def test_the_removal_that_a_refinement_needs_is_planned_with_the_user_s_memory(model: Model, policy: Policy) -> None:
+    """Before anything is looked for, and not with what the machine has."""
+    clip = make_clip(5)
+    plan_effects(clip, EffectOptions(refine="plate"), model, policy, True)
+    plan_effects(clip, EffectOptions(refine="edges"), model, policy, True, memory=2**26)
+    with pytest.raises(InputError, match="give --memory"):
+        plan_effects(clip, EffectOptions(refine="plate"), model, policy, True, memory=2**26)

@@ -214,7 +214,7 @@ def find_effects(
     policy = policy or choose_policy()
 
     # 2. Check what the user chose.
-    plan = plan_effects(clip, options, model, policy, cache)
+    plan = plan_effects(clip, options, model, policy, cache, memory=memory)
     rules = policy
     first = plan_windows(model, plan.fit, plan.windows, [plan.prompt], rules, memory=memory, sparse=False, cache=cache)
     report.sizes |= {
@@ -299,8 +299,10 @@ def find_total_mask(
     return Mask(clip.width, clip.height, clip.frame_count, spool.frames, name="objects and effects")
 
 
-def plan_effects(clip: Clip, options: EffectOptions, model: Model, policy: Policy, cache: bool) -> EffectPlan:
-    """Settle the model's settings, and how clip and model meet.
+def plan_effects(
+    clip: Clip, options: EffectOptions, model: Model, policy: Policy, cache: bool, *, memory: int | None = None
+) -> EffectPlan:
+    """Settle the model's settings, and how clip and model meet; `memory`: bytes that a removal it needs may take.
 
     Raises InputError for what cannot be used; no weight is read.
     """
@@ -322,7 +324,7 @@ def plan_effects(clip: Clip, options: EffectOptions, model: Model, policy: Polic
     prompt = choose_prompt(model) if options.prompt is None else options.prompt
     model.check_prompts([prompt], policy, cache)
     if options.refine == "plate":
-        plan_generation(clip, RemovalOptions(seed=options.seed, size=options.size), model, policy, cache)
+        plan_generation(clip, RemovalOptions(seed=options.seed, size=options.size), model, policy, cache, memory=memory)
 
     native = (clip.width, clip.height)
     space, time = model.geometry.space, model.geometry.time
