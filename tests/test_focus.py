@@ -92,7 +92,7 @@ def test_a_small_box_is_seen_in_one_long_window() -> None:
     assert (len(several.windows), len(one.windows)) == (3, 1)
     assert several.size == one.size
     assert sum(tokens(one)) < 0.8 * sum(tokens(several))
-    assert focus(spots, longest=129).windows == several.windows  # two windows of that would have as many tokens
+    assert focus(spots, longest=129).windows == several.windows  # longer ones would have more in common
 
 
 def test_a_window_has_no_more_tokens_than_the_whole_pictures() -> None:
@@ -111,6 +111,14 @@ def test_a_window_is_not_longer_where_its_box_would_have_to_be_larger() -> None:
 
 def test_a_large_mask_leaves_the_view_as_it_is() -> None:
     assert focus([(100, 50, 1200, 650)] * 240) == whole()
+
+
+def test_a_large_mask_for_a_short_time_is_looked_at_for_that_time() -> None:
+    spots: list[Spot | None] = [(100, 50, 1200, 650) if 100 <= i < 110 else None for i in range(240)]
+    view = focus(spots, longest=257)
+    (window,) = view.windows
+    assert (view.fit, view.size) == (whole().fit, whole().size)
+    assert (window.keep_start, window.keep_stop) == (84, 126)
 
 
 def test_nothing_wanted_leaves_the_view_as_it_is() -> None:

@@ -185,6 +185,20 @@ def test_what_windows_share_is_generated_once(model: Model, policy: Policy, monk
         assert now[1][0].any()  # frame 0 has no equal: it is generated again
 
 
+def test_asking_where_pixels_come_from_changes_none(model: Model, policy: Policy) -> None:
+    """Frames with the same mask share what is known of them."""
+    clip = make_clip(5)
+    mask, told = box_mask(clip), []
+    options = RemovalOptions(evidence="off", dilate=2)
+    made = remove_frames(clip, mask, options, model=model, policy=policy, provenance=told.append)
+    assert (np.stack(list(made)) == plate(clip, mask, model, policy, dilate=2)).all()
+    grown = grow(mask[0], 2)
+    for state in told:
+        assert (state[grown] == State.GENERATED).all()
+        assert (state[~grown] == State.ORIGINAL).all()
+    assert len(told) == 5
+
+
 def test_a_small_mask_is_generated_from_its_surroundings_alone(
     model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
