@@ -133,6 +133,7 @@ def test_cases_are_made_of_clips_and_masks_and_can_be_measured(
     clips: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(clips)
+    monkeypatch.setattr("layerlift.model.hub.find_checkpoint", lambda entry: None)
     size = f"{WIDTH}x{HEIGHT}"
     assert (
         layerlift("bench", "footage", "--make", "out", "lake", "street", "--masks", "walker.mkv", "--size", size) == 0
@@ -157,7 +158,8 @@ def test_cases_are_made_of_clips_and_masks_and_can_be_measured(
         for name, value in values.items():
             assert f"{value:.2f}" in next(line for line in streams.out.splitlines() if name in line)
     assert list(calibration["values"]) == list(gathered["values"]) == ["evidence only", "default"]
-    assert report["notes"] == ["default is evidence only: it runs no model."]
+    assert report["notes"][1:] == ["default is evidence only: it runs no model."]
+    assert "layerlift download" in report["notes"][0]
     assert "street_walker: Telea" in streams.err
 
 

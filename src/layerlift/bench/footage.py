@@ -28,7 +28,8 @@ from layerlift.model.catalogue import DEMO
 from layerlift.pixels import bounds
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
-from layerlift.stages.removal import NO_MODEL, RemovalOptions, remove_frames
+from layerlift.stages.choose_model import NO_MODEL
+from layerlift.stages.removal import RemovalOptions, remove_frames
 from layerlift.stages.run import stays_in_memory
 
 # What may be measured, by the name that is typed.

@@ -97,16 +97,12 @@ def footage(
 
     from layerlift.bench.footage import footage_tables, open_cases
     from layerlift.device import choose_policy
-    from layerlift.model import open_installed, open_model
+    from layerlift.stages.choose_model import choose_model
 
     cases = open_cases(folder)
-    opened = None
-    if "default" in chosen_rows and model != "none":
-        opened = (
-            open_installed(text_encoder=text_encoder) if model is None else open_model(model, text_encoder=text_encoder)
-        )
     chosen = choose_policy(device, dtype, policy)
     record = Report("bench footage", settings, device=chosen.device)
+    opened = choose_model(model, record, text_encoder=text_encoder) if "default" in chosen_rows else None
     with show_progress() as progress:
         tables = footage_tables(cases, chosen_rows, chosen, model=opened, progress=progress, report=record, told=say)
     for note in record.notes:
