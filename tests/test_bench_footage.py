@@ -172,6 +172,19 @@ def test_without_masks_the_clips_hide_each_other(clips: Path) -> None:
     assert [case.name for case in open_cases(made[0])] == ["lake_street_0"]
 
 
+def test_clips_and_masks_may_lie_in_one_folder(clips: Path) -> None:
+    like = Clip.from_array(smooth(2), 25)
+    for name in ("one", "two"):
+        write_clip(clips / f"{name}.mkv", smooth(2), like, lossless=True)
+    made = make_cases(clips / "out", [clips / "one.mkv", clips / "two.mkv"], [clips / "walker.mkv"], size=(40, 30))
+    assert [place.name for place in made] == ["one_walker", "two_walker"]
+
+
+def test_a_clip_with_its_masks_hides_by_these(clips: Path) -> None:
+    made = make_cases(clips / "out", [clips / "lake"], [clips / "lake", clips / "street"], size=(40, 30))
+    assert [place.name for place in made] == ["lake_street_0"]
+
+
 def test_a_folder_of_masks_is_all_of_them_and_a_still_lasts(clips: Path) -> None:
     (clips / "masks").mkdir()
     (clips / "walker.mkv").rename(clips / "masks" / "walker.mkv")

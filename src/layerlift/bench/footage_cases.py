@@ -20,7 +20,7 @@ import numpy as np
 
 from layerlift.bench.footage import FILES
 from layerlift.clip import Clip, ClipWriter, layout_masks, open_clip
-from layerlift.clip.layout import VIDEO_ENDINGS
+from layerlift.clip.layout import VIDEO_ENDINGS, is_layout
 from layerlift.errors import InputError
 from layerlift.masks import Mask, open_mask
 from layerlift.progress import QUIET, Progress
@@ -57,8 +57,8 @@ def make_cases(
     Args:
         folder: where `holes` is put.
         clips: videos, folders of images, or folders with a `video` in them.
-        masks: videos, folders of images, stills, or folders of such videos; white hides. Without any, the object masks
-            that lie beside the clips.
+        masks: videos, folders of images, stills, folders of such videos, or clips with their masks; white hides.
+            Without any, the object masks that lie beside the clips.
         size: (width, height) in pixels.
         frames: of a case, at most; it is no longer than its clip and its mask, of which a still has any length.
         overwrite: replace cases that are there.
@@ -79,7 +79,7 @@ def make_cases(
 
 
 def pair_up(clips: Sequence[Path], masks: Sequence[Path]) -> list[Pair]:
-    """Every clip with every mask that does not lie beside it. Raises InputError where that is none."""
+    """Every clip with every mask that is not its own. Raises InputError where that is none."""
     if not clips:
         raise InputError("no clip was given to make cases of: name some after the folder.")
     layouts = [layout_masks(path) for path in clips]
@@ -90,22 +90,22 @@ def pair_up(clips: Sequence[Path], masks: Sequence[Path]) -> list[Pair]:
             "no mask was given to hide parts of the clips with: give --masks, of what moves in other clips."
         )
     opened = dict(zip(_names(given), ((path, open_mask(path, open_clip(path))) for path in given), strict=True))
-    videos = [layout.video for layout in layouts]
     pairs = []
-    for name, video in zip(_names(videos), videos, strict=True):
-        clip = open_clip(video)
+    for name, layout in zip(_names([layout.video for layout in layouts]), layouts, strict=True):
+        clip = open_clip(layout.video)
+        own = {path.absolute() for path in (*layout.object_masks, layout.object_mask, layout.total_mask) if path}
         pairs += [
-            Pair(f"{name}_{hides}", clip, mask)
-            for hides, (path, mask) in opened.items()
-            if path.absolute().parent != video.absolute().parent
+            Pair(f"{name}_{hides}", clip, mask) for hides, (path, mask) in opened.items() if path.absolute() not in own
         ]
     if not pairs:
-        raise InputError("every mask given lies beside the only clip: give --masks of other clips.")
+        raise InputError("every mask given is the only clip's own: give --masks of other clips.")
     return pairs
 
 
 def _expand(mask: Path) -> list[Path]:
-    """A folder of mask videos as its files; anything else as it is."""
+    """A clip with its masks as these, a folder of mask videos as its files, and anything else as it is."""
+    if is_layout(mask):
+        return list(layout_masks(mask).object_masks)
     if mask.is_dir():
         inside = sorted(entry for entry in mask.iterdir() if entry.suffix.lower() in VIDEO_ENDINGS)
         return inside or [mask]

@@ -40,8 +40,7 @@ def footage(
         bool,
         typer.Option(
             "--make",
-            help="Make cases in DIR and measure nothing: every mask hides parts of every clip beside which it does not "
-            "lie.",
+            help="Make cases in DIR and measure nothing: every mask hides parts of every clip but its own.",
             rich_help_panel=_MAKE,
         ),
     ] = False,
