@@ -6,6 +6,7 @@ gathered goes to a temporary file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,11 +18,14 @@ from layerlift.evidence.choose import Lag, choose_frames
 from layerlift.evidence.combine import combine
 from layerlift.evidence.decide import Decider
 from layerlift.evidence.join import EDGE, join
-from layerlift.evidence.motion import Motion, follow
+from layerlift.evidence.fuse import SURE, Side, TracedColours, fuse, inpainted, inpainted_rest, region_error
+from layerlift.evidence.motion import Motion, follow, reduced_size
+from layerlift.evidence.proxies import Proxies
 from layerlift.evidence.reach import Held, Reach
 from layerlift.evidence.region import Region, regions_of
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence, Spool
+from layerlift.evidence.traces import ROUNDS, find_traces
 from layerlift.masks import Mask
 from layerlift.progress import QUIET, Progress
 
@@ -51,15 +55,19 @@ def gather_evidence(
     """
     options = options or EvidenceOptions()
     # 1. Follow the camera.
+    proxies = Proxies(reduced_size(clip))
     with progress.stage("motion", clip.frame_count) as bar:
-        motion = follow(clip, mask, dilate, bar)
-
-    # 2. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about the
-    # frame before.
+        motion = follow(clip, mask, dilate, bar, proxies.append)
     reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
     held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory)
+    with progress.stage("trace", len(ROUNDS) * clip.frame_count) as bar:
+        traces = find_traces(proxies, motion, held.near, bar)
+
+    # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about the
+    # frame before.
     width = max(RING_LEAST, round(RING_SHARE * min(clip.width, clip.height)))
     spool, lag, aligner, decider = Spool(), Lag(), Aligner(motion, held), Decider(motion)
+    traced = TracedColours(traces, (clip.width, clip.height))
     counts = np.zeros(2, np.int64)
     try:
         with progress.stage("gather", clip.frame_count) as bar, ThreadPoolExecutor(1) as thread:
@@ -70,9 +78,12 @@ def gather_evidence(
                     for region in regions_of(held[present], width)
                 ]
                 aligner.forget(present)
+                frames = held.at_hand()
                 if deciding is not None:
                     counts += deciding.result()
-                deciding = thread.submit(decide, held[present], present, regions, decider=decider, spool=spool)
+                deciding = thread.submit(
+                    decide, frames, present, regions, decider=decider, traced=traced, proxies=proxies, spool=spool
+                )
                 bar.advance()
             if deciding is not None:
                 counts += deciding.result()
@@ -81,6 +92,8 @@ def gather_evidence(
         raise
     finally:
         aligner.close()
+        traces.close()
+        proxies.close()
     return Evidence(clip, spool, motion, hidden=int(counts[0]), gathered=int(counts[1]))
 
 
@@ -110,14 +123,24 @@ def take_samples(
     return Sampled(region, samples, [samples.sources.index(at) for at in carriers if at in samples.sources])
 
 
-def decide(held: Held, present: int, sampled: list[Sampled], *, decider: Decider, spool: Spool) -> np.ndarray:
-    """Combine a frame's samples, decide what is gathered and keep it; returns how many pixels are hidden and gathered.
+def decide(
+    frames: Mapping[int, Held],
+    present: int,
+    sampled: list[Sampled],
+    *,
+    decider: Decider,
+    traced: TracedColours,
+    proxies: Proxies,
+    spool: Spool,
+) -> np.ndarray:
+    """Weigh what is known of a frame's hidden pixels and keep it; returns how many are hidden and gathered.
 
-    Frames have to come in their order: decisions are steady in time.
+    `frames` are those at hand. Frames have to come in their order: decisions are steady in time.
     """
-    frame = held.frame.copy()
-    state = np.where(held.hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
-    decider.begin(state.shape)
+    ours = frames[present]
+    hidden = ours.hidden
+    values, error = np.zeros(ours.frame.shape, np.float32), np.full(hidden.shape, np.inf, np.float32)
+    decider.begin(hidden.shape)
     for part in sampled:
         if not part.samples.sources:
             continue
@@ -127,9 +150,28 @@ def decide(held: Held, present: int, sampled: list[Sampled], *, decider: Decider
         found = combine(samples, region, carriers=part.carriers)
         taken = decider.sure(found, doubt, region, present)
         near = region.ring & (region.away <= EDGE) & found.any_sample
-        values = join(found.values, region.truth, region.hidden, near)
-        frame[top:bottom, left:right][taken] = np.clip(np.rint(values[taken]), 0, 255).astype(np.uint8)
-        state[top:bottom, left:right][taken] = State.GATHERED
+        joined = join(found.values, region.truth, region.hidden, near)
+        values[top:bottom, left:right][taken] = joined[taken]
+        missed = region_error(joined, region.truth, near, traced.scale)
+        error[top:bottom, left:right][taken] = missed[taken]
     decider.end(present)
+
+    state = np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+    frame = ours.frame
+    if hidden.any():
+        rows, columns = np.nonzero(hidden)
+        sides = traced.sides(present, rows, columns, lambda number: frames[number].frame if number in frames else None)
+        sides = [Side(values[rows, columns], error[rows, columns]), *sides]
+        fused = fuse(sides, inpainted(frame, hidden, *proxies[present]))
+        frame = frame.copy()
+        frame[rows, columns] = np.clip(np.rint(fused.colours), 0, 255)
+        sure = fused.evidence_error <= SURE
+        state[rows[sure], columns[sure]] = State.GATHERED
+        # What is known by now tells more of the rest than what lies around the whole hole.
+        if sure.any() and not sure.all():
+            rest = ~sure
+            prior = inpainted_rest(frame, state == State.UNKNOWN, proxies.size)
+            again = fuse([side.of(rest) for side in sides], prior)
+            frame[rows[rest], columns[rest]] = np.clip(np.rint(again.colours), 0, 255)
     spool.append(frame, state)
-    return np.array([np.count_nonzero(held.hidden), np.count_nonzero(state == State.GATHERED)])
+    return np.array([np.count_nonzero(hidden), np.count_nonzero(state == State.GATHERED)])

@@ -6,6 +6,7 @@ frame, so that errors do not add up; a new key frame is taken only when the old 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -39,11 +40,13 @@ class Motion:
     """Where the frames of a clip lie.
 
     Attributes:
+        size: (width, height) of the clip's frames.
         poses: a (3, 3) for every frame, taking its pixels into the coordinates of its shot.
         shots: the number of every frame's shot; a frame that belongs to none has a number of its own.
         still_shots: those whose camera does not move.
     """
 
+    size: tuple[int, int]
     poses: list[np.ndarray] = field(default_factory=list)
     shots: list[int] = field(default_factory=list)
     still_shots: set[int] = field(default_factory=set)
@@ -76,21 +79,35 @@ class _Placed:
     shot: int = 0
 
 
-def follow(clip: Clip, mask: Mask, dilate: int, progress: StageProgress) -> Motion:
-    """Read the clip once and place every frame; the mask is grown by `dilate` pixels."""
+def reduced_size(clip: Clip) -> tuple[int, int]:
+    """The size, (width, height), at which motion is followed."""
     scale = min(1.0, WORKING_SIDE / max(clip.width, clip.height))
-    size = max(16, round(clip.width * scale)), max(16, round(clip.height * scale))
+    return max(16, round(clip.width * scale)), max(16, round(clip.height * scale))
+
+
+def follow(
+    clip: Clip,
+    mask: Mask,
+    dilate: int,
+    progress: StageProgress,
+    keep: Callable[[np.ndarray, np.ndarray], None] | None = None,
+) -> Motion:
+    """Read the clip once and place every frame; the mask is grown by `dilate` pixels.
+
+    `keep` is given every reduced frame, (h, w, 3) uint8, and where anything of its pixels is hidden, (h, w) bool.
+    """
+    size = reduced_size(clip)
     # Pixel centres: full-size x lies at (x + ½)·scale - ½.
     sx, sy = size[0] / clip.width, size[1] / clip.height
     reduce = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
     enlarge = np.linalg.inv(reduce)
 
-    motion = Motion()
+    motion = Motion((clip.width, clip.height))
     recent: list[_Placed] = []  # candidates to go on from, newest first
     key: _Placed | None = None
     shots = 0
     pairs = enumerate(zip(clip.frames(), mask.frames(), strict=True))
-    for ours in ahead(_look(index, frame, grow(masked, dilate), size) for index, (frame, masked) in pairs):
+    for ours in ahead(_look(index, frame, grow(masked, dilate), size, keep) for index, (frame, masked) in pairs):
         index, before = ours.index, None
         for earlier in recent:
             matrix, agreement = _pair(ours, earlier)
@@ -115,9 +132,18 @@ def follow(clip: Clip, mask: Mask, dilate: int, progress: StageProgress) -> Moti
     return motion
 
 
-def _look(index: int, frame: np.ndarray, hidden: np.ndarray, size: tuple[int, int]) -> _Placed:
+def _look(
+    index: int,
+    frame: np.ndarray,
+    hidden: np.ndarray,
+    size: tuple[int, int],
+    keep: Callable[[np.ndarray, np.ndarray], None] | None,
+) -> _Placed:
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-    view = View(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), covered)
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    if keep is not None:
+        keep(small, covered)
+    view = View(small, covered)
     return _Placed(index, view, Template(view, POINTS))
 
 
