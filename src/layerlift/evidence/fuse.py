@@ -1,7 +1,7 @@
 """What is known of a hidden pixel from several sides becomes one colour, and how far off that may be.
 
-Every side comes with the error it is expected to have; what is surer weighs more, by the inverse of the squared error. A
-pixel is called gathered only where what other frames show leaves no more error than an eye would forgive.
+Every side comes with the error it is expected to have; what is surer weighs more, by the inverse of the squared error.
+A pixel is called gathered only where what other frames show leaves no more error than an eye would forgive.
 """
 
 from __future__ import annotations
@@ -131,20 +131,26 @@ class TracedColours:
         return Side(colours, error)
 
 
-def inpainted(frame: np.ndarray, hidden: np.ndarray, small: np.ndarray, covered: np.ndarray) -> Side:
-    """What inpainting makes of the hidden pixels of a frame (H, W, 3) uint8, `hidden` (H, W) bool.
+def inpainted(hidden: np.ndarray, small: np.ndarray, covered: np.ndarray) -> Side:
+    """What inpainting makes of the pixels `hidden` (H, W) bool of a frame.
 
     `small` (h, w, 3) uint8 is the frame reduced, with what is `covered` (h, w) bool inpainted: it is enlarged.
     """
-    height, width = hidden.shape
-    error = cv2.resize(inpainting_error(small, covered), (width, height), interpolation=cv2.INTER_LINEAR)[hidden]
-    if small.shape == frame.shape:
-        return Side(small[hidden].astype(np.float32), error)
-    return Side(np.clip(enlarge(small, frame, hidden), 0, 255)[hidden], error)
+    size = hidden.shape[1], hidden.shape[0]
+    error = cv2.resize(inpainting_error(small, covered), size, interpolation=cv2.INTER_LINEAR)[hidden]
+    if small.shape[:2] != hidden.shape:
+        small = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+    return Side(small[hidden].astype(np.float32), error)
 
 
 def inpainted_rest(frame: np.ndarray, rest: np.ndarray, size: tuple[int, int]) -> Side:
-    """`inpainted` for the `rest` (H, W) bool of a frame whose other hidden pixels are known by now; `size` is (w, h)."""
+    """`inpainted` for the `rest` (H, W) bool of a frame (H, W, 3) uint8 whose other hidden pixels are known by now.
+
+    It is done on a frame of `size` (w, h), and meets the full one without a seam.
+    """
     covered = cv2.resize(rest.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
     small = inpaint(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), covered)
-    return inpainted(frame, rest, small, covered)
+    side = inpainted(rest, small, covered)
+    if small.shape == frame.shape:
+        return side
+    return Side(np.clip(enlarge(small, frame, rest), 0, 255), side.error)

@@ -6,6 +6,7 @@ gathered goes to a temporary file.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from layerlift.evidence.align import Aligner, Samples
 from layerlift.evidence.choose import Lag, choose_frames
 from layerlift.evidence.combine import combine
 from layerlift.evidence.decide import Decider
-from layerlift.evidence.join import EDGE, join
 from layerlift.evidence.fuse import SURE, Side, TracedColours, fuse, inpainted, inpainted_rest, region_error
+from layerlift.evidence.join import EDGE, join
 from layerlift.evidence.motion import Motion, follow, reduced_size
 from layerlift.evidence.proxies import Proxies
 from layerlift.evidence.reach import Held, Reach
@@ -37,8 +38,10 @@ RING_SHARE = 1 / 16
 RING_LEAST = 24
 # Of large regions fewer samples are taken, so that a frame never costs more than so many pixels of samples, unless that
 # would be fewer than so many samples.
-SAMPLED_PIXELS = 3_200_000
+SAMPLED_PIXELS = 2_000_000
 LEAST_SAMPLES = 8
+# Frames that are decided about and weighed while samples are taken for the next.
+AT_ONCE = 2
 
 
 def gather_evidence(
@@ -70,23 +73,24 @@ def gather_evidence(
     traced = TracedColours(traces, (clip.width, clip.height))
     counts = np.zeros(2, np.int64)
     try:
-        with progress.stage("gather", clip.frame_count) as bar, ThreadPoolExecutor(1) as thread:
-            deciding: Future[np.ndarray] | None = None
+        with (
+            progress.stage("gather", clip.frame_count) as bar,
+            ThreadPoolExecutor(1) as deciding,
+            ThreadPoolExecutor(1) as weighing,
+        ):
+            waiting: deque[Future[np.ndarray]] = deque()
             for present in held.walk():
                 regions = [
                     take_samples(motion, held, present, region, options=options, aligner=aligner, lag=lag)
                     for region in regions_of(held[present], width)
                 ]
                 aligner.forget(present)
-                frames = held.at_hand()
-                if deciding is not None:
-                    counts += deciding.result()
-                deciding = thread.submit(
-                    decide, frames, present, regions, decider=decider, traced=traced, proxies=proxies, spool=spool
-                )
+                if len(waiting) == AT_ONCE:
+                    counts += waiting.popleft().result()
+                decided = deciding.submit(decide, present, regions, held[present], decider, traced.scale)
+                waiting.append(weighing.submit(weigh, present, decided, held.at_hand(), traced, proxies, spool))
                 bar.advance()
-            if deciding is not None:
-                counts += deciding.result()
+            counts += sum((weighed.result() for weighed in waiting), np.zeros(2, np.int64))
     except BaseException:
         spool.close()
         raise
@@ -123,49 +127,62 @@ def take_samples(
     return Sampled(region, samples, [samples.sources.index(at) for at in carriers if at in samples.sources])
 
 
-def decide(
-    frames: Mapping[int, Held],
-    present: int,
-    sampled: list[Sampled],
-    *,
-    decider: Decider,
-    traced: TracedColours,
-    proxies: Proxies,
-    spool: Spool,
-) -> np.ndarray:
-    """Weigh what is known of a frame's hidden pixels and keep it; returns how many are hidden and gathered.
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was gathered region by region of a frame: colours (H, W, 3) float32, expected errors (H, W), else infinite."""
 
-    `frames` are those at hand. Frames have to come in their order: decisions are steady in time.
+    values: np.ndarray
+    error: np.ndarray
+
+
+def decide(present: int, sampled: list[Sampled], ours: Held, decider: Decider, scale: int) -> Gathered:
+    """Combine the samples of a frame's regions and decide where they are to be trusted.
+
+    Frames have to come in their order: decisions are steady in time. Errors are compared `scale` times smaller.
     """
-    ours = frames[present]
-    hidden = ours.hidden
-    values, error = np.zeros(ours.frame.shape, np.float32), np.full(hidden.shape, np.inf, np.float32)
-    decider.begin(hidden.shape)
+    found = Gathered(np.zeros(ours.frame.shape, np.float32), np.full(ours.hidden.shape, np.inf, np.float32))
+    decider.begin(ours.hidden.shape)
     for part in sampled:
         if not part.samples.sources:
             continue
         region = part.region
         left, top, right, bottom = region.box
         samples, doubt = decider.leave_out(part.samples)
-        found = combine(samples, region, carriers=part.carriers)
-        taken = decider.sure(found, doubt, region, present)
-        near = region.ring & (region.away <= EDGE) & found.any_sample
-        joined = join(found.values, region.truth, region.hidden, near)
-        values[top:bottom, left:right][taken] = joined[taken]
-        missed = region_error(joined, region.truth, near, traced.scale)
-        error[top:bottom, left:right][taken] = missed[taken]
+        combined = combine(samples, region, carriers=part.carriers)
+        taken = decider.sure(combined, doubt, region, present)
+        near = region.ring & (region.away <= EDGE) & combined.any_sample
+        values = join(combined.values, region.truth, region.hidden, near)
+        found.values[top:bottom, left:right][taken] = values[taken]
+        found.error[top:bottom, left:right][taken] = region_error(values, region.truth, near, scale)[taken]
     decider.end(present)
+    return found
 
+
+def weigh(
+    present: int,
+    decided: Future[Gathered],
+    frames: Mapping[int, Held],
+    traced: TracedColours,
+    proxies: Proxies,
+    spool: Spool,
+) -> np.ndarray:
+    """Weigh all that is known of a frame's hidden pixels and keep it; returns how many are hidden and gathered.
+
+    `frames` are those at hand.
+    """
+    regions = decided.result()
+    frame, hidden = frames[present].frame, frames[present].hidden
     state = np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
-    frame = ours.frame
     if hidden.any():
-        rows, columns = np.nonzero(hidden)
-        sides = traced.sides(present, rows, columns, lambda number: frames[number].frame if number in frames else None)
-        sides = [Side(values[rows, columns], error[rows, columns]), *sides]
-        fused = fuse(sides, inpainted(frame, hidden, *proxies[present]))
         frame = frame.copy()
-        frame[rows, columns] = np.clip(np.rint(fused.colours), 0, 255)
-        sure = fused.evidence_error <= SURE
+        rows, columns = np.nonzero(hidden)
+        sides = [
+            Side(regions.values[rows, columns], regions.error[rows, columns]),
+            *traced.sides(present, rows, columns, lambda at: frames[at].frame if at in frames else None),
+        ]
+        first = fuse(sides, inpainted(hidden, *proxies[present]))
+        frame[rows, columns] = np.clip(np.rint(first.colours), 0, 255)
+        sure = first.evidence_error <= SURE
         state[rows[sure], columns[sure]] = State.GATHERED
         # What is known by now tells more of the rest than what lies around the whole hole.
         if sure.any() and not sure.all():

@@ -19,15 +19,18 @@ from layerlift.pixels import bounds, distance_to, spread
 # The plate's share falls to a third at this depth, in pixels.
 PLATE_DEPTH = 5.0
 # Larger holes (pixels) are filled on a smaller picture, whose surface meets the full one's border afterwards.
-LARGEST = 5000
+LARGEST = 2000
 # Pixels around a hole that tell it all there is to know.
 CONTEXT = 4
 # So many systems of equations are kept: a mask that stays where it is needs only one.
-KEPT = 4
+KEPT = 2
 # The plate's equations alone may leave a hole of one pixel's height undetermined.
 RIDGE = 1e-6
 
 NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+
+# Factorised equations, and what makes their right side of a whole picture.
+System = tuple[scipy.sparse.linalg.SuperLU, scipy.sparse.csr_matrix]
 
 
 def inpaint(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
@@ -52,21 +55,32 @@ def inpaint(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
             filled = spread(part.astype(np.float32), (~hole).astype(np.float32))
         else:
             small = surface(cv2.resize(part, size, interpolation=cv2.INTER_AREA), small_hole)
-            filled = enlarge(small, part, hole)
+            filled = part.astype(np.float32)
+            filled[hole] = enlarge(small, part, hole)
     out = frame.copy()
     out[top:bottom, left:right][hole] = np.clip(np.rint(filled[hole]), 0, 255)
     return out
 
 
 def enlarge(small: np.ndarray, frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """A surface that was made on a smaller picture, (h', w', 3), at the size of a frame (h, w, 3) uint8: float32.
+    """A surface made on a smaller picture, (h', w', 3), in the N `hidden` pixels (h, w) bool of a frame (h, w, 3).
 
-    What it misses the frame by just outside of `hidden` (h, w) bool is taken off smoothly inwards.
+    What it misses the frame by just outside of them is taken off smoothly inwards: (N, 3) float32.
     """
     height, width = hidden.shape
-    large = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    ring = ~hidden & (cv2.dilate(hidden.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
-    return large + spread(frame - large, ring.astype(np.float32))
+    spot = bounds(hidden)
+    assert spot is not None
+    box = np.s_[max(0, spot[1] - CONTEXT) : spot[3] + CONTEXT, max(0, spot[0] - CONTEXT) : spot[2] + CONTEXT]
+    large = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)[box].astype(np.float32)
+    hole = hidden[box]
+    ring = ~hole & (cv2.dilate(hole.view(np.uint8), np.ones((5, 5), np.uint8)) > 0)
+    # What is missed is smooth: half the size shows all of it.
+    size = max(1, hole.shape[1] // 2), max(1, hole.shape[0] // 2)
+    weight = cv2.resize(ring.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    missed = cv2.resize((frame[box] - large) * ring[..., None], size, interpolation=cv2.INTER_AREA)
+    missed = spread(missed / np.maximum(weight, 1e-3)[..., None], (weight > 0).astype(np.float32))
+    missed = cv2.resize(missed, (hole.shape[1], hole.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return large[hole] + missed[hole]
 
 
 def surface(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
@@ -81,21 +95,18 @@ def surface(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=KEPT)
-def _systems(bits: bytes, shape: tuple[int, int]) -> tuple[tuple[scipy.sparse.linalg.SuperLU, scipy.sparse.csr_matrix], ...]:
+def _systems(bits: bytes, shape: tuple[int, int]) -> tuple[System, System]:
     """For plate and membrane: the factorised equations of N hidden pixels, and (N, h·w) that makes their right side."""
     height, width = shape
     hidden = np.unpackbits(np.frombuffer(bits, np.uint8), count=height * width).reshape(shape) > 0
     places = np.flatnonzero(hidden)
-    near = np.flatnonzero(cv2.dilate(hidden.view(np.uint8), np.ones((3, 3), np.uint8)))
-    laplacian = _laplacian(near, shape)
-    inner, outer = laplacian[:, places], laplacian.copy()
-    outer = outer @ scipy.sparse.diags((~hidden).ravel().astype(float))
-    plate = (inner.T @ inner + RIDGE * scipy.sparse.eye(len(places))).tocsc()
+    known = scipy.sparse.diags((~hidden).ravel().astype(float))
+    near = _laplacian(np.flatnonzero(cv2.dilate(hidden.view(np.uint8), np.ones((3, 3), np.uint8))), shape)
     own = _laplacian(places, shape)
-    membrane = own[:, places]
+    plate = near[:, places].T @ near[:, places] + RIDGE * scipy.sparse.eye(len(places))
     return (
-        (scipy.sparse.linalg.splu(plate), (-inner.T @ outer).tocsr()),
-        (scipy.sparse.linalg.splu(membrane.tocsc()), (-own @ scipy.sparse.diags((~hidden).ravel().astype(float))).tocsr()),
+        (scipy.sparse.linalg.splu(plate.tocsc()), (-near[:, places].T @ near @ known).tocsr()),
+        (scipy.sparse.linalg.splu(own[:, places].tocsc()), (-own @ known).tocsr()),
     )
 
 

@@ -30,9 +30,8 @@ class Link:
 
     Attributes:
         box: left, top, right and bottom of the part of the frame.
-        flow: (h, w, 2) float32, from a pixel (x, y) of the box to where the other frame shows the same: x and y by which
-            that lies off, in pixels.
-        error: (h, w) float32, levels of 255: by how much the two pictures differ there, continued under what is hidden.
+        flow: (h, w, 2) float32, by how many pixels (x, y) the other frame shows the same elsewhere.
+        error: (h, w) float32, levels of 255: by how much the two differ there, continued under what is hidden.
     """
 
     box: Box
@@ -55,7 +54,8 @@ def cut(picture: np.ndarray, box: Box, shift: tuple[int, int] = (0, 0)) -> np.nd
     left, top, right, bottom = box[0] + shift[0], box[1] + shift[1], box[2] + shift[0], box[3] + shift[1]
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return np.ascontiguousarray(picture[top:bottom, left:right])
-    rows, columns = (np.clip(np.arange(*ends), 0, most - 1) for ends, most in (((top, bottom), height), ((left, right), width)))
+    rows = np.clip(np.arange(top, bottom), 0, height - 1)
+    columns = np.clip(np.arange(left, right), 0, width - 1)
     return np.ascontiguousarray(picture[rows[:, None], columns])
 
 
@@ -86,7 +86,7 @@ def places(flow: np.ndarray) -> np.ndarray:
 def link_error(
     flow: np.ndarray, ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """By how much two pictures differ along a flow where both can be seen, blurred, and spread where not: (h, w) float32.
+    """By how much two pictures differ along a flow where both are seen, blurred, and spread elsewhere: (h, w) float32.
 
     `ours` and `theirs` are pictures (h, w, 3) uint8 with what is hidden, (h, w) bool.
     """

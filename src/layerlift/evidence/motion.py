@@ -20,7 +20,7 @@ from layerlift.pixels import grow
 from layerlift.progress import StageProgress
 
 # Motion is followed on frames no longer than this; gathering registers again at full size.
-WORKING_SIDE = 480
+WORKING_SIDE = 432
 POINTS = 1200
 # What a camera does to a whole picture: shift, zoom and turn.
 MOVES = (2, 4)

@@ -37,12 +37,15 @@ class Proxies:
         self._lock = Lock()
 
     def append(self, frame: np.ndarray, hidden: np.ndarray) -> None:
-        """Keep one more reduced frame (h, w, 3) uint8 and where anything of a pixel is hidden, (h, w) bool.
-
-        Hidden pixels are inpainted at once: nothing of what is hidden is read later, not even between two pixels.
-        """
-        self._shelf.put(self.count, inpaint(frame, hidden), hidden)
+        """Keep one more reduced frame (h, w, 3) uint8 and where anything of a pixel is hidden, (h, w) bool."""
+        self._shelf.put(self.count, frame, hidden)
         self.count += 1
+
+    def fill(self, index: int) -> None:
+        """Inpaint what is hidden in a frame: it is never read after that, not even between two pixels."""
+        frame, hidden = self._shelf.get(index)
+        if hidden.any():
+            self._shelf.put(index, inpaint(frame, hidden), hidden)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame `index`, (h, w, 3) uint8 with its hidden pixels inpainted, and what is hidden, (h, w) bool."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from layerlift.ahead import ahead
 from layerlift.clip import Clip
-from layerlift.evidence.fill import fill_frames
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.state import State
 
@@ -109,7 +108,10 @@ class Evidence:
 
     def filled_frames(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `frames`, with the UNKNOWN pixels filled in too, without any model and steady in time; GENERATED there."""
-        return ((frame, np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)) for frame, state in ahead(self.frames()))
+        return (
+            (frame, np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state))
+            for frame, state in ahead(self.frames())
+        )
 
     def close(self) -> None:
         """Remove the temporary file; nothing can be read any more."""

@@ -103,6 +103,9 @@ def find_traces(proxies: Proxies, motion: Motion, reach: int, progress: StagePro
     traces = Traces(proxies.size)
     indices = range(proxies.count)
     try:
+        with ThreadPoolExecutor(WORKERS) as threads:
+            for _ in threads.map(proxies.fill, indices):
+                pass
         for number, strides in enumerate(ROUNDS):
             traces.close()
             traces = Traces(proxies.size)
@@ -140,6 +143,7 @@ class Tracer:
         """`filled`: every frame as the round before filled it; None in the first round."""
         self._proxies, self._motion, self._reach = proxies, motion, reach
         self._strides, self._filled = strides, filled
+        self._grays: dict[int, np.ndarray] = {}
         self._links = [Shelf() for _ in range(2 * len(strides))]
 
     def close(self) -> None:
@@ -164,7 +168,9 @@ class Tracer:
                 if one is not None and other is not None and hidden.any():
                     rows, columns = np.nonzero(hidden)
                     flow = one.flow[rows - one.box[1], columns - one.box[0]]
-                    error = one.error[rows - one.box[1], columns - one.box[0]] + contradiction(flow, other, rows, columns)
+                    error = one.error[rows - one.box[1], columns - one.box[0]] + contradiction(
+                        flow, other, rows, columns
+                    )
                     shelf.put(here, flow, error)
 
     def walk(self, side: int, traces: Traces) -> None:
@@ -242,8 +248,13 @@ class Tracer:
         return round(min(max(shift[0], -width), width)), round(min(max(shift[1], -height), height))
 
     def _gray(self, index: int) -> np.ndarray:
-        picture = self._proxies[index][0] if self._filled is None else self._filled.get(index)[0]
-        return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        gray = self._grays.get(index)
+        if gray is None:
+            picture = self._proxies[index][0] if self._filled is None else self._filled.get(index)[0]
+            gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+            self._grays = {at: kept for at, kept in self._grays.items() if at >= index - 2 * max(self._strides)}
+            self._grays[index] = gray
+        return gray
 
     def fill(self, traces: Traces):  # type: ignore[no-untyped-def]
         """A function that fills a frame, by its number, along its traces: (h, w, 3) uint8."""
