@@ -59,7 +59,7 @@ def settle_outputs(
     if report is not None:
         check_report(report, overwrite=overwrite)
     return check_output(
-        output or default_output(clip.name, stage, lossless=lossless), lossless=lossless, overwrite=overwrite
+        output or default_output(clip.name, stage, lossless=lossless), lossless=lossless, overwrite=overwrite, like=clip
     )
 
 

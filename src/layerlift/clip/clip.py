@@ -6,16 +6,42 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from layerlift.errors import InputError
 
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+    from layerlift.clip.samples import Samples
+
 Pixels = Literal["rgb24", "rgba"]
 
 # read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8.
 FrameReader = Callable[[int, int, Pixels], Iterator[np.ndarray]]
+
+
+class Picture(Protocol):
+    """A decoded picture as it is stored, and how it is turned upright."""
+
+    @property
+    def frame(self) -> VideoFrame: ...
+
+    @property
+    def turns(self) -> int:
+        """Counterclockwise quarter turns."""
+
+    def array(self, pixels: Pixels) -> np.ndarray:
+        """What `Clip.frames` gives of it: (H, W, 3) or (H, W, 4) uint8."""
+
+    def upright(self, plane: np.ndarray) -> np.ndarray:
+        """A plane of its samples, turned upright."""
+
+
+# read(start, stop) yields pictures start … stop - 1.
+PictureReader = Callable[[int, int], Iterator[Picture]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +83,10 @@ class Clip:
     start_time: Fraction = Fraction(0)
     first: int = 0  # where a cut clip begins in the clip it was cut from
     source_frame_count: int | None = None  # length of the clip it was cut from, None if it was not cut
+    # The clip's own samples, for writers, which leave alone what a result does not change (`recompose.py`).
+    samples: Samples | None = None
+    pictures: PictureReader | None = field(default=None, repr=False, compare=False)
+    picture_size: tuple[int, int] | None = None  # upright, (width, height)
 
     @property
     def duration(self) -> Fraction:
@@ -91,7 +121,7 @@ class Clip:
                 f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}; "
                 "give a span inside that whose start is below its end."
             )
-        source = self.reader
+        source, pictures = self.reader, self.pictures
         last = self.last_duration
         if self.timestamps is not None and self.time_base is not None:
             offset = (self.timestamps[start] - self.timestamps[0]) * self.time_base
@@ -108,6 +138,7 @@ class Clip:
             self,
             frame_count=stop - start,
             reader=reader,
+            pictures=None if pictures is None else lambda a, b: pictures(start + a, start + b),
             timestamps=self.timestamps[start:stop] if self.timestamps is not None else None,
             last_duration=last,
             start_time=self.start_time + offset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from layerlift.clip.clip import Pixels
 from layerlift.clip.container import open_input, video_stream
+from layerlift.clip.view import view_array
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,9 +18,27 @@ if TYPE_CHECKING:
 
 
 def picture_array(frame: VideoFrame, quarter_turns: int, pixels: Pixels) -> np.ndarray:
-    """A decoded frame as (H, W, 3) or (H, W, 4) uint8, exactly as PyAV converts it, turned upright."""
-    array = frame.to_ndarray(format=pixels)
+    """A decoded frame's view as (H, W, 3) or (H, W, 4) uint8, turned upright."""
+    return upright(view_array(frame, pixels), quarter_turns)
+
+
+def upright(array: np.ndarray, quarter_turns: int) -> np.ndarray:
+    """A stored picture, or a plane of one, (h, w, …), as it is to be seen."""
     return np.ascontiguousarray(np.rot90(array, quarter_turns)) if quarter_turns else array
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPicture:
+    """A decoded frame and the turns it wants (`clip.Picture`)."""
+
+    frame: VideoFrame
+    turns: int
+
+    def array(self, pixels: Pixels) -> np.ndarray:
+        return picture_array(self.frame, self.turns, pixels)
+
+    def upright(self, plane: np.ndarray) -> np.ndarray:
+        return upright(plane, self.turns)
 
 
 def quarter_turns(frame: VideoFrame) -> int:

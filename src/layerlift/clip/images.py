@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from layerlift.clip.clip import Clip, ColorTags, Pixels
+from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
 from layerlift.clip.container import MAX_PIXELS
-from layerlift.clip.decode import first_frame, picture_array
+from layerlift.clip.decode import DecodedPicture, first_frame
 from layerlift.clip.layout import IMAGE_ENDINGS
+from layerlift.clip.samples import Samples, samples_of
 from layerlift.errors import InputError
 
 DEFAULT_RATE = Fraction(24)  # images carry none; LTX-Video's own rate
@@ -39,18 +40,24 @@ def open_images(folder: Path) -> Clip:
             f"{odd} is {_times(sizes[odd])} pixels, but {files[0].name} beside it is {_times(sizes[files[0]])}; "
             "give images of one size."
         )
-    start = picture_array(*first_frame(files[0], "an image"), "rgb24")
-    height, width = start.shape[:2]
+    start = DecodedPicture(*first_frame(files[0], "an image"))
+    height, width = start.array("rgb24").shape[:2]
+    samples = samples_of(start.frame.format)
 
-    def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
+    def pictures(begin: int, end: int) -> Iterator[Picture]:
         for file in files[begin:end]:
-            picture = picture_array(*first_frame(file, "an image"), pixels)
-            if picture.shape[:2] != (height, width):
+            picture = DecodedPicture(*first_frame(file, "an image"))
+            wide, high = picture.frame.width, picture.frame.height
+            size = (high, wide) if picture.turns % 2 else (wide, high)
+            if size != (width, height):
                 raise InputError(
-                    f"{file} is {picture.shape[1]}x{picture.shape[0]} pixels, but {files[0].name} beside it is "
+                    f"{file} is {_times(size)} pixels, but {files[0].name} beside it is "
                     f"{width}x{height}; give images of one size."
                 )
             yield picture
+
+    def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
+        return (picture.array(pixels) for picture in pictures(begin, end))
 
     return Clip(
         width,
@@ -61,6 +68,10 @@ def open_images(folder: Path) -> Clip:
         color=ColorTags(),
         has_alpha=any(f.suffix.lower() not in (".jpg", ".jpeg") for f in files),
         name=folder.resolve().name,
+        # Images of a folder may differ in kind: what is written holds the most that the first of them can hold.
+        samples=None if samples is None else Samples("rgb", 16 if samples.deep else 8, alpha=samples.alpha),
+        pictures=pictures,
+        picture_size=(width, height),
     )
 
 

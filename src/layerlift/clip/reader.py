@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerlift.clip.clip import Clip, ColorTags, FrameReader, Pixels
+from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.decode import first_frame, has_alpha, picture_array, quarter_turns
+from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha, quarter_turns
 from layerlift.clip.images import DEFAULT_RATE, open_images
 from layerlift.clip.layout import is_layout, layout_masks
+from layerlift.clip.samples import Samples, samples_of
+from layerlift.clip.view import tags_of
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,25 +75,35 @@ def _open_video(path: Path) -> Clip:
     rate = _constant_rate(index.pts, time_base, rates)
     constant = rate is not None or index.pts is None
     turned = turns % 2 == 1
+    size = (picture.height, picture.width) if turned else (picture.width, picture.height)
+    pictures = _picture_reader(path, index, seekable)
     clip = Clip(
-        width=picture.height if turned else picture.width,
-        height=picture.width if turned else picture.height,
+        width=size[0],
+        height=size[1],
         frame_count=index.count,
         rate=rate or (rates[0] if constant and rates else DEFAULT_RATE),
-        reader=_file_reader(path, index, seekable),
-        color=ColorTags(int(picture.color_range), int(picture.colorspace), int(picture.color_primaries),
-                        int(picture.color_trc)),
+        reader=as_frames(pictures),
+        color=tags_of(picture),
         pixel_aspect=1 / aspect if turned else aspect,
         has_alpha=has_alpha(picture),
         path=path,
         name=path.stem,
         start_time=index.pts[0] * time_base if index.pts else Fraction(0),
+        samples=upright_samples(picture, turns),
+        pictures=pictures,
+        picture_size=size,
     )  # fmt: skip
     if constant or index.pts is None:
         return clip
     last = index.last_duration or max(index.pts[-1] - index.pts[-2], 1)
     clip = replace(clip, time_base=time_base, timestamps=index.pts, last_duration=last)
     return replace(clip, rate=index.count / clip.duration)
+
+
+def upright_samples(picture: VideoFrame, turns: int) -> Samples | None:
+    """The kind of a picture's samples when it stands upright."""
+    samples = samples_of(picture.format)
+    return samples if samples is None or turns % 2 == 0 else replace(samples, shift=samples.shift[::-1])
 
 
 def _constant_rate(pts: Sequence[int] | None, time_base: Fraction, rates: list[Fraction]) -> Fraction | None:
@@ -189,8 +201,8 @@ def _damaged(path: Path) -> InputError:
     )
 
 
-def _file_reader(path: Path, index: _Index, seekable: bool) -> FrameReader:
-    def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+def _picture_reader(path: Path, index: _Index, seekable: bool) -> PictureReader:
+    def pictures(start: int, stop: int) -> Iterator[Picture]:
         if start >= stop:
             return
         size: tuple[int, int] | None = None
@@ -203,11 +215,20 @@ def _file_reader(path: Path, index: _Index, seekable: bool) -> FrameReader:
                     f"{path} changes its frame size from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame "
                     f"{done}; give a clip of one size."
                 )
-            yield picture_array(frame, quarter_turns(frame), pixels)
+            yield DecodedPicture(frame, quarter_turns(frame))
             done += 1
             if done == stop:
                 return
         raise _damaged(path)
+
+    return pictures
+
+
+def as_frames(pictures: PictureReader) -> FrameReader:
+    """What a clip's frames are, from its pictures."""
+
+    def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+        return (picture.array(pixels) for picture in pictures(start, stop))
 
     return reader
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,9 @@ class LayerWriter(ClipWriter):
         self, path: str | Path, like: Clip, layer: LayerFormat, *, overwrite: bool = False, sound: bool = True
     ) -> None:
         self.format = layer
-        super().__init__(path, like, lossless=layer.kind in ("ffv1", "png"), overwrite=overwrite, sound=sound)
+        # A layer's samples are its own, at more than 8 bits, and so is its alpha.
+        bare = replace(like, samples=None, pictures=None)
+        super().__init__(path, bare, lossless=layer.kind in ("ffv1", "png"), overwrite=overwrite, sound=sound)
 
     def _check(self) -> None:
         check_layer_output(f"{self.path}/" if self._folder else self.path, self.like, overwrite=self._overwrite)
