@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,16 +12,23 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Pixels
 from layerlift.clip.container import MAX_PIXELS
-from layerlift.clip.decode import first_frame, picture_array
+from layerlift.clip.decode import first_frame, has_alpha, picture_array
 from layerlift.clip.layout import IMAGE_ENDINGS
+from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
 DEFAULT_RATE = Fraction(24)  # images carry none; LTX-Video's own rate
 
+_EXIF_ORIENTATION = 0x0112
+_EXIF_TRANSPOSED = 5  # orientations from this on have width and height exchanged
+
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in natural order (frame_2 before frame_10); hidden files are none."""
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith("."))
+    """The images of a folder in natural order (frame_2 before frame_10); hidden files are none.
+
+    An image is what its content or its name says is one: a damaged .png is found damaged, not left out.
+    """
+    files = (f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file() and _is_image(f))
     return sorted(files, key=lambda f: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in _parts(f.name)])
 
 
@@ -32,15 +40,24 @@ def open_images(folder: Path) -> Clip:
     files = image_files(folder)
     if not files:
         raise InputError(f"{folder} holds neither a video named 'video' nor images; give a clip.")
-    sizes = {f: _stored_size(f) for f in files}
+    return _clip_of(files, folder.resolve().name)
+
+
+def open_still(file: Path) -> Clip:
+    """A clip of one frame. Raises InputError when the image cannot be read."""
+    return _clip_of([file], file.stem)
+
+
+def _clip_of(files: list[Path], name: str) -> Clip:
+    sizes = {f: _size(f) for f in files}
     odd = next((f for f in files if sizes[f] != sizes[files[0]]), None)
     if odd is not None:
         raise InputError(
             f"{odd} is {_times(sizes[odd])} pixels, but {files[0].name} beside it is {_times(sizes[files[0]])}; "
             "give images of one size."
         )
-    start = picture_array(*first_frame(files[0], "an image"), "rgb24")
-    height, width = start.shape[:2]
+    start, shown = first_frame(files[0], "an image")
+    height, width = picture_array(start, shown, "rgb24").shape[:2]
 
     def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
         for file in files[begin:end]:
@@ -59,18 +76,27 @@ def open_images(folder: Path) -> Clip:
         DEFAULT_RATE,
         reader,
         color=ColorTags(),
-        has_alpha=any(f.suffix.lower() not in (".jpg", ".jpeg") for f in files),
-        name=folder.resolve().name,
+        has_alpha=has_alpha(start) or any(kind is None or kind.transparent for kind in map(picture_kind, files[1:])),
+        name=name,
     )
 
 
-def _stored_size(file: Path) -> tuple[int, int]:
-    """Width and height from the header alone, so that a long folder is checked in an instant."""
-    from PIL import Image
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_ENDINGS or picture_kind(file) is not None
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Width and height as the image is shown, from the header alone, so that a long folder is checked in an instant."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
-            size = image.size
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            # Asked for without being there, EXIF would have the whole picture decoded; Pillow turns TIFF's size itself.
+            turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= _EXIF_TRANSPOSED
+            size = image.size[::-1] if turned else image.size
+    except UnidentifiedImageError:  # a format that only FFmpeg knows, such as OpenEXR
+        frame, shown = first_frame(file, "an image")
+        size = (frame.height, frame.width) if shown.transposed else (frame.width, frame.height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as an image; remove it or save it again.") from error
     if size[0] * size[1] > MAX_PIXELS:

@@ -13,7 +13,10 @@ VIDEO_ENDINGS = frozenset({
     ".gif", ".apng", ".ogv", ".y4m", ".3gp", ".mxf", ".nut", ".vob", ".ivf", ".h264", ".264", ".hevc", ".265", ".av1",
     ".obu", ".dv", ".rm", ".rmvb", ".divx", ".f4v", ".mjpeg", ".mjpg",
 })  # fmt: skip
-IMAGE_ENDINGS = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"])
+IMAGE_ENDINGS = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".exr", ".gif", ".heic",
+    ".heif", ".avif",
+})  # fmt: skip
 
 _NUMBERED = re.compile(r"object_mask_(\d+)")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags
 from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.decode import has_alpha, quarter_turns
+from layerlift.clip.decode import alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.images import DEFAULT_RATE, image_files, open_images
 from layerlift.clip.layout import is_layout, layout_masks
 from layerlift.clip.reader import open_clip
@@ -62,8 +62,7 @@ def _open_video(path: Path, premultiplied: bool) -> LayerClip:
             if index >= stop:
                 return
             if index >= start:
-                rgba = picture_rgba(frame)
-                rgba = np.ascontiguousarray(np.rot90(rgba, quarter_turns(frame)))
+                rgba = orientation(frame).upright(picture_rgba(frame))
                 yield straighten(rgba) if premultiplied else rgba
 
     first = next(_decode(path, hidden))
@@ -88,16 +87,10 @@ def _open_pngs(folder: Path, sound: Path | None, premultiplied: bool) -> LayerCl
 
 
 def _read_image(file: Path) -> np.ndarray:
-    import cv2
-
-    data = np.frombuffer(file.read_bytes(), np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if picture is None:
-        raise InputError(f"{file} cannot be read as an image; remove it or save it again")
-    if picture.ndim != 3 or picture.shape[2] != 4:
+    frame, shown = first_frame(file, "an image")
+    if not has_alpha(frame):
         raise _no_alpha(file)
-    whole = 255 if picture.dtype == np.uint8 else 65535
-    return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA).astype(np.float32) / whole
+    return shown.upright(picture_rgba(frame))
 
 
 def _open_exr(files: list[Path], name: str, sound: Path | None) -> LayerClip:
@@ -182,13 +175,9 @@ def _decode(path: Path, hidden: str | None) -> Iterator[VideoFrame]:
 
 
 def _hidden_alpha(path: Path) -> str | None:
-    """The decoder that sees the alpha of VP8 or VP9, which FFmpeg's own decoders leave out; None for other files."""
+    """The decoder that sees the alpha of a file's video where FFmpeg's own leaves it out, as of VP8 and VP9."""
     with open_input(path) as container:
-        stream = video_stream(container, path)
-        decoders = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-        if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) != "1":
-            return None
-        return decoders.get(stream.codec_context.codec.canonical_name)
+        return alpha_decoder(video_stream(container, path))
 
 
 def _says_premultiplied(path: Path) -> bool:
