@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import name_masks, numbered, open_masks
+from layerlift.cli.extract import numbered
 from layerlift.cli.job import finish, open_input
+from layerlift.cli.masks import notes_of, open_objects
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report, check_report
@@ -31,9 +32,10 @@ def mask(
         list[Path] | None,
         typer.Option(
             "--object",
-            metavar="MASK",
+            metavar="MASK[:ID]",
             help="An object, white: a video, a folder of images, or one still for all frames; again for every further "
-            "object. Else the object masks in CLIP's folder.",
+            "object. A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, "
+            "m.png:#FF0000). Else the object masks in CLIP's folder.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -154,18 +156,17 @@ def mask(
     # 2. What the paths hold, before any weight is read.
     allowed = check_memory(memory)
     source = open_input(clip, span)
-    named = name_masks(objects or [], clip)
-    masks = open_masks([path for _, path in named], source)
+    numbers, masks = open_objects(objects or [], clip, source)
     target = output or Path(f"{source.name}_mask.mkv")
     targets = [target]
-    if len(named) > 1:
-        targets += [Path(numbered(str(target), number)) for number, _ in named]
+    if len(masks) > 1:
+        targets += [Path(numbered(str(target), number)) for number in numbers]
     settle(targets, preview, save_scores, report, lossless=lossless, overwrite=overwrite)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     record = Report("mask", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress, ExitStack() as files:
+    with show_progress(notes_of(*masks)) as progress, ExitStack() as files:
         found = find_effects(
             source,
             masks,

@@ -12,9 +12,10 @@ import numpy as np
 
 from layerlift.errors import InputError
 
-Pixels = Literal["rgb24", "rgba"]
+# "stored" is for label images, whose numbers count: see `decode.stored_array`.
+Pixels = Literal["rgb24", "rgba", "stored"]
 
-# read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8.
+# read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8, or as they are stored.
 FrameReader = Callable[[int, int, Pixels], Iterator[np.ndarray]]
 
 

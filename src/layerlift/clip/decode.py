@@ -51,11 +51,41 @@ def picture_array(frame: VideoFrame, orientation: Orientation, pixels: Pixels) -
 
     Floating-point pictures (OpenEXR) are linear light, premultiplied; they are made display values with straight alpha.
     """
+    if pixels == "stored":
+        return orientation.upright(stored_array(frame))
     if is_float(frame):
         light = straighten(float_array(frame))
         shown = to_whole(np.dstack([from_linear(light[..., :3]), light[..., 3:]]), 8)
         return orientation.upright(shown if pixels == "rgba" else shown[..., :3])
     return orientation.upright(frame.to_ndarray(format=pixels))
+
+
+def stored_array(frame: VideoFrame) -> np.ndarray:
+    """A decoded frame with the numbers that are in its file, as label images need them.
+
+    A palette's (H, W, 5) uint8: red, green, blue, alpha and the index. Grey (H, W) uint8, or uint16 beyond 8 bits.
+    Anything else (H, W, 3) uint8 RGB, or (H, W, 4) with alpha; floating-point numbers from 0 to 1 as 0 to 255.
+    """
+    name, components = frame.format.name, frame.format.components
+    if is_float(frame):
+        return to_whole(straighten(float_array(frame)), 8)
+    if frame.format.has_palette:
+        index = _plane(frame, 0, "u1")
+        palette = np.frombuffer(memoryview(frame.planes[1]), np.uint8)[:1024].reshape(256, 4)  # BGRA
+        return np.dstack([palette[index][..., [2, 1, 0, 3]], index])
+    if name.startswith("gray"):
+        values = _plane(frame, 0, "u1" if components[0].bits <= 8 else ">u2" if name.endswith("be") else "<u2")
+        return values.astype(np.uint8 if components[0].bits <= 8 else np.uint16)
+    if name in ("monow", "monob"):
+        return frame.to_ndarray(format="gray")
+    return frame.to_ndarray(format="rgba" if has_alpha(frame) else "rgb24")
+
+
+def _plane(frame: VideoFrame, number: int, dtype: str) -> np.ndarray:
+    """A plane as (H, W) numbers of a type."""
+    plane = frame.planes[number]
+    rows: np.ndarray = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // np.dtype(dtype).itemsize)
+    return rows[: plane.height, : plane.width]
 
 
 def is_float(frame: VideoFrame) -> bool:
@@ -65,10 +95,8 @@ def is_float(frame: VideoFrame) -> bool:
 
 def float_array(frame: VideoFrame) -> np.ndarray:
     """A floating-point frame as (H, W, 4) float32 RGBA as it is stored, alpha 1 where there is none."""
-    dtype = np.dtype(f"<f{frame.format.components[0].bits // 8}")
-    rows = (np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
-            for plane in frame.planes)  # fmt: skip
-    planes = [row[: frame.height, : frame.width].astype(np.float32) for row in rows]
+    dtype = f"<f{frame.format.components[0].bits // 8}"
+    planes = [_plane(frame, number, dtype).astype(np.float32) for number in range(len(frame.planes))]
     planes = [np.nan_to_num(planes[index], posinf=_LARGEST) for index in _FLOAT_PLANES[frame.format.name]]
     return np.dstack(planes if len(planes) == 4 else [*planes, np.ones_like(planes[0])])
 

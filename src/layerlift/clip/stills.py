@@ -24,15 +24,12 @@ class PictureKind:
     Attributes:
         demuxer: FFmpeg's name of what reads it.
         still: whether the file holds one picture; False where it may hold several that follow each other.
+        lossy: whether flat colours may not survive in it.
     """
 
     demuxer: str
     still: bool = True
-
-    @property
-    def lossy(self) -> bool:
-        """Whether flat colours do not survive in it for certain."""
-        return self.demuxer in ("jpeg_pipe", "mjpeg", "mov")
+    lossy: bool = False
 
     @property
     def transparent(self) -> bool:
@@ -49,19 +46,20 @@ def picture_kind(path: Path) -> PictureKind | None:
         head = file.read(32)
         for magic, demuxer in _MAGIC.items():
             if head.startswith(magic):
-                moving = _MOVING.get(demuxer)
-                return PictureKind(moving[0], still=False) if moving and moving[1](head, file) else PictureKind(demuxer)
+                other = _SEVERAL.get(demuxer)
+                several = other is not None and other[1](file)
+                return PictureKind(other[0] if other and several else demuxer, not several, demuxer == "jpeg_pipe")
+        if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+            animated = head[12:16] == b"VP8X" and bool(head[20] & 2)
+            return PictureKind("webp" if animated else "webp_pipe", not animated, _is_lossy_webp(file))
     if head.startswith(b"BM") and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in _BITMAP_HEADERS:
         return PictureKind("bmp_pipe")
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        animated = head[12:16] == b"VP8X" and bool(head[20] & 2)
-        return PictureKind("webp", still=False) if animated else PictureKind("webp_pipe")
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS | _MOVING_BRANDS:
-        return PictureKind("mov", still=head[8:12] in _STILL_BRANDS)
+        return PictureKind("mov", head[8:12] in _STILL_BRANDS, lossy=True)
     return None
 
 
-def _is_motion_jpeg(_: bytes, file: BinaryIO) -> bool:
+def _is_motion_jpeg(file: BinaryIO) -> bool:
     """Whether another JPEG follows the first at once, and is no part of the same photo (a depth or gain map)."""
     file.seek(2)
     while True:
@@ -84,7 +82,7 @@ def _is_motion_jpeg(_: bytes, file: BinaryIO) -> bool:
     return False
 
 
-def _is_animated_png(_: bytes, file: BinaryIO) -> bool:
+def _is_animated_png(file: BinaryIO) -> bool:
     """Whether an `acTL` chunk that counts several frames stands before the picture."""
     file.seek(8)
     while len(header := file.read(8)) == 8 and file.tell() <= _HEADER:
@@ -97,6 +95,17 @@ def _is_animated_png(_: bytes, file: BinaryIO) -> bool:
     return False
 
 
+def _is_lossy_webp(file: BinaryIO) -> bool:
+    """Whether the first picture of a WebP file is not of the lossless kind."""
+    file.seek(12)
+    while len(header := file.read(8)) == 8 and file.tell() <= _HEADER:
+        name, length = struct.unpack("<4sI", header)
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+        file.seek(16 if name == b"ANMF" else length + length % 2, 1)  # a frame of an animation has chunks inside
+    return True
+
+
 _MAGIC = {
     b"\xff\xd8\xff": "jpeg_pipe",
     b"\x89PNG\r\n\x1a\n": "png_pipe",
@@ -107,8 +116,8 @@ _MAGIC = {
     b"GIF89a": "gif",
 }
 # What reads several pictures where a file of the kind holds them, and how one tells.
-_MOVING: dict[str, tuple[str, Callable[[bytes, BinaryIO], bool]]] = {
+_SEVERAL: dict[str, tuple[str, Callable[[BinaryIO], bool]]] = {
     "jpeg_pipe": ("mjpeg", _is_motion_jpeg),
     "png_pipe": ("apng", _is_animated_png),
-    "gif": ("gif", lambda _, file: True),  # their number is counted when the file is opened
+    "gif": ("gif", lambda _: True),  # their number is counted when the file is opened
 }
