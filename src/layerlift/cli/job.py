@@ -9,6 +9,7 @@ import typer
 from layerlift.cli.options import default_output
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
+from layerlift.names import check_name
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def settle_outputs(
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
     """Raises InputError when `folder` is a file, or holds something and `overwrite` is not given."""
+    check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:

@@ -14,6 +14,7 @@ from layerlift.cli.job import finish, open_input
 from layerlift.cli.masks import notes_of, open_objects
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
+from layerlift.names import check_name, unfinished
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ def settle(
     for flag, path in (("--preview", preview), ("--save-scores", scores)):
         if path is None:
             continue
+        check_name(path, flag)
         if not path.absolute().parent.is_dir():
             raise InputError(f"{flag} {path} lies in no folder that exists: make {path.parent} first.")
         if path.is_dir() or (path.exists() and not overwrite):
@@ -291,13 +293,13 @@ def keep_scores(found: "Iterable[FrameEffects]", path: Path, report: Report) -> 
     for frame in found:
         scores.append(frame.scores)
         yield frame
-    unfinished = path.with_name(f".{path.name}.part")
+    part = unfinished(path)
     about = {"threshold": str(report.results["threshold"]), "axes": "object, frame, row, column"}
     try:
-        save_file({"scores": np.ascontiguousarray(np.stack(scores, 1))}, unfinished, about)
-        unfinished.replace(path)
+        save_file({"scores": np.ascontiguousarray(np.stack(scores, 1))}, part, about)
+        part.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def with_preview(

@@ -61,9 +61,17 @@ def layout_masks(path: str | Path) -> Layout:
     )
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; a name that is too long for one is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def is_layout(path: Path) -> bool:
     """Whether `path` is a folder with a `video` in it (a file with a video's ending, or a folder of images)."""
-    return path.is_dir() and any(_layout_name(entry) == "video" for entry in path.iterdir())
+    return is_folder(path) and any(_layout_name(entry) == "video" for entry in path.iterdir())
 
 
 def _layout_name(entry: Path) -> str | None:

@@ -15,7 +15,7 @@ from layerlift.clip.clip import Clip, ColorTags, FrameReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
 from layerlift.clip.decode import alpha_decoder, first_frame, has_alpha, orientation, picture_array
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
-from layerlift.clip.layout import is_layout, layout_masks
+from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
@@ -53,7 +53,7 @@ def open_clip(path: str | Path) -> Clip:
     Raises InputError for everything that cannot be read as a clip.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not is_folder(path):
         check_file(path)
         kind = picture_kind(path)
         return open_still(path) if kind is not None and kind.still else _open_video(path)
