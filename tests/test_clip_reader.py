@@ -121,9 +121,9 @@ def test_a_span_behind_a_key_frame_does_not_decode_what_is_before_it(
     sought: list[int | None] = []
     decode = reader._decode
 
-    def spy(path: Path, seek_to: int | None) -> Any:
+    def spy(path: Path, seek_to: int | None, decoder: str | None = None) -> Any:
         sought.append(seek_to)
-        return decode(path, seek_to)
+        return decode(path, seek_to, decoder)
 
     monkeypatch.setattr(reader, "_decode", spy)
     list(clip.frames(20, 21))

@@ -9,13 +9,13 @@ import typer
 from layerlift.cli.options import default_output
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
+from layerlift.names import check_name
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
     import numpy as np
 
     from layerlift.clip import Clip
-    from layerlift.masks import Mask
 
 
 def open_input(path: Path, span: tuple[int, int | None] | None) -> "Clip":
@@ -27,27 +27,6 @@ def open_input(path: Path, span: tuple[int, int | None] | None) -> "Clip":
         return clip
     start, stop = span
     return clip.cut(start, clip.frame_count if stop is None else stop)
-
-
-def open_input_mask(mask: Path | None, folder: Path, clip: "Clip") -> "Mask":
-    """The mask given with ``--mask``, else the one beside the video in `folder`: the total mask, or the objects'.
-
-    Raises InputError when there is none, and as `open_mask` does.
-    """
-    from layerlift.clip import layout_masks
-    from layerlift.masks import open_mask, union_masks
-
-    if mask is not None:
-        return open_mask(mask, clip)
-    layout = layout_masks(folder)
-    union = layout.total_mask or layout.object_mask
-    paths = layout.object_masks if union is None else (union,)
-    if not paths:
-        raise InputError(
-            f"no mask was given for {folder}: give --mask, or a folder that holds total_mask or object_mask beside its "
-            "video."
-        )
-    return union_masks([open_mask(path, clip) for path in paths])
 
 
 def settle_outputs(
@@ -65,6 +44,7 @@ def settle_outputs(
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
     """Raises InputError when `folder` is a file, or holds something and `overwrite` is not given."""
+    check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import open_masks
-from layerlift.cli.job import finish, open_input, open_input_mask, settle_outputs, write_result
+from layerlift.cli.job import finish, open_input, settle_outputs, write_result
+from layerlift.cli.masks import notes_of, open_input_mask, open_masks
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
@@ -175,7 +175,7 @@ def remove(
     record = Report("remove", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress, ExitStack() as files:
+    with show_progress(notes_of(masked, *(own or []))) as progress, ExitStack() as files:
         note = None
         if provenance is not None:
             colours = files.enter_context(

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import name_masks, open_totals
 from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import finish, open_input
+from layerlift.cli.masks import notes_of, open_objects, open_totals
 from layerlift.cli.terminal import say, show_progress
 from layerlift.report import Report, check_report
 
@@ -36,9 +36,10 @@ def run(
         list[Path] | None,
         typer.Option(
             "--object",
-            metavar="MASK",
+            metavar="MASK[:ID]",
             help="An object, white: a video, a folder of images, or one still; again for every further object, the "
-            "frontmost first. Else the masks in CLIP's folder, of which object_mask_0 is the hindmost.",
+            "frontmost first. A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, "
+            "m.png:#FF0000). Else the masks in CLIP's folder, of which object_mask_0 is the hindmost.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -111,7 +112,8 @@ def run(
 
     # 3. The work, into a folder that takes its place when it is whole.
     try:
-        with whole_folder(output, overwrite=overwrite) as folder, show_progress() as progress:
+        told = notes_of(*inputs.objects, *inputs.totals)
+        with whole_folder(output, overwrite=overwrite) as folder, show_progress(told) as progress:
             run_stages(
                 inputs,
                 folder,
@@ -141,6 +143,6 @@ def open_given(
     from layerlift.stages.run import open_inputs
 
     source = open_input(clip, span)
-    named = name_masks(objects, clip)
+    numbers, masks = open_objects(objects, clip, source)
     total = open_totals(totals, clip, source)
-    return open_inputs(source, [path for _, path in named], total, onto, numbers=[number for number, _ in named])
+    return open_inputs(source, masks, total, onto, numbers=numbers)

@@ -17,27 +17,28 @@ if TYPE_CHECKING:
 
     from layerlift.clip.samples import Samples
 
-Pixels = Literal["rgb24", "rgba"]
+# "stored" is for label images, whose numbers count: see `decode.stored_array`.
+Pixels = Literal["rgb24", "rgba", "stored"]
 
-# read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8.
+# read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8, or as they are stored.
 FrameReader = Callable[[int, int, Pixels], Iterator[np.ndarray]]
 
 
 class Picture(Protocol):
-    """A decoded picture as it is stored, and how it is turned upright."""
+    """A decoded picture as it is stored, and how it is made upright."""
 
     @property
     def frame(self) -> VideoFrame: ...
 
     @property
-    def turns(self) -> int:
-        """Counterclockwise quarter turns."""
+    def transposed(self) -> bool:
+        """Whether width and height are exchanged when it stands upright."""
 
     def array(self, pixels: Pixels) -> np.ndarray:
         """What `Clip.frames` gives of it: (H, W, 3) or (H, W, 4) uint8."""
 
     def upright(self, plane: np.ndarray) -> np.ndarray:
-        """A plane of its samples, turned upright."""
+        """A plane of its samples, made upright."""
 
 
 # read(start, stop) yields pictures start … stop - 1.

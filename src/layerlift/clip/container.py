@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,28 +38,65 @@ def _demuxers() -> str:
 def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
     """Open a local file for demuxing; `what` names the expected thing in error messages.
 
-    Raises InputError when there is no such file or FFmpeg cannot read it. FFmpeg may open nothing but this file, so a
-    playlist (.m3u8, concat script …) is refused, whatever its ending.
+    The format is decided by what is in the file. Raises InputError when there is no such file or FFmpeg cannot read it.
+    FFmpeg may open nothing but this file, so a playlist (.m3u8, concat script …) is refused, whatever its ending.
+    """
+    import av.error
+
+    check_file(path, what)
+    with ExitStack() as files:
+        try:
+            container = files.enter_context(_open(path, files))
+        except (av.error.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
+            ) from error
+        yield container
+
+
+def check_file(path: Path, what: str = "a video") -> None:
+    """Raises InputError unless `path` is a file that holds something and may be read."""
+    try:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give the path of {what}.")
+        if not path.is_file():
+            raise InputError(f"{path} is not a file; give the path of {what}.")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise InputError(f"{path} is empty (0 bytes); give the path of {what}.")
+    except OSError as error:  # a name that is too long, a file of another user
+        raise InputError(f"{path} cannot be opened ({_reason(error)}); give the path of {what}.") from error
+
+
+def _open(path: Path, files: ExitStack) -> InputContainer:
+    """Open a file by the demuxer that its content asks for; `files` closes what FFmpeg does not.
+
+    Where FFmpeg's own guess ends at a demuxer that is not allowed because of the file's name (`image2` takes every .jpg
+    and every %03d), it guesses once more without the name.
     """
     import av
     import av.error
 
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give the path of {what}.")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; give the path of {what}.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); give the path of {what}.")
     options = {"protocol_whitelist": "file", "format_whitelist": _demuxers()}
+    kind = picture_kind(path)
+    # The prefix keeps FFmpeg from taking a name with a colon for an address.
+    address = f"file:{path.absolute()}"
+    if kind is not None:
+        return av.open(address, "r", format=kind.demuxer, options=options)
     try:
-        # The prefix keeps FFmpeg from taking a name with a colon for an address.
-        container = av.open(f"file:{path.absolute()}", "r", options=options)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
-        ) from error
-    with container:
-        yield container
+        return av.open(address, "r", options=options)
+    except av.error.ArgumentError as refused:
+        try:
+            return av.open(_Nameless(files.enter_context(path.open("rb"))), "r", options=options)
+        except av.error.FFmpegError:
+            raise refused from None
+
+
+class _Nameless:
+    """A file for FFmpeg to read that does not know what it is called."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:

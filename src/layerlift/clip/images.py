@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,17 +12,24 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
 from layerlift.clip.container import MAX_PIXELS
-from layerlift.clip.decode import DecodedPicture, first_frame
+from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha
 from layerlift.clip.layout import IMAGE_ENDINGS
 from layerlift.clip.samples import Samples, samples_of
+from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
 DEFAULT_RATE = Fraction(24)  # images carry none; LTX-Video's own rate
 
+_EXIF_ORIENTATION = 0x0112
+_EXIF_TRANSPOSED = 5  # orientations from this on have width and height exchanged
+
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in natural order (frame_2 before frame_10); hidden files are none."""
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith("."))
+    """The images of a folder in natural order (frame_2 before frame_10); hidden files are none.
+
+    An image is what its content or its name says is one: a damaged .png is found damaged, not left out.
+    """
+    files = (f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file() and _is_image(f))
     return sorted(files, key=lambda f: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in _parts(f.name)])
 
 
@@ -33,7 +41,16 @@ def open_images(folder: Path) -> Clip:
     files = image_files(folder)
     if not files:
         raise InputError(f"{folder} holds neither a video named 'video' nor images; give a clip.")
-    sizes = {f: _stored_size(f) for f in files}
+    return _clip_of(files, folder.resolve().name)
+
+
+def open_still(file: Path) -> Clip:
+    """A clip of one frame. Raises InputError when the image cannot be read."""
+    return _clip_of([file], file.stem)
+
+
+def _clip_of(files: list[Path], name: str) -> Clip:
+    sizes = {f: _size(f) for f in files}
     odd = next((f for f in files if sizes[f] != sizes[files[0]]), None)
     if odd is not None:
         raise InputError(
@@ -43,12 +60,13 @@ def open_images(folder: Path) -> Clip:
     start = DecodedPicture(*first_frame(files[0], "an image"))
     height, width = start.array("rgb24").shape[:2]
     samples = samples_of(start.frame.format)
+    alpha = has_alpha(start.frame) or any(kind is None or kind.transparent for kind in map(picture_kind, files[1:]))
 
     def pictures(begin: int, end: int) -> Iterator[Picture]:
         for file in files[begin:end]:
             picture = DecodedPicture(*first_frame(file, "an image"))
             wide, high = picture.frame.width, picture.frame.height
-            size = (high, wide) if picture.turns % 2 else (wide, high)
+            size = (high, wide) if picture.transposed else (wide, high)
             if size != (width, height):
                 raise InputError(
                     f"{file} is {_times(size)} pixels, but {files[0].name} beside it is "
@@ -66,22 +84,31 @@ def open_images(folder: Path) -> Clip:
         DEFAULT_RATE,
         reader,
         color=ColorTags(),
-        has_alpha=any(f.suffix.lower() not in (".jpg", ".jpeg") for f in files),
-        name=folder.resolve().name,
+        has_alpha=alpha,
+        name=name,
         # Images of a folder may differ in kind: what is written holds the most that the first of them can hold.
-        samples=None if samples is None else Samples("rgb", 16 if samples.deep else 8, alpha=samples.alpha),
+        samples=None if samples is None else Samples("rgb", 16 if samples.deep else 8, alpha=alpha),
         pictures=pictures,
         picture_size=(width, height),
     )
 
 
-def _stored_size(file: Path) -> tuple[int, int]:
-    """Width and height from the header alone, so that a long folder is checked in an instant."""
-    from PIL import Image
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_ENDINGS or picture_kind(file) is not None
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Width and height as the image is shown, from the header alone, so that a long folder is checked in an instant."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
-            size = image.size
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            # Asked for without being there, EXIF would have the whole picture decoded; Pillow turns TIFF's size itself.
+            turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= _EXIF_TRANSPOSED
+            size = image.size[::-1] if turned else image.size
+    except UnidentifiedImageError:  # a format that only FFmpeg knows, such as OpenEXR
+        frame, shown = first_frame(file, "an image")
+        size = (frame.height, frame.width) if shown.transposed else (frame.width, frame.height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as an image; remove it or save it again.") from error
     if size[0] * size[1] > MAX_PIXELS:

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
-from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha, quarter_turns
-from layerlift.clip.images import DEFAULT_RATE, open_images
-from layerlift.clip.layout import is_layout, layout_masks
+from layerlift.clip.container import check_file, open_input, video_stream
+from layerlift.clip.decode import DecodedPicture, alpha_decoder, first_frame, has_alpha, orientation
+from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
+from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.samples import Samples, samples_of
+from layerlift.clip.stills import picture_kind
 from layerlift.clip.view import tags_of
 from layerlift.errors import InputError
 
@@ -54,15 +55,17 @@ def open_clip(path: str | Path) -> Clip:
     Raises InputError for everything that cannot be read as a clip.
     """
     path = Path(path)
-    if not path.is_dir():
-        return _open_video(path)
+    if not is_folder(path):
+        check_file(path)
+        kind = picture_kind(path)
+        return open_still(path) if kind is not None and kind.still else _open_video(path)
     if is_layout(path):
         return replace(open_clip(layout_masks(path).video), name=path.resolve().name)
     return open_images(path)
 
 
 def _open_video(path: Path) -> Clip:
-    picture, turns = first_frame(path)
+    picture, shown = first_frame(path)
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
@@ -70,13 +73,14 @@ def _open_video(path: Path) -> Clip:
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        alpha = alpha_decoder(stream)
     if index.count == 0:
         raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
     rate = _constant_rate(index.pts, time_base, rates)
     constant = rate is not None or index.pts is None
-    turned = turns % 2 == 1
+    turned = shown.transposed
     size = (picture.height, picture.width) if turned else (picture.width, picture.height)
-    pictures = _picture_reader(path, index, seekable)
+    pictures = _picture_reader(path, index, seekable, alpha)
     clip = Clip(
         width=size[0],
         height=size[1],
@@ -85,11 +89,11 @@ def _open_video(path: Path) -> Clip:
         reader=as_frames(pictures),
         color=tags_of(picture),
         pixel_aspect=1 / aspect if turned else aspect,
-        has_alpha=has_alpha(picture),
+        has_alpha=has_alpha(picture) or alpha is not None,
         path=path,
         name=path.stem,
         start_time=index.pts[0] * time_base if index.pts else Fraction(0),
-        samples=upright_samples(picture, turns),
+        samples=_upright_samples(picture, turned, alpha is not None),
         pictures=pictures,
         picture_size=size,
     )  # fmt: skip
@@ -100,10 +104,12 @@ def _open_video(path: Path) -> Clip:
     return replace(clip, rate=index.count / clip.duration)
 
 
-def upright_samples(picture: VideoFrame, turns: int) -> Samples | None:
+def _upright_samples(picture: VideoFrame, turned: bool, alpha: bool) -> Samples | None:
     """The kind of a picture's samples when it stands upright."""
     samples = samples_of(picture.format)
-    return samples if samples is None or turns % 2 == 0 else replace(samples, shift=samples.shift[::-1])
+    if samples is None:
+        return None
+    return replace(samples, shift=samples.shift[::-1] if turned else samples.shift, alpha=samples.alpha or alpha)
 
 
 def _constant_rate(pts: Sequence[int] | None, time_base: Fraction, rates: list[Fraction]) -> Fraction | None:
@@ -177,19 +183,24 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
         raise _damaged(path) from error
 
 
-def _decode(path: Path, seek_to: int | None) -> Iterator[VideoFrame]:
-    """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start."""
+def _decode(path: Path, seek_to: int | None, decoder: str | None = None) -> Iterator[VideoFrame]:
+    """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start.
+
+    With `decoder`, by the decoder of that name.
+    """
+    import av
     import av.error
 
     with open_input(path) as container:
         stream = video_stream(container, path)
+        other: Any = av.CodecContext.create(decoder, "r") if decoder is not None else None
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise _damaged(path)
-                yield from packet.decode()
+                yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
         except av.error.FFmpegError as error:
             raise _damaged(path) from error
 
@@ -201,13 +212,15 @@ def _damaged(path: Path) -> InputError:
     )
 
 
-def _picture_reader(path: Path, index: _Index, seekable: bool) -> PictureReader:
+def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None) -> PictureReader:
+    """Pictures of a file; `alpha` is the decoder that sees its transparency where FFmpeg's own does not."""
+
     def pictures(start: int, stop: int) -> Iterator[Picture]:
         if start >= stop:
             return
         size: tuple[int, int] | None = None
         done = start
-        for frame in _from(path, index, start, seekable):
+        for frame in _from(path, index, start, seekable, alpha):
             if size is None:
                 size = frame.width, frame.height
             elif (frame.width, frame.height) != size:
@@ -215,7 +228,7 @@ def _picture_reader(path: Path, index: _Index, seekable: bool) -> PictureReader:
                     f"{path} changes its frame size from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame "
                     f"{done}; give a clip of one size."
                 )
-            yield DecodedPicture(frame, quarter_turns(frame))
+            yield DecodedPicture(frame, orientation(frame))
             done += 1
             if done == stop:
                 return
@@ -233,17 +246,17 @@ def as_frames(pictures: PictureReader) -> FrameReader:
     return reader
 
 
-def _from(path: Path, index: _Index, start: int, seekable: bool) -> Iterator[VideoFrame]:
+def _from(path: Path, index: _Index, start: int, seekable: bool, decoder: str | None) -> Iterator[VideoFrame]:
     """Frames from frame `start` on, by a seek where one can be trusted and gains something."""
     if seekable and index.pts is not None and len(index.keys) > 1 and index.pts[start] >= index.keys[1]:
         wanted = index.pts[start]
-        frames = _decode(path, wanted)
+        frames = _decode(path, wanted, decoder)
         first = next((f for f in frames), None)
         if first is not None and first.pts is not None and first.pts <= wanted:
             if first.pts == wanted:
                 yield first
             yield from (f for f in frames if f.pts is not None and f.pts >= wanted)
             return
-    for number, frame in enumerate(_decode(path, None)):
+    for number, frame in enumerate(_decode(path, None, decoder)):
         if number >= start:
             yield frame

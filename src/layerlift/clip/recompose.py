@@ -42,7 +42,7 @@ class Recomposer:
         if picture is None or samples is None:
             return self._converted(frame)
         own = [picture.upright(plane) for plane in planes_of(picture.frame, samples)]
-        if picture.turns % 2:
+        if picture.transposed:
             samples = replace(samples, shift=samples.shift[::-1])
         base = convert(own, samples, tags_of(picture.frame), self._target, self._tags)
         colour = frame[..., :3] if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)

@@ -15,6 +15,7 @@ from layerlift.clip.rgba_encode import LayerFormat, LayerImageSink, import_opene
 from layerlift.clip.sound import SoundCopy, refused_codecs
 from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output
 from layerlift.errors import InputError
+from layerlift.names import check_name
 
 # Endings of layers in one file: FFmpeg's container and the codec.
 VIDEO_KINDS = {".mov": ("mov", "prores"), ".mkv": ("matroska", "ffv1"), ".webm": ("webm", "vp9")}
@@ -78,7 +79,10 @@ def check_layer_output(path: str | Path, like: Clip, *, overwrite: bool = False)
     folder = is_folder_output(path)
     check_place(str(path), folder, overwrite, _OUR_IMAGES)
     sound = sound_file(path)
-    if folder and has_sound(like) and sound.exists() and not overwrite:
+    if not (folder and has_sound(like)):
+        return Path(path)
+    check_name(sound)
+    if sound.exists() and not overwrite:
         raise InputError(
             f"{sound}, which would hold the layer's sound, exists already; choose another output or add --overwrite"
         )

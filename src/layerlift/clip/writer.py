@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import warnings
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import numpy as np
 
 from layerlift.clip.clip import Clip
 from layerlift.errors import InputError
+from layerlift.names import check_name, unfinished
 
 # Output endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -43,8 +43,8 @@ def check_output(path: str | Path, lossless: bool = False, overwrite: bool = Fal
 
     A path without an ending, or one that ends in a slash, is a folder of PNGs.
     Raises InputError for an ending that cannot be written, `lossless` with another ending than .mkv, a missing or
-    read-only folder, and an existing output without `overwrite`; for a version of `like` that has alpha, an ending
-    whose codec holds none.
+    read-only folder, a name that is too long, and an existing output without `overwrite`; for a version of `like` that
+    has alpha, an ending whose codec holds none.
     """
     alpha = like is not None and not is_folder_output(path) and keeps_alpha(like)
     return _check_path(path, lossless, overwrite, alpha=alpha)
@@ -91,6 +91,7 @@ def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str])
 
     A folder is replaced only when every file in it has a name that is `ours`.
     """
+    check_name(text)
     path = Path(text)
     parent = path.absolute().parent
     if not parent.is_dir():
@@ -151,7 +152,7 @@ class ClipWriter:
         self._check()
         self.notes: list[str] = self._notes() if sound else []
         # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
-        self._temporary = self.path.absolute().with_name(f".{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
+        self._temporary = unfinished(self.path, "" if self._folder else self.path.suffix)
         self._sink: FrameSink | None = None
 
     def __enter__(self) -> Self:
