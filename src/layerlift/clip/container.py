@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,6 +13,7 @@ from layerlift.errors import InputError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 # Demuxers that open further files, devices or addresses named inside (or by the name of) the file they are given.
@@ -100,23 +101,63 @@ class _Nameless:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first stream of moving pictures (cover art is none), its frame size checked before anything is decoded."""
+    """The stream of moving pictures that is meant (`main_video`), its size checked before anything is decoded."""
+    stream = main_video(container)
+    if stream is None:
+        raise InputError(f"{path} has no video stream; give a file with moving pictures.")
+    context = stream.codec_context
+    if context is None:
+        raise InputError(f"{path} holds video that this FFmpeg cannot decode; convert it to H.264 first.")
+    if context.width * context.height > MAX_PIXELS:
+        raise InputError(
+            f"{path} declares frames of {context.width}x{context.height} pixels, more than the {MAX_PIXELS} pixels "
+            "layerlift reads; scale it down first."
+        )
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def main_video(container: InputContainer) -> VideoStream | None:
+    """Of several video streams the moving one that is the default, or the longest; covers are none."""
     from av.stream import Disposition
 
-    for stream in container.streams.video:
-        if stream.disposition & Disposition.attached_pic:
-            continue
-        context = stream.codec_context
-        if context is None:
-            raise InputError(f"{path} holds video that this FFmpeg cannot decode; convert it to H.264 first.")
-        if context.width * context.height > MAX_PIXELS:
-            raise InputError(
-                f"{path} declares frames of {context.width}x{context.height} pixels, more than the {MAX_PIXELS} pixels "
-                "layerlift reads; scale it down first."
-            )
-        stream.thread_type = "AUTO"
-        return stream
-    raise InputError(f"{path} has no video stream; give a file with moving pictures.")
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if len(streams) < 2:
+        return streams[0] if streams else None
+    lengths = _lengths_of(container)
+    moving = [s for s in streams if lengths[s.index][0] > 1] or streams
+    default = [s for s in moving if s.disposition & Disposition.default] or moving
+    return max(default, key=lambda s: lengths[s.index][1])
+
+
+def is_cover(container: InputContainer, stream: Stream) -> bool:
+    """Whether a video stream is one picture, said to be a cover or not."""
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic) or _lengths_of(container)[stream.index][0] == 1
+
+
+def _lengths_of(container: InputContainer) -> dict[int, tuple[int, float]]:
+    """Packets and seconds of every video stream."""
+    path = Path(container.name.removeprefix("file:"))
+    if not path.is_file():  # read without a name
+        return {stream.index: (stream.frames, 0.0) for stream in container.streams.video}
+    return _lengths(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _lengths(path: Path, changed: int) -> dict[int, tuple[int, float]]:
+    import av
+
+    ends: dict[int, tuple[int, float]] = {}
+    with av.open(f"file:{path}", "r", options={"protocol_whitelist": "file", "format_whitelist": _demuxers()}) as file:
+        for stream in file.streams.video:
+            ends[stream.index] = (0, 0.0)
+        for packet in file.demux(list(file.streams.video)):
+            if packet.size and packet.pts is not None:
+                count, end = ends[packet.stream_index]
+                ends[packet.stream_index] = count + 1, max(end, float(packet.pts * (packet.time_base or 0)))
+    return ends
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,8 @@ from layerlift.clip.container import open_input
 from layerlift.clip.opus import OpusSound
 from layerlift.clip.recompose import Recomposer
 from layerlift.clip.samples import UNKNOWN
-from layerlift.clip.sound import SoundCopy, refused_codecs
+from layerlift.clip.sound import refused_codecs
+from layerlift.clip.streams import StreamCopy
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -54,7 +55,7 @@ class ImageSink:
 
 
 class VideoSink:
-    """One video stream and the sound of `like` in a container: copied, or in WebM Opus."""
+    """One video stream and what goes with `like` in a container: copied, or in WebM sound as Opus."""
 
     def __init__(self, path: Path, container: str, like: Clip, coding: Coding, *, sound: bool) -> None:
         import av
@@ -66,16 +67,20 @@ class VideoSink:
         self._stack = ExitStack()
         # Without "bitexact" Matroska files get a random id, and no two are alike.
         options = {"fflags": "+bitexact"}
+        if container == "matroska":
+            options["default_mode"] = "passthrough"  # a track is the default where the clip's is
         if container in ("mp4", "mov") and UNKNOWN not in (coding.tags.matrix, coding.tags.primaries):
             options["movflags"] = "+write_colr"  # colour tags where every reader finds them, not in the codec alone
         self._output = self._stack.enter_context(av.open(str(path), "w", format=container, options=options))
         try:
             self._stream = cast("VideoStream", self._output.add_stream(coding.codec, rate=_int32(like.rate)))
-            self._output.metadata.update(coding.metadata)
-            self._copy: SoundCopy | OpusSound | None = None
+            self._copy: StreamCopy | OpusSound | None = None
             if sound and like.path is not None:
-                kind = OpusSound if container == "webm" and refused_codecs(like, container) else SoundCopy
+                kind = OpusSound if container == "webm" and refused_codecs(like, container) else StreamCopy
                 self._copy = kind(self._stack.enter_context(open_input(like.path)), self._output, like)
+                if isinstance(self._copy, StreamCopy):
+                    self._copy.say_of_video(self._stream, like)
+            self._output.metadata.update(coding.metadata)
             self._start = self._copy.video_start if self._copy is not None else Fraction(0)
             self._time_base = _time_base(like, self._start)
             self._configure(self._stream.codec_context)

@@ -12,8 +12,8 @@ import numpy as np
 from layerlift.clip.clip import Clip
 from layerlift.clip.container import open_input
 from layerlift.clip.rgba_encode import LayerFormat, LayerImageSink, import_openexr, layer_coding
-from layerlift.clip.sound import SoundCopy, refused_codecs
-from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output
+from layerlift.clip.streams import StreamCopy
+from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output, output_notes
 from layerlift.errors import InputError
 from layerlift.names import check_name
 
@@ -126,13 +126,7 @@ class LayerWriter(ClipWriter):
     def _notes(self) -> list[str]:
         if self._folder:
             return [f"The sound is in {sound_file(self.path)}."] if has_sound(self.like) else []
-        container, kind = VIDEO_KINDS[self.path.suffix.lower()]
-        refused = refused_codecs(self.like, container)
-        if kind == "vp9":
-            return [f"The sound of {self.like.path} ({', '.join(refused)}) is coded as Opus."] if refused else []
-        if refused:
-            return [f"The sound of {self.like.path} ({', '.join(refused)}) is left out: {container} cannot hold it."]
-        return []
+        return output_notes(self.path, self.like)
 
     def _prepare(self, frame: np.ndarray) -> np.ndarray:
         if frame.ndim != 3 or frame.shape[2] != 4 or frame.dtype != np.float32:
@@ -169,7 +163,7 @@ def write_sound(path: Path, like: Clip) -> None:
 
     assert like.path is not None
     with open_input(like.path) as source, av.open(str(path), "w", format="matroska") as target:
-        SoundCopy(source, target, like).copy_until(None)
+        StreamCopy(source, target, like, only_sound=True).copy_until(None)
 
 
 def write_layer(

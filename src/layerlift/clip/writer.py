@@ -114,17 +114,25 @@ def is_folder_output(path: str | Path) -> bool:
 
 
 def output_notes(path: str | Path, like: Clip) -> list[str]:
-    """What of `like` an output at `path` will not hold, one sentence each: the sound its container has no place for."""
-    from layerlift.clip.sound import refused_codecs, sound_codecs
+    """What of `like` an output at `path` will not hold, in one sentence: what its container has no place for."""
+    from layerlift.clip.streams import IMAGES, dropped_streams
 
-    if is_folder_output(path):
-        return [f"The sound of {like.path} is left out: images hold none."] if sound_codecs(like) else []
-    ending = Path(path).suffix.lower()
-    refused = refused_codecs(like, CONTAINERS[ending])
-    if not refused:
-        return []
-    advice = "" if refused_codecs(like, "matroska") else ", .mkv can"
-    return [f"The sound of {like.path} ({', '.join(refused)}) is left out: {ending} cannot hold it{advice}."]
+    folder, ending = is_folder_output(path), Path(path).suffix.lower()
+    dropped = dropped_streams(like, IMAGES if folder else CONTAINERS[ending])
+    notes = []
+    if ending == ".webm" and "sound" in dropped:
+        notes.append(f"The sound of {like.path} ({', '.join(dropped.pop('sound'))}) is coded as Opus.")
+    if not dropped:
+        return notes
+    listed = ", ".join(f"{kind} ({', '.join(dict.fromkeys(codecs))})" for kind, codecs in dropped.items())
+    if folder:
+        reason = "images hold none"
+    elif set(dropped) == {"another video track"}:
+        reason = "only one is worked on"
+    else:
+        kept = set(dropped) - set(dropped_streams(like, "matroska"))
+        reason = f"{ending} cannot hold it{', .mkv can' if kept else ''}"
+    return [*notes, f"Left out of {like.path}: {listed}; {reason}."]
 
 
 class ClipWriter:
