@@ -17,9 +17,13 @@ import pytest
 
 from layerlift.clip import Clip, ColorTags, open_clip, write_clip
 from layerlift.clip.recompose import refine
+from layerlift.clip.rgba import LayerClip
+from layerlift.clip.rgba_reader import open_layer
+from layerlift.clip.rgba_writer import write_layer
 from layerlift.clip.samples import Samples, convert, frame_of, planes_of, samples_of, to_rgb
 from layerlift.clip.view import hlg_to_nits, nits_to_hlg, nits_to_pq, pq_to_nits, sdr_to_view, tags_of, view_array
 from layerlift.errors import InputError
+from layerlift.stages.composition import compose_frames, plan_composition
 
 WIDTH, HEIGHT, COUNT = 96, 64, 5
 SPOT = (slice(16, 40), slice(30, 61))  # rows, columns of what the results change
@@ -194,6 +198,24 @@ def test_the_view_of_a_pq_clip_is_its_hlg_signal() -> None:
     assert (np.diff(seen.astype(int))[:5] > 10).all()
 
 
+@pytest.mark.parametrize("kind", ["420 PQ", "420 HLG"])
+def test_an_sdr_layer_over_an_hdr_clip_has_its_white_at_203_nits(tmp_path: Path, kind: str) -> None:
+    codec, samples, tags = KINDS[kind]
+    onto = encode(tmp_path / "onto.mkv", codec, samples, tags)
+    frames = np.zeros((COUNT, HEIGHT, WIDTH, 4), np.float32)
+    frames[:, 16:40, 30:60] = 1
+    plan = plan_composition([LayerClip.from_array(frames, rate=24)], open_clip(onto))
+    path = write_clip(tmp_path / "out.mkv", compose_frames(plan), plan.like, lossless=True)
+    signal = 0.5807 if tags.transfer == 16 else 0.75
+    for (before, *_), (after, kept, said) in zip(pictures(onto), pictures(path), strict=True):
+        assert (kept, said) == (samples, tags)
+        np.testing.assert_array_equal(after[0][:14], before[0][:14])  # the background is what it was, bit for bit
+        assert np.abs(after[0][20:36, 34:56].astype(float) - (64 + 876 * signal)).max() <= 2
+    hdr = write_layer(tmp_path / "layer.mov", frames, open_clip(onto))
+    with pytest.raises(InputError, match="is HDR, but the background"):
+        plan_composition([open_layer(hdr)], Clip.from_array(np.zeros((COUNT, HEIGHT, WIDTH, 3), np.uint8)))
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.m4v"])
 def test_alpha_is_refused_where_it_cannot_be_kept(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
@@ -216,8 +238,6 @@ def test_alpha_is_kept_with_the_colours_under_it(tmp_path: Path, name: str) -> N
         cv2.imwrite(str(tmp_path / "in" / f"{index}.png"), np.dstack([colour, alpha]))
     clip = open_clip(tmp_path / "in")
     path = write_clip(tmp_path / name, changed(clip), clip, lossless=name == "lossless.mkv")
-    from layerlift.clip.rgba_reader import open_layer
-
     back = open_layer(path)
     for frame, wanted in zip(back.frames(), changed(clip), strict=True):
         assert np.abs(frame[..., 3] * 255 - alpha).mean() < 1

@@ -34,12 +34,15 @@ def settle_outputs(
 ) -> Path:
     """Where the result goes, checked together with the report's path before any work is done."""
     from layerlift.clip import check_output
+    from layerlift.clip.writer import keeps_alpha
 
     if report is not None:
         check_report(report, overwrite=overwrite)
-    return check_output(
-        output or default_output(clip.name, stage, lossless=lossless), lossless=lossless, overwrite=overwrite, like=clip
-    )
+    if output is None:
+        output = default_output(clip.name, stage, lossless=lossless)
+        if output.suffix == ".mp4" and keeps_alpha(clip):
+            output = output.with_suffix(".mov")  # MP4 holds no alpha
+    return check_output(output, lossless=lossless, overwrite=overwrite, like=clip)
 
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from layerlift.clip.clip import Clip, ColorTags
 from layerlift.clip.coding import Coding, prores_options, vp9_options
 from layerlift.clip.rgba import PREMULTIPLIED_NOTE, bleed, premultiply, rgb_to_yuv, to_whole
+from layerlift.clip.view import HLG, is_hdr
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class LayerFormat:
 
 def layer_coding(like: Clip, layer: LayerFormat) -> Coding:
     """How a layer becomes a video stream."""
-    known = ColorTags(_LIMITED, _BT709, _known(like.color.primaries), _known(like.color.transfer))
+    # Of an HDR clip, what a layer holds is the clip's view (`view.py`).
+    transfer = HLG if is_hdr(like.color) else _known(like.color.transfer)
+    known = ColorTags(_LIMITED, _BT709, _known(like.color.primaries), transfer)
     notes = {"comment": PREMULTIPLIED_NOTE} if layer.premultiplied else {}
 
     def stored(frame: np.ndarray) -> np.ndarray:
