@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from layerlift.clip import Clip
 
 
-def open_input(path: Path, span: tuple[int, int | None] | None) -> "Clip":
-    """The clip at `path`, or the part of it that ``--frames`` names."""
+def open_input(path: Path, span: tuple[int, int | None] | None, *, allow_damage: bool = False) -> "Clip":
+    """The clip at `path`, or the part of it that ``--frames`` names; `allow_damage`: what can be decoded of it."""
     from layerlift.clip import open_clip
 
-    clip = open_clip(path)
+    clip = open_clip(path, allow_damage=allow_damage)
     if span is None:
         return clip
     start, stop = span

@@ -116,6 +116,7 @@ def mask(
         ),
     ] = None,
     frames: common.Frames = None,
+    allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -156,7 +157,7 @@ def mask(
 
     # 2. What the paths hold, before any weight is read.
     allowed = check_memory(memory)
-    source = open_input(clip, span)
+    source = open_input(clip, span, allow_damage=allow_damage)
     numbers, masks = open_objects(objects or [], clip, source)
     target = output or Path(f"{source.name}_mask.mkv")
     targets = [target]

@@ -32,6 +32,13 @@ Output = Annotated[
     ),
 ]
 Lossless = Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv, bit for bit.", rich_help_panel=_OUTPUT)]
+AllowDamage = Annotated[
+    bool,
+    typer.Option(
+        "--allow-damage",
+        help="Go on with what can be decoded of a CLIP that is damaged or cut short, and say what was lost.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist already.", rich_help_panel=_OUTPUT)
 ]

@@ -13,6 +13,7 @@ from layerlift.cli.terminal import say, show_progress
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
+    from layerlift.clip import Clip
     from layerlift.stages.run import Inputs
 
 _MASK = "Masks"
@@ -65,6 +66,7 @@ def run(
     seed: common.Seed = 0,
     size: common.Size = None,
     frames: common.Frames = None,
+    allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -96,7 +98,8 @@ def run(
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     # 2. What the paths hold, before any weight is read.
-    inputs = open_given(clip, span, objects or [], total or [], onto)
+    source = open_input(clip, span, allow_damage=allow_damage)
+    inputs = open_given(clip, source, objects or [], total or [], onto)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
     opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
@@ -136,13 +139,10 @@ def run(
     finish(record, report, overwrite=overwrite, verbose=verbose, result=output, said=said)
 
 
-def open_given(
-    clip: Path, span: tuple[int, int | None] | None, objects: list[Path], totals: list[Path], onto: Path | None
-) -> "Inputs":
-    """The clip, or the part of it that ``--frames`` names, with the masks given or beside it, and what it goes onto."""
+def open_given(clip: Path, source: "Clip", objects: list[Path], totals: list[Path], onto: Path | None) -> "Inputs":
+    """What was opened of the path `clip`, with the masks given or beside it, and what it goes onto."""
     from layerlift.stages.run import open_inputs
 
-    source = open_input(clip, span)
     numbers, masks = open_objects(objects, clip, source)
     total = open_totals(totals, clip, source)
     return open_inputs(source, masks, total, onto, numbers=numbers)

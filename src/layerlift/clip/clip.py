@@ -84,6 +84,7 @@ class Clip:
     start_time: Fraction = Fraction(0)
     first: int = 0  # where a cut clip begins in the clip it was cut from
     source_frame_count: int | None = None  # length of the clip it was cut from, None if it was not cut
+    damage: str | None = None  # what was lost of a damaged file that is to be used all the same
     # The clip's own samples, for writers, which leave alone what a result does not change (`recompose.py`).
     samples: Samples | None = None
     pictures: PictureReader | None = field(default=None, repr=False, compare=False)

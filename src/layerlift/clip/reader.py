@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,6 +14,7 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
+from layerlift.clip.damage import is_cut_short
 from layerlift.clip.decode import DecodedPicture, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
@@ -47,29 +49,40 @@ class _Index:
     last_duration: int | None
 
 
-def open_clip(path: str | Path) -> Clip:
+def open_clip(path: str | Path, *, allow_damage: bool = False) -> Clip:
     """Open a video file, a folder of images, or a folder with a `video` in it; no frames are kept in memory.
 
     The frame count is exact: packets are counted once without decoding, and where that cannot be trusted (the header
-    disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused.
+    disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused,
+    here or when its frames are read, unless `allow_damage` is given: then the clip is what can be decoded, and `damage`
+    says what was lost.
     Raises InputError for everything that cannot be read as a clip.
     """
     path = Path(path)
     if not is_folder(path):
         check_file(path)
         kind = picture_kind(path)
-        return open_still(path) if kind is not None and kind.still else _open_video(path)
+        return open_still(path) if kind is not None and kind.still else _open_video(path, allow_damage)
     if is_layout(path):
-        return replace(open_clip(layout_masks(path).video), name=path.resolve().name)
+        return replace(open_clip(layout_masks(path).video, allow_damage=allow_damage), name=path.resolve().name)
     return open_images(path)
 
 
-def _open_video(path: Path) -> Clip:
+def _open_video(path: Path, allow_damage: bool = False) -> Clip:
     picture, shown = first_frame(path)
+    if is_cut_short(path) and not allow_damage:
+        raise _damaged(path, "its end is missing")
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
-        index = _index(container, stream, path)
+        damage = None
+        if allow_damage:
+            index, damage = _survey(path, stream)
+            # A mask for the whole clip has its beginning for what is left of one that was cut short.
+            whole = max(_expected(stream), index.count) if is_cut_short(path) else index.count
+        else:
+            index = _index(container, stream, path)
+            whole = index.count
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -80,7 +93,7 @@ def _open_video(path: Path) -> Clip:
     constant = rate is not None or index.pts is None
     turned = shown.transposed
     size = (picture.height, picture.width) if turned else (picture.width, picture.height)
-    pictures = _picture_reader(path, index, seekable, alpha)
+    pictures = _picture_reader(path, index, seekable and not allow_damage, alpha, allow_damage)
     clip = Clip(
         width=size[0],
         height=size[1],
@@ -93,6 +106,8 @@ def _open_video(path: Path) -> Clip:
         path=path,
         name=path.stem,
         start_time=index.pts[0] * time_base if index.pts else Fraction(0),
+        damage=damage,
+        source_frame_count=whole if whole > index.count else None,
         samples=_upright_samples(picture, turned, alpha is not None),
         pictures=pictures,
         picture_size=size,
@@ -183,10 +198,59 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
         raise _damaged(path) from error
 
 
-def _decode(path: Path, seek_to: int | None, decoder: str | None = None) -> Iterator[VideoFrame]:
+def _survey(path: Path, stream: VideoStream) -> tuple[_Index, str | None]:
+    """Count what can be decoded of a file that may be damaged, and say what cannot."""
+    times: list[int | None] = []
+    broken: list[int] = []
+    duration: int | None = None
+    for number, frame in enumerate(_decode(path, None, tolerant=True)):
+        times.append(frame.pts)
+        duration = frame.duration or duration
+        if frame.is_corrupt:
+            broken.append(number)
+    known = [t for t in times if t is not None]
+    ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
+    index = _Index(len(times), tuple(known) if ordered and known else None, (), duration)
+    lost = max(_expected(stream) - len(times), 0)
+    if not lost and not broken:
+        return index, f"{path} is cut short." if is_cut_short(path) else None
+    parts = [f"{lost} of {lost + len(times)} frames are lost"] if lost else []
+    if broken:
+        parts += [f"{'frame' if len(broken) == 1 else 'frames'} {_spans(broken)} could not be decoded whole"]
+    return index, f"{path} is damaged: {', '.join(parts)}."
+
+
+def _expected(stream: VideoStream) -> int:
+    """Frames that a file says it has, 0 where it does not."""
+    if stream.frames:
+        return stream.frames
+    said = {key.upper(): value for key, value in stream.metadata.items()}.get("DURATION", "")
+    rate = stream.average_rate or stream.guessed_rate
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", said)
+    if match is None or rate is None:
+        return 0
+    return round((3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3])) * rate)
+
+
+def _spans(numbers: list[int]) -> str:
+    """3, 4, 5, 9 as "3-5, 9", the first few of them."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    shown = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans[:8])
+    return f"{shown} …" if len(spans) > 8 else shown
+
+
+def _decode(
+    path: Path, seek_to: int | None, decoder: str | None = None, *, tolerant: bool = False
+) -> Iterator[VideoFrame]:
     """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start.
 
-    With `decoder`, by the decoder of that name.
+    With `decoder`, by the decoder of that name. What is damaged is an InputError; `tolerant` leaves out what cannot be
+    decoded, and decodes in one thread, so that what is made up for damage is always the same.
     """
     import av
     import av.error
@@ -197,30 +261,45 @@ def _decode(path: Path, seek_to: int | None, decoder: str | None = None) -> Iter
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
+            if tolerant:
+                stream.thread_type = "NONE"
             for packet in container.demux(stream):
-                if packet.is_corrupt:
+                if packet.is_corrupt and not tolerant:
                     raise _damaged(path)
-                yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
+                try:
+                    yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
+                except av.error.FFmpegError:
+                    if not tolerant:
+                        raise
         except av.error.FFmpegError as error:
-            raise _damaged(path) from error
+            if not tolerant:
+                raise _damaged(path) from error
 
 
-def _damaged(path: Path) -> InputError:
+def _damaged(path: Path, what: str = "not all of its frames can be decoded") -> InputError:
     return InputError(
-        f"{path} is damaged or cut short: not all of its frames can be decoded; export it again, "
-        "or save what is whole of it with 'ffmpeg -i IN OUT'."
+        f"{path} is damaged or cut short: {what}; export it again, or give --allow-damage to go on with what can be "
+        "decoded."
     )
 
 
-def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None) -> PictureReader:
-    """Pictures of a file; `alpha` is the decoder that sees its transparency where FFmpeg's own does not."""
+def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
+    """Pictures of a file; `alpha` is the decoder that sees its transparency where FFmpeg's own does not.
+
+    A picture that could not be decoded whole is an InputError, unless `tolerant`: FFmpeg makes it up from others.
+    """
 
     def pictures(start: int, stop: int) -> Iterator[Picture]:
         if start >= stop:
             return
         size: tuple[int, int] | None = None
-        done = start
-        for frame in _from(path, index, start, seekable, alpha):
+        done, begun = start, start > 0
+        for frame in _from(path, index, start, seekable, alpha, tolerant=tolerant):
+            # What is shown before the first key frame may lack what it refers to: a recording that begins amidst.
+            begun = begun or bool(frame.key_frame)
+            if frame.is_corrupt and begun and not tolerant:
+                when = "" if frame.time is None else f" (at {frame.time:.2f} s)"
+                raise _damaged(path, f"frame {done}{when} cannot be decoded whole")
             if size is None:
                 size = frame.width, frame.height
             elif (frame.width, frame.height) != size:
@@ -246,7 +325,9 @@ def as_frames(pictures: PictureReader) -> FrameReader:
     return reader
 
 
-def _from(path: Path, index: _Index, start: int, seekable: bool, decoder: str | None) -> Iterator[VideoFrame]:
+def _from(
+    path: Path, index: _Index, start: int, seekable: bool, decoder: str | None, *, tolerant: bool
+) -> Iterator[VideoFrame]:
     """Frames from frame `start` on, by a seek where one can be trusted and gains something."""
     if seekable and index.pts is not None and len(index.keys) > 1 and index.pts[start] >= index.keys[1]:
         wanted = index.pts[start]
@@ -257,6 +338,6 @@ def _from(path: Path, index: _Index, start: int, seekable: bool, decoder: str | 
                 yield first
             yield from (f for f in frames if f.pts is not None and f.pts >= wanted)
             return
-    for number, frame in enumerate(_decode(path, None, decoder)):
+    for number, frame in enumerate(_decode(path, None, decoder, tolerant=tolerant)):
         if number >= start:
             yield frame

@@ -158,7 +158,7 @@ class ClipWriter:
         self._folder = is_folder_output(path)
         self._alpha = sound and keeps_alpha(like)
         self._check()
-        self.notes: list[str] = self._notes() if sound else []
+        self.notes: list[str] = [*([like.damage] if like.damage else []), *self._notes()] if sound else []
         # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
         self._temporary = unfinished(self.path, "" if self._folder else self.path.suffix)
         self._sink: FrameSink | None = None
