@@ -178,10 +178,18 @@ _MATTES = {"brightness": "what is brighter than half", "alpha": "what is opaque"
 
 
 def _open_file(path: Path, clip: Clip, wanted: str | None) -> _MaskFile:
-    source = open_clip(path)
+    source = fitted_fields(open_clip(path), path, clip)
     _check_shape(source.width, source.height, clip, str(path))
     start, stop, still = _span(source.frame_count, clip, str(path))
     return _MaskFile(path, source, clip, read_labels(path, source, start, stop), start, still, wanted)
+
+
+def fitted_fields(source: Clip, path: Path, clip: Clip) -> Clip:
+    """A mask for the fields of an interlaced clip where it is one for its frames, and the other way round."""
+    if source.field_order is not None and clip.field_order is None:
+        return open_clip(path, deinterlace=True)
+    fields = (clip.frame_count, clip.source_frame_count)
+    return source.doubled() if clip.field_order is not None and 2 * source.frame_count in fields else source
 
 
 def _find_label(opened: _MaskFile, name: str) -> Label:

@@ -18,14 +18,22 @@ if TYPE_CHECKING:
     from layerlift.clip import Clip
 
 
-def open_input(path: Path, span: tuple[int, int | None] | None, *, allow_damage: bool = False) -> "Clip":
-    """The clip at `path`, or the part of it that ``--frames`` names; `allow_damage`: what can be decoded of it."""
+def open_input(
+    path: Path, span: tuple[int, int | None] | None, *, allow_damage: bool = False, deinterlace: bool = False
+) -> "Clip":
+    """The clip at `path`, or the part of it that ``--frames`` names; see `open_clip`."""
     from layerlift.clip import open_clip
 
-    clip = open_clip(path, allow_damage=allow_damage)
+    clip = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace)
+    if clip.field_order is not None:
+        say(f"{path} is interlaced: its fields are worked on one by one; --deinterlace makes frames of them first.")
+    elif clip.deinterlaced:
+        say(f"{path} was interlaced: progressive frames were made of it, which is what the result has.")
     if span is None:
         return clip
     start, stop = span
+    if clip.field_order is not None:  # frames are numbered as they are in the file
+        start, stop = 2 * start, None if stop is None else 2 * stop
     return clip.cut(start, clip.frame_count if stop is None else stop)
 
 

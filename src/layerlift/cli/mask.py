@@ -116,6 +116,7 @@ def mask(
         ),
     ] = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
@@ -157,7 +158,7 @@ def mask(
 
     # 2. What the paths hold, before any weight is read.
     allowed = check_memory(memory)
-    source = open_input(clip, span, allow_damage=allow_damage)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
     numbers, masks = open_objects(objects or [], clip, source)
     target = output or Path(f"{source.name}_mask.mkv")
     targets = [target]

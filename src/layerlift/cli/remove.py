@@ -125,6 +125,7 @@ def remove(
     dense: common.Dense = False,
     compile: common.Compile = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
@@ -162,7 +163,7 @@ def remove(
     from layerlift.stages.spool import FrameSpool
 
     # 2. What the paths hold, before any weight is read.
-    source = open_input(clip, span, allow_damage=allow_damage)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
     own = open_objects(objects or [], mask, clip, source, model)
     masked = open_input_mask(mask, clip, source) if own is None else None
     target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)

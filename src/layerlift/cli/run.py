@@ -66,6 +66,7 @@ def run(
     seed: common.Seed = 0,
     size: common.Size = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
@@ -98,7 +99,7 @@ def run(
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     # 2. What the paths hold, before any weight is read.
-    source = open_input(clip, span, allow_damage=allow_damage)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
     inputs = open_given(clip, source, objects or [], total or [], onto)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # "stored" is for label images, whose numbers count: see `decode.stored_array`.
 Pixels = Literal["rgb24", "rgba", "stored"]
 
+FieldOrder = Literal["top", "bottom"]
+
 # read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8, or as they are stored.
 FrameReader = Callable[[int, int, Pixels], Iterator[np.ndarray]]
 
@@ -29,6 +31,10 @@ class Picture(Protocol):
 
     @property
     def frame(self) -> VideoFrame: ...
+
+    @property
+    def orientation(self) -> Any:
+        """How it is made upright (`decode.Orientation`)."""
 
     @property
     def transposed(self) -> bool:
@@ -84,6 +90,8 @@ class Clip:
     start_time: Fraction = Fraction(0)
     first: int = 0  # where a cut clip begins in the clip it was cut from
     source_frame_count: int | None = None  # length of the clip it was cut from, None if it was not cut
+    field_order: FieldOrder | None = None  # of an interlaced clip, whose frames here are fields: which comes first
+    deinterlaced: bool = False  # whether its frames were made of an interlaced file's
     damage: str | None = None  # what was lost of a damaged file that is to be used all the same
     # The clip's own samples, for writers, which leave alone what a result does not change (`recompose.py`).
     samples: Samples | None = None
@@ -123,6 +131,11 @@ class Clip:
                 f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}; "
                 "give a span inside that whose start is below its end."
             )
+        if self.field_order is not None and (start % 2 or stop % 2):
+            raise InputError(
+                f"fields {start}:{stop} of {self.name} were asked for, which is interlaced and has two in each frame; "
+                "give even numbers."
+            )
         source, pictures = self.reader, self.pictures
         last = self.last_duration
         if self.timestamps is not None and self.time_base is not None:
@@ -147,6 +160,17 @@ class Clip:
             first=self.first + start,
             source_frame_count=whole if stop - start < whole else None,
         )
+
+    def doubled(self) -> Clip:
+        """Every frame twice: what was drawn for the frames of an interlaced clip, for its fields."""
+        source = self.reader
+
+        def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+            for number, frame in enumerate(source(start // 2, (stop + 1) // 2, pixels), start // 2):
+                yield from (frame for field in (2 * number, 2 * number + 1) if start <= field < stop)
+
+        return replace(self, frame_count=2 * self.frame_count, rate=2 * self.rate, reader=reader, pictures=None,
+                       timestamps=None, last_duration=None)  # fmt: skip
 
     @staticmethod
     def from_array(frames: np.ndarray, rate: Fraction | int = 24, name: str = "clip") -> Clip:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerlift.clip.clip import Clip, ColorTags
+from layerlift.clip.clip import Clip, ColorTags, FieldOrder
+from layerlift.clip.fields import weave
 from layerlift.clip.recompose import Recomposer
 from layerlift.clip.samples import BT709, FULL, LIMITED, LUMA_WEIGHTS, RGB_MATRIX, UNKNOWN, Samples, frame_of
 
@@ -43,12 +44,15 @@ class Coding:
     pixel_format: str
     tags: ColorTags
     options: dict[str, str]
-    picture: Callable[[np.ndarray], VideoFrame]
+    picture: Callable[[np.ndarray], VideoFrame | None]
     metadata: dict[str, str] = field(default_factory=dict)
+    fields: FieldOrder | None = None  # of interlaced frames, which `picture` gives at every second call
     tag: str | None = None  # the codec's four letters, where a container has several
 
 
-def clip_coding(like: Clip, ending: str, *, lossless: bool, alpha: bool = False, grey: bool = False) -> Coding:
+def clip_coding(  # noqa: PLR0911
+    like: Clip, ending: str, *, lossless: bool, alpha: bool = False, grey: bool = False
+) -> Coding:
     """How frames of `like` are coded in a file with an ending.
 
     `lossless` is FFV1, with the clip's own kind of samples; so is a clip with alpha in Matroska. Otherwise 8 bits are
@@ -77,10 +81,12 @@ def clip_coding(like: Clip, ending: str, *, lossless: bool, alpha: bool = False,
         samples = Samples("yuv", 10, (0, 0) if full else (1, 0))
         return _coding(like, "prores_ks", samples, _limited(tags), prores_options("4444" if full else "hq"))
     samples = Samples("yuv", 10 if own.deep else 8, (0, 0) if odd else (1, 1))
+    if own.deep and like.field_order is not None:  # HEVC has no interlaced frames, H.264 has
+        return _coding(like, "libx264", samples, tags, x264_options(like.field_order))
     if own.deep:
         tag = "hvc1" if ending in (".mp4", ".m4v") else None  # what Apple's players take
         return _coding(like, "libx265", samples, tags, x265_options(), tag=tag)
-    return _coding(like, "libx264", samples, tags, x264_options())
+    return _coding(like, "libx264", samples, tags, x264_options(like.field_order))
 
 
 def image_samples(like: Clip, alpha: bool) -> Samples:
@@ -100,21 +106,34 @@ def _coding(
     tag: str | None = None,
 ) -> Coding:
     recomposer = Recomposer(like, samples, tags, strict=strict)
+    order = like.field_order if codec != "libvpx-vp9" else None
+    waiting: list[list[np.ndarray]] = []
 
-    def picture(frame: np.ndarray) -> VideoFrame:
-        return frame_of(recomposer.planes(frame), samples, pixel_format)
+    def picture(frame: np.ndarray) -> VideoFrame | None:
+        planes = recomposer.planes(frame)
+        if order is None:
+            return frame_of(planes, samples, pixel_format)
+        waiting.append(planes)
+        if len(waiting) < 2:
+            return None
+        woven = weave(order, *waiting)
+        waiting.clear()
+        return frame_of(woven, samples, pixel_format)
 
-    return Coding(codec, pixel_format or samples.pixel_format, tags, options, picture, tag=tag)
+    return Coding(codec, pixel_format or samples.pixel_format, tags, options, picture, fields=order, tag=tag)
 
 
-def x264_options() -> dict[str, str]:
+def x264_options(fields: FieldOrder | None = None) -> dict[str, str]:
     """libx264's settings. Its mbtree routine for AVX-512 reads memory that was never written, so it is not used."""
     import cv2
 
     options = {"crf": CRF, "preset": "medium", "threads": str(THREADS)}
-    if cv2.checkHardwareSupport(13):  # CPU_AVX_512F, for which OpenCV's Python has no name
-        options["x264-params"] = "asm=avx2"
-    return options
+    parameters = (
+        ["asm=avx2"] if cv2.checkHardwareSupport(13) else []
+    )  # CPU_AVX_512F; OpenCV's Python has no name for it
+    if fields is not None:
+        parameters.append({"top": "tff=1", "bottom": "bff=1"}[fields])
+    return options | ({"x264-params": ":".join(parameters)} if parameters else {})
 
 
 def x265_options() -> dict[str, str]:

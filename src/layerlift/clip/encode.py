@@ -12,6 +12,7 @@ import numpy as np
 from layerlift.clip.clip import Clip
 from layerlift.clip.coding import Coding, image_samples
 from layerlift.clip.container import open_input
+from layerlift.clip.fields import flagged, woven_timing
 from layerlift.clip.opus import OpusSound
 from layerlift.clip.recompose import Recomposer
 from layerlift.clip.samples import UNKNOWN
@@ -60,6 +61,7 @@ class VideoSink:
     def __init__(self, path: Path, container: str, like: Clip, coding: Coding, *, sound: bool) -> None:
         import av
 
+        like = woven_timing(like) if coding.fields is not None else like
         self._like, self._coding, self._count = like, coding, 0
         self._matroska = container == "matroska"
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by presentation time
@@ -90,6 +92,8 @@ class VideoSink:
             raise
 
     def _configure(self, context: VideoCodecContext) -> None:
+        from av.codec.context import Flags
+
         context.width, context.height = self._like.width, self._like.height
         context.pix_fmt = self._coding.pixel_format
         if self._coding.tag is not None:
@@ -102,10 +106,17 @@ class VideoSink:
         context.color_primaries = tags.primaries
         context.color_trc = tags.transfer
         context.thread_type = "AUTO"
+        if self._coding.fields is not None:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
+            context.field_order = {"top": 2, "bottom": 3}[self._coding.fields]  # AVFieldOrder
         context.options = dict(self._coding.options)
 
     def write(self, frame: np.ndarray) -> None:
         picture = self._coding.picture(frame)
+        if picture is None:
+            return
+        if self._coding.fields is not None:
+            picture = flagged(picture, self._coding.fields)
         picture.time_base = self._time_base
         tags = self._coding.tags  # ProRes keeps those of every frame
         picture.color_range, picture.colorspace = tags.range, tags.matrix

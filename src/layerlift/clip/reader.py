@@ -15,7 +15,8 @@ import numpy as np
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
 from layerlift.clip.damage import is_cut_short
-from layerlift.clip.decode import DecodedPicture, alpha_decoder, first_frame, has_alpha, orientation
+from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
+from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.samples import Samples, samples_of
@@ -49,26 +50,28 @@ class _Index:
     last_duration: int | None
 
 
-def open_clip(path: str | Path, *, allow_damage: bool = False) -> Clip:
+def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool = False) -> Clip:
     """Open a video file, a folder of images, or a folder with a `video` in it; no frames are kept in memory.
 
     The frame count is exact: packets are counted once without decoding, and where that cannot be trusted (the header
     disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused,
     here or when its frames are read, unless `allow_damage` is given: then the clip is what can be decoded, and `damage`
     says what was lost.
+    An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each.
     Raises InputError for everything that cannot be read as a clip.
     """
     path = Path(path)
     if not is_folder(path):
         check_file(path)
         kind = picture_kind(path)
-        return open_still(path) if kind is not None and kind.still else _open_video(path, allow_damage)
+        return open_still(path) if kind is not None and kind.still else _open_video(path, allow_damage, deinterlace)
     if is_layout(path):
-        return replace(open_clip(layout_masks(path).video, allow_damage=allow_damage), name=path.resolve().name)
+        video = open_clip(layout_masks(path).video, allow_damage=allow_damage, deinterlace=deinterlace)
+        return replace(video, name=path.resolve().name)
     return open_images(path)
 
 
-def _open_video(path: Path, allow_damage: bool = False) -> Clip:
+def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     picture, shown = first_frame(path)
     if is_cut_short(path) and not allow_damage:
         raise _damaged(path, "its end is missing")
@@ -112,10 +115,63 @@ def _open_video(path: Path, allow_damage: bool = False) -> Clip:
         pictures=pictures,
         picture_size=size,
     )  # fmt: skip
-    if constant or index.pts is None:
+    if not constant and index.pts is not None:
+        clip = _with_timestamps(clip, index, index.pts, time_base)
+    if not picture.interlaced_frame:
         return clip
-    last = index.last_duration or max(index.pts[-1] - index.pts[-2], 1)
-    clip = replace(clip, time_base=time_base, timestamps=index.pts, last_duration=last)
+    return _of_frames(clip) if deinterlace else _of_fields(clip, picture, shown)
+
+
+def _of_frames(clip: Clip) -> Clip:
+    """An interlaced clip as a progressive one."""
+    source = clip.pictures
+    assert source is not None
+
+    def pictures(start: int, stop: int) -> Iterator[Picture]:
+        if start >= stop:
+            return
+        first = max(start - 1, 0)  # a frame is filled in from those beside it
+        like: list[Picture] = []
+
+        def frames() -> Iterator[VideoFrame]:
+            for picture in source(first, min(stop + 1, clip.frame_count)):
+                like[:] = [picture]
+                yield picture.frame
+
+        for number, frame in enumerate(deinterlaced(frames(), each_field=False), first):
+            if start <= number < stop:
+                yield DecodedPicture(frame, like[0].orientation)
+
+    return replace(clip, pictures=pictures, reader=as_frames(pictures), deinterlaced=True)
+
+
+def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
+    """An interlaced clip as one of its fields, at twice the rate."""
+    assert clip.pictures is not None
+    pictures = field_pictures(
+        clip.pictures, lambda frame, like: DecodedPicture(frame, like.orientation), clip.frame_count
+    )
+    weaves = can_weave(clip.samples, clip.height) and not shown.transposed and not shown.upended
+    clip = replace(
+        clip,
+        frame_count=2 * clip.frame_count,
+        source_frame_count=None if clip.source_frame_count is None else 2 * clip.source_frame_count,
+        rate=2 * clip.rate,
+        pictures=pictures,
+        reader=as_frames(pictures),
+        field_order=field_order(picture) if weaves else None,
+    )
+    if clip.timestamps is None or clip.time_base is None or clip.last_duration is None:
+        return clip
+    ends = [*clip.timestamps[1:], clip.timestamps[-1] + clip.last_duration]
+    times = [time for a, b in zip(clip.timestamps, ends, strict=True) for time in (2 * a, a + b)]
+    return replace(clip, time_base=clip.time_base / 2, timestamps=tuple(times))
+
+
+def _with_timestamps(clip: Clip, index: _Index, pts: tuple[int, ...], time_base: Fraction) -> Clip:
+    """A clip of variable frame rate."""
+    last = index.last_duration or max(pts[-1] - pts[-2], 1)
+    clip = replace(clip, time_base=time_base, timestamps=pts, last_duration=last)
     return replace(clip, rate=index.count / clip.duration)
 
 

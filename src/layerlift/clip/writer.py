@@ -212,7 +212,7 @@ class ClipWriter:
         from layerlift.clip.encode import ImageSink, VideoSink
 
         alpha = self._alpha or (frame.ndim == 3 and frame.shape[2] == 4)
-        like = self.like if self._sound else replace(self.like, samples=None, pictures=None)
+        like = self.like if self._sound else replace(self.like, samples=None, pictures=None, field_order=None)
         if self._folder:
             return ImageSink(self._temporary, like, alpha=alpha)
         ending = self.path.suffix.lower()

@@ -132,8 +132,11 @@ def plan_composition(
             f"the layer is to begin at frame {options.start}, but the background {background.name} has only "
             f"{background.frame_count}: choose an earlier frame, or another --length"
         )
+    # Fields stay fields where the background runs on as it is.
+    runs = [behind for _, behind in pairs] == list(range(len(pairs))) and len(pairs) % 2 == 0
     like = replace(
         timing(layer, background, options, len(pairs)),
+        field_order=background.field_order if runs and result_rate(layer, background) == background.rate else None,
         samples=background.samples,
         pictures=pictures_behind(background, [behind for _, behind in pairs]),
         picture_size=background.picture_size,
