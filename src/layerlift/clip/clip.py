@@ -37,14 +37,18 @@ class Picture(Protocol):
         """How it is made upright (`decode.Orientation`)."""
 
     @property
-    def transposed(self) -> bool:
-        """Whether width and height are exchanged when it stands upright."""
+    def samples(self) -> Samples | None:
+        """The kind of its samples when it stands upright; None where it has no planes."""
+
+    @property
+    def tags(self) -> ColorTags:
+        """What its samples mean."""
 
     def array(self, pixels: Pixels) -> np.ndarray:
         """What `Clip.frames` gives of it: (H, W, 3) or (H, W, 4) uint8."""
 
-    def upright(self, plane: np.ndarray) -> np.ndarray:
-        """A plane of its samples, made upright."""
+    def planes(self) -> list[np.ndarray]:
+        """Its samples, upright: see `samples.planes_of`."""
 
 
 # read(start, stop) yields pictures start … stop - 1.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerlift.clip.clip import Pixels
+from layerlift.clip.clip import ColorTags, Pixels
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.rgba import from_linear, straighten, to_whole
-from layerlift.clip.view import view_array
+from layerlift.clip.samples import Samples, planes_of, samples_of
+from layerlift.clip.view import tags_of, view_array
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,8 +76,28 @@ class DecodedPicture:
     def array(self, pixels: Pixels) -> np.ndarray:
         return picture_array(self.frame, self.orientation, pixels)
 
-    def upright(self, plane: np.ndarray) -> np.ndarray:
-        return self.orientation.upright(plane)
+    @property
+    def samples(self) -> Samples | None:
+        found = (
+            Samples("rgb", 16, alpha=has_alpha(self.frame)) if is_float(self.frame) else samples_of(self.frame.format)
+        )
+        if found is None or not self.transposed:
+            return found
+        return replace(found, shift=found.shift[::-1])
+
+    @property
+    def tags(self) -> ColorTags:
+        return ColorTags() if is_float(self.frame) else tags_of(self.frame)
+
+    def planes(self) -> list[np.ndarray]:
+        if is_float(self.frame):
+            light = straighten(float_array(self.frame))
+            shown = to_whole(np.dstack([from_linear(light[..., :3]), light[..., 3:]]), 16)
+            planes = list(np.moveaxis(shown, -1, 0))[: 4 if has_alpha(self.frame) else 3]
+        else:
+            samples = samples_of(self.frame.format)
+            planes = [] if samples is None else planes_of(self.frame, samples)
+        return [self.orientation.upright(plane) for plane in planes]
 
 
 def stored_array(frame: VideoFrame) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,7 +15,7 @@ from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
 from layerlift.clip.container import MAX_PIXELS
 from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha
 from layerlift.clip.layout import IMAGE_ENDINGS
-from layerlift.clip.samples import Samples, samples_of
+from layerlift.clip.samples import Samples
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
@@ -59,14 +60,14 @@ def _clip_of(files: list[Path], name: str) -> Clip:
         )
     start = DecodedPicture(*first_frame(files[0], "an image"))
     height, width = start.array("rgb24").shape[:2]
-    samples = samples_of(start.frame.format)
-    alpha = has_alpha(start.frame) or any(kind is None or kind.transparent for kind in map(picture_kind, files[1:]))
+    samples = start.samples
+    alpha = has_alpha(start.frame) or any(_may_be_transparent(file) for file in files[1:])
 
     def pictures(begin: int, end: int) -> Iterator[Picture]:
         for file in files[begin:end]:
             picture = DecodedPicture(*first_frame(file, "an image"))
             wide, high = picture.frame.width, picture.frame.height
-            size = (high, wide) if picture.transposed else (wide, high)
+            size = (high, wide) if picture.orientation.transposed else (wide, high)
             if size != (width, height):
                 raise InputError(
                     f"{file} is {_times(size)} pixels, but {files[0].name} beside it is "
@@ -81,7 +82,7 @@ def _clip_of(files: list[Path], name: str) -> Clip:
         width,
         height,
         len(files),
-        DEFAULT_RATE,
+        exr_rate(files[0]) or DEFAULT_RATE,
         reader,
         color=ColorTags(),
         has_alpha=alpha,
@@ -114,6 +115,30 @@ def _size(file: Path) -> tuple[int, int]:
     if size[0] * size[1] > MAX_PIXELS:
         raise InputError(f"{file} is {_times(size)} pixels, more than layerlift reads; scale it down first.")
     return size
+
+
+def _may_be_transparent(file: Path) -> bool:
+    """Whether an image has an alpha channel, or a colour that is said to be transparent; told by its header."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            return "A" in image.mode or "transparency" in image.info
+    except UnidentifiedImageError:  # a format that only FFmpeg knows
+        kind = picture_kind(file)
+        return kind is None or kind.transparent
+
+
+def exr_rate(file: Path) -> Fraction | None:
+    """Frames a second, if `file` is OpenEXR and its header says so (the standard attribute `framesPerSecond`)."""
+    with file.open("rb") as opened:
+        head = opened.read(1 << 16)
+    name = b"framesPerSecond\0rational\0\x08\0\0\0"
+    at = head.find(name)
+    if not head.startswith(b"\x76\x2f\x31\x01") or at < 0:
+        return None
+    above, below = struct.unpack_from("<iI", head, at + len(name))
+    return Fraction(above, below) if above > 0 and below > 0 else None
 
 
 def _parts(name: str) -> list[str]:

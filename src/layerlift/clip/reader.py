@@ -22,6 +22,7 @@ from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.samples import Samples, samples_of
 from layerlift.clip.stills import picture_kind
 from layerlift.clip.view import tags_of
+from layerlift.clip.webp import open_webp
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 # Containers whose index makes a seek land where it says; elsewhere a span is decoded from the start.
 _SEEKABLE = ("mov", "matroska", "webm")
+
+# Bare streams, without a container that says when a frame is shown.
+_RAW = frozenset(["h264", "hevc", "vvc", "mpegvideo", "m4v", "h263", "h261", "vc1", "dirac", "cavsvideo",
+                  "avs2", "avs3", "evc", "obu", "dnxhd"])  # fmt: skip
 
 # Codecs with one packet a frame; elsewhere (hidden frames, fields, packed frames) frames are counted by decoding.
 _ONE_PACKET_ONE_FRAME = frozenset({
@@ -64,6 +69,8 @@ def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool
     if not is_folder(path):
         check_file(path)
         kind = picture_kind(path)
+        if kind is not None and kind.demuxer == "webp":
+            return open_webp(path)
         return open_still(path) if kind is not None and kind.still else _open_video(path, allow_damage, deinterlace)
     if is_layout(path):
         video = open_clip(layout_masks(path).video, allow_damage=allow_damage, deinterlace=deinterlace)
@@ -87,6 +94,10 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
             index = _index(container, stream, path)
             whole = index.count
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
+        if container.format.name in _RAW:
+            # Packets of a bare stream have no times, and FFmpeg counts 25 a second; the codec's headers know better.
+            index = replace(index, pts=None)
+            rates = [r for r in (stream.codec_context.framerate, stream.guessed_rate) if r]
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
         alpha = alpha_decoder(stream)

@@ -9,13 +9,12 @@ with what the neighbourhood says.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Picture
-from layerlift.clip.samples import Samples, convert, enlarged, from_rgb, planes_of, reduced, rounded, samples_of
-from layerlift.clip.view import is_hdr, tags_of, view_to_signal
+from layerlift.clip.samples import Samples, convert, enlarged, from_rgb, reduced, rounded
+from layerlift.clip.view import is_hdr, view_to_signal
 
 # Pixels around a value whose mean says where in its level it lies.
 _NEIGHBOURHOOD = 9
@@ -38,13 +37,9 @@ class Recomposer:
     def planes(self, frame: np.ndarray) -> list[np.ndarray]:
         """A result, (H, W), (H, W, 3) or (H, W, 4) uint8, as planes of the target's samples."""
         picture = next(self._pictures, None)
-        samples = samples_of(picture.frame.format) if picture is not None else None
-        if picture is None or samples is None:
+        if picture is None or (samples := picture.samples) is None:
             return self._converted(frame)
-        own = [picture.upright(plane) for plane in planes_of(picture.frame, samples)]
-        if picture.transposed:
-            samples = replace(samples, shift=samples.shift[::-1])
-        base = convert(own, samples, tags_of(picture.frame), self._target, self._tags)
+        base = convert(picture.planes(), samples, picture.tags, self._target, self._tags)
         colour = frame[..., :3] if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
         changed = (picture.array("rgb24") != colour).any(axis=2)
         made = self._with_changes(base, colour, changed) if changed.any() else base
