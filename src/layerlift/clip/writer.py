@@ -47,7 +47,17 @@ def check_output(path: str | Path, lossless: bool = False, overwrite: bool = Fal
     has alpha, an ending whose codec holds none.
     """
     alpha = like is not None and not is_folder_output(path) and keeps_alpha(like)
+    if like is not None:
+        _check_depth(path, like)
     return _check_path(path, lossless, overwrite, alpha=alpha)
+
+
+def _check_depth(path: str | Path, like: Clip) -> None:
+    if Path(path).suffix.lower() == ".webm" and like.samples is not None and like.samples.deep:
+        raise InputError(
+            f"{path} was given as output, but {like.name} has {like.samples.bits} bits and .webm is written with 8; "
+            "give .mov or .mkv."
+        )
 
 
 def _check_path(path: str | Path, lossless: bool, overwrite: bool, *, alpha: bool) -> Path:
@@ -157,6 +167,8 @@ class ClipWriter:
         self._lossless, self._overwrite, self._sound = lossless, overwrite, sound
         self._folder = is_folder_output(path)
         self._alpha = sound and keeps_alpha(like)
+        if sound:
+            _check_depth(path, like)
         self._check()
         self.notes: list[str] = [*([like.damage] if like.damage else []), *self._notes()] if sound else []
         # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
