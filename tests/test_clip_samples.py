@@ -289,3 +289,26 @@ def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
         written.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()})
     assert len(written[0]) == 10
     assert written[0] == written[1] == written[2]
+
+
+@pytest.mark.parametrize("kind", ["420", "422", "444 10"])
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_a_turned_clip_is_written_upright_with_its_own_samples(tmp_path: Path, kind: str, angle: int) -> None:
+    codec, samples, tags = KINDS[kind]
+    upright = encode(tmp_path / "in.mp4", codec, samples, tags)
+    with av.open(str(upright)) as source, av.open(str(tmp_path / "turned.mp4"), "w") as target:
+        stream: Any = target.add_stream_from_template(source.streams.video[0])
+        stream.set_display_rotation(angle)
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    clip = open_clip(tmp_path / "turned.mp4")
+    assert (clip.width, clip.height) == ((HEIGHT, WIDTH) if angle % 180 else (WIDTH, HEIGHT))
+    path = write_clip(tmp_path / "out.mkv", clip.frames(), clip, lossless=True)
+    back = open_clip(path)
+    np.testing.assert_array_equal(back.numpy(), clip.numpy())
+    assert back.samples == clip.samples
+    (first, *_), *_ = pictures(upright)
+    made = pictures(path)[0][0]
+    assert any(np.array_equal(made[0], np.rot90(first[0], k)) for k in (1, 2, 3))

@@ -41,7 +41,8 @@ class Recomposer:
             return self._converted(frame)
         base = convert(picture.planes(), samples, picture.tags, self._target, self._tags)
         colour = frame[..., :3] if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
-        changed = (picture.array("rgb24") != colour).any(axis=2)
+        off = picture.array("rgb24") ^ colour
+        changed = (off[..., 0] | off[..., 1] | off[..., 2]) != 0  # much faster than numpy's any over the channels
         made = self._with_changes(base, colour, changed) if changed.any() else base
         if frame.ndim == 3 and frame.shape[2] == 4 and self._target.alpha:
             new = picture.array("rgba")[..., 3] != frame[..., 3]

@@ -125,10 +125,8 @@ def frame_of(planes: Sequence[np.ndarray], samples: Samples, pixel_format: str |
     height, width = planes[0].shape
     made = VideoFrame(width, height, samples.pixel_format)
     for plane, values in zip(made.planes, planes, strict=True):
-        rows = np.ascontiguousarray(values).view(np.uint8)
-        padded = np.zeros((plane.buffer_size // plane.line_size, plane.line_size), np.uint8)
-        padded[: len(rows), : rows.shape[1]] = rows
-        plane.update(padded.tobytes())
+        into = plane_array(plane, samples.bits)
+        into[...] = values
     return made if pixel_format in (None, samples.pixel_format) else made.reformat(format=pixel_format)
 
 
@@ -185,11 +183,12 @@ def _matrix(tags: ColorTags, samples: Samples) -> np.ndarray:
 
 def enlarged(chroma: np.ndarray, shift: tuple[int, int], width: int, height: int) -> np.ndarray:
     """Chroma (h, w) at luma's size, (H, W), every sample repeated."""
+    import cv2
+
     across, down = shift
-    if down:
-        chroma = chroma.repeat(1 << down, axis=0)
-    if across:
-        chroma = chroma.repeat(1 << across, axis=1)
+    if across or down:
+        size = chroma.shape[1] << across, chroma.shape[0] << down
+        chroma = cv2.resize(chroma, size, interpolation=cv2.INTER_NEAREST)
     return chroma[:height, :width]
 
 

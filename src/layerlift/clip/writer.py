@@ -85,7 +85,7 @@ def no_alpha_in(path: str | Path) -> InputError:
     """What is said of an output without alpha for a clip that has it."""
     return InputError(
         f"{path} was given as output, but {Path(path).suffix} cannot hold transparency, which the clip has; "
-        "give .mov, .mkv, .webm or a folder of PNGs."
+        "give .mov, .mkv or a folder of PNGs."
     )
 
 
