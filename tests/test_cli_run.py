@@ -179,7 +179,6 @@ def test_small_models_are_read_once_and_freed_at_the_end(
         ("--object front.mkv --total total.mkv --onto nothing.mp4", "nothing.mp4"),
         ("--object front.mkv --total total.mkv --model no-such-model", "no-such-model"),
         ("--object front.mkv --total total.mkv --size 8x8", "8x8"),
-        ("--object front.mkv --model none", "give another --model than none, or --total"),
         ("--object front.mkv --object hind.mkv --total front.mkv --total hind.mkv --total total.mkv", "3 total masks"),
         ("--object front.mkv --object hind.mkv --total total.mkv --total front.mkv", "hind.mkv lies outside"),
         ("--object front.mkv --memory 0.1", "give --memory"),
