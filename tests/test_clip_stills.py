@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 from layerlift.clip import Clip, open_clip
+from layerlift.clip.heif import has_tiles
 from layerlift.clip.rgba import to_linear
 from layerlift.clip.rgba_encode import LayerFormat
 from layerlift.clip.rgba_reader import open_layer
@@ -311,3 +314,98 @@ def test_our_own_webm_layer_is_a_mask(tmp_path: Path) -> None:
     for ending, kind in (("webm", "vp9"), ("mov", "prores"), ("mkv", "ffv1")):
         path = write_layer(tmp_path / f"layer.{ending}", iter(layer), clip, LayerFormat(kind))  # type: ignore[arg-type]
         assert (open_mask(path, clip).numpy() != (layer[..., 3] > 0.5)).mean() < 0.002, ending
+
+
+def box(name: str, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I4s", len(body) + 8, name.encode()) + body
+
+
+@cache
+def hevc_sample(seed: int) -> tuple[bytes, bytes]:
+    """The decoder's configuration (hvcC) and one coded picture, taken out of a Matroska file."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        options = {"x265-params": "log-level=none:qp=12", "preset": "fast"}
+        stream: Any = container.add_stream("libx265", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(seed), format="rgb24")))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as container:
+        return box("hvcC", container.streams.video[0].codec_context.extradata), bytes(next(container.demux(video=0)))
+
+
+def write_heic(path: Path, properties: bytes = b"") -> Path:
+    """A HEIC file of `picture()` (ISO/IEC 23008-12); `properties` is a further box that says how it is shown."""
+    configuration, sample = hevc_sample(0)
+    size = box("ispe", bytes(4), struct.pack(">II", WIDTH, HEIGHT))
+    count = 2 + (properties != b"")
+
+    def meta(offset: int) -> bytes:
+        return box(
+            "meta",
+            bytes(4),
+            box("hdlr", bytes(8), b"pict", bytes(13)),
+            box("pitm", bytes(4), struct.pack(">H", 1)),
+            box("iloc", bytes(4), b"\x44\0", struct.pack(">HHHHII", 1, 1, 0, 1, offset, len(sample))),
+            box(
+                "iinf",
+                bytes(4),
+                struct.pack(">H", 1),
+                box("infe", b"\2\0\0\0", struct.pack(">HH", 1, 0), b"hvc1", b"\0"),
+            ),
+            box(
+                "iprp",
+                box("ipco", configuration, size, properties),
+                box("ipma", bytes(4), struct.pack(">IHB", 1, 1, count), bytes([0x81, 2, 0x83][:count])),
+            ),
+        )
+
+    start = box("ftyp", b"heic", bytes(4), b"mif1heic")
+    path.write_bytes(start + meta(len(start) + len(meta(0)) + 8) + box("mdat", sample))
+    return path
+
+
+# A HEIC's quarter turns counterclockwise (irot), and its mirrors: 0 upside down, 1 left to right (imir).
+@pytest.mark.parametrize(
+    ("properties", "value"),
+    [
+        (b"", 1),
+        (box("irot", b"\1"), 8),
+        (box("irot", b"\2"), 3),
+        (box("irot", b"\3"), 6),
+        (box("imir", b"\0"), 4),
+        (box("imir", b"\1"), 2),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.heic", "a%03d.heic", "a.jpg"])
+def test_heic(tmp_path: Path, properties: bytes, value: int, name: str) -> None:
+    path = write_heic(tmp_path / name, properties)
+    wanted = shown(value, picture())
+    clip = open_clip(path)
+    assert (clip.height, clip.width, clip.frame_count) == (*wanted.shape[:2], 1)
+    assert off(next(clip.frames()), wanted) < 8
+    (tmp_path / "f").mkdir()
+    path.rename(tmp_path / "f" / name)
+    assert off(open_clip(tmp_path / "f").numpy()[0], wanted) < 8
+
+
+def test_a_heic_of_tiles_is_refused(tmp_path: Path) -> None:
+    """FFmpeg would give a corner of it for the whole."""
+    whole = write_heic(tmp_path / "a.heic").read_bytes()
+    other = box("infe", b"\2\0\0\0", struct.pack(">HH", 2, 0), b"grid", b"\0")
+    assert not has_tiles(whole)
+    assert has_tiles(whole + other)
+    assert has_tiles(whole + box("infe", b"\3\0\0\0", struct.pack(">IH", 2, 0), b"grid", b"\0"))
+
+
+def test_the_alpha_of_avif_is_seen(tmp_path: Path) -> None:
+    alpha = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
+    alpha[60:180, 80:200] = 255
+    path = save(tmp_path / "a.avif", np.dstack([picture(), alpha]))
+    clip = Clip.from_array(picture()[None])
+    assert (open_mask(path, clip).numpy()[0] != (alpha[..., 0] > 127)).mean() < 0.002
+    layer = open_layer(path).numpy()[0]
+    assert np.abs(layer[..., 3] * 255 - alpha[..., 0]).mean() < 2
+    assert off(np.rint(layer[60:180, 80:200, :3] * 255), picture()[60:180, 80:200]) < 8

@@ -237,6 +237,16 @@ def test_lossy_pictures_are_mattes(tmp_path: Path, clip: Clip) -> None:
             open_mask(path, clip)
 
 
+def test_colours_that_a_lossy_mask_loses_are_said(tmp_path: Path, clip: Clip) -> None:
+    path = video(tmp_path / "m.mp4", coloured(ids(2), RED_GREEN), "libx264", "yuv444p")
+    mask = open_mask(path, clip)
+    assert (mask.numpy() != (ids(2) == 1)).mean() < 0.002  # green is brighter than half, red is not
+    assert mask.notes[0] == f"1 object in {path}: what is brighter than half."
+    assert "has colours that are darker than half, which are not masked" in mask.notes[1]
+    tinted = video(tmp_path / "t.mp4", coloured(ids(1), {1: (250, 255, 240)}), "libx264", "yuv420p")
+    assert len(open_mask(tinted, clip).notes) == 1
+
+
 def test_a_label_image_is_scaled_object_by_object(tmp_path: Path) -> None:
     large = Clip.from_array(np.zeros((COUNT, HEIGHT * 2, WIDTH * 2, 3), np.uint8))
     masks = open_object_masks(folder(tmp_path / "m", ids(), palette=DAVIS), large)

@@ -199,7 +199,11 @@ class _Seen:
             self.palette_within.update(indices.tolist() if within else ())
         else:
             self.indexed = False
-            colours = self._distinct(_colours(opaque))
+            red, green, blue = opaque[:, 0], opaque[:, 1], opaque[:, 2]
+            if (red == green).all() and (green == blue).all():  # most masks: counted much faster than colours
+                colours = _grey_colours(np.flatnonzero(np.bincount(red)).astype(np.uint8)).tolist()
+            else:
+                colours = self._distinct(_colours(opaque))
         greys = [colour & 255 for colour in colours]
         self.is_grey = self.is_grey and [grey * _GREY for grey in greys] == colours
         self._add(greys, colours, within)

@@ -19,6 +19,8 @@ __all__ = ["Layout", "Mask", "layout_masks", "match_mask", "open_mask", "open_ob
 
 HALF = 127  # values above are masked
 MOSTLY = 0.9  # a mask that covers more of every frame may be meant the other way round
+COLOURED = 64  # levels between a pixel's channels from which it is a colour, not compressed grey
+COLOURED_SHARE = 0.001  # of a frame: what is smaller is noise
 
 # Pixels by which a scaled mask's side may miss the clip's shape: scaling rounds, and to even numbers.
 ASPECT_SLACK = 2
@@ -148,6 +150,11 @@ class _MaskFile:
         if self.still:
             made = _still(next(reader(0, 1)), clip.frame_count, name)
         notes = _check_content(made, None if labels else self._brightest)
+        if self.reading.kind == "brightness" and self._has_dark_colours():
+            notes.append(
+                f"{self.path} has colours that are darker than half, which are not masked: give white objects, or flat "
+                "colours in a lossless file."
+            )
         return replace(made, notes=(self._understood(), *notes))
 
     def _understood(self) -> str:
@@ -168,6 +175,16 @@ class _MaskFile:
             yield from (frame[..., 3] for frame in self.source.rgba_frames(begin, end))
         else:
             yield from (_brightness(frame) for frame in self.source.frames(begin, end))
+
+    def _has_dark_colours(self) -> bool:
+        """Whether the first, middle or last frame of a matte seems to hold objects in red or blue."""
+        last = self.start + (0 if self.still else self.clip.frame_count - 1)
+        for index in sorted({self.start, (self.start + last) // 2, last}):
+            frame = next(self.source.frames(index, index + 1))
+            coloured = np.ptp(frame, axis=2) > COLOURED
+            if (coloured & (_brightness(frame) <= HALF)).mean() > COLOURED_SHARE:
+                return True
+        return False
 
     def _brightest(self) -> int:
         count = 1 if self.still else self.clip.frame_count

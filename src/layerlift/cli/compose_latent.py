@@ -72,8 +72,8 @@ def compose_by_latents(
     from layerlift.clip import ClipWriter, open_clip
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
-    from layerlift.model import open_model
-    from layerlift.stages.latent_composition import LatentCompositionOptions, compose_latent_frames
+    from layerlift.stages.choose_model import require_model
+    from layerlift.stages.latent_composition import LATENT, LatentCompositionOptions, compose_latent_frames
 
     # 2. What the paths hold, before any weight is read.
     source = open_clip(clip)
@@ -108,7 +108,7 @@ def compose_by_latents(
             options=LatentCompositionOptions(
                 not way.no_refine, way.refine_strength, way.refine_steps, way.seed, pixels
             ),
-            model=open_model(way.model, text_encoder=way.text_encoder),
+            model=require_model(way.model, LATENT, text_encoder=way.text_encoder),
             policy=chosen,
             progress=progress,
             report=record,

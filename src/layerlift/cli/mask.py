@@ -153,8 +153,8 @@ def mask(
 
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
-    from layerlift.model import open_model
-    from layerlift.stages.effects import DEFAULT_SIGMAS, EffectOptions, find_effects
+    from layerlift.stages.choose_model import require_model
+    from layerlift.stages.effects import DEFAULT_SIGMAS, LOOKING, EffectOptions, find_effects
 
     # 2. What the paths hold, before any weight is read.
     allowed = check_memory(memory)
@@ -185,7 +185,7 @@ def mask(
                 size=pixels,
                 prompt=prompt,
             ),
-            model=open_model(model, text_encoder=text_encoder),
+            model=require_model(model, LOOKING, text_encoder=text_encoder),
             policy=chosen,
             progress=progress,
             report=record,

@@ -70,6 +70,15 @@ ModelName = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+FillModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="none|demo|NAME|PATH|HUB-ID",
+        help="Model that generates what no frame shows (default: the installed LTX-Video checkpoint, or none).",
+        rich_help_panel=_MODEL,
+    ),
+]
 TextEncoder = Annotated[
     Path | None,
     typer.Option(

@@ -50,7 +50,8 @@ def run(
             "--total",
             metavar="MASK",
             help="Objects with their shadows and reflections, where they are known: one for all, or again for every "
-            "object; else the total_mask in CLIP's folder, else the model finds them, as `layerlift mask` does.",
+            "object; else the total_mask in CLIP's folder, else the model finds them, as `layerlift mask` does. "
+            "Without a model the object masks are grown.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -58,7 +59,7 @@ def run(
         Path | None,
         typer.Option("--onto", metavar="CLIP2", help="A new background to lay the layers over.", show_default=False),
     ] = None,
-    model: common.ModelName = None,
+    model: common.FillModel = None,
     text_encoder: common.TextEncoder = None,
     no_cache: common.NoCache = False,
     steps: common.Steps = None,
@@ -92,10 +93,10 @@ def run(
 
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
-    from layerlift.model import open_model
+    from layerlift.stages.choose_model import NO_MODEL, choose_model
     from layerlift.stages.effects import EffectOptions
     from layerlift.stages.provenance import describe_shares
-    from layerlift.stages.removal import NO_MODEL, RemovalOptions
+    from layerlift.stages.removal import RemovalOptions
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     # 2. What the paths hold, before any weight is read.
@@ -103,7 +104,11 @@ def run(
     inputs = open_given(clip, source, objects or [], total or [], onto)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
-    opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
+    record = Report("run", settings, device=chosen.device)
+    opened = choose_model(model, record, text_encoder=text_encoder)
+    said_before = list(record.notes)
+    for note in said_before:
+        say(note)
     if opened is not None and stays_in_memory(opened, allowed):
         chosen = replace(chosen, resident=True)
     evidence = "only" if opened is None else "auto"
@@ -112,7 +117,6 @@ def run(
         EffectOptions(seed=seed, size=pixels),
         lossless,
     )
-    record = Report("run", settings, device=chosen.device)
 
     # 3. The work, into a folder that takes its place when it is whole.
     try:
@@ -134,7 +138,8 @@ def run(
         if opened is not None:
             opened.close()
     for note in record.notes:
-        say(note)
+        if note not in said_before:
+            say(note)
     shares = record.results["evidence"]
     said = describe_shares(shares["gathered"], shares["unknown"], model=opened is not None)
     finish(record, report, overwrite=overwrite, verbose=verbose, result=output, said=said)

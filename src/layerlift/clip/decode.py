@@ -11,8 +11,10 @@ import numpy as np
 
 from layerlift.clip.clip import ColorTags, Pixels
 from layerlift.clip.container import open_input, video_stream
+from layerlift.clip.heif import whole_picture
 from layerlift.clip.rgba import from_linear, straighten, to_whole
 from layerlift.clip.samples import Samples, planes_of, samples_of
+from layerlift.clip.stills import picture_kind
 from layerlift.clip.view import tags_of, view_array
 from layerlift.errors import InputError
 
@@ -204,7 +206,9 @@ def first_frame(path: Path, what: str = "a video") -> tuple[VideoFrame, Orientat
         stream = video_stream(container, path)
         try:
             for frame in container.decode(stream):
-                return frame, orientation(frame)
+                shown = orientation(frame)
+                in_parts = len(container.streams.video) > 1 and (kind := picture_kind(path)) is not None and kind.still
+                return whole_picture(path, container, frame) if in_parts else frame, shown
         except av.error.FFmpegError as error:
             raise InputError(f"{path} is damaged: its first frame cannot be decoded; save it again.") from error
     raise InputError(f"{path} holds no frame that can be decoded; give the path of {what}.")

@@ -6,6 +6,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -95,7 +96,11 @@ def _clip_of(files: list[Path], name: str) -> Clip:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_ENDINGS or picture_kind(file) is not None
+    if file.suffix.lower() in IMAGE_ENDINGS:
+        return True
+    with suppress(OSError):  # a file that may not be read, and has not the name of an image
+        return picture_kind(file) is not None
+    return False
 
 
 def _size(file: Path) -> tuple[int, int]:

@@ -43,6 +43,8 @@ def open_layer(path: str | Path, *, premultiplied: bool = False) -> LayerClip:
         kind = picture_kind(path)
         if kind is not None and kind.demuxer == "exr_pipe":
             return _open_exr([path], path.stem, None)
+        if kind is not None and kind.still:
+            return _open_images(open_clip(path), [path], None, premultiplied)
         return _open_video(path, premultiplied)
     if is_layout(path):
         return open_layer(layout_masks(path).video, premultiplied=premultiplied)
@@ -51,7 +53,7 @@ def open_layer(path: str | Path, *, premultiplied: bool = False) -> LayerClip:
     beside = sound if os.path.isfile(sound) else None  # noqa: PTH113 - its name may be too long for a Path to ask
     if exr:
         return _open_exr(exr, path.resolve().name, beside)
-    return _open_pngs(path, beside, premultiplied)
+    return _open_images(open_images(path), image_files(path), beside, premultiplied)
 
 
 def _open_video(path: Path, premultiplied: bool) -> LayerClip:
@@ -75,10 +77,7 @@ def _open_video(path: Path, premultiplied: bool) -> LayerClip:
     return LayerClip(as_layer(clip, reader), reader, timed=clip.frame_count > 1)
 
 
-def _open_pngs(folder: Path, sound: Path | None, premultiplied: bool) -> LayerClip:
-    clip = open_images(folder)
-    files = image_files(folder)
-
+def _open_images(clip: Clip, files: list[Path], sound: Path | None, premultiplied: bool) -> LayerClip:
     def reader(start: int, stop: int) -> Iterator[np.ndarray]:
         for file in files[start:stop]:
             rgba = _read_image(file)
