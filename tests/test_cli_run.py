@@ -243,7 +243,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
             while "gather: done" not in Path(said.name).read_text():
                 assert process.poll() is None, "the command ended before it could be interrupted"
                 time.sleep(0.01)
-            assert any(name.startswith(".out-") for name in files(tmp_path))
+            assert any(name.startswith(".layerlift-") for name in files(tmp_path))
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
         finally:

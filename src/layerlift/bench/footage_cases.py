@@ -8,7 +8,6 @@ them lossless (FFV1).
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from layerlift.clip import Clip, ClipWriter, layout_masks, open_clip
 from layerlift.clip.layout import VIDEO_ENDINGS, is_layout
 from layerlift.errors import InputError
 from layerlift.masks import Mask, open_mask
+from layerlift.names import check_name, unfinished
 from layerlift.progress import QUIET, Progress
 
 SIZE = (432, 240)  # width, height
@@ -126,6 +126,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _check_place(place: Path, *, overwrite: bool) -> None:
+    check_name(place)
     if not place.exists():
         return
     if not place.is_dir() or {entry.name for entry in place.iterdir()} - set(FILES):
@@ -139,13 +140,13 @@ def _write_case(pair: Pair, place: Path, size: tuple[int, int], frames: int) -> 
     count = min(frames, pair.clip.frame_count, *(() if pair.mask.frame_count == 1 else (pair.mask.frame_count,)))
     like = Clip(*size, count, pair.clip.rate, pair.clip.reader, color=pair.clip.color, name=pair.name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-    unfinished.mkdir()
+    made = unfinished(place)
+    made.mkdir()
     try:
         hidden = 0
         with ExitStack() as files:
             video, mask, truth = (
-                files.enter_context(ClipWriter(unfinished / name, like, lossless=True, sound=False)) for name in FILES
+                files.enter_context(ClipWriter(made / name, like, lossless=True, sound=False)) for name in FILES
             )
             for picture, hole in zip(_pictures(pair.clip, size, count), _holes(pair.mask, size, count), strict=True):
                 truth.write(picture)
@@ -156,9 +157,9 @@ def _write_case(pair: Pair, place: Path, size: tuple[int, int], frames: int) -> 
             raise InputError(f"the mask {pair.mask.name} hides nothing in {count} frames of {size[0]}x{size[1]}.")
         if place.exists():
             shutil.rmtree(place)
-        unfinished.rename(place)
+        made.rename(place)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _pictures(clip: Clip, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import name_masks, open_masks, open_total
 from layerlift.cli.job import finish, settle_outputs, write_result
+from layerlift.cli.masks import notes_of, open_objects, open_total
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
@@ -77,7 +77,7 @@ def compose_by_latents(
 
     # 2. What the paths hold, before any weight is read.
     source = open_clip(clip)
-    masks = open_masks([path for _, path in name_masks(way.objects or [], clip)], source)
+    _, masks = open_objects(way.objects or [], clip, source)
     reach = open_total(way.total, clip, source)
     if reach is None:
         raise InputError(
@@ -90,7 +90,7 @@ def compose_by_latents(
     record = Report("compose", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress, ExitStack() as files:
+    with show_progress(notes_of(*masks, reach)) as progress, ExitStack() as files:
         writers = {
             name: files.enter_context(ClipWriter(path, source, lossless=lossless, overwrite=overwrite))
             for name, path in kept.items()

@@ -32,6 +32,20 @@ Output = Annotated[
     ),
 ]
 Lossless = Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv, bit for bit.", rich_help_panel=_OUTPUT)]
+Deinterlace = Annotated[
+    bool,
+    typer.Option(
+        "--deinterlace",
+        help="Make progressive frames of an interlaced CLIP; else its fields are worked on, and woven again.",
+    ),
+]
+AllowDamage = Annotated[
+    bool,
+    typer.Option(
+        "--allow-damage",
+        help="Go on with what can be decoded of a CLIP that is damaged or cut short, and say what was lost.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist already.", rich_help_panel=_OUTPUT)
 ]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import open_masks
-from layerlift.cli.job import finish, open_input, open_input_mask, settle_outputs, write_result
+from layerlift.cli.job import finish, open_input, settle_outputs, write_result
+from layerlift.cli.masks import notes_of, open_input_mask, open_masks
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
@@ -126,6 +126,8 @@ def remove(
     dense: common.Dense = False,
     compile: common.Compile = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
+    allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -161,7 +163,7 @@ def remove(
     from layerlift.stages.spool import FrameSpool
 
     # 2. What the paths hold, before any weight is read.
-    source = open_input(clip, span)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
     own = open_objects(objects or [], mask, clip, source)
     masked = open_input_mask(mask, clip, source) if own is None else None
     target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
@@ -175,7 +177,7 @@ def remove(
     record = Report("remove", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress, ExitStack() as files:
+    with show_progress(notes_of(masked, *(own or []))) as progress, ExitStack() as files:
         note = None
         if provenance is not None:
             colours = files.enter_context(

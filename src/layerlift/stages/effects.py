@@ -36,7 +36,7 @@ from layerlift.stages.effect_pixels import (
 )
 from layerlift.stages.effect_plate import keep_changed
 from layerlift.stages.effect_score import choose_prompt, choose_scorer
-from layerlift.stages.inputs import as_clip, as_mask
+from layerlift.stages.inputs import as_clip, as_objects
 from layerlift.stages.planning import plan_windows
 from layerlift.stages.removal import RemovalOptions, plan_generation
 from layerlift.stages.spool import FrameSpool
@@ -211,7 +211,7 @@ def find_effects(
     clip = as_clip(clip)
     if not objects:
         raise InputError("no object mask was given: give one for every object whose effects are wanted")
-    masks = [as_mask(given, clip) for given in objects]
+    masks = as_objects(objects, clip)
     model = require_model(model, LOOKING)
     policy = policy or choose_policy()
 

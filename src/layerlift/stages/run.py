@@ -15,6 +15,7 @@ from layerlift.clip import Clip, ClipWriter, write_mask
 from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
+from layerlift.clip.writer import keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.device import Policy
 from layerlift.masks import Mask, union_masks
@@ -142,6 +143,7 @@ def run_stages(
     options, report = options or RunOptions(), report or Report()
     clip, lossless = inputs.clip, options.lossless
     ending, layer_ending = (".mkv", ".mkv") if lossless else (".mp4", ".mov")
+    ending = ".mov" if ending == ".mp4" and keeps_alpha(clip) else ending  # MP4 holds no alpha
 
     # 1. Check what the stages would refuse, before the first of them works.
     choose_margin(options.removal, clip)
