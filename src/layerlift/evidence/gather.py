@@ -88,7 +88,11 @@ def gather_evidence(
                 if len(waiting) == AT_ONCE:
                     counts += waiting.popleft().result()
                 decided = deciding.submit(decide, present, regions, held[present], decider, traced.scale)
-                waiting.append(weighing.submit(weigh, present, decided, held.at_hand(), traced, proxies, spool))
+                waiting.append(
+                    weighing.submit(
+                        weigh, present, decided, held.at_hand(), traced=traced, proxies=proxies, spool=spool
+                    )
+                )
                 bar.advance()
             counts += sum((weighed.result() for weighed in waiting), np.zeros(2, np.int64))
     except BaseException:
@@ -129,7 +133,7 @@ def take_samples(
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was gathered region by region of a frame: colours (H, W, 3) float32, expected errors (H, W), else infinite."""
+    """What was gathered of a frame by region: colours (H, W, 3) float32, expected errors (H, W), infinite for none."""
 
     values: np.ndarray
     error: np.ndarray
@@ -162,6 +166,7 @@ def weigh(
     present: int,
     decided: Future[Gathered],
     frames: Mapping[int, Held],
+    *,
     traced: TracedColours,
     proxies: Proxies,
     spool: Spool,

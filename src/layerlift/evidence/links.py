@@ -63,7 +63,7 @@ def dense_flow(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Optical flow of two grey pictures (h, w) uint8 → (h, w, 2) float32 (DIS: Kroeger et al. 2016)."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setVariationalRefinementAlpha(SMOOTHNESS)
-    return search.calc(ours, theirs, None)  # type: ignore[call-overload]  # the flow to start from may be left out
+    return search.calc(ours, theirs, None)
 
 
 def complete_flow(flow: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

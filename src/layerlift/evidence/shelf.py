@@ -32,7 +32,11 @@ class Shelf:
         with self._lock:
             for array in arrays:
                 places.append((self._end, array.shape, array.dtype))
-                data = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+                data = (
+                    memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                    if array.size
+                    else memoryview(b"")
+                )
                 written = 0
                 while written < len(data):
                     written += os.pwrite(self._file.fileno(), data[written:], self._end + written)
@@ -44,7 +48,7 @@ class Shelf:
         found = []
         for place, shape, kind in self._places[index]:
             array = np.empty(shape, kind)
-            data = memoryview(array).cast("B") if array.size else memoryview(b"")
+            data = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
             read = 0
             while read < len(data):
                 count = os.preadv(self._file.fileno(), [data[read:]], place + read)

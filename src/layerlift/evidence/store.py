@@ -108,10 +108,8 @@ class Evidence:
 
     def filled_frames(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `frames`, with the UNKNOWN pixels filled in too, without any model and steady in time; GENERATED there."""
-        return (
-            (frame, np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state))
-            for frame, state in ahead(self.frames())
-        )
+        for frame, state in ahead(self.frames()):
+            yield frame, np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)
 
     def close(self) -> None:
         """Remove the temporary file; nothing can be read any more."""

@@ -1,10 +1,9 @@
 """Traces: for every hidden pixel, where the scene shows it before and after, found along dense motion.
 
-What hides a pixel also hides how it moves. So motion is found three times: first continued under the hole from around
-it; then between frames whose holes were filled along the motion of the round before. In the last round a frame also looks
-at frames farther away, past neighbours that hide the same. Of all ways to a frame that shows a pixel the one counts whose
-links explain their surroundings best: the sum of their errors is what a trace *costs*, and tells how far off its colour
-is likely to be.
+What hides a pixel also hides how it moves. So motion is found twice: first continued under the hole from around it,
+then between frames whose holes were filled along that. In the last round a frame looks at frames farther away, too, past
+neighbours that hide the same. Of all ways to a frame that shows a pixel the one counts whose links explain their
+surroundings best: the sum of their errors is what a trace *costs*, and tells how far off its colour is likely to be.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from layerlift.evidence.shelf import Shelf
 from layerlift.progress import StageProgress
 
 # How many frames away links lead, round by round.
-ROUNDS = ((1,), (1,), (1, 2, 4, 8))
+ROUNDS = ((1,), (1, 2, 4, 8))
 # The expected error of a trace in levels of 255: so much, and so much more by what it costs. Measured on frames of real
 # clips, whose errors follow this from costs of 1 to 40.
 TRACE_ERROR, ERROR_OF_COST = 0.5, 1.1
 X, Y, FRAME, COST = range(4)
-# What a link costs that the one back does not confirm: for every pixel by which it leads elsewhere, but for a little, so
-# many levels, and at most so many.
+# What a link costs that the one back does not confirm: so many levels for every pixel by which it leads elsewhere, but
+# for a little, and at most so many.
 OFF_COST, OFF_FORGIVEN, OFF_MOST = 4.0, 0.5, 20.0
 # Frames are linked by so many threads: OpenCV works outside of the interpreter.
 WORKERS = min(4, os.cpu_count() or 1)
@@ -227,8 +226,9 @@ class Tracer:
         box = box_around(hidden if hidden.any() else self._proxies[to][1])
         # Where the camera pans fast, flow starts from the part that the camera's motion leads to.
         shift = self._shift(index, to, box)
-        ours = tuple(cut(part, box) for part in self._proxies[index])
-        theirs = tuple(cut(part, box, shift) for part in self._proxies[to])
+        (frame, hidden), (other, concealed) = self._proxies[index], self._proxies[to]
+        ours = cut(frame, box), cut(hidden, box)
+        theirs = cut(other, box, shift), cut(concealed, box, shift)
         flow = dense_flow(cut(self._gray(index), box), cut(self._gray(to), box, shift))
         if self._filled is None:
             flow = complete_flow(flow, ours[1], theirs[1])

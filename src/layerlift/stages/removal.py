@@ -376,7 +376,7 @@ def inpaint_shallow(
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
 
     def filled() -> Frames:
-        return holes.fill(found.frames(), found.motion)
+        return holes.settle(found.frames())
 
     return (
         filled,
