@@ -6,8 +6,9 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.fuse import SURE, Side, fuse
-from layerlift.evidence.links import Link, contradiction, cut
+from layerlift.evidence.links import Link, cut
 from layerlift.evidence.shelf import Shelf
+from layerlift.evidence.traces import contradiction
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
 
@@ -44,8 +45,8 @@ def test_what_moves_behind_a_mark_is_taken_along_its_own_motion() -> None:
     moving = hidden.copy()
     for index in range(20):
         moving[index, :, : 8 + 4 * index] = moving[index, :, 48 + 4 * index :] = False  # well inside the patch
-    still = cv2.inpaint
-    telea = np.stack([still(frame, mask.view(np.uint8), 3, cv2.INPAINT_TELEA) for frame, mask in zip(video, hidden)])
+    pairs = zip(video, hidden.view(np.uint8), strict=True)
+    telea = np.stack([cv2.inpaint(*pair, 3, cv2.INPAINT_TELEA) for pair in pairs])
     assert psnr(plate, video, moving) > psnr(telea, video, moving)
     # What is called gathered is right.
     wrong = np.abs(plate.astype(int) - video).mean(-1) > 20

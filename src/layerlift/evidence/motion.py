@@ -105,10 +105,17 @@ def follow(
     motion = Motion((clip.width, clip.height))
     recent: list[_Placed] = []  # candidates to go on from, newest first
     key: _Placed | None = None
+    blind: list[int] = []  # frames of which nothing is to be seen
     shots = 0
     pairs = enumerate(zip(clip.frames(), mask.frames(), strict=True))
     for ours in ahead(_look(index, frame, grow(masked, dilate), size, keep) for index, (frame, masked) in pairs):
         index, before = ours.index, None
+        if not ours.view.usable.any():
+            blind.append(index)
+            motion.poses.append(np.eye(3))
+            motion.shots.append(0)
+            progress.advance()
+            continue
         for earlier in recent:
             matrix, agreement = _pair(ours, earlier)
             if agreement >= SAME_SHOT:
@@ -128,6 +135,7 @@ def follow(
         motion.poses.append(enlarge @ ours.pose @ reduce)
         motion.shots.append(ours.shot)
         progress.advance()
+    _follow_blindly(motion, blind)
     _settle(motion, clip)
     return motion
 
@@ -197,6 +205,14 @@ def _anchor(ours: _Placed, key: _Placed, before: _Placed) -> _Placed:
             return before
         ours.pose = key.pose @ direct.matrix
     return key
+
+
+def _follow_blindly(motion: Motion, blind: list[int]) -> None:
+    """Frames that are hidden wholly lie where the nearest frame lies that is not."""
+    seen = sorted(set(range(len(motion.shots))) - set(blind))
+    for index in blind if seen else []:
+        nearest = min(seen, key=lambda other: (abs(other - index), other))
+        motion.poses[index], motion.shots[index] = motion.poses[nearest], motion.shots[nearest]
 
 
 def _settle(motion: Motion, clip: Clip) -> None:

@@ -1,8 +1,8 @@
 """Traces: for every hidden pixel, where the scene shows it before and after, found along dense motion.
 
 What hides a pixel also hides how it moves. So motion is found twice: first continued under the hole from around it,
-then between frames whose holes were filled along that. In the last round a frame looks at frames farther away, too, past
-neighbours that hide the same. Of all ways to a frame that shows a pixel the one counts whose links explain their
+then between frames whose holes were filled along that. In the last round a frame also looks at frames farther away,
+past neighbours that hide the same. Of all ways to a frame that shows a pixel the one counts whose links explain their
 surroundings best: the sum of their errors is what a trace *costs*, and tells how far off its colour is likely to be.
 """
 
