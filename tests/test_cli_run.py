@@ -72,7 +72,9 @@ def files(folder: str | Path = ".") -> list[str]:
 def test_run_writes_everything(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = "--object front.mkv --object hind.mkv --total total.mkv --onto onto.mkv -o out --lossless --steps 1"
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model, "--report", "report.json") == 0
-    assert capsys.readouterr().out.startswith("wrote out (0% of the hidden pixels were seen elsewhere")
+    said = capsys.readouterr().out
+    assert said.startswith("wrote out (")
+    assert "of the hidden pixels were seen elsewhere" in said
     assert files("out") == [
         *("background.mkv", "composite.mkv", "contact_sheet.png", "layer_0.mkv", "layer_1.mkv"),
         *("report.json", "total_mask.mkv"),
