@@ -77,7 +77,7 @@ def test_a_moving_camera_gives_them_back_nearly() -> None:
     found = states == State.GATHERED
     assert found[mask].mean() > 0.95
     assert psnr(frames, truth, found) > 40
-    untouched = states != State.GATHERED
+    untouched = states == State.ORIGINAL
     assert np.array_equal(frames[untouched], hide(truth, mask)[untouched])
 
 
@@ -102,7 +102,8 @@ def test_what_never_moves_stays_unknown() -> None:
     video = hide(truth, mask)
     with gather(video, mask) as evidence:
         frames, states = results(evidence)
-    assert np.array_equal(frames, video)
+    untouched = states == State.ORIGINAL
+    assert np.array_equal(frames[untouched], video[untouched])
     assert (states[mask] == State.UNKNOWN).all()
     assert evidence.shares["unknown"] == 1
 
@@ -162,15 +163,16 @@ def test_somebody_who_passes_by_is_left_out() -> None:
     assert np.abs(frames[:4][found[:4]].astype(int) - truth[:4][found[:4]]).max() < 10
 
 
-def test_contradicting_samples_are_not_gathered() -> None:
+def test_of_contradicting_samples_those_count_that_fit_what_is_around() -> None:
     truth = np.stack([see(world(contrast=10), 50)] * 10)
     truth[5:, 25:75, 20:80] //= 3  # a shadow falls and stays
     mask = np.zeros((10, HEIGHT, WIDTH), bool)
     mask[4:6, 30:70, 30:70] = True
     with gather(hide(truth, mask), mask) as evidence:
-        _, states = results(evidence)
-    middle = states[5, 38:62, 38:62]
-    assert (middle == State.UNKNOWN).mean() > 0.9
+        frames, states = results(evidence)
+    wrong = np.abs(frames.astype(int) - truth).mean(-1) > 20
+    assert not wrong[states == State.GATHERED].any()
+    assert not wrong[5, 38:62, 38:62].any()
 
 
 def test_reach_limits_how_far_is_looked() -> None:

