@@ -52,13 +52,21 @@ def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
     options = {"protocol_whitelist": "file", "format_whitelist": _demuxers()}
     try:
         # The prefix keeps FFmpeg from taking a name with a colon for an address.
-        container = av.open(f"file:{path.absolute()}", "r", options=options)
+        container = av.open(f"file:{path.absolute()}", "r", format=_format(path), options=options)
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
         ) from error
     with container:
         yield container
+
+
+def _format(path: Path) -> str | None:
+    """The demuxer of a JPEG; None lets FFmpeg find it, which takes all but tiny JPEGs for a numbered sequence."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return None
+    with path.open("rb") as file:
+        return "jpeg_pipe" if file.read(3) == b"\xff\xd8\xff" else None
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
