@@ -64,6 +64,17 @@ def open_images(folder: Path) -> Clip:
     )
 
 
+def read_picture(file: Path) -> np.ndarray:
+    """A single image, (H, W, 4) uint8 RGBA with straight alpha, upright.
+
+    Raises InputError when it is missing, cannot be read as an image, or is larger than layerlift reads.
+    """
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; give the path of an image.")
+    _stored_size(file)
+    return picture_array(*first_frame(file, "an image"), "rgba")
+
+
 def _stored_size(file: Path) -> tuple[int, int]:
     """Width and height from the header alone, so that a long folder is checked in an instant."""
     from PIL import Image

@@ -18,6 +18,7 @@ from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.device import Policy
 from layerlift.errors import InputError
+from layerlift.evidence.reference import open_references
 from layerlift.masks import Mask, union_masks
 from layerlift.model import Model
 from layerlift.progress import QUIET, Progress
@@ -143,7 +144,8 @@ def run_stages(
     ending, layer_ending = (".mkv", ".mkv") if lossless else (".mp4", ".mov")
 
     # 1. Check what the stages would refuse, before the first of them works.
-    choose_margin(options.removal, clip)
+    margin = choose_margin(options.removal, clip)
+    open_references(options.removal.references, clip, union_masks([*inputs.totals, *inputs.objects]), margin.dilate)
     if model != NO_MODEL and options.removal.evidence != "only":
         plan_generation(clip, options.removal, model, policy, cache, memory=memory)
     shared: Shared = {"policy": policy, "progress": progress, "report": report, "cache": cache, "memory": memory}
