@@ -99,6 +99,7 @@ def remove(
             rich_help_panel="Evidence",
         ),
     ] = None,
+    references: common.References = None,
     crop: Annotated[
         bool | None,
         typer.Option(
@@ -141,15 +142,18 @@ def remove(
     pixels = common.parse_size(size) if size is not None else None
     span = common.parse_frames(frames) if frames is not None else None
     common.check_guidance(guidance)
+    pictures = common.parse_references(references)
     if model == "none":
         evidence = "only"
 
     from layerlift.clip import ClipWriter, check_output
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
+    from layerlift.evidence.reference import open_references
+    from layerlift.masks import union_masks
     from layerlift.model import open_model
     from layerlift.stages.effects import EffectOptions, find_total_mask
-    from layerlift.stages.provenance import colour_provenance, describe_shares
+    from layerlift.stages.provenance import colour_provenance, describe_references, describe_shares
     from layerlift.stages.removal import (
         DEFAULT_NEGATIVE_PROMPT,
         DEFAULT_PROMPT,
@@ -201,11 +205,12 @@ def remove(
             refresh=refresh,
             dense=dense,
             compile=compile,
+            references=pictures,
         )
         opened = None if evidence == "only" and own is None else open_model(model, text_encoder=text_encoder)
         if masked is None:
             # What the removal would refuse, before the effects are looked for.
-            choose_margin(options, source)
+            open_references(pictures, source, union_masks(own or []), choose_margin(options, source).dilate)
             if evidence != "only":
                 plan_generation(source, options, opened, chosen, not no_cache, memory=allowed)
             masked = find_total_mask(
@@ -233,6 +238,8 @@ def remove(
             provenance=note,
         )
         write_result(target, plate, source, record, lossless=lossless, overwrite=overwrite)
+    for line in describe_references(record.results.get("references", {})):
+        typer.echo(line)
     shares = record.results.get("evidence")
     said = None if shares is None else describe_shares(shares["gathered"], shares["unknown"], model=evidence != "only")
     finish(record, report, overwrite=overwrite, verbose=verbose, result=target, said=said)

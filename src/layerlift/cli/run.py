@@ -56,6 +56,7 @@ def run(
         Path | None,
         typer.Option("--onto", metavar="CLIP2", help="A new background to lay the layers over.", show_default=False),
     ] = None,
+    references: common.References = None,
     model: common.ModelName = None,
     text_encoder: common.TextEncoder = None,
     no_cache: common.NoCache = False,
@@ -80,6 +81,7 @@ def run(
     pixels = common.parse_size(size) if size is not None else None
     span = common.parse_frames(frames) if frames is not None else None
     common.check_guidance(guidance)
+    pictures = common.parse_references(references)
     check_run_folder(output, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
@@ -90,7 +92,7 @@ def run(
     from layerlift.device.budget import check_memory
     from layerlift.model import open_model
     from layerlift.stages.effects import EffectOptions
-    from layerlift.stages.provenance import describe_shares
+    from layerlift.stages.provenance import describe_references, describe_shares
     from layerlift.stages.removal import NO_MODEL, RemovalOptions
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
@@ -103,7 +105,7 @@ def run(
         chosen = replace(chosen, resident=True)
     evidence = "only" if opened is None else "auto"
     options = RunOptions(
-        RemovalOptions(steps, guidance, seed=seed, size=pixels, evidence=evidence),
+        RemovalOptions(steps, guidance, seed=seed, size=pixels, evidence=evidence, references=pictures),
         EffectOptions(seed=seed, size=pixels),
         lossless,
     )
@@ -129,6 +131,8 @@ def run(
             opened.close()
     for note in record.notes:
         say(note)
+    for line in describe_references(record.results.get("references", {})):
+        typer.echo(line)
     shares = record.results["evidence"]
     said = describe_shares(shares["gathered"], shares["unknown"], model=opened is not None)
     finish(record, report, overwrite=overwrite, verbose=verbose, result=output, said=said)
