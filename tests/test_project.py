@@ -56,7 +56,7 @@ def test_readme_lists_every_model_with_size_and_licence() -> None:
 def test_readme_names_flags_that_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     known = set()
-    commands = "remove mask extract compose run scene demo plan bench-quality bench-layers download doctor"
+    commands = "remove reference mask extract compose run scene demo plan bench-quality bench-layers download doctor"
     for command in (name.split("-") for name in commands.split()):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
