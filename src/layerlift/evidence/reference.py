@@ -1,7 +1,7 @@
 """Reference frames: frames that a user cleaned by hand or with an image model. Read `open_references` first.
 
-Inside the grown mask a reference is evidence of the highest rank. It is brought to its frame's place and colours by
-what both show around the mask; then the frame counts as one that shows what it hid, and gathering carries it on.
+Inside its frame's grown mask nothing outranks a reference. It is brought to the frame's place and colours by what both
+show around the mask; then the frame counts as one that shows what it hid, and gathering carries it on.
 """
 
 from __future__ import annotations
