@@ -8,12 +8,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The one version the project is developed and tested with; pyproject.toml has the range it should work with.
 TORCH := 2.13.0
+# The processors that pyproject.toml asks pypatchmatch for: a pinned version without this would be built elsewhere.
+WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
 
 .PHONY: demo test test-all lint format types lock clean install
 
 ## remove an object from a small made-up clip, on the CPU, with the model in the package: see demo/contact_sheet.png
 demo: $(STAMP)
-	$(BIN)/layerlift demo -o demo --overwrite
+	$(BIN)/layerlift demo -o demo --model demo --overwrite
 
 ## the fast tests
 test: $(STAMP)
@@ -50,7 +52,8 @@ lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) '.[dev]'
 	{ echo "# Made by \`make lock\`. CUDA's libraries are missing on purpose: the torch wheel that needs them pins them itself."; \
-	  build/lock/bin/python -m pip freeze --exclude layerlift | sed 's/+cpu$$//' | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock
+	  build/lock/bin/python -m pip freeze --exclude layerlift | sed -e 's/+cpu$$//' \
+	    -e "/^pypatchmatch==/I s/$$/ ; platform_machine in \"$(WHEELED)\"/" | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock
 	rm -rf build/lock
 
 clean:

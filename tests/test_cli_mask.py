@@ -214,7 +214,6 @@ def test_remove_takes_the_total_mask_that_is_there(
     ("flags", "said"),
     [
         ("--mask ../still_0.png --object ../still_1.png", "both --mask and --object"),
-        ("--object ../still_0.png --model none", "found by a model"),
         ("--object ../still_0.png --dilate 2 --feather 5", "feather"),
         ("--object ../still_0.png --prompt Fairies", "Empty"),
     ],

@@ -60,9 +60,29 @@ def encode(
     return path
 
 
+def shown(frame: av.VideoFrame) -> np.ndarray:
+    """A frame as a player shows it, (H, W, 3) float64: BT.601 or BT.709 by the formula, chroma repeated."""
+    if not frame.format.name.startswith("yuv"):
+        return frame.to_ndarray(format="rgb24").astype(np.float64)
+    bits = frame.format.components[0].bits
+    kind = np.dtype(np.uint8 if bits == 8 else np.uint16)
+    planes = []
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // kind.itemsize)
+        down, across = -(-frame.height // plane.height), -(-frame.width // plane.width)
+        whole = rows[: plane.height, : plane.width].repeat(down, 0).repeat(across, 1)
+        planes.append(whole[: frame.height, : frame.width] / 2.0 ** (bits - 8))
+    red, blue = (0.2126, 0.0722) if frame.colorspace == 1 else (0.299, 0.114)
+    full = frame.color_range == 2
+    luma = planes[0] if full else (planes[0] - 16) * 255 / 219
+    u, v = ((plane - 128) * (1 if full else 255 / 224) for plane in planes[1:])
+    r, b = luma + 2 * (1 - red) * v, luma + 2 * (1 - blue) * u
+    return np.clip(np.dstack([r, (luma - red * r - blue * b) / (1 - red - blue), b]), 0, 255)
+
+
 def by_pyav(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        return np.stack([shown(frame) for frame in container.decode(video=0)])
 
 
 @pytest.mark.parametrize(
@@ -87,9 +107,9 @@ def test_frames_are_those_of_pyav(tmp_path: Path, name: str, codec: str, pixel_f
     clip = open_clip(path)
     wanted = by_pyav(path)
     assert (clip.width, clip.height, clip.frame_count) == (96, 64, 24)
-    np.testing.assert_array_equal(clip.numpy(), wanted)
+    np.testing.assert_allclose(clip.numpy(), wanted, atol=0.6)
     # A span in the middle is reached by a seek in some of these, from the start in others.
-    np.testing.assert_array_equal(np.stack(list(clip.frames(13, 19))), wanted[13:19])
+    np.testing.assert_allclose(np.stack(list(clip.frames(13, 19))), wanted[13:19], atol=0.6)
 
 
 def test_a_span_behind_a_key_frame_does_not_decode_what_is_before_it(
@@ -101,9 +121,9 @@ def test_a_span_behind_a_key_frame_does_not_decode_what_is_before_it(
     sought: list[int | None] = []
     decode = reader._decode
 
-    def spy(path: Path, seek_to: int | None) -> Any:
+    def spy(path: Path, seek_to: int | None, *more: Any, **named: Any) -> Any:
         sought.append(seek_to)
-        return decode(path, seek_to)
+        return decode(path, seek_to, *more, **named)
 
     monkeypatch.setattr(reader, "_decode", spy)
     list(clip.frames(20, 21))
@@ -162,10 +182,10 @@ def test_rotation_is_honoured(tmp_path: Path, angle: int, size: tuple[int, int])
     path = encode(tmp_path / "a.mp4", frames=pictures(3), rotation=angle)
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
-        wanted = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # both counterclockwise
+        wanted = np.rot90(shown(frame), frame.rotation // 90)  # both counterclockwise
     clip = open_clip(path)
     assert (clip.width, clip.height) == size
-    np.testing.assert_array_equal(next(clip.frames()), wanted)
+    np.testing.assert_allclose(next(clip.frames()), wanted, atol=0.6)
 
 
 def test_metadata(tmp_path: Path) -> None:
@@ -327,7 +347,9 @@ def test_packets_without_a_frame_are_not_counted(tmp_path: Path) -> None:
     whole = encode(tmp_path / "a.mkv", options={"g": "4"}).read_bytes()
     path = tmp_path / "cut.mkv"
     path.write_bytes(whole[: len(whole) * 2 // 3])  # Matroska does not say how many frames there were
-    clip = open_clip(path)
+    with pytest.raises(InputError, match="its end is missing"):
+        open_clip(path)
+    clip = open_clip(path, allow_damage=True)
     assert 0 < clip.frame_count < 24
     assert len(clip.numpy()) == clip.frame_count
 
@@ -348,5 +370,5 @@ def test_shared_clips(name: str, size: tuple[int, int], count: int, rate: Fracti
     assert clip.timestamps is None
     with av.open(str(CLIPS / name / "video.mp4")) as container:
         for ours, theirs in zip(clip.frames(0, 5), container.decode(video=0), strict=False):
-            np.testing.assert_array_equal(ours, theirs.to_ndarray(format="rgb24"))
+            np.testing.assert_allclose(ours, shown(theirs), atol=0.6)
     assert sum(1 for _ in clip.frames(count - 3)) == 3

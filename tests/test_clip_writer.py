@@ -327,13 +327,13 @@ def test_masks_survive_both_ways_of_writing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not DOG.is_dir(), reason="the shared clips are not here")
-def test_dog_keeps_its_sound_and_loses_its_data_track(tmp_path: Path) -> None:
+def test_dog_keeps_its_sound_and_its_timecode(tmp_path: Path) -> None:
     clip = open_clip(DOG)
     tiny = replace(clip, width=16, height=16)  # the sound is the matter here
     path = write_clip(tmp_path / "whole.mp4", (np.zeros((16, 16, 3), np.uint8) for _ in range(289)), tiny)
     assert sound_of(path) == sound_of(DOG / "video.mp4")
     with av.open(str(path)) as container:
-        assert sorted(stream.type for stream in container.streams) == ["audio", "video"]
+        assert sorted(stream.type for stream in container.streams) == ["audio", "data", "video"]  # the timecode
     back = open_clip(path)
     assert (back.frame_count, back.rate, back.color) == (289, Fraction(30000, 1001), clip.color)
     cut = clip.cut(0, 8)

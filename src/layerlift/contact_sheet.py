@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from layerlift.names import unfinished
+
 GAP = 4  # pixels between the pictures
 HEADER = 26  # pixels for the columns' names
 INK, PAPER = 235, 24  # grey levels of text and ground
@@ -54,10 +56,10 @@ def write_png(path: Path, picture: np.ndarray) -> Path:
     done, data = cv2.imencode(".png", picture[..., ::-1])  # OpenCV's order is BGR
     if not done:
         raise RuntimeError(f"OpenCV could not encode {path} as PNG")
-    unfinished = path.with_name(f".{path.name}.part")
+    part = unfinished(path)
     try:
-        unfinished.write_bytes(data.tobytes())
-        unfinished.replace(path)
+        part.write_bytes(data.tobytes())
+        part.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return path

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from layerlift.clip.clip import Clip
 from layerlift.clip.layout import Layout, layout_masks
 from layerlift.clip.reader import open_clip
 from layerlift.errors import InputError
+from layerlift.labels import Label, Reading, read_labels
 
-__all__ = ["Layout", "Mask", "layout_masks", "match_mask", "open_mask", "union_masks"]
+__all__ = ["Layout", "Mask", "layout_masks", "match_mask", "open_mask", "open_object_masks", "union_masks"]
 
 HALF = 127  # values above are masked
+MOSTLY = 0.9  # a mask that covers more of every frame may be meant the other way round
+COLOURED = 64  # levels between a pixel's channels from which it is a colour, not compressed grey
+COLOURED_SHARE = 0.001  # of a frame: what is smaller is noise
 
 # Pixels by which a scaled mask's side may miss the clip's shape: scaling rounds, and to even numbers.
 ASPECT_SLACK = 2
@@ -27,7 +32,8 @@ MaskReader = Callable[[int, int], Iterator[np.ndarray]]
 class Mask:
     """Which pixels of a clip are masked, readable in order as often as wanted.
 
-    A still mask holds one picture for all frames; `open_mask` and `match_mask` give it its clip's frame count.
+    A still mask holds one picture for all frames; `open_mask` and `match_mask` give it its clip's frame count. `notes`
+    are sentences for the user: what its file was understood as, and what looks like a mistake.
     """
 
     width: int
@@ -36,6 +42,7 @@ class Mask:
     reader: MaskReader = field(repr=False, compare=False)
     still: bool = False
     name: str = "mask"
+    notes: tuple[str, ...] = ()
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Yield frames start … stop - 1 as (H, W) bool, True = masked."""
@@ -56,14 +63,7 @@ class Mask:
         if not 0 <= start < stop <= self.frame_count:
             raise InputError(f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}.")
         source = self.reader
-        return Mask(
-            self.width,
-            self.height,
-            stop - start,
-            lambda a, b: source(start + a, start + b),
-            still=self.still,
-            name=self.name,
-        )
+        return replace(self, frame_count=stop - start, reader=lambda a, b: source(start + a, start + b))
 
     @staticmethod
     def from_array(mask: np.ndarray, name: str = "mask") -> Mask:
@@ -90,34 +90,139 @@ def _still(picture: np.ndarray, frame_count: int, name: str) -> Mask:
 def open_mask(path: str | Path, clip: Clip) -> Mask:
     """Open a clip's mask: a video, a folder of images, or one still for all frames; white = masked.
 
-    Where the mask has an alpha channel that is not the same everywhere, alpha decides instead of brightness. A mask
-    of the clip's shape at another scale is scaled to the clip. A mask as long as the clip that `clip` was cut from is
-    cut alike. Reads the mask once, frame by frame.
+    Where the mask has an alpha channel that is not the same everywhere, alpha decides instead of brightness. Of a label
+    image (see `labels.read_labels`) all objects are masked, or with ``:ID`` behind the path that one. A mask of the
+    clip's shape at another scale is scaled to the clip. A mask as long as the clip that `clip` was cut from is cut
+    alike. Reads the mask once, frame by frame.
 
     Raises InputError, each with its own sentence, for a mask that cannot be read, has another length or aspect ratio
-    than the clip, masks nothing, or masks everything.
+    than the clip, masks nothing, masks everything, or has no object of that ID.
     """
-    path = Path(path)
-    source = open_clip(path)
-    name = str(path)
-    _check_shape(source.width, source.height, clip, name)
-    start, stop, still = _span(source.frame_count, clip, name)
-    use_alpha = _alpha_varies(source, start, stop) if source.has_alpha else False
+    file, wanted = split_label(path)
+    opened = _open_file(file, clip, wanted)
+    chosen = opened.reading.labels if wanted is None else [_find_label(opened, wanted)]
+    return opened.mask(chosen, str(path))
 
-    def values(begin: int, end: int) -> Iterator[np.ndarray]:
-        frames = source.rgba_frames(begin, end) if use_alpha else source.frames(begin, end)
-        return (frame[..., 3] if use_alpha else _brightness(frame) for frame in frames)
 
-    def reader(begin: int, end: int) -> Iterator[np.ndarray]:
-        for value in values(start + begin, start + end):
-            yield _to_size(value, clip.width, clip.height) > HALF
+def open_object_masks(path: str | Path, clip: Clip) -> list[Mask]:
+    """Open a mask as `open_mask` does, but each object of a label image as a mask of its own, in order of their IDs.
 
-    if still:
-        mask = _still(next(reader(0, 1)), clip.frame_count, name)
-    else:
-        mask = Mask(clip.width, clip.height, clip.frame_count, reader, name=name)
-    _check_content(mask)
-    return mask
+    Objects that are in none of the clip's frames are left out. Raises InputError as `open_mask` does.
+    """
+    file, wanted = split_label(path)
+    opened = _open_file(file, clip, wanted)
+    seen = [label for label in opened.reading.labels if label.seen]
+    if wanted is not None or not seen:
+        return [opened.mask([] if wanted is None else [_find_label(opened, wanted)], str(path))]
+    return [opened.mask((label,), str(path) if len(seen) == 1 else f"{path}:{label.name}") for label in seen]
+
+
+def split_label(path: str | Path) -> tuple[Path, str | None]:
+    """``masks.png:2`` → (masks.png, "2"); a path that is there as a whole, and one without a colon, has no ID."""
+    head, colon, name = str(path).rpartition(":")
+    # os.path asks without raising for a name that is too long.
+    if not (colon and name and head) or os.path.lexists(path) or not os.path.exists(head):  # noqa: PTH110
+        return Path(path), None
+    return Path(head), name
+
+
+@dataclass(frozen=True, slots=True)
+class _MaskFile:
+    """A mask that was opened and understood."""
+
+    path: Path
+    source: Clip
+    clip: Clip
+    reading: Reading
+    start: int
+    still: bool
+    wanted: str | None  # the object that was asked for by its ID
+
+    def mask(self, labels: Sequence[Label], name: str) -> Mask:
+        """The mask of some of a label image's objects, or of a matte."""
+        clip, start = self.clip, self.start
+
+        def reader(begin: int, end: int) -> Iterator[np.ndarray]:
+            for value in self._values(start + begin, start + end, labels):
+                yield _to_size(value, clip.width, clip.height) > HALF
+
+        made = Mask(clip.width, clip.height, clip.frame_count, reader, name=name)
+        if self.still:
+            made = _still(next(reader(0, 1)), clip.frame_count, name)
+        notes = _check_content(made, None if labels else self._brightest)
+        if self.reading.kind == "brightness" and self._has_dark_colours():
+            notes.append(
+                f"{self.path} has colours that are darker than half, which are not masked: give white objects, or flat "
+                "colours in a lossless file."
+            )
+        return replace(made, notes=(self._understood(), *notes))
+
+    def _understood(self) -> str:
+        """What the file was taken for, one sentence."""
+        seen = [label.name for label in self.reading.labels if label.seen]
+        if not seen:
+            return f"1 object in {self.path}: {_MATTES[self.reading.kind]}."
+        objects = f"{len(seen)} object{'s' if len(seen) > 1 else ''} in {self.path}: {', '.join(seen)}"
+        return f"{objects}; taken: {self.wanted}." if self.wanted is not None else f"{objects}."
+
+    def _values(self, begin: int, end: int, labels: Sequence[Label]) -> Iterator[np.ndarray]:
+        """(H, W) uint8, masked above HALF."""
+        if labels:
+            codes = np.array([label.code for label in labels], np.int32)
+            for stored in self.source.reader(begin, end, "stored"):
+                yield np.isin(self.reading.codes(stored), codes) * np.uint8(255)
+        elif self.reading.kind == "alpha":
+            yield from (frame[..., 3] for frame in self.source.rgba_frames(begin, end))
+        else:
+            yield from (_brightness(frame) for frame in self.source.frames(begin, end))
+
+    def _has_dark_colours(self) -> bool:
+        """Whether the first, middle or last frame of a matte seems to hold objects in red or blue."""
+        last = self.start + (0 if self.still else self.clip.frame_count - 1)
+        for index in sorted({self.start, (self.start + last) // 2, last}):
+            frame = next(self.source.frames(index, index + 1))
+            coloured = np.ptp(frame, axis=2) > COLOURED
+            if (coloured & (_brightness(frame) <= HALF)).mean() > COLOURED_SHARE:
+                return True
+        return False
+
+    def _brightest(self) -> int:
+        count = 1 if self.still else self.clip.frame_count
+        return max(int(value.max()) for value in self._values(self.start, self.start + count, ()))
+
+
+_MATTES = {"brightness": "what is brighter than half", "alpha": "what is opaque"}
+
+
+def _open_file(path: Path, clip: Clip, wanted: str | None) -> _MaskFile:
+    source = fitted_fields(open_clip(path), path, clip)
+    _check_shape(source.width, source.height, clip, str(path))
+    start, stop, still = _span(source.frame_count, clip, str(path))
+    return _MaskFile(path, source, clip, read_labels(path, source, start, stop), start, still, wanted)
+
+
+def fitted_fields(source: Clip, path: Path, clip: Clip) -> Clip:
+    """A mask for the fields of an interlaced clip where it is one for its frames, and the other way round."""
+    if source.field_order is not None and clip.field_order is None:
+        return open_clip(path, deinterlace=True)
+    fields = (clip.frame_count, clip.source_frame_count)
+    return source.doubled() if clip.field_order is not None and 2 * source.frame_count in fields else source
+
+
+def _find_label(opened: _MaskFile, name: str) -> Label:
+    labels = opened.reading.labels
+    if not labels:
+        raise InputError(
+            f"{opened.path} is one object ({_MATTES[opened.reading.kind]}) and has no IDs, but {name} was asked for; "
+            f"leave :{name} away."
+        )
+    found = next((label for label in labels if label.is_called(name)), None)
+    known = ", ".join(label.name for label in labels)
+    if found is None:
+        raise InputError(f"{opened.path} has no object {name}; give one of those it has: {known}.")
+    if not found.seen:
+        raise InputError(f"object {name} of {opened.path} is in none of the frames asked for; it has {known}.")
+    return found
 
 
 def match_mask(mask: Mask, clip: Clip) -> Mask:
@@ -138,8 +243,7 @@ def match_mask(mask: Mask, clip: Clip) -> Mask:
         matched = _still(next(reader(0, 1)), clip.frame_count, mask.name)
     else:
         matched = Mask(clip.width, clip.height, clip.frame_count, reader, name=mask.name)
-    _check_content(matched)
-    return matched
+    return replace(matched, notes=tuple(dict.fromkeys([*mask.notes, *_check_content(matched)])))
 
 
 def union_masks(masks: Sequence[Mask]) -> Mask:
@@ -188,28 +292,28 @@ def _check_shape(width: int, height: int, clip: Clip, name: str) -> None:
         )
 
 
-def _check_content(mask: Mask) -> None:
-    anything, everything = False, True
+def _check_content(mask: Mask, brightest: Callable[[], int] | None = None) -> list[str]:
+    """What a user should know of a mask's content, a sentence each. Raises InputError for one without any use."""
+    anything, everything, mostly = False, True, True
     for frame in mask.frames(0, 1 if mask.still else None):
         anything = anything or bool(frame.any())
         everything = everything and bool(frame.all())
-        if anything and not everything:
-            return
+        mostly = mostly and float(frame.mean()) > MOSTLY
+        if anything and not mostly:
+            return []
     if not anything:
-        raise InputError(f"the mask {mask.name} is empty: no pixel is white; give a mask with the object in white.")
-    raise InputError(
-        f"the mask {mask.name} is white everywhere, which leaves nothing of the clip; give a mask with the object "
-        "alone in white."
-    )
-
-
-def _alpha_varies(source: Clip, start: int, stop: int) -> bool:
-    low, high = 255, 0
-    for frame in source.rgba_frames(start, stop):
-        low, high = min(low, int(frame[..., 3].min())), max(high, int(frame[..., 3].max()))
-        if low != high:
-            return True
-    return False
+        level = brightest() if brightest is not None else 0
+        found = f"none is brighter than half (the brightest is {level} of 255)" if level else "no pixel is white"
+        raise InputError(f"the mask {mask.name} is empty: {found}; give a mask with the object in white.")
+    if everything:
+        raise InputError(
+            f"the mask {mask.name} is white everywhere, which leaves nothing of the clip; give a mask with the object "
+            "alone in white."
+        )
+    return [
+        f"The mask {mask.name} is white over more than {MOSTLY:.0%} of every frame: if the object is black in it, "
+        "invert it."
+    ]
 
 
 def _brightness(frame: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 
 from layerlift.device import MemoryMeter
 from layerlift.errors import InputError
+from layerlift.names import check_name
 
 LIBRARIES = ("layerlift", "torch", "diffusers", "transformers", "safetensors", "numpy", "av", "opencv-python-headless")
 
@@ -96,7 +97,7 @@ class Report:
         """
         path = check_report(path, overwrite=overwrite)
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
-        descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".layerlift-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
@@ -115,6 +116,7 @@ def check_report(path: str | Path, *, overwrite: bool = False) -> Path:
     Raises InputError when it is a folder, lies in no folder that exists, or exists and `overwrite` is not given.
     """
     path = Path(path)
+    check_name(path, "--report")
     if path.is_dir():
         raise InputError(f"--report {path} is a folder: name a file, such as {path / 'report.json'}.")
     if not path.parent.is_dir():

@@ -38,9 +38,60 @@ class Table:
         for row in self.rows:
             means = [self.mean(row, column) for column in self.columns]
             lines.append([row, *("–" if np.isnan(mean) else f"{mean:.{self.digits}f}" for mean in means)])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-        lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-        return "\n".join("| " + " | ".join(_pad(line, widths)) + " |" for line in lines)
+        return aligned(lines)
+
+
+@dataclass(slots=True)
+class CaseTable:
+    """Values by way and case, a line for each case: cases have names, and a user may have any number of them.
+
+    NaN where a case has no value. Below the cases is their mean and, where `weights` has how many pixels a value is of,
+    what it is over all pixels.
+    """
+
+    title: str
+    digits: int = 2
+    values: dict[str, dict[str, float]] = field(default_factory=dict)  # way → case → value
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, way: str, case: str, value: float, weight: float | None = None) -> None:
+        """Record `value` of one case."""
+        self.values.setdefault(way, {})[case] = value
+        if weight is not None:
+            self.weights.setdefault(way, {})[case] = weight
+
+    def mean(self, way: str) -> float:
+        """The mean over the cases that have a value; NaN when none has."""
+        values = [value for value in self.values[way].values() if not np.isnan(value)]
+        return float(np.mean(values)) if values else float("nan")
+
+    def pooled(self, way: str) -> float:
+        """The mean over all pixels of all cases; NaN where there are none."""
+        pairs = [(value, self.weights[way][case]) for case, value in self.values[way].items() if not np.isnan(value)]
+        total = sum(weight for _, weight in pairs)
+        return sum(value * weight for value, weight in pairs) / total if total else float("nan")
+
+    def markdown(self) -> str:
+        """The table as Markdown, aligned to be read as it stands."""
+        cases = list(dict.fromkeys(case for values in self.values.values() for case in values))
+        lines = [
+            [case, *(self._cell(values.get(case, float("nan"))) for values in self.values.values())] for case in cases
+        ]
+        lines.append([f"mean of {len(cases)}", *(self._cell(self.mean(way)) for way in self.values)])
+        if self.weights:
+            lines.append(["all pixels", *(self._cell(self.pooled(way)) for way in self.values)])
+        return aligned([[self.title, *self.values], *lines])
+
+    def _cell(self, value: float) -> str:
+        return "–" if np.isnan(value) else f"{value:.{self.digits}f}"
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a header and lines: the first column to the left, figures to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    padded = [_pad(line, widths) for line in (lines[0], rule, *lines[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in padded)
 
 
 def scene_columns(seeds: Sequence[int]) -> dict[str, list[int]]:

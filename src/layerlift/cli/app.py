@@ -3,8 +3,10 @@
 Nothing heavy is imported here or at the top of a command's file, so `layerlift --help` answers at once.
 """
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
@@ -61,10 +63,8 @@ app.command("doctor")(doctor.doctor)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 a user's mistake, 130 interrupted; a bug ends in a traceback."""
-    # Set before any library reads them: one sentence of ours instead of pages of theirs, unless -v asks for it.
     if not {"-v", "--verbose"} & set(sys.argv[1:] if arguments is None else arguments):
-        for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
-            os.environ.setdefault(name, "error")
+        _hush_libraries()
     interrupts = catch_interrupts()
     try:
         code = app(arguments, standalone_mode=False)
@@ -89,6 +89,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code == INTERRUPTED:  # typer turns a KeyboardInterrupt inside a command into this code
         _complain("interrupted.")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hush_libraries() -> None:
+    """One sentence of ours instead of pages of theirs. FFmpeg says nothing by itself: PyAV keeps its log."""
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")  # read when they are imported
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
+    # Python itself prints what is logged where nothing listens; a filter that makes warnings errors still does.
+    logging.getLogger().addHandler(logging.NullHandler())
+    if not sys.warnoptions:
+        warnings.showwarning = _show_nothing
+
+
+def _show_nothing(*_: object, **__: object) -> None:
+    """In place of `warnings.showwarning`."""
 
 
 def _complain(sentence: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerlift.cli import bench_speed
+from layerlift.cli import bench_footage, bench_speed
 from layerlift.cli import options as common
 from layerlift.cli.scene import SceneSize, parse_scene_size
 from layerlift.cli.terminal import show_progress
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from layerlift.bench.table import Table
     from layerlift.model import Model
 
-app = typer.Typer(no_args_is_help=True, help="Measure on scenes whose truth is known.")
+app = typer.Typer(no_args_is_help=True, help="Measure against a truth that is known.")
 
 Seeds = Annotated[
     str, typer.Option("--seeds", metavar="START:END", help="Scenes: from START up to, not including, END.")
@@ -28,6 +28,7 @@ BenchFrames = Annotated[int, typer.Option("--frames", min=1, metavar="N", help="
 
 
 app.command("speed")(bench_speed.speed)
+app.command("footage")(bench_footage.footage)
 
 
 @app.callback()

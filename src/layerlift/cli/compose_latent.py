@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import name_masks, open_masks, open_total
 from layerlift.cli.job import finish, settle_outputs, write_result
+from layerlift.cli.masks import notes_of, open_objects, open_total
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
@@ -72,12 +72,12 @@ def compose_by_latents(
     from layerlift.clip import ClipWriter, open_clip
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
-    from layerlift.model import open_model
-    from layerlift.stages.latent_composition import LatentCompositionOptions, compose_latent_frames
+    from layerlift.stages.choose_model import require_model
+    from layerlift.stages.latent_composition import LATENT, LatentCompositionOptions, compose_latent_frames
 
     # 2. What the paths hold, before any weight is read.
     source = open_clip(clip)
-    masks = open_masks([path for _, path in name_masks(way.objects or [], clip)], source)
+    _, masks = open_objects(way.objects or [], clip, source)
     reach = open_total(way.total, clip, source)
     if reach is None:
         raise InputError(
@@ -90,7 +90,7 @@ def compose_by_latents(
     record = Report("compose", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress, ExitStack() as files:
+    with show_progress(notes_of(*masks, reach)) as progress, ExitStack() as files:
         writers = {
             name: files.enter_context(ClipWriter(path, source, lossless=lossless, overwrite=overwrite))
             for name, path in kept.items()
@@ -108,7 +108,7 @@ def compose_by_latents(
             options=LatentCompositionOptions(
                 not way.no_refine, way.refine_strength, way.refine_steps, way.seed, pixels
             ),
-            model=open_model(way.model, text_encoder=way.text_encoder),
+            model=require_model(way.model, LATENT, text_encoder=way.text_encoder),
             policy=chosen,
             progress=progress,
             report=record,

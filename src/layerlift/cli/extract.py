@@ -8,14 +8,13 @@ import typer
 
 from layerlift.cli import options as common
 from layerlift.cli.job import finish, open_input
+from layerlift.cli.masks import notes_of, open_objects, open_totals
 from layerlift.cli.terminal import say, show_progress
-from layerlift.errors import InputError
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
     from layerlift.clip import Clip
     from layerlift.clip.rgba_encode import LayerFormat
-    from layerlift.masks import Mask
 
 _MASK = "Masks"
 _OUTPUT = "Output"
@@ -36,9 +35,10 @@ def extract(
         list[Path] | None,
         typer.Option(
             "--object",
-            metavar="MASK",
+            metavar="MASK[:ID]",
             help="An object, white: a video, a folder of images, or one still; again for every further object, the "
-            "frontmost first. Else the masks in CLIP's folder, of which object_mask_0 is the hindmost.",
+            "frontmost first. A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, "
+            "m.png:#FF0000). Else the masks in CLIP's folder, of which object_mask_0 is the hindmost.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -104,6 +104,8 @@ def extract(
         ),
     ] = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
+    allow_damage: common.AllowDamage = False,
     lossless: common.Lossless = False,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
@@ -118,18 +120,17 @@ def extract(
     from layerlift.stages.layers import ExtractionOptions, extract_frames
 
     # 2. What the paths hold.
-    source = open_input(clip, span)
-    named = name_masks(objects or [], clip)
-    masks = open_masks([path for _, path in named], source)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    numbers, masks = open_objects(objects or [], clip, source)
     totals = open_totals(total or [], clip, source)
     target = str(output) if output is not None else default_layer(source.name, images, lossless=lossless)
     form = choose_layer_format(target, images, bits=bits, premultiplied=premultiplied, lossless=lossless)
-    targets = [target if len(named) == 1 else numbered(target, number) for number, _ in named]
+    targets = [target if len(masks) == 1 else numbered(target, number) for number in numbers]
     check_targets(targets, source, report, overwrite=overwrite)
     record = Report("extract", settings)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress:
+    with show_progress(notes_of(*masks, *(totals or []))) as progress:
         layers = extract_frames(
             source,
             background,
@@ -143,44 +144,6 @@ def extract(
     for path in targets[:-1]:
         typer.echo(f"wrote {path}")
     finish(record, report, overwrite=overwrite, verbose=verbose, result=Path(targets[-1]))
-
-
-def name_masks(given: list[Path], folder: Path) -> list[tuple[int, Path]]:
-    """Number and path of every object's mask, the frontmost first: those given, else those beside the video."""
-    from layerlift.clip import layout_masks
-
-    if given:
-        return list(enumerate(given))
-    found = layout_masks(folder).object_masks
-    if not found:
-        raise InputError(
-            f"no object mask was given for {folder}: give --object, or a folder with object_mask beside its video."
-        )
-    return list(enumerate(found))[::-1]  # `layerlift scene` counts from the back, as painters do
-
-
-def open_masks(paths: list[Path], clip: "Clip") -> "list[Mask]":
-    """The masks at paths, each checked against the clip."""
-    from layerlift.masks import open_mask
-
-    return [open_mask(path, clip) for path in paths]
-
-
-def open_total(total: Path | None, folder: Path, clip: "Clip") -> "Mask | None":
-    """The total mask given, else the one beside the video, else none."""
-    from layerlift.clip import layout_masks
-    from layerlift.masks import open_mask
-
-    path = total or layout_masks(folder).total_mask
-    return None if path is None else open_mask(path, clip)
-
-
-def open_totals(totals: list[Path], folder: Path, clip: "Clip") -> "list[Mask] | None":
-    """The total masks given, else the one beside the video, else none."""
-    if totals:
-        return open_masks(totals, clip)
-    found = open_total(None, folder, clip)
-    return None if found is None else [found]
 
 
 def default_layer(clip_name: str, images: str | None, *, lossless: bool) -> str:

@@ -1,7 +1,6 @@
 """A folder of results that is there when it is whole, or not at all."""
 
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from layerlift.cli.job import settle_folder
 from layerlift.errors import InputError
+from layerlift.names import unfinished
 
 # The files that `layerlift run` writes: with --overwrite a folder is replaced when it holds nothing else.
 _OURS = re.compile(
@@ -42,15 +42,15 @@ def whole_folder(folder: Path, ours: re.Pattern[str] = _OURS, *, overwrite: bool
     """
     check_folder(folder, ours, overwrite=overwrite)
     place = folder.absolute()
-    unfinished = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-    unfinished.mkdir()
+    made = unfinished(place)
+    made.mkdir()
     try:
-        yield unfinished
+        yield made
         check_folder(folder, ours, overwrite=overwrite)
-        before = place.with_name(f"{unfinished.name}-before")
+        before = place.with_name(f"{made.name}-before")
         if place.exists():
             place.rename(before)
-        unfinished.rename(place)
+        made.rename(place)
         shutil.rmtree(before, ignore_errors=True)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)

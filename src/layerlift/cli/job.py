@@ -9,45 +9,32 @@ import typer
 from layerlift.cli.options import default_output
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
+from layerlift.names import check_name
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
     import numpy as np
 
     from layerlift.clip import Clip
-    from layerlift.masks import Mask
 
 
-def open_input(path: Path, span: tuple[int, int | None] | None) -> "Clip":
-    """The clip at `path`, or the part of it that ``--frames`` names."""
+def open_input(
+    path: Path, span: tuple[int, int | None] | None, *, allow_damage: bool = False, deinterlace: bool = False
+) -> "Clip":
+    """The clip at `path`, or the part of it that ``--frames`` names; see `open_clip`."""
     from layerlift.clip import open_clip
 
-    clip = open_clip(path)
+    clip = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace)
+    if clip.field_order is not None:
+        say(f"{path} is interlaced: its fields are worked on one by one; --deinterlace makes frames of them first.")
+    elif clip.deinterlaced:
+        say(f"{path} was interlaced: progressive frames were made of it, which is what the result has.")
     if span is None:
         return clip
     start, stop = span
+    if clip.field_order is not None:  # frames are numbered as they are in the file
+        start, stop = 2 * start, None if stop is None else 2 * stop
     return clip.cut(start, clip.frame_count if stop is None else stop)
-
-
-def open_input_mask(mask: Path | None, folder: Path, clip: "Clip") -> "Mask":
-    """The mask given with ``--mask``, else the one beside the video in `folder`: the total mask, or the objects'.
-
-    Raises InputError when there is none, and as `open_mask` does.
-    """
-    from layerlift.clip import layout_masks
-    from layerlift.masks import open_mask, union_masks
-
-    if mask is not None:
-        return open_mask(mask, clip)
-    layout = layout_masks(folder)
-    union = layout.total_mask or layout.object_mask
-    paths = layout.object_masks if union is None else (union,)
-    if not paths:
-        raise InputError(
-            f"no mask was given for {folder}: give --mask, or a folder that holds total_mask or object_mask beside its "
-            "video."
-        )
-    return union_masks([open_mask(path, clip) for path in paths])
 
 
 def settle_outputs(
@@ -55,16 +42,20 @@ def settle_outputs(
 ) -> Path:
     """Where the result goes, checked together with the report's path before any work is done."""
     from layerlift.clip import check_output
+    from layerlift.clip.writer import keeps_alpha
 
     if report is not None:
         check_report(report, overwrite=overwrite)
-    return check_output(
-        output or default_output(clip.name, stage, lossless=lossless), lossless=lossless, overwrite=overwrite
-    )
+    if output is None:
+        output = default_output(clip.name, stage, lossless=lossless)
+        if output.suffix == ".mp4" and keeps_alpha(clip):
+            output = output.with_suffix(".mov")  # MP4 holds no alpha
+    return check_output(output, lossless=lossless, overwrite=overwrite, like=clip)
 
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
     """Raises InputError when `folder` is a file, or holds something and `overwrite` is not given."""
+    check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
@@ -88,9 +79,17 @@ def write_result(
 def finish(
     report: Report, path: Path | None, *, overwrite: bool, verbose: bool, result: Path, said: str | None = None
 ) -> None:
-    """Write the report if it was asked for, print the costs under -v, and say where the result is, and what of it."""
+    """Write the report if it was asked for, print the costs under -v, and say where the result is, and what of it.
+
+    What each reference frame covered is told before that.
+    """
     if path is not None:
         report.write(path, overwrite=overwrite)
     if verbose:
         print_costs(report)
+    if "references" in report.results:
+        from layerlift.stages.provenance import describe_references
+
+        for line in describe_references(report.results["references"]):
+            typer.echo(line)
     typer.echo(f"wrote {result}" + (f" ({said})" if said else ""))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import name_masks, numbered, open_masks
+from layerlift.cli.extract import numbered
 from layerlift.cli.job import finish, open_input
+from layerlift.cli.masks import notes_of, open_objects
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
+from layerlift.names import check_name, unfinished
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -31,9 +33,10 @@ def mask(
         list[Path] | None,
         typer.Option(
             "--object",
-            metavar="MASK",
+            metavar="MASK[:ID]",
             help="An object, white: a video, a folder of images, or one still for all frames; again for every further "
-            "object. Else the object masks in CLIP's folder.",
+            "object. A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, "
+            "m.png:#FF0000). Else the object masks in CLIP's folder.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -113,6 +116,8 @@ def mask(
         ),
     ] = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
+    allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -148,24 +153,23 @@ def mask(
 
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
-    from layerlift.model import open_model
-    from layerlift.stages.effects import DEFAULT_SIGMAS, EffectOptions, find_effects
+    from layerlift.stages.choose_model import require_model
+    from layerlift.stages.effects import DEFAULT_SIGMAS, LOOKING, EffectOptions, find_effects
 
     # 2. What the paths hold, before any weight is read.
     allowed = check_memory(memory)
-    source = open_input(clip, span)
-    named = name_masks(objects or [], clip)
-    masks = open_masks([path for _, path in named], source)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    numbers, masks = open_objects(objects or [], clip, source)
     target = output or Path(f"{source.name}_mask.mkv")
     targets = [target]
-    if len(named) > 1:
-        targets += [Path(numbered(str(target), number)) for number, _ in named]
+    if len(masks) > 1:
+        targets += [Path(numbered(str(target), number)) for number in numbers]
     settle(targets, preview, save_scores, report, lossless=lossless, overwrite=overwrite)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     record = Report("mask", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress, ExitStack() as files:
+    with show_progress(notes_of(*masks)) as progress, ExitStack() as files:
         found = find_effects(
             source,
             masks,
@@ -181,7 +185,7 @@ def mask(
                 size=pixels,
                 prompt=prompt,
             ),
-            model=open_model(model, text_encoder=text_encoder),
+            model=require_model(model, LOOKING, text_encoder=text_encoder),
             policy=chosen,
             progress=progress,
             report=record,
@@ -250,6 +254,7 @@ def settle(
     for flag, path in (("--preview", preview), ("--save-scores", scores)):
         if path is None:
             continue
+        check_name(path, flag)
         if not path.absolute().parent.is_dir():
             raise InputError(f"{flag} {path} lies in no folder that exists: make {path.parent} first.")
         if path.is_dir() or (path.exists() and not overwrite):
@@ -290,13 +295,13 @@ def keep_scores(found: "Iterable[FrameEffects]", path: Path, report: Report) -> 
     for frame in found:
         scores.append(frame.scores)
         yield frame
-    unfinished = path.with_name(f".{path.name}.part")
+    part = unfinished(path)
     about = {"threshold": str(report.results["threshold"]), "axes": "object, frame, row, column"}
     try:
-        save_file({"scores": np.ascontiguousarray(np.stack(scores, 1))}, unfinished, about)
-        unfinished.replace(path)
+        save_file({"scores": np.ascontiguousarray(np.stack(scores, 1))}, part, about)
+        part.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def with_preview(

@@ -32,6 +32,20 @@ Output = Annotated[
     ),
 ]
 Lossless = Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv, bit for bit.", rich_help_panel=_OUTPUT)]
+Deinterlace = Annotated[
+    bool,
+    typer.Option(
+        "--deinterlace",
+        help="Make progressive frames of an interlaced CLIP; else its fields are worked on, and woven again.",
+    ),
+]
+AllowDamage = Annotated[
+    bool,
+    typer.Option(
+        "--allow-damage",
+        help="Go on with what can be decoded of a CLIP that is damaged or cut short, and say what was lost.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist already.", rich_help_panel=_OUTPUT)
 ]
@@ -53,6 +67,15 @@ ModelName = Annotated[
         "--model",
         metavar="demo|NAME|PATH|HUB-ID",
         help="Which model; else the LTX-Video checkpoint that is on this machine.",
+        rich_help_panel=_MODEL,
+    ),
+]
+FillModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="none|demo|NAME|PATH|HUB-ID",
+        help="Model that generates what no frame shows (default: the installed LTX-Video checkpoint, or none).",
         rich_help_panel=_MODEL,
     ),
 ]

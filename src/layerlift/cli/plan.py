@@ -34,14 +34,14 @@ def plan(
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
     from layerlift.fit import choose_box, fit_size
-    from layerlift.model import open_model
+    from layerlift.stages.choose_model import require_model
     from layerlift.stages.planning import plan_clip
     from layerlift.stages.removal import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
     given = check_memory(memory)
     source = open_input(clip, span)
     chosen = choose_policy(device, dtype, policy, weights=weights)
-    opened = open_model(model, text_encoder=text_encoder)
+    opened = require_model(model, "a plan", text_encoder=text_encoder)
     strength = opened.settings.guidance if guidance is None else guidance
     prompts = [DEFAULT_PROMPT] if strength == 1 else [DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT]
     opened.check_prompts(prompts, chosen, not no_cache)

@@ -8,7 +8,8 @@ import typer
 
 from layerlift.cli import options as common
 from layerlift.cli.folder import check_folder, whole_folder
-from layerlift.cli.job import finish, open_input, open_input_mask
+from layerlift.cli.job import finish, open_input
+from layerlift.cli.masks import notes_of, open_input_mask
 from layerlift.cli.terminal import show_progress
 from layerlift.report import Report, check_report
 
@@ -45,6 +46,8 @@ def reference(
         ),
     ] = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
+    allow_damage: common.AllowDamage = False,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
     verbose: common.Verbose = False,
@@ -68,13 +71,13 @@ def reference(
     from layerlift.stages.reference import suggest_references
 
     # 2. What the paths hold.
-    source = open_input(clip, span)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
     masked = open_input_mask(mask, clip, source)
     record = Report("reference", settings)
 
     # 3. The work, into a folder that takes its place when it is whole.
     lines = []
-    with show_progress() as progress:
+    with show_progress(notes_of(masked)) as progress:
         found = suggest_references(source, masked, count=count, dilate=dilate, progress=progress, report=record)
         first = next(found, None)
         if first is not None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import open_masks
-from layerlift.cli.job import finish, open_input, open_input_mask, settle_outputs, write_result
-from layerlift.cli.terminal import show_progress
+from layerlift.cli.job import finish, open_input, settle_outputs, write_result
+from layerlift.cli.masks import notes_of, open_input_mask, open_masks
+from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from layerlift.clip import Clip
     from layerlift.masks import Mask
+    from layerlift.model import Model
 
 _MASK = "Mask"
 
@@ -40,12 +41,12 @@ def remove(
             "--object",
             metavar="MASK",
             help="An object without its shadow, where there is no mask of both: what it causes is found first, as "
-            "`layerlift mask` does; again for every further object.",
+            "`layerlift mask` does, or, without a model, the mask is grown; again for every further object.",
             rich_help_panel=_MASK,
         ),
     ] = None,
     output: common.Output = None,
-    model: common.ModelName = None,
+    model: common.FillModel = None,
     text_encoder: common.TextEncoder = None,
     no_cache: common.NoCache = False,
     steps: common.Steps = None,
@@ -126,6 +127,8 @@ def remove(
     dense: common.Dense = False,
     compile: common.Compile = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
+    allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -143,17 +146,16 @@ def remove(
     span = common.parse_frames(frames) if frames is not None else None
     common.check_guidance(guidance)
     pictures = common.parse_references(references)
-    if model == "none":
-        evidence = "only"
 
     from layerlift.clip import ClipWriter, check_output
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
     from layerlift.evidence.reference import open_references
     from layerlift.masks import union_masks
-    from layerlift.model import open_model
+    from layerlift.stages.choose_model import NO_MODEL
     from layerlift.stages.effects import EffectOptions, find_total_mask
-    from layerlift.stages.provenance import colour_provenance, describe_references, describe_shares
+    from layerlift.stages.grown_objects import grown_total_mask
+    from layerlift.stages.provenance import colour_provenance, describe_shares
     from layerlift.stages.removal import (
         DEFAULT_NEGATIVE_PROMPT,
         DEFAULT_PROMPT,
@@ -165,8 +167,8 @@ def remove(
     from layerlift.stages.spool import FrameSpool
 
     # 2. What the paths hold, before any weight is read.
-    source = open_input(clip, span)
-    own = open_objects(objects or [], mask, clip, source, model)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    own = open_objects(objects or [], mask, clip, source)
     masked = open_input_mask(mask, clip, source) if own is None else None
     target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
     if provenance is not None:
@@ -179,7 +181,7 @@ def remove(
     record = Report("remove", settings, device=chosen.device)
 
     # 3. The work, frame by frame into the files.
-    with show_progress() as progress, ExitStack() as files:
+    with show_progress(notes_of(masked, *(own or []))) as progress, ExitStack() as files:
         note = None
         if provenance is not None:
             colours = files.enter_context(
@@ -207,29 +209,36 @@ def remove(
             compile=compile,
             references=pictures,
         )
-        opened = None if evidence == "only" and own is None else open_model(model, text_encoder=text_encoder)
+        opened = pick_model(model, evidence, record, text_encoder, for_effects=own is not None)
         if masked is None:
             # What the removal would refuse, before the effects are looked for.
             open_references(pictures, source, union_masks(own or []), choose_margin(options, source).dilate)
-            if evidence != "only":
+            if opened is not None and evidence != "only":
                 plan_generation(source, options, opened, chosen, not no_cache, memory=allowed)
-            masked = find_total_mask(
-                source,
-                own or [],
-                files.enter_context(FrameSpool()),
-                EffectOptions(seed=seed, size=pixels),
-                model=opened,
-                policy=chosen,
-                progress=progress,
-                report=record,
-                cache=not no_cache,
-                memory=allowed,
+            spool = files.enter_context(FrameSpool())
+            masked = (
+                grown_total_mask(source, own or [], spool, record)
+                if opened is None
+                else find_total_mask(
+                    source,
+                    own or [],
+                    spool,
+                    EffectOptions(seed=seed, size=pixels),
+                    model=opened,
+                    policy=chosen,
+                    progress=progress,
+                    report=record,
+                    cache=not no_cache,
+                    memory=allowed,
+                )
             )
+        for line in record.notes:
+            say(line)
         plate = remove_frames(
             source,
             masked,
             options,
-            model=opened,
+            model=NO_MODEL if opened is None else opened,
             policy=chosen,
             progress=progress,
             report=record,
@@ -238,19 +247,30 @@ def remove(
             provenance=note,
         )
         write_result(target, plate, source, record, lossless=lossless, overwrite=overwrite)
-    for line in describe_references(record.results.get("references", {})):
-        typer.echo(line)
     shares = record.results.get("evidence")
-    said = None if shares is None else describe_shares(shares["gathered"], shares["unknown"], model=evidence != "only")
+    generates = opened is not None and evidence != "only"
+    said = None if shares is None else describe_shares(shares["gathered"], shares["unknown"], model=generates)
     finish(record, report, overwrite=overwrite, verbose=verbose, result=target, said=said)
 
 
-def open_objects(
-    objects: list[Path], mask: Path | None, folder: Path, clip: "Clip", model: str | None
-) -> "list[Mask] | None":
+def pick_model(
+    model: str | None, evidence: str, record: Report, text_encoder: Path | None, *, for_effects: bool
+) -> "Model | None":
+    """The model to run, if any; none is opened where nothing is asked of it. Raises InputError as `require_model`."""
+    from layerlift.stages.choose_model import choose_model, require_model
+    from layerlift.stages.removal import OFF
+
+    if evidence == "off":
+        return require_model(model, OFF, text_encoder=text_encoder)
+    if evidence == "only" and not for_effects:
+        return None
+    return choose_model(model, record, text_encoder=text_encoder)
+
+
+def open_objects(objects: list[Path], mask: Path | None, folder: Path, clip: "Clip") -> "list[Mask] | None":
     """The objects whose effects have to be found; None when there is a mask of both, or nothing but object masks.
 
-    Raises InputError for objects beside a mask or without a model, and as `open_mask`.
+    Raises InputError for objects beside a mask, and as `open_mask`.
     """
     from layerlift.clip import layout_masks
 
@@ -260,6 +280,4 @@ def open_objects(
         raise InputError("both --mask and --object were given: give --mask with the shadow, or --object without it.")
     if layout_masks(folder).total_mask is not None:
         return None
-    if model == "none":
-        raise InputError("what an object causes is found by a model: give another --model than none, or --mask.")
     return open_masks(objects, clip)

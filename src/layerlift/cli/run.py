@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.extract import name_masks, open_totals
 from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import finish, open_input
+from layerlift.cli.masks import notes_of, open_objects, open_totals
 from layerlift.cli.terminal import say, show_progress
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
+    from layerlift.clip import Clip
     from layerlift.stages.run import Inputs
 
 _MASK = "Masks"
@@ -36,9 +37,10 @@ def run(
         list[Path] | None,
         typer.Option(
             "--object",
-            metavar="MASK",
+            metavar="MASK[:ID]",
             help="An object, white: a video, a folder of images, or one still; again for every further object, the "
-            "frontmost first. Else the masks in CLIP's folder, of which object_mask_0 is the hindmost.",
+            "frontmost first. A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, "
+            "m.png:#FF0000). Else the masks in CLIP's folder, of which object_mask_0 is the hindmost.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -48,7 +50,8 @@ def run(
             "--total",
             metavar="MASK",
             help="Objects with their shadows and reflections, where they are known: one for all, or again for every "
-            "object; else the total_mask in CLIP's folder, else the model finds them, as `layerlift mask` does.",
+            "object; else the total_mask in CLIP's folder, else the model finds them, as `layerlift mask` does. "
+            "Without a model the object masks are grown.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -57,7 +60,7 @@ def run(
         typer.Option("--onto", metavar="CLIP2", help="A new background to lay the layers over.", show_default=False),
     ] = None,
     references: common.References = None,
-    model: common.ModelName = None,
+    model: common.FillModel = None,
     text_encoder: common.TextEncoder = None,
     no_cache: common.NoCache = False,
     steps: common.Steps = None,
@@ -65,6 +68,8 @@ def run(
     seed: common.Seed = 0,
     size: common.Size = None,
     frames: common.Frames = None,
+    deinterlace: common.Deinterlace = False,
+    allow_damage: common.AllowDamage = False,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -90,17 +95,22 @@ def run(
 
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
-    from layerlift.model import open_model
+    from layerlift.stages.choose_model import NO_MODEL, choose_model
     from layerlift.stages.effects import EffectOptions
-    from layerlift.stages.provenance import describe_references, describe_shares
-    from layerlift.stages.removal import NO_MODEL, RemovalOptions
+    from layerlift.stages.provenance import describe_shares
+    from layerlift.stages.removal import RemovalOptions
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     # 2. What the paths hold, before any weight is read.
-    inputs = open_given(clip, span, objects or [], total or [], onto)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    inputs = open_given(clip, source, objects or [], total or [], onto)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
-    opened = None if model == NO_MODEL else open_model(model, text_encoder=text_encoder)
+    record = Report("run", settings, device=chosen.device)
+    opened = choose_model(model, record, text_encoder=text_encoder)
+    said_before = list(record.notes)
+    for note in said_before:
+        say(note)
     if opened is not None and stays_in_memory(opened, allowed):
         chosen = replace(chosen, resident=True)
     evidence = "only" if opened is None else "auto"
@@ -109,11 +119,11 @@ def run(
         EffectOptions(seed=seed, size=pixels),
         lossless,
     )
-    record = Report("run", settings, device=chosen.device)
 
     # 3. The work, into a folder that takes its place when it is whole.
     try:
-        with whole_folder(output, overwrite=overwrite) as folder, show_progress() as progress:
+        told = notes_of(*inputs.objects, *inputs.totals)
+        with whole_folder(output, overwrite=overwrite) as folder, show_progress(told) as progress:
             run_stages(
                 inputs,
                 folder,
@@ -130,21 +140,17 @@ def run(
         if opened is not None:
             opened.close()
     for note in record.notes:
-        say(note)
-    for line in describe_references(record.results.get("references", {})):
-        typer.echo(line)
+        if note not in said_before:
+            say(note)
     shares = record.results["evidence"]
     said = describe_shares(shares["gathered"], shares["unknown"], model=opened is not None)
     finish(record, report, overwrite=overwrite, verbose=verbose, result=output, said=said)
 
 
-def open_given(
-    clip: Path, span: tuple[int, int | None] | None, objects: list[Path], totals: list[Path], onto: Path | None
-) -> "Inputs":
-    """The clip, or the part of it that ``--frames`` names, with the masks given or beside it, and what it goes onto."""
+def open_given(clip: Path, source: "Clip", objects: list[Path], totals: list[Path], onto: Path | None) -> "Inputs":
+    """What was opened of the path `clip`, with the masks given or beside it, and what it goes onto."""
     from layerlift.stages.run import open_inputs
 
-    source = open_input(clip, span)
-    named = name_masks(objects, clip)
+    numbers, masks = open_objects(objects, clip, source)
     total = open_totals(totals, clip, source)
-    return open_inputs(source, [path for _, path in named], total, onto, numbers=[number for number, _ in named])
+    return open_inputs(source, masks, total, onto, numbers=numbers)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -27,11 +27,14 @@ LINE_EVERY = 15.0
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
-    """Progress on standard error: bars with stage, step and time left on a terminal, else occasional lines."""
+def show_progress(notes: Sequence[str] = ()) -> Iterator[Progress]:
+    """Progress on standard error: bars with stage, step and time left on a terminal, else occasional lines.
+
+    `notes` are lines that are said when the first stage begins: everything has been checked by then.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield LineProgress()
+        yield LineProgress(notes)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -42,17 +45,29 @@ def show_progress() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=console) as bars:
-        yield BarProgress(bars)
+        yield BarProgress(bars, notes)
+
+
+class _Notes:
+    """Lines that are said once."""
+
+    def __init__(self, notes: Sequence[str]) -> None:
+        self._unsaid = list(notes)
+
+    def say(self) -> None:
+        while self._unsaid:
+            say(self._unsaid.pop(0))
 
 
 class BarProgress:
     """One rich bar a stage."""
 
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
+    def __init__(self, bars: Bars, notes: Sequence[str] = ()) -> None:
+        self._bars, self._notes = bars, _Notes(notes)
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        self._notes.say()
         task = self._bars.add_task(name, total=total)
         try:
             yield _Bar(self._bars, task)
@@ -73,8 +88,12 @@ class _Bar:
 class LineProgress:
     """A line when a stage is done, and one every LINE_EVERY seconds while it is not."""
 
+    def __init__(self, notes: Sequence[str] = ()) -> None:
+        self._notes = _Notes(notes)
+
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        self._notes.say()
         began = time.monotonic()
         yield _Lines(name, total, began)
         check_interrupted()

@@ -6,16 +6,53 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from layerlift.errors import InputError
 
-Pixels = Literal["rgb24", "rgba"]
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
-# read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8.
+    from layerlift.clip.samples import Samples
+
+# "stored" is for label images, whose numbers count: see `decode.stored_array`.
+Pixels = Literal["rgb24", "rgba", "stored"]
+
+FieldOrder = Literal["top", "bottom"]
+
+# read(start, stop, pixels) yields frames start … stop - 1 as (H, W, 3) or (H, W, 4) uint8, or as they are stored.
 FrameReader = Callable[[int, int, Pixels], Iterator[np.ndarray]]
+
+
+class Picture(Protocol):
+    """A decoded picture as it is stored, and how it is made upright."""
+
+    @property
+    def frame(self) -> VideoFrame: ...
+
+    @property
+    def orientation(self) -> Any:
+        """How it is made upright (`decode.Orientation`)."""
+
+    @property
+    def samples(self) -> Samples | None:
+        """The kind of its samples when it stands upright; None where it has no planes."""
+
+    @property
+    def tags(self) -> ColorTags:
+        """What its samples mean."""
+
+    def array(self, pixels: Pixels) -> np.ndarray:
+        """What `Clip.frames` gives of it: (H, W, 3) or (H, W, 4) uint8."""
+
+    def planes(self) -> list[np.ndarray]:
+        """Its samples, upright: see `samples.planes_of`."""
+
+
+# read(start, stop) yields pictures start … stop - 1.
+PictureReader = Callable[[int, int], Iterator[Picture]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +94,13 @@ class Clip:
     start_time: Fraction = Fraction(0)
     first: int = 0  # where a cut clip begins in the clip it was cut from
     source_frame_count: int | None = None  # length of the clip it was cut from, None if it was not cut
+    field_order: FieldOrder | None = None  # of an interlaced clip, whose frames here are fields: which comes first
+    deinterlaced: bool = False  # whether its frames were made of an interlaced file's
+    damage: str | None = None  # what was lost of a damaged file that is to be used all the same
+    # The clip's own samples, for writers, which leave alone what a result does not change (`recompose.py`).
+    samples: Samples | None = None
+    pictures: PictureReader | None = field(default=None, repr=False, compare=False)
+    picture_size: tuple[int, int] | None = None  # upright, (width, height)
 
     @property
     def duration(self) -> Fraction:
@@ -91,7 +135,12 @@ class Clip:
                 f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}; "
                 "give a span inside that whose start is below its end."
             )
-        source = self.reader
+        if self.field_order is not None and (start % 2 or stop % 2):
+            raise InputError(
+                f"fields {start}:{stop} of {self.name} were asked for, which is interlaced and has two in each frame; "
+                "give even numbers."
+            )
+        source, pictures = self.reader, self.pictures
         last = self.last_duration
         if self.timestamps is not None and self.time_base is not None:
             offset = (self.timestamps[start] - self.timestamps[0]) * self.time_base
@@ -108,12 +157,24 @@ class Clip:
             self,
             frame_count=stop - start,
             reader=reader,
+            pictures=None if pictures is None else lambda a, b: pictures(start + a, start + b),
             timestamps=self.timestamps[start:stop] if self.timestamps is not None else None,
             last_duration=last,
             start_time=self.start_time + offset,
             first=self.first + start,
             source_frame_count=whole if stop - start < whole else None,
         )
+
+    def doubled(self) -> Clip:
+        """Every frame twice: what was drawn for the frames of an interlaced clip, for its fields."""
+        source = self.reader
+
+        def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+            for number, frame in enumerate(source(start // 2, (stop + 1) // 2, pixels), start // 2):
+                yield from (frame for field in (2 * number, 2 * number + 1) if start <= field < stop)
+
+        return replace(self, frame_count=2 * self.frame_count, rate=2 * self.rate, reader=reader, pictures=None,
+                       timestamps=None, last_duration=None)  # fmt: skip
 
     @staticmethod
     def from_array(frames: np.ndarray, rate: Fraction | int = 24, name: str = "clip") -> Clip:

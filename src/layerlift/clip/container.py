@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 # Demuxers that open further files, devices or addresses named inside (or by the name of) the file they are given.
@@ -37,56 +39,125 @@ def _demuxers() -> str:
 def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
     """Open a local file for demuxing; `what` names the expected thing in error messages.
 
-    Raises InputError when there is no such file or FFmpeg cannot read it. FFmpeg may open nothing but this file, so a
-    playlist (.m3u8, concat script …) is refused, whatever its ending.
+    The format is decided by what is in the file. Raises InputError when there is no such file or FFmpeg cannot read it.
+    FFmpeg may open nothing but this file, so a playlist (.m3u8, concat script …) is refused, whatever its ending.
+    """
+    import av.error
+
+    check_file(path, what)
+    with ExitStack() as files:
+        try:
+            container = files.enter_context(_open(path, files))
+        except (av.error.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
+            ) from error
+        yield container
+
+
+def check_file(path: Path, what: str = "a video") -> None:
+    """Raises InputError unless `path` is a file that holds something and may be read."""
+    try:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give the path of {what}.")
+        if not path.is_file():
+            raise InputError(f"{path} is not a file; give the path of {what}.")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise InputError(f"{path} is empty (0 bytes); give the path of {what}.")
+    except OSError as error:  # a name that is too long, a file of another user
+        raise InputError(f"{path} cannot be opened ({_reason(error)}); give the path of {what}.") from error
+
+
+def _open(path: Path, files: ExitStack) -> InputContainer:
+    """Open a file by the demuxer that its content asks for; `files` closes what FFmpeg does not.
+
+    Where FFmpeg's own guess ends at a demuxer that is not allowed because of the file's name (`image2` takes every .jpg
+    and every %03d), it guesses once more without the name.
     """
     import av
     import av.error
 
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give the path of {what}.")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; give the path of {what}.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); give the path of {what}.")
     options = {"protocol_whitelist": "file", "format_whitelist": _demuxers()}
+    kind = picture_kind(path)
+    # The prefix keeps FFmpeg from taking a name with a colon for an address.
+    address = f"file:{path.absolute()}"
+    if kind is not None:
+        return av.open(address, "r", format=kind.demuxer, options=options)
     try:
-        # The prefix keeps FFmpeg from taking a name with a colon for an address.
-        container = av.open(f"file:{path.absolute()}", "r", format=_format(path), options=options)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
-        ) from error
-    with container:
-        yield container
+        return av.open(address, "r", options=options)
+    except av.error.ArgumentError as refused:
+        try:
+            return av.open(_Nameless(files.enter_context(path.open("rb"))), "r", options=options)
+        except av.error.FFmpegError:
+            raise refused from None
 
 
-def _format(path: Path) -> str | None:
-    """The demuxer of a JPEG; None lets FFmpeg find it, which takes all but tiny JPEGs for a numbered sequence."""
-    if path.suffix.lower() not in (".jpg", ".jpeg"):
-        return None
-    with path.open("rb") as file:
-        return "jpeg_pipe" if file.read(3) == b"\xff\xd8\xff" else None
+class _Nameless:
+    """A file for FFmpeg to read that does not know what it is called."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first stream of moving pictures (cover art is none), its frame size checked before anything is decoded."""
+    """The stream of moving pictures that is meant (`main_video`), its size checked before anything is decoded."""
+    stream = main_video(container)
+    if stream is None:
+        raise InputError(f"{path} has no video stream; give a file with moving pictures.")
+    context = stream.codec_context
+    if context is None:
+        raise InputError(f"{path} holds video that this FFmpeg cannot decode; convert it to H.264 first.")
+    if context.width * context.height > MAX_PIXELS:
+        raise InputError(
+            f"{path} declares frames of {context.width}x{context.height} pixels, more than the {MAX_PIXELS} pixels "
+            "layerlift reads; scale it down first."
+        )
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def main_video(container: InputContainer) -> VideoStream | None:
+    """Of several video streams the moving one that is the default, or the longest; covers are none."""
     from av.stream import Disposition
 
-    for stream in container.streams.video:
-        if stream.disposition & Disposition.attached_pic:
-            continue
-        context = stream.codec_context
-        if context is None:
-            raise InputError(f"{path} holds video that this FFmpeg cannot decode; convert it to H.264 first.")
-        if context.width * context.height > MAX_PIXELS:
-            raise InputError(
-                f"{path} declares frames of {context.width}x{context.height} pixels, more than the {MAX_PIXELS} pixels "
-                "layerlift reads; scale it down first."
-            )
-        stream.thread_type = "AUTO"
-        return stream
-    raise InputError(f"{path} has no video stream; give a file with moving pictures.")
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if len(streams) < 2:
+        return streams[0] if streams else None
+    lengths = _lengths_of(container)
+    moving = [s for s in streams if lengths[s.index][0] > 1] or streams
+    default = [s for s in moving if s.disposition & Disposition.default] or moving
+    return max(default, key=lambda s: lengths[s.index][1])
+
+
+def is_cover(container: InputContainer, stream: Stream) -> bool:
+    """Whether a video stream is one picture, said to be a cover or not."""
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic) or _lengths_of(container)[stream.index][0] == 1
+
+
+def _lengths_of(container: InputContainer) -> dict[int, tuple[int, float]]:
+    """Packets and seconds of every video stream."""
+    path = Path(container.name.removeprefix("file:"))
+    if not path.is_file():  # read without a name
+        return {stream.index: (stream.frames, 0.0) for stream in container.streams.video}
+    return _lengths(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _lengths(path: Path, changed: int) -> dict[int, tuple[int, float]]:
+    import av
+
+    ends: dict[int, tuple[int, float]] = {}
+    with av.open(f"file:{path}", "r", options={"protocol_whitelist": "file", "format_whitelist": _demuxers()}) as file:
+        for stream in file.streams.video:
+            ends[stream.index] = (0, 0.0)
+        for packet in file.demux(list(file.streams.video)):
+            if packet.size and packet.pts is not None:
+                count, end = ends[packet.stream_index]
+                ends[packet.stream_index] = count + 1, max(end, float(packet.pts * (packet.time_base or 0)))
+    return ends
 
 
 def _reason(error: Exception) -> str:

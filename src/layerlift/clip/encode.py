@@ -1,51 +1,47 @@
-"""Encoding frames into a file: H.264 or FFV1 through PyAV, or PNGs."""
+"""Encoding frames into a file through PyAV, or into PNGs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from layerlift.clip.clip import Clip, ColorTags
+from layerlift.clip.clip import Clip
+from layerlift.clip.coding import Coding, image_samples
 from layerlift.clip.container import open_input
+from layerlift.clip.fields import flagged, woven_timing
 from layerlift.clip.opus import OpusSound
-from layerlift.clip.sound import SoundCopy, refused_codecs
+from layerlift.clip.recompose import Recomposer
+from layerlift.clip.samples import UNKNOWN
+from layerlift.clip.sound import refused_codecs
+from layerlift.clip.streams import StreamCopy
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
-    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-# Visually lossless: about 45 dB PSNR on the shared clips, well above what anyone sees.
-CRF = "12"
-
-# AVColorSpace → swscale's number for the same matrix. Matrices it does not know cannot be written.
-_SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
-
-_UNKNOWN, _RGB = 2, 0
-_LIMITED, _FULL = 1, 2
 
 
 class ImageSink:
-    """Numbered PNGs in a new folder."""
+    """Numbered PNGs in a new folder, of 8 bits, or of 16 for a clip of more."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, like: Clip, *, alpha: bool) -> None:
         folder.mkdir()
         self._folder, self._count = folder, 0
+        self._recomposer = Recomposer(like, samples := image_samples(like, alpha), like.color)
+        self._plain = not (samples.deep or alpha)
 
     def write(self, frame: np.ndarray) -> None:
         import cv2
 
-        order = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[
-            frame.ndim if frame.ndim == 2 else frame.shape[2]
-        ]
-        picture = frame if order is None else cv2.cvtColor(frame, order)
+        if self._plain:
+            picture = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        else:
+            red, green, blue, *alpha = self._recomposer.planes(frame)
+            picture = cv2.merge([blue, green, red, *alpha])
         done, data = cv2.imencode(".png", picture)
         if not done:
             raise RuntimeError(f"a frame of shape {frame.shape} could not be coded as PNG")
@@ -59,40 +55,34 @@ class ImageSink:
         """Nothing is held open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coding:
-    """How frames become a video stream: FFmpeg's codec, its pixel format, colour tags and options.
-
-    `picture` makes a frame of that pixel format from an array. `metadata` is kept in the file.
-    """
-
-    codec: str
-    pixel_format: str
-    tags: ColorTags
-    options: dict[str, str]
-    picture: Callable[[np.ndarray], VideoFrame]
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
 class VideoSink:
-    """One video stream and the sound of `like` in a container: copied, or in WebM Opus."""
+    """One video stream and what goes with `like` in a container: copied, or in WebM sound as Opus."""
 
     def __init__(self, path: Path, container: str, like: Clip, coding: Coding, *, sound: bool) -> None:
         import av
 
+        like = woven_timing(like) if coding.fields is not None else like
         self._like, self._coding, self._count = like, coding, 0
         self._matroska = container == "matroska"
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by presentation time
         self._first_dts: int | None = None
         self._stack = ExitStack()
-        self._output = self._stack.enter_context(av.open(str(path), "w", format=container))
+        # Without "bitexact" Matroska files get a random id, and no two are alike.
+        options = {"fflags": "+bitexact"}
+        if container == "matroska":
+            options["default_mode"] = "passthrough"  # a track is the default where the clip's is
+        if container in ("mp4", "mov") and UNKNOWN not in (coding.tags.matrix, coding.tags.primaries):
+            options["movflags"] = "+write_colr"  # colour tags where every reader finds them, not in the codec alone
+        self._output = self._stack.enter_context(av.open(str(path), "w", format=container, options=options))
         try:
             self._stream = cast("VideoStream", self._output.add_stream(coding.codec, rate=_int32(like.rate)))
-            self._output.metadata.update(coding.metadata)
-            self._copy: SoundCopy | OpusSound | None = None
+            self._copy: StreamCopy | OpusSound | None = None
             if sound and like.path is not None:
-                kind = OpusSound if container == "webm" and refused_codecs(like, container) else SoundCopy
+                kind = OpusSound if container == "webm" and refused_codecs(like, container) else StreamCopy
                 self._copy = kind(self._stack.enter_context(open_input(like.path)), self._output, like)
+                if isinstance(self._copy, StreamCopy):
+                    self._copy.say_of_video(self._stream, like)
+            self._output.metadata.update(coding.metadata)
             self._start = self._copy.video_start if self._copy is not None else Fraction(0)
             self._time_base = _time_base(like, self._start)
             self._configure(self._stream.codec_context)
@@ -102,8 +92,12 @@ class VideoSink:
             raise
 
     def _configure(self, context: VideoCodecContext) -> None:
+        from av.codec.context import Flags
+
         context.width, context.height = self._like.width, self._like.height
         context.pix_fmt = self._coding.pixel_format
+        if self._coding.tag is not None:
+            context.codec_tag = self._coding.tag
         context.time_base = self._time_base
         context.sample_aspect_ratio = self._like.pixel_aspect
         tags = self._coding.tags
@@ -112,11 +106,21 @@ class VideoSink:
         context.color_primaries = tags.primaries
         context.color_trc = tags.transfer
         context.thread_type = "AUTO"
+        if self._coding.fields is not None:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
+            context.field_order = {"top": 2, "bottom": 3}[self._coding.fields]  # AVFieldOrder
         context.options = dict(self._coding.options)
 
     def write(self, frame: np.ndarray) -> None:
         picture = self._coding.picture(frame)
+        if picture is None:
+            return
+        if self._coding.fields is not None:
+            picture = flagged(picture, self._coding.fields)
         picture.time_base = self._time_base
+        tags = self._coding.tags  # ProRes keeps those of every frame
+        picture.color_range, picture.colorspace = tags.range, tags.matrix
+        picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
         picture.pts, picture.duration = self._when(self._count)
         self._durations[picture.pts] = picture.duration
         self._mux(self._stream.encode(picture))
@@ -167,71 +171,6 @@ class VideoSink:
         else:
             duration = like.last_duration or 1
         return start + begin - like.timestamps[0], duration
-
-
-def clip_coding(like: Clip, first: np.ndarray, lossless: bool) -> Coding:
-    """How frames like `first`, (H, W, 3), (H, W, 4) or (H, W) uint8, are coded: H.264, or FFV1 bit for bit.
-
-    Lossless frames stay RGB, so that they read back bit for bit. Otherwise the clip's own matrix is used and kept, even
-    an unknown one: a player then shows the result as it shows the clip. An RGB clip, or one with a matrix that swscale
-    does not know, is written as BT.709.
-    """
-    from av.video.frame import VideoFrame
-
-    tags = like.color
-    if lossless:
-        name = "gray" if first.ndim == 2 else "bgr0" if first.shape[2] == 3 else "bgra"
-        source = {"gray": "gray", "bgr0": "rgb24", "bgra": "rgba"}[name]
-        tags = ColorTags(_FULL, _UNKNOWN if name == "gray" else _RGB, tags.primaries, tags.transfer)
-
-        def exact(frame: np.ndarray) -> VideoFrame:
-            return VideoFrame.from_ndarray(frame, format=source).reformat(format=name)
-
-        return Coding("ffv1", name, tags, {"level": "3"}, exact)
-
-    name = "yuv420p" if like.width % 2 == 0 and like.height % 2 == 0 else "yuv444p"
-    if tags.matrix not in _SWSCALE_MATRIX and tags.matrix != _UNKNOWN:
-        tags = ColorTags(_LIMITED, 1, tags.primaries, tags.transfer)
-    lift = _luma_lift(name, tags)
-
-    def picture(frame: np.ndarray) -> VideoFrame:
-        if frame.ndim == 2:
-            frame = np.repeat(frame[..., None], 3, axis=2)  # (H, W) -> (H, W, 3)
-        made = _to_yuv(frame, name, tags)
-        if lift:
-            luma = made.planes[0]
-            values = np.frombuffer(memoryview(luma), np.uint8)
-            luma.update(np.clip(values.astype(np.int16) + lift, 0, 255).astype(np.uint8).tobytes())
-        return made
-
-    return Coding("libx264", name, tags, {"crf": CRF, "preset": "medium"}, picture)
-
-
-def _to_yuv(frame: np.ndarray, pixel_format: str, tags: ColorTags) -> VideoFrame:
-    """(H, W, 3) uint8 RGB as a picture with the matrix and range of the tags."""
-    from av.video.frame import VideoFrame
-    from av.video.reformatter import Interpolation
-
-    return VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-        format=pixel_format,
-        dst_colorspace=_SWSCALE_MATRIX.get(tags.matrix),
-        dst_color_range=tags.range or _LIMITED,
-        interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
-    )
-
-
-def _luma_lift(pixel_format: str, tags: ColorTags) -> int:
-    """What to add to luma so that frames read back as bright as they were given.
-
-    swscale's fast conversion of 4:2:0 to RGB rounds down: frames as PyAV decodes them are one level too dark (on x86;
-    other processors have code of their own, so it is measured here, on patches of plain colours). With this, luma comes
-    out as it was in the clip: 54 dB PSNR instead of 46 for frames of the shared clips, before H.264.
-    """
-    patches = np.random.default_rng(0).integers(64, 192, (16, 16, 3), dtype=np.uint8)
-    frame = patches.repeat(8, axis=0).repeat(8, axis=1)
-    back = _to_yuv(frame, pixel_format, tags).to_ndarray(format="rgb24")
-    error = float(np.mean((back.astype(np.float64) - frame) @ (0.2126, 0.7152, 0.0722)))  # BT.709 luma
-    return -round(error * (1 if tags.range == _FULL else 219 / 255))
 
 
 def _time_base(like: Clip, start: Fraction) -> Fraction:

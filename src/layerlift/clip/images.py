@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import re
+import struct
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from layerlift.clip.clip import Clip, ColorTags, Pixels
-from layerlift.clip.container import MAX_PIXELS
-from layerlift.clip.decode import first_frame, picture_array
+from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
+from layerlift.clip.container import MAX_PIXELS, check_file
+from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha
 from layerlift.clip.layout import IMAGE_ENDINGS
+from layerlift.clip.samples import Samples
+from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
 DEFAULT_RATE = Fraction(24)  # images carry none; LTX-Video's own rate
 
+_EXIF_ORIENTATION = 0x0112
+_EXIF_TRANSPOSED = 5  # orientations from this on have width and height exchanged
+
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in natural order (frame_2 before frame_10); hidden files are none."""
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith("."))
+    """The images of a folder in natural order (frame_2 before frame_10); hidden files are none.
+
+    An image is what its content or its name says is one: a damaged .png is found damaged, not left out.
+    """
+    files = (f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file() and _is_image(f))
     return sorted(files, key=lambda f: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in _parts(f.name)])
 
 
@@ -32,35 +43,55 @@ def open_images(folder: Path) -> Clip:
     files = image_files(folder)
     if not files:
         raise InputError(f"{folder} holds neither a video named 'video' nor images; give a clip.")
-    sizes = {f: _stored_size(f) for f in files}
+    return _clip_of(files, folder.resolve().name)
+
+
+def open_still(file: Path) -> Clip:
+    """A clip of one frame. Raises InputError when the image cannot be read."""
+    return _clip_of([file], file.stem)
+
+
+def _clip_of(files: list[Path], name: str) -> Clip:
+    sizes = {f: _size(f) for f in files}
     odd = next((f for f in files if sizes[f] != sizes[files[0]]), None)
     if odd is not None:
         raise InputError(
             f"{odd} is {_times(sizes[odd])} pixels, but {files[0].name} beside it is {_times(sizes[files[0]])}; "
             "give images of one size."
         )
-    start = picture_array(*first_frame(files[0], "an image"), "rgb24")
-    height, width = start.shape[:2]
+    start = DecodedPicture(*first_frame(files[0], "an image"))
+    height, width = start.array("rgb24").shape[:2]
+    samples = start.samples
+    alpha = has_alpha(start.frame) or any(_may_be_transparent(file) for file in files[1:])
 
-    def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
+    def pictures(begin: int, end: int) -> Iterator[Picture]:
         for file in files[begin:end]:
-            picture = picture_array(*first_frame(file, "an image"), pixels)
-            if picture.shape[:2] != (height, width):
+            picture = DecodedPicture(*first_frame(file, "an image"))
+            wide, high = picture.frame.width, picture.frame.height
+            size = (high, wide) if picture.orientation.transposed else (wide, high)
+            if size != (width, height):
                 raise InputError(
-                    f"{file} is {picture.shape[1]}x{picture.shape[0]} pixels, but {files[0].name} beside it is "
+                    f"{file} is {_times(size)} pixels, but {files[0].name} beside it is "
                     f"{width}x{height}; give images of one size."
                 )
             yield picture
+
+    def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
+        return (picture.array(pixels) for picture in pictures(begin, end))
 
     return Clip(
         width,
         height,
         len(files),
-        DEFAULT_RATE,
+        exr_rate(files[0]) or DEFAULT_RATE,
         reader,
         color=ColorTags(),
-        has_alpha=any(f.suffix.lower() not in (".jpg", ".jpeg") for f in files),
-        name=folder.resolve().name,
+        has_alpha=alpha,
+        name=name,
+        # Images of a folder may differ in kind: what is written holds the most that the first of them can hold.
+        samples=None if samples is None else Samples("rgb", 16 if samples.deep else 8, alpha=alpha),
+        pictures=pictures,
+        picture_size=(width, height),
     )
 
 
@@ -69,24 +100,60 @@ def read_picture(file: Path) -> np.ndarray:
 
     Raises InputError when it is missing, cannot be read as an image, or is larger than layerlift reads.
     """
-    if not file.is_file():
-        raise InputError(f"{file} does not exist; give the path of an image.")
-    _stored_size(file)
-    return picture_array(*first_frame(file, "an image"), "rgba")
+    check_file(file, "an image")
+    _size(file)
+    return DecodedPicture(*first_frame(file, "an image")).array("rgba")
 
 
-def _stored_size(file: Path) -> tuple[int, int]:
-    """Width and height from the header alone, so that a long folder is checked in an instant."""
-    from PIL import Image
+def _is_image(file: Path) -> bool:
+    if file.suffix.lower() in IMAGE_ENDINGS:
+        return True
+    with suppress(OSError):  # a file that may not be read, and has not the name of an image
+        return picture_kind(file) is not None
+    return False
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Width and height as the image is shown, from the header alone, so that a long folder is checked in an instant."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
-            size = image.size
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            # Asked for without being there, EXIF would have the whole picture decoded; Pillow turns TIFF's size itself.
+            turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= _EXIF_TRANSPOSED
+            size = image.size[::-1] if turned else image.size
+    except UnidentifiedImageError:  # a format that only FFmpeg knows, such as OpenEXR
+        frame, shown = first_frame(file, "an image")
+        size = (frame.height, frame.width) if shown.transposed else (frame.width, frame.height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as an image; remove it or save it again.") from error
     if size[0] * size[1] > MAX_PIXELS:
         raise InputError(f"{file} is {_times(size)} pixels, more than layerlift reads; scale it down first.")
     return size
+
+
+def _may_be_transparent(file: Path) -> bool:
+    """Whether an image has an alpha channel, or a colour that is said to be transparent; told by its header."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            return "A" in image.mode or "transparency" in image.info
+    except UnidentifiedImageError:  # a format that only FFmpeg knows
+        kind = picture_kind(file)
+        return kind is None or kind.transparent
+
+
+def exr_rate(file: Path) -> Fraction | None:
+    """Frames a second, if `file` is OpenEXR and its header says so (the standard attribute `framesPerSecond`)."""
+    with file.open("rb") as opened:
+        head = opened.read(1 << 16)
+    name = b"framesPerSecond\0rational\0\x08\0\0\0"
+    at = head.find(name)
+    if not head.startswith(b"\x76\x2f\x31\x01") or at < 0:
+        return None
+    above, below = struct.unpack_from("<iI", head, at + len(name))
+    return Fraction(above, below) if above > 0 and below > 0 else None
 
 
 def _parts(name: str) -> list[str]:

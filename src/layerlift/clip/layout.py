@@ -13,7 +13,10 @@ VIDEO_ENDINGS = frozenset({
     ".gif", ".apng", ".ogv", ".y4m", ".3gp", ".mxf", ".nut", ".vob", ".ivf", ".h264", ".264", ".hevc", ".265", ".av1",
     ".obu", ".dv", ".rm", ".rmvb", ".divx", ".f4v", ".mjpeg", ".mjpg",
 })  # fmt: skip
-IMAGE_ENDINGS = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"])
+IMAGE_ENDINGS = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".exr", ".gif", ".heic",
+    ".heif", ".avif",
+})  # fmt: skip
 
 _NUMBERED = re.compile(r"object_mask_(\d+)")
 
@@ -58,9 +61,17 @@ def layout_masks(path: str | Path) -> Layout:
     )
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; a name that is too long for one is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def is_layout(path: Path) -> bool:
     """Whether `path` is a folder with a `video` in it (a file with a video's ending, or a folder of images)."""
-    return path.is_dir() and any(_layout_name(entry) == "video" for entry in path.iterdir())
+    return is_folder(path) and any(_layout_name(entry) == "video" for entry in path.iterdir())
 
 
 def _layout_name(entry: Path) -> str | None:

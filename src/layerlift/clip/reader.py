@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerlift.clip.clip import Clip, ColorTags, FrameReader, Pixels
-from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.decode import first_frame, has_alpha, picture_array, quarter_turns
-from layerlift.clip.images import DEFAULT_RATE, open_images
-from layerlift.clip.layout import is_layout, layout_masks
+from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
+from layerlift.clip.container import check_file, open_input, video_stream
+from layerlift.clip.damage import is_cut_short
+from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
+from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
+from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
+from layerlift.clip.layout import is_folder, is_layout, layout_masks
+from layerlift.clip.samples import Samples, samples_of
+from layerlift.clip.stills import picture_kind
+from layerlift.clip.view import tags_of
+from layerlift.clip.webp import open_webp
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +33,10 @@ if TYPE_CHECKING:
 
 # Containers whose index makes a seek land where it says; elsewhere a span is decoded from the start.
 _SEEKABLE = ("mov", "matroska", "webm")
+
+# Bare streams, without a container that says when a frame is shown.
+_RAW = frozenset(["h264", "hevc", "vvc", "mpegvideo", "m4v", "h263", "h261", "vc1", "dirac", "cavsvideo",
+                  "avs2", "avs3", "evc", "obu", "dnxhd"])  # fmt: skip
 
 # Codecs with one packet a frame; elsewhere (hidden frames, fields, packed frames) frames are counted by decoding.
 _ONE_PACKET_ONE_FRAME = frozenset({
@@ -44,54 +55,143 @@ class _Index:
     last_duration: int | None
 
 
-def open_clip(path: str | Path) -> Clip:
+def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool = False) -> Clip:
     """Open a video file, a folder of images, or a folder with a `video` in it; no frames are kept in memory.
 
     The frame count is exact: packets are counted once without decoding, and where that cannot be trusted (the header
-    disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused.
+    disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused,
+    here or when its frames are read, unless `allow_damage` is given: then the clip is what can be decoded, and `damage`
+    says what was lost.
+    An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each.
     Raises InputError for everything that cannot be read as a clip.
     """
     path = Path(path)
-    if not path.is_dir():
-        return _open_video(path)
+    if not is_folder(path):
+        check_file(path)
+        kind = picture_kind(path)
+        if kind is not None and kind.demuxer == "webp":
+            return open_webp(path)
+        return open_still(path) if kind is not None and kind.still else _open_video(path, allow_damage, deinterlace)
     if is_layout(path):
-        return replace(open_clip(layout_masks(path).video), name=path.resolve().name)
+        video = open_clip(layout_masks(path).video, allow_damage=allow_damage, deinterlace=deinterlace)
+        return replace(video, name=path.resolve().name)
     return open_images(path)
 
 
-def _open_video(path: Path) -> Clip:
-    picture, turns = first_frame(path)
+def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
+    picture, shown = first_frame(path)
+    if is_cut_short(path) and not allow_damage:
+        raise _damaged(path, "its end is missing")
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
-        index = _index(container, stream, path)
+        damage = None
+        if allow_damage:
+            index, damage = _survey(path, stream)
+            # A mask for the whole clip has its beginning for what is left of one that was cut short.
+            whole = max(_expected(stream), index.count) if is_cut_short(path) else index.count
+        else:
+            index = _index(container, stream, path)
+            whole = index.count
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
+        if container.format.name in _RAW:
+            # Packets of a bare stream have no times, and FFmpeg counts 25 a second; the codec's headers know better.
+            index = replace(index, pts=None)
+            rates = [r for r in (stream.codec_context.framerate, stream.guessed_rate) if r]
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        alpha = alpha_decoder(stream)
     if index.count == 0:
         raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
     rate = _constant_rate(index.pts, time_base, rates)
     constant = rate is not None or index.pts is None
-    turned = turns % 2 == 1
+    turned = shown.transposed
+    size = (picture.height, picture.width) if turned else (picture.width, picture.height)
+    pictures = _picture_reader(path, index, seekable and not allow_damage, alpha, allow_damage)
     clip = Clip(
-        width=picture.height if turned else picture.width,
-        height=picture.width if turned else picture.height,
+        width=size[0],
+        height=size[1],
         frame_count=index.count,
         rate=rate or (rates[0] if constant and rates else DEFAULT_RATE),
-        reader=_file_reader(path, index, seekable),
-        color=ColorTags(int(picture.color_range), int(picture.colorspace), int(picture.color_primaries),
-                        int(picture.color_trc)),
+        reader=as_frames(pictures),
+        color=tags_of(picture),
         pixel_aspect=1 / aspect if turned else aspect,
-        has_alpha=has_alpha(picture),
+        has_alpha=has_alpha(picture) or alpha is not None,
         path=path,
         name=path.stem,
         start_time=index.pts[0] * time_base if index.pts else Fraction(0),
+        damage=damage,
+        source_frame_count=whole if whole > index.count else None,
+        samples=_upright_samples(picture, turned, alpha is not None),
+        pictures=pictures,
+        picture_size=size,
     )  # fmt: skip
-    if constant or index.pts is None:
+    if not constant and index.pts is not None:
+        clip = _with_timestamps(clip, index, index.pts, time_base)
+    if not picture.interlaced_frame:
         return clip
-    last = index.last_duration or max(index.pts[-1] - index.pts[-2], 1)
-    clip = replace(clip, time_base=time_base, timestamps=index.pts, last_duration=last)
+    return _of_frames(clip) if deinterlace else _of_fields(clip, picture, shown)
+
+
+def _of_frames(clip: Clip) -> Clip:
+    """An interlaced clip as a progressive one."""
+    source = clip.pictures
+    assert source is not None
+
+    def pictures(start: int, stop: int) -> Iterator[Picture]:
+        if start >= stop:
+            return
+        first = max(start - 1, 0)  # a frame is filled in from those beside it
+        like: list[Picture] = []
+
+        def frames() -> Iterator[VideoFrame]:
+            for picture in source(first, min(stop + 1, clip.frame_count)):
+                like[:] = [picture]
+                yield picture.frame
+
+        for number, frame in enumerate(deinterlaced(frames(), each_field=False), first):
+            if start <= number < stop:
+                yield DecodedPicture(frame, like[0].orientation)
+
+    return replace(clip, pictures=pictures, reader=as_frames(pictures), deinterlaced=True)
+
+
+def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
+    """An interlaced clip as one of its fields, at twice the rate."""
+    assert clip.pictures is not None
+    pictures = field_pictures(
+        clip.pictures, lambda frame, like: DecodedPicture(frame, like.orientation), clip.frame_count
+    )
+    weaves = can_weave(clip.samples, clip.height) and not shown.transposed and not shown.upended
+    clip = replace(
+        clip,
+        frame_count=2 * clip.frame_count,
+        source_frame_count=None if clip.source_frame_count is None else 2 * clip.source_frame_count,
+        rate=2 * clip.rate,
+        pictures=pictures,
+        reader=as_frames(pictures),
+        field_order=field_order(picture) if weaves else None,
+    )
+    if clip.timestamps is None or clip.time_base is None or clip.last_duration is None:
+        return clip
+    ends = [*clip.timestamps[1:], clip.timestamps[-1] + clip.last_duration]
+    times = [time for a, b in zip(clip.timestamps, ends, strict=True) for time in (2 * a, a + b)]
+    return replace(clip, time_base=clip.time_base / 2, timestamps=tuple(times))
+
+
+def _with_timestamps(clip: Clip, index: _Index, pts: tuple[int, ...], time_base: Fraction) -> Clip:
+    """A clip of variable frame rate."""
+    last = index.last_duration or max(pts[-1] - pts[-2], 1)
+    clip = replace(clip, time_base=time_base, timestamps=pts, last_duration=last)
     return replace(clip, rate=index.count / clip.duration)
+
+
+def _upright_samples(picture: VideoFrame, turned: bool, alpha: bool) -> Samples | None:
+    """The kind of a picture's samples when it stands upright."""
+    samples = samples_of(picture.format)
+    if samples is None:
+        return None
+    return replace(samples, shift=samples.shift[::-1] if turned else samples.shift, alpha=samples.alpha or alpha)
 
 
 def _constant_rate(pts: Sequence[int] | None, time_base: Fraction, rates: list[Fraction]) -> Fraction | None:
@@ -165,37 +265,108 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
         raise _damaged(path) from error
 
 
-def _decode(path: Path, seek_to: int | None) -> Iterator[VideoFrame]:
-    """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start."""
+def _survey(path: Path, stream: VideoStream) -> tuple[_Index, str | None]:
+    """Count what can be decoded of a file that may be damaged, and say what cannot."""
+    times: list[int | None] = []
+    broken: list[int] = []
+    duration: int | None = None
+    for number, frame in enumerate(_decode(path, None, tolerant=True)):
+        times.append(frame.pts)
+        duration = frame.duration or duration
+        if frame.is_corrupt:
+            broken.append(number)
+    known = [t for t in times if t is not None]
+    ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
+    index = _Index(len(times), tuple(known) if ordered and known else None, (), duration)
+    lost = max(_expected(stream) - len(times), 0)
+    if not lost and not broken:
+        return index, f"{path} is cut short." if is_cut_short(path) else None
+    parts = [f"{lost} of {lost + len(times)} frames are lost"] if lost else []
+    if broken:
+        parts += [f"{'frame' if len(broken) == 1 else 'frames'} {_spans(broken)} could not be decoded whole"]
+    return index, f"{path} is damaged: {', '.join(parts)}."
+
+
+def _expected(stream: VideoStream) -> int:
+    """Frames that a file says it has, 0 where it does not."""
+    if stream.frames:
+        return stream.frames
+    said = {key.upper(): value for key, value in stream.metadata.items()}.get("DURATION", "")
+    rate = stream.average_rate or stream.guessed_rate
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", said)
+    if match is None or rate is None:
+        return 0
+    return round((3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3])) * rate)
+
+
+def _spans(numbers: list[int]) -> str:
+    """3, 4, 5, 9 as "3-5, 9", the first few of them."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    shown = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans[:8])
+    return f"{shown} …" if len(spans) > 8 else shown
+
+
+def _decode(
+    path: Path, seek_to: int | None, decoder: str | None = None, *, tolerant: bool = False
+) -> Iterator[VideoFrame]:
+    """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start.
+
+    With `decoder`, by the decoder of that name. What is damaged is an InputError; `tolerant` leaves out what cannot be
+    decoded, and decodes in one thread, so that what is made up for damage is always the same.
+    """
+    import av
     import av.error
 
     with open_input(path) as container:
         stream = video_stream(container, path)
+        other: Any = av.CodecContext.create(decoder, "r") if decoder is not None else None
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
+            if tolerant:
+                stream.thread_type = "NONE"
             for packet in container.demux(stream):
-                if packet.is_corrupt:
+                if packet.is_corrupt and not tolerant:
                     raise _damaged(path)
-                yield from packet.decode()
+                try:
+                    yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
+                except av.error.FFmpegError:
+                    if not tolerant:
+                        raise
         except av.error.FFmpegError as error:
-            raise _damaged(path) from error
+            if not tolerant:
+                raise _damaged(path) from error
 
 
-def _damaged(path: Path) -> InputError:
+def _damaged(path: Path, what: str = "not all of its frames can be decoded") -> InputError:
     return InputError(
-        f"{path} is damaged or cut short: not all of its frames can be decoded; export it again, "
-        "or save what is whole of it with 'ffmpeg -i IN OUT'."
+        f"{path} is damaged or cut short: {what}; export it again, or give --allow-damage to go on with what can be "
+        "decoded."
     )
 
 
-def _file_reader(path: Path, index: _Index, seekable: bool) -> FrameReader:
-    def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
+    """Pictures of a file; `alpha` is the decoder that sees its transparency where FFmpeg's own does not.
+
+    A picture that could not be decoded whole is an InputError, unless `tolerant`: FFmpeg makes it up from others.
+    """
+
+    def pictures(start: int, stop: int) -> Iterator[Picture]:
         if start >= stop:
             return
         size: tuple[int, int] | None = None
-        done = start
-        for frame in _from(path, index, start, seekable):
+        done, begun = start, start > 0
+        for frame in _from(path, index, start, seekable, alpha, tolerant=tolerant):
+            # What is shown before the first key frame may lack what it refers to: a recording that begins amidst.
+            begun = begun or bool(frame.key_frame)
+            if frame.is_corrupt and begun and not tolerant:
+                when = "" if frame.time is None else f" (at {frame.time:.2f} s)"
+                raise _damaged(path, f"frame {done}{when} cannot be decoded whole")
             if size is None:
                 size = frame.width, frame.height
             elif (frame.width, frame.height) != size:
@@ -203,26 +374,37 @@ def _file_reader(path: Path, index: _Index, seekable: bool) -> FrameReader:
                     f"{path} changes its frame size from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame "
                     f"{done}; give a clip of one size."
                 )
-            yield picture_array(frame, quarter_turns(frame), pixels)
+            yield DecodedPicture(frame, orientation(frame))
             done += 1
             if done == stop:
                 return
         raise _damaged(path)
 
+    return pictures
+
+
+def as_frames(pictures: PictureReader) -> FrameReader:
+    """What a clip's frames are, from its pictures."""
+
+    def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+        return (picture.array(pixels) for picture in pictures(start, stop))
+
     return reader
 
 
-def _from(path: Path, index: _Index, start: int, seekable: bool) -> Iterator[VideoFrame]:
+def _from(
+    path: Path, index: _Index, start: int, seekable: bool, decoder: str | None, *, tolerant: bool
+) -> Iterator[VideoFrame]:
     """Frames from frame `start` on, by a seek where one can be trusted and gains something."""
     if seekable and index.pts is not None and len(index.keys) > 1 and index.pts[start] >= index.keys[1]:
         wanted = index.pts[start]
-        frames = _decode(path, wanted)
+        frames = _decode(path, wanted, decoder)
         first = next((f for f in frames), None)
         if first is not None and first.pts is not None and first.pts <= wanted:
             if first.pts == wanted:
                 yield first
             yield from (f for f in frames if f.pts is not None and f.pts >= wanted)
             return
-    for number, frame in enumerate(_decode(path, None)):
+    for number, frame in enumerate(_decode(path, None, decoder, tolerant=tolerant)):
         if number >= start:
             yield frame

@@ -11,19 +11,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags
-from layerlift.clip.encode import Coding
+from layerlift.clip.coding import Coding, prores_options, vp9_options
 from layerlift.clip.rgba import PREMULTIPLIED_NOTE, bleed, premultiply, rgb_to_yuv, to_whole
+from layerlift.clip.view import HLG, is_hdr
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 Kind = Literal["prores", "ffv1", "vp9", "png", "exr"]
-
-# Near-lossless: on scenes' layers 48 dB over a plate. VP9's scale is another than H.264's.
-VP9_CRF = "10"
-# Bits a macroblock may take. FFmpeg's own choice for 4444 leaves visible errors in hard edges.
-PRORES_BITS = "8000"
 
 _LIMITED, _FULL = 1, 2
 _RGB_MATRIX, _BT709 = 0, 1
@@ -52,7 +48,9 @@ class LayerFormat:
 
 def layer_coding(like: Clip, layer: LayerFormat) -> Coding:
     """How a layer becomes a video stream."""
-    known = ColorTags(_LIMITED, _BT709, _known(like.color.primaries), _known(like.color.transfer))
+    # Of an HDR clip, what a layer holds is the clip's view (`view.py`).
+    transfer = HLG if is_hdr(like.color) else _known(like.color.transfer)
+    known = ColorTags(_LIMITED, _BT709, _known(like.color.primaries), transfer)
     notes = {"comment": PREMULTIPLIED_NOTE} if layer.premultiplied else {}
 
     def stored(frame: np.ndarray) -> np.ndarray:
@@ -76,17 +74,14 @@ def layer_coding(like: Clip, layer: LayerFormat) -> Coding:
             yuv = rgb_to_yuv(frame[..., :3], known, 10)
             return make_frame("yuva444p10le", [*np.moveaxis(yuv, -1, 0), to_whole(frame[..., 3], 10)])
 
-        options = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0", "bits_per_mb": PRORES_BITS}
-        return Coding("prores_ks", "yuva444p10le", known, options, ten_bits, notes)
+        return Coding("prores_ks", "yuva444p10le", known, prores_options("4444"), ten_bits, notes)
 
     def eight_bits(frame: np.ndarray) -> VideoFrame:
         frame = bleed(frame)
         yuv = rgb_to_yuv(frame[..., :3], known, 8)
         return make_frame("yuva420p", [yuv[..., 0], *halved(yuv[..., 1:]), to_whole(frame[..., 3], 8)])
 
-    # Without alternate reference frames, because FFmpeg's alpha needs one packet a frame.
-    options = {"crf": VP9_CRF, "b": "0", "auto-alt-ref": "0", "lag-in-frames": "0", "row-mt": "1", "cpu-used": "3"}
-    return Coding("libvpx-vp9", "yuva420p", known, options, eight_bits, notes)
+    return Coding("libvpx-vp9", "yuva420p", known, vp9_options(), eight_bits, notes)
 
 
 def make_frame(pixel_format: str, planes: Sequence[np.ndarray]) -> VideoFrame:

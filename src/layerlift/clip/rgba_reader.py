@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags
-from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.decode import has_alpha, quarter_turns
+from layerlift.clip.container import check_file, open_input, video_stream
+from layerlift.clip.decode import alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.images import DEFAULT_RATE, image_files, open_images
-from layerlift.clip.layout import is_layout, layout_masks
+from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.reader import open_clip
 from layerlift.clip.rgba import PREMULTIPLIED_NOTE, LayerClip, as_layer, straighten, yuv_to_rgb
 from layerlift.clip.rgba_encode import import_openexr
 from layerlift.clip.rgba_writer import sound_file
+from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,18 +38,22 @@ def open_layer(path: str | Path, *, premultiplied: bool = False) -> LayerClip:
     Raises InputError for what cannot be read, and for a clip without alpha.
     """
     path = Path(path)
-    if path.suffix.lower() == ".exr" and path.is_file():
-        return _open_exr([path], path.stem, None)
-    if path.is_dir() and is_layout(path):
+    if not is_folder(path):
+        check_file(path, "a layer")
+        kind = picture_kind(path)
+        if kind is not None and kind.demuxer == "exr_pipe":
+            return _open_exr([path], path.stem, None)
+        if kind is not None and kind.still:
+            return _open_images(open_clip(path), [path], None, premultiplied)
+        return _open_video(path, premultiplied)
+    if is_layout(path):
         return open_layer(layout_masks(path).video, premultiplied=premultiplied)
-    if path.is_dir():
-        exr = sorted(f for f in path.iterdir() if f.suffix.lower() == ".exr" and not f.name.startswith("."))
-        sound = sound_file(path.resolve())
-        beside = sound if sound.is_file() else None
-        if exr:
-            return _open_exr(exr, path.resolve().name, beside)
-        return _open_pngs(path, beside, premultiplied)
-    return _open_video(path, premultiplied)
+    exr = sorted(f for f in path.iterdir() if f.suffix.lower() == ".exr" and not f.name.startswith("."))
+    sound = sound_file(path.resolve())
+    beside = sound if os.path.isfile(sound) else None  # noqa: PTH113 - its name may be too long for a Path to ask
+    if exr:
+        return _open_exr(exr, path.resolve().name, beside)
+    return _open_images(open_images(path), image_files(path), beside, premultiplied)
 
 
 def _open_video(path: Path, premultiplied: bool) -> LayerClip:
@@ -62,8 +68,7 @@ def _open_video(path: Path, premultiplied: bool) -> LayerClip:
             if index >= stop:
                 return
             if index >= start:
-                rgba = picture_rgba(frame)
-                rgba = np.ascontiguousarray(np.rot90(rgba, quarter_turns(frame)))
+                rgba = orientation(frame).upright(picture_rgba(frame))
                 yield straighten(rgba) if premultiplied else rgba
 
     first = next(_decode(path, hidden))
@@ -72,10 +77,7 @@ def _open_video(path: Path, premultiplied: bool) -> LayerClip:
     return LayerClip(as_layer(clip, reader), reader, timed=clip.frame_count > 1)
 
 
-def _open_pngs(folder: Path, sound: Path | None, premultiplied: bool) -> LayerClip:
-    clip = open_images(folder)
-    files = image_files(folder)
-
+def _open_images(clip: Clip, files: list[Path], sound: Path | None, premultiplied: bool) -> LayerClip:
     def reader(start: int, stop: int) -> Iterator[np.ndarray]:
         for file in files[start:stop]:
             rgba = _read_image(file)
@@ -88,16 +90,10 @@ def _open_pngs(folder: Path, sound: Path | None, premultiplied: bool) -> LayerCl
 
 
 def _read_image(file: Path) -> np.ndarray:
-    import cv2
-
-    data = np.frombuffer(file.read_bytes(), np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if picture is None:
-        raise InputError(f"{file} cannot be read as an image; remove it or save it again")
-    if picture.ndim != 3 or picture.shape[2] != 4:
+    frame, shown = first_frame(file, "an image")
+    if not has_alpha(frame):
         raise _no_alpha(file)
-    whole = 255 if picture.dtype == np.uint8 else 65535
-    return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA).astype(np.float32) / whole
+    return shown.upright(picture_rgba(frame))
 
 
 def _open_exr(files: list[Path], name: str, sound: Path | None) -> LayerClip:
@@ -182,13 +178,9 @@ def _decode(path: Path, hidden: str | None) -> Iterator[VideoFrame]:
 
 
 def _hidden_alpha(path: Path) -> str | None:
-    """The decoder that sees the alpha of VP8 or VP9, which FFmpeg's own decoders leave out; None for other files."""
+    """The decoder that sees the alpha of a file's video where FFmpeg's own leaves it out, as of VP8 and VP9."""
     with open_input(path) as container:
-        stream = video_stream(container, path)
-        decoders = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-        if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) != "1":
-            return None
-        return decoders.get(stream.codec_context.codec.canonical_name)
+        return alpha_decoder(video_stream(container, path))
 
 
 def _says_premultiplied(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from layerlift.clip.clip import Clip
 from layerlift.clip.container import open_input
 from layerlift.clip.rgba_encode import LayerFormat, LayerImageSink, import_openexr, layer_coding
-from layerlift.clip.sound import SoundCopy, refused_codecs
-from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output
+from layerlift.clip.streams import StreamCopy
+from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output, output_notes
 from layerlift.errors import InputError
+from layerlift.names import check_name
 
 # Endings of layers in one file: FFmpeg's container and the codec.
 VIDEO_KINDS = {".mov": ("mov", "prores"), ".mkv": ("matroska", "ffv1"), ".webm": ("webm", "vp9")}
@@ -77,7 +79,10 @@ def check_layer_output(path: str | Path, like: Clip, *, overwrite: bool = False)
     folder = is_folder_output(path)
     check_place(str(path), folder, overwrite, _OUR_IMAGES)
     sound = sound_file(path)
-    if folder and has_sound(like) and sound.exists() and not overwrite:
+    if not (folder and has_sound(like)):
+        return Path(path)
+    check_name(sound)
+    if sound.exists() and not overwrite:
         raise InputError(
             f"{sound}, which would hold the layer's sound, exists already; choose another output or add --overwrite"
         )
@@ -111,7 +116,9 @@ class LayerWriter(ClipWriter):
         self, path: str | Path, like: Clip, layer: LayerFormat, *, overwrite: bool = False, sound: bool = True
     ) -> None:
         self.format = layer
-        super().__init__(path, like, lossless=layer.kind in ("ffv1", "png"), overwrite=overwrite, sound=sound)
+        # A layer's samples are its own, at more than 8 bits, and so is its alpha.
+        bare = replace(like, samples=None, pictures=None)
+        super().__init__(path, bare, lossless=layer.kind in ("ffv1", "png"), overwrite=overwrite, sound=sound)
 
     def _check(self) -> None:
         check_layer_output(f"{self.path}/" if self._folder else self.path, self.like, overwrite=self._overwrite)
@@ -119,13 +126,7 @@ class LayerWriter(ClipWriter):
     def _notes(self) -> list[str]:
         if self._folder:
             return [f"The sound is in {sound_file(self.path)}."] if has_sound(self.like) else []
-        container, kind = VIDEO_KINDS[self.path.suffix.lower()]
-        refused = refused_codecs(self.like, container)
-        if kind == "vp9":
-            return [f"The sound of {self.like.path} ({', '.join(refused)}) is coded as Opus."] if refused else []
-        if refused:
-            return [f"The sound of {self.like.path} ({', '.join(refused)}) is left out: {container} cannot hold it."]
-        return []
+        return output_notes(self.path, self.like)
 
     def _prepare(self, frame: np.ndarray) -> np.ndarray:
         if frame.ndim != 3 or frame.shape[2] != 4 or frame.dtype != np.float32:
@@ -162,7 +163,7 @@ def write_sound(path: Path, like: Clip) -> None:
 
     assert like.path is not None
     with open_input(like.path) as source, av.open(str(path), "w", format="matroska") as target:
-        SoundCopy(source, target, like).copy_until(None)
+        StreamCopy(source, target, like, only_sound=True).copy_until(None)
 
 
 def write_layer(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,9 +16,12 @@ import numpy as np
 
 from layerlift.clip.clip import Clip
 from layerlift.errors import InputError
+from layerlift.names import check_name, unfinished
 
 # Output endings and FFmpeg's names of their containers.
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+# Those whose codecs here can hold alpha.
+ALPHA_ENDINGS = frozenset([".mov", ".mkv", ".webm"])
 
 _OUR_IMAGES = re.compile(r"\d{5,}\.png")
 
@@ -35,27 +38,62 @@ class FrameSink(Protocol):
     def abandon(self) -> None: ...
 
 
-def check_output(path: str | Path, lossless: bool = False, overwrite: bool = False) -> Path:
+def check_output(path: str | Path, lossless: bool = False, overwrite: bool = False, like: Clip | None = None) -> Path:
     """Check, before any work begins, that a result can be written to `path`; returns it as a Path.
 
     A path without an ending, or one that ends in a slash, is a folder of PNGs.
     Raises InputError for an ending that cannot be written, `lossless` with another ending than .mkv, a missing or
-    read-only folder, and an existing output without `overwrite`.
+    read-only folder, a name that is too long, and an existing output without `overwrite`; for a version of `like` that
+    has alpha, an ending whose codec holds none.
     """
+    alpha = like is not None and not is_folder_output(path) and keeps_alpha(like)
+    if like is not None:
+        _check_depth(path, like)
+    return _check_path(path, lossless, overwrite, alpha=alpha)
+
+
+def _check_depth(path: str | Path, like: Clip) -> None:
+    if Path(path).suffix.lower() == ".webm" and like.samples is not None and like.samples.deep:
+        raise InputError(
+            f"{path} was given as output, but {like.name} has {like.samples.bits} bits and .webm is written with 8; "
+            "give .mov or .mkv."
+        )
+
+
+def _check_path(path: str | Path, lossless: bool, overwrite: bool, *, alpha: bool) -> Path:
+    """As `check_output`, for a clip of which it is known whether it is to keep alpha."""
     folder = is_folder_output(path)
     text, path = str(path), Path(path)
     ending = path.suffix.lower()
-    if not folder and ending not in CONTAINERS:
+    if not folder and (ending not in CONTAINERS or (ending == ".webm" and not alpha)):
+        only = " (.webm is for clips with alpha)" if ending == ".webm" else ""
         raise InputError(
-            f"{text} was given as output, but layerlift writes {', '.join(CONTAINERS)} or a folder of PNGs "
-            "(a path without an ending); change the ending."
+            f"{text} was given as output, but layerlift writes .mp4, .m4v, .mov, .mkv or a folder of PNGs "
+            f"(a path without an ending){only}; change the ending."
         )
     if not folder and lossless and ending != ".mkv":
         raise InputError(
             f"{text} was given as lossless output, but lossless clips are .mkv; change the ending to .mkv."
         )
+    if not folder and alpha and ending not in ALPHA_ENDINGS:
+        raise no_alpha_in(path)
     check_place(text, folder, overwrite, _OUR_IMAGES)
     return path
+
+
+def no_alpha_in(path: str | Path) -> InputError:
+    """What is said of an output without alpha for a clip that has it."""
+    return InputError(
+        f"{path} was given as output, but {Path(path).suffix} cannot hold transparency, which the clip has; "
+        "give .mov, .mkv or a folder of PNGs."
+    )
+
+
+def keeps_alpha(like: Clip) -> bool:
+    """Whether any pixel of a clip is transparent, so that what is made of it has alpha, too."""
+    if not like.has_alpha or like.pictures is None:
+        return False
+    return any(bool((frame[..., 3] < 255).any()) for frame in like.rgba_frames())
 
 
 def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str]) -> None:
@@ -63,6 +101,7 @@ def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str])
 
     A folder is replaced only when every file in it has a name that is `ours`.
     """
+    check_name(text)
     path = Path(text)
     parent = path.absolute().parent
     if not parent.is_dir():
@@ -85,25 +124,35 @@ def is_folder_output(path: str | Path) -> bool:
 
 
 def output_notes(path: str | Path, like: Clip) -> list[str]:
-    """What of `like` an output at `path` will not hold, one sentence each: the sound its container has no place for."""
-    from layerlift.clip.sound import refused_codecs, sound_codecs
+    """What of `like` an output at `path` will not hold, in one sentence: what its container has no place for."""
+    from layerlift.clip.streams import IMAGES, dropped_streams
 
-    if is_folder_output(path):
-        return [f"The sound of {like.path} is left out: images hold none."] if sound_codecs(like) else []
-    ending = Path(path).suffix.lower()
-    refused = refused_codecs(like, CONTAINERS[ending])
-    if not refused:
-        return []
-    advice = "" if refused_codecs(like, "matroska") else ", .mkv can"
-    return [f"The sound of {like.path} ({', '.join(refused)}) is left out: {ending} cannot hold it{advice}."]
+    folder, ending = is_folder_output(path), Path(path).suffix.lower()
+    dropped = dropped_streams(like, IMAGES if folder else CONTAINERS[ending])
+    notes = []
+    if ending == ".webm" and "sound" in dropped:
+        notes.append(f"The sound of {like.path} ({', '.join(dropped.pop('sound'))}) is coded as Opus.")
+    if not dropped:
+        return notes
+    listed = ", ".join(f"{kind} ({', '.join(dict.fromkeys(codecs))})" for kind, codecs in dropped.items())
+    if folder:
+        reason = "images hold none"
+    elif set(dropped) == {"another video track"}:
+        reason = "only one is worked on"
+    else:
+        kept = set(dropped) - set(dropped_streams(like, "matroska"))
+        reason = f"{ending} cannot hold it{', .mkv can' if kept else ''}"
+    return [*notes, f"Left out of {like.path}: {listed}; {reason}."]
 
 
 class ClipWriter:
     """A context manager that takes frames one by one and leaves a whole output or none.
 
-    Frames are (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA with straight alpha (lossless .mkv and PNG only), or (H, W)
-    bool or uint8, all alike. Size, rate, timestamps, colour tags and sound are those of `like`. Without `lossless`
-    frames are H.264 of visually lossless quality: 4:2:0, or 4:4:4 for odd sizes, which 4:2:0 cannot hold.
+    Frames are (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA with straight alpha, or (H, W) bool or uint8, all alike. They
+    are taken for versions of `like`'s own: where a frame shows what `like` shows, the samples of `like` are written at
+    all their bits, and its alpha is kept. Size, rate, timestamps, colour tags and sound are those of `like`.
+    `coding.clip_coding` says which codec an ending stands for. `sound` is False for what is no version of the clip,
+    such as a mask: then neither its sound nor its samples are used.
     `notes` says what could not be kept. Leaving the block by an exception removes what was written.
 
     Raises InputError as `check_output` does, ValueError for frames that are not those of `like` in size or number.
@@ -117,10 +166,13 @@ class ClipWriter:
         self.count = 0
         self._lossless, self._overwrite, self._sound = lossless, overwrite, sound
         self._folder = is_folder_output(path)
+        self._alpha = sound and keeps_alpha(like)
+        if sound:
+            _check_depth(path, like)
         self._check()
-        self.notes: list[str] = self._notes() if sound else []
+        self.notes: list[str] = [*([like.damage] if like.damage else []), *self._notes()] if sound else []
         # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
-        self._temporary = self.path.absolute().with_name(f".{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
+        self._temporary = unfinished(self.path, "" if self._folder else self.path.suffix)
         self._sink: FrameSink | None = None
 
     def __enter__(self) -> Self:
@@ -154,7 +206,8 @@ class ClipWriter:
 
     def _check(self) -> None:
         """Raises InputError when the output cannot be put in its place; asked before the work and again after it."""
-        check_output(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite)
+        alpha = self._alpha or (self.like.has_alpha and self.path.suffix.lower() == ".webm")
+        _check_path(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite, alpha=alpha)
 
     def _notes(self) -> list[str]:
         return output_notes(f"{self.path}/" if self._folder else self.path, self.like)
@@ -167,16 +220,18 @@ class ClipWriter:
         return frame
 
     def _open(self, frame: np.ndarray) -> FrameSink:
-        from layerlift.clip.encode import ImageSink, VideoSink, clip_coding
+        from layerlift.clip.coding import clip_coding
+        from layerlift.clip.encode import ImageSink, VideoSink
 
+        alpha = self._alpha or (frame.ndim == 3 and frame.shape[2] == 4)
+        like = self.like if self._sound else replace(self.like, samples=None, pictures=None, field_order=None)
         if self._folder:
-            return ImageSink(self._temporary)
-        if frame.ndim == 3 and frame.shape[2] == 4 and not self._lossless:
-            raise InputError(
-                f"{self.path} cannot hold transparency; write layers as lossless .mkv or a folder of PNGs."
-            )
-        container = CONTAINERS[self.path.suffix.lower()]
-        coding = clip_coding(self.like, frame, self._lossless)
+            return ImageSink(self._temporary, like, alpha=alpha)
+        ending = self.path.suffix.lower()
+        if alpha and ending not in ALPHA_ENDINGS:
+            raise no_alpha_in(self.path)
+        container = CONTAINERS[ending]
+        coding = clip_coding(like, ending, lossless=self._lossless, alpha=alpha, grey=frame.ndim == 2)
         return VideoSink(self._temporary, container, self.like, coding, sound=self._sound)
 
     def _commit(self) -> None:

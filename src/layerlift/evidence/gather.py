@@ -6,6 +6,8 @@ gathered goes to a temporary file.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,12 +18,15 @@ from layerlift.evidence.align import Aligner, Samples
 from layerlift.evidence.choose import Lag, choose_frames
 from layerlift.evidence.combine import combine
 from layerlift.evidence.decide import Decider
+from layerlift.evidence.fuse import SURE, Side, TracedColours, fuse, inpainted, inpainted_rest, region_error
 from layerlift.evidence.join import EDGE, join
-from layerlift.evidence.motion import Motion, follow
+from layerlift.evidence.motion import Motion, follow, reduced_size
+from layerlift.evidence.proxies import Proxies
 from layerlift.evidence.reach import Held, Reach
 from layerlift.evidence.region import Region, regions_of
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence, Spool
+from layerlift.evidence.traces import ROUNDS, find_traces
 from layerlift.masks import Mask
 from layerlift.progress import QUIET, Progress
 
@@ -33,8 +38,10 @@ RING_SHARE = 1 / 16
 RING_LEAST = 24
 # Of large regions fewer samples are taken, so that a frame never costs more than so many pixels of samples, unless that
 # would be fewer than so many samples.
-SAMPLED_PIXELS = 3_200_000
+SAMPLED_PIXELS = 2_000_000
 LEAST_SAMPLES = 8
+# Frames that are decided about and weighed while samples are taken for the next.
+AT_ONCE = 2
 
 
 def gather_evidence(
@@ -51,36 +58,50 @@ def gather_evidence(
     """
     options = options or EvidenceOptions()
     # 1. Follow the camera.
+    proxies = Proxies(reduced_size(clip))
     with progress.stage("motion", clip.frame_count) as bar:
-        motion = follow(clip, mask, dilate, bar)
-
-    # 2. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about the
-    # frame before.
+        motion = follow(clip, mask, dilate, bar, proxies.append)
     reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
     held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory)
+    with progress.stage("trace", len(ROUNDS) * clip.frame_count) as bar:
+        traces = find_traces(proxies, motion, held.near, bar)
+
+    # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about the
+    # frame before.
     width = max(RING_LEAST, round(RING_SHARE * min(clip.width, clip.height)))
     spool, lag, aligner, decider = Spool(), Lag(), Aligner(motion, held), Decider(motion)
+    traced = TracedColours(traces, (clip.width, clip.height))
     counts = np.zeros(2, np.int64)
     try:
-        with progress.stage("gather", clip.frame_count) as bar, ThreadPoolExecutor(1) as thread:
-            deciding: Future[np.ndarray] | None = None
+        with (
+            progress.stage("gather", clip.frame_count) as bar,
+            ThreadPoolExecutor(1) as deciding,
+            ThreadPoolExecutor(1) as weighing,
+        ):
+            waiting: deque[Future[np.ndarray]] = deque()
             for present in held.walk():
                 regions = [
                     take_samples(motion, held, present, region, options=options, aligner=aligner, lag=lag)
                     for region in regions_of(held[present], width)
                 ]
                 aligner.forget(present)
-                if deciding is not None:
-                    counts += deciding.result()
-                deciding = thread.submit(decide, held[present], present, regions, decider=decider, spool=spool)
+                if len(waiting) == AT_ONCE:
+                    counts += waiting.popleft().result()
+                decided = deciding.submit(decide, present, regions, held[present], decider, traced.scale)
+                waiting.append(
+                    weighing.submit(
+                        weigh, present, decided, held.at_hand(), traced=traced, proxies=proxies, spool=spool
+                    )
+                )
                 bar.advance()
-            if deciding is not None:
-                counts += deciding.result()
+            counts += sum((weighed.result() for weighed in waiting), np.zeros(2, np.int64))
     except BaseException:
         spool.close()
         raise
     finally:
         aligner.close()
+        traces.close()
+        proxies.close()
     return Evidence(clip, spool, motion, hidden=int(counts[0]), gathered=int(counts[1]))
 
 
@@ -110,26 +131,69 @@ def take_samples(
     return Sampled(region, samples, [samples.sources.index(at) for at in carriers if at in samples.sources])
 
 
-def decide(held: Held, present: int, sampled: list[Sampled], *, decider: Decider, spool: Spool) -> np.ndarray:
-    """Combine a frame's samples, decide what is gathered and keep it; returns how many pixels are hidden and gathered.
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was gathered of a frame by region: colours (H, W, 3) float32, expected errors (H, W), infinite for none."""
 
-    Frames have to come in their order: decisions are steady in time.
+    values: np.ndarray
+    error: np.ndarray
+
+
+def decide(present: int, sampled: list[Sampled], ours: Held, decider: Decider, scale: int) -> Gathered:
+    """Combine the samples of a frame's regions and decide where they are to be trusted.
+
+    Frames have to come in their order: decisions are steady in time. Errors are compared `scale` times smaller.
     """
-    frame = held.frame.copy()
-    state = np.where(held.hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
-    decider.begin(state.shape)
+    found = Gathered(np.zeros(ours.frame.shape, np.float32), np.full(ours.hidden.shape, np.inf, np.float32))
+    decider.begin(ours.hidden.shape)
     for part in sampled:
         if not part.samples.sources:
             continue
         region = part.region
         left, top, right, bottom = region.box
         samples, doubt = decider.leave_out(part.samples)
-        found = combine(samples, region, carriers=part.carriers)
-        taken = decider.sure(found, doubt, region, present)
-        near = region.ring & (region.away <= EDGE) & found.any_sample
-        values = join(found.values, region.truth, region.hidden, near)
-        frame[top:bottom, left:right][taken] = np.clip(np.rint(values[taken]), 0, 255).astype(np.uint8)
-        state[top:bottom, left:right][taken] = State.GATHERED
+        combined = combine(samples, region, carriers=part.carriers)
+        taken = decider.sure(combined, doubt, region, present)
+        near = region.ring & (region.away <= EDGE) & combined.any_sample
+        values = join(combined.values, region.truth, region.hidden, near)
+        found.values[top:bottom, left:right][taken] = values[taken]
+        found.error[top:bottom, left:right][taken] = region_error(values, region.truth, near, scale)[taken]
     decider.end(present)
+    return found
+
+
+def weigh(
+    present: int,
+    decided: Future[Gathered],
+    frames: Mapping[int, Held],
+    *,
+    traced: TracedColours,
+    proxies: Proxies,
+    spool: Spool,
+) -> np.ndarray:
+    """Weigh all that is known of a frame's hidden pixels and keep it; returns how many are hidden and gathered.
+
+    `frames` are those at hand.
+    """
+    regions = decided.result()
+    frame, hidden = frames[present].frame, frames[present].hidden
+    state = np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
+    if hidden.any():
+        frame = frame.copy()
+        rows, columns = np.nonzero(hidden)
+        sides = [
+            Side(regions.values[rows, columns], regions.error[rows, columns]),
+            *traced.sides(present, rows, columns, lambda at: frames[at].frame if at in frames else None),
+        ]
+        first = fuse(sides, inpainted(hidden, *proxies[present]))
+        frame[rows, columns] = np.clip(np.rint(first.colours), 0, 255)
+        sure = first.evidence_error <= SURE
+        state[rows[sure], columns[sure]] = State.GATHERED
+        # What is known by now tells more of the rest than what lies around the whole hole.
+        if sure.any() and not sure.all():
+            rest = ~sure
+            prior = inpainted_rest(frame, state == State.UNKNOWN, proxies.size)
+            again = fuse([side.of(rest) for side in sides], prior)
+            frame[rows[rest], columns[rest]] = np.clip(np.rint(again.colours), 0, 255)
     spool.append(frame, state)
-    return np.array([np.count_nonzero(held.hidden), np.count_nonzero(state == State.GATHERED)])
+    return np.array([np.count_nonzero(hidden), np.count_nonzero(state == State.GATHERED)])

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from layerlift.evidence.fill import SteadyFill
-from layerlift.evidence.motion import Motion
 from layerlift.evidence.state import State
 from layerlift.pixels import distance_to
 
@@ -34,22 +32,14 @@ class ShallowHoles:
             labels = self._add_frame(state, before)
             before = labels
 
-    def fill(
-        self, frames: Iterable[tuple[np.ndarray, np.ndarray]], motion: Motion
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Fill the shallow holes of frames (H, W, 3) uint8 with `State` (H, W) uint8, one of all frames each, steadily.
+    def settle(self, frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Settle the shallow holes of all frames (H, W, 3) uint8 with their `State` (H, W) uint8: they stay as filled.
 
-        Yields the same, GENERATED where a hole was filled; deeper holes stay as they are.
+        Yields the same frames with GENERATED there; deeper holes stay UNKNOWN.
         """
-        steady = SteadyFill(motion)
         for index, (frame, state) in enumerate(frames):
             inside = self._inside(index, state)
-            if not inside.any():
-                yield frame, state
-                continue
-            # What other holes hide is no source for these: they are filled along with them, and left unknown.
-            filled = steady.fill(index, frame, state)
-            yield np.where(inside[..., None], filled, frame), np.where(inside, np.uint8(State.GENERATED), state)
+            yield frame, np.where(inside, np.uint8(State.GENERATED), state) if inside.any() else state
 
     def left(self, index: int, state: np.ndarray) -> np.ndarray:
         """Where frame `index` with its states (H, W) uint8 has deeper holes, (H, W) bool."""

@@ -6,6 +6,7 @@ frame, so that errors do not add up; a new key frame is taken only when the old 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -19,7 +20,7 @@ from layerlift.pixels import grow
 from layerlift.progress import StageProgress
 
 # Motion is followed on frames no longer than this; gathering registers again at full size.
-WORKING_SIDE = 480
+WORKING_SIDE = 432
 POINTS = 1200
 # What a camera does to a whole picture: shift, zoom and turn.
 MOVES = (2, 4)
@@ -39,11 +40,13 @@ class Motion:
     """Where the frames of a clip lie.
 
     Attributes:
+        size: (width, height) of the clip's frames.
         poses: a (3, 3) for every frame, taking its pixels into the coordinates of its shot.
         shots: the number of every frame's shot; a frame that belongs to none has a number of its own.
         still_shots: those whose camera does not move.
     """
 
+    size: tuple[int, int]
     poses: list[np.ndarray] = field(default_factory=list)
     shots: list[int] = field(default_factory=list)
     still_shots: set[int] = field(default_factory=set)
@@ -76,22 +79,43 @@ class _Placed:
     shot: int = 0
 
 
-def follow(clip: Clip, mask: Mask, dilate: int, progress: StageProgress) -> Motion:
-    """Read the clip once and place every frame; the mask is grown by `dilate` pixels."""
+def reduced_size(clip: Clip) -> tuple[int, int]:
+    """The size, (width, height), at which motion is followed."""
     scale = min(1.0, WORKING_SIDE / max(clip.width, clip.height))
-    size = max(16, round(clip.width * scale)), max(16, round(clip.height * scale))
+    return max(16, round(clip.width * scale)), max(16, round(clip.height * scale))
+
+
+def follow(
+    clip: Clip,
+    mask: Mask,
+    dilate: int,
+    progress: StageProgress,
+    keep: Callable[[np.ndarray, np.ndarray], None] | None = None,
+) -> Motion:
+    """Read the clip once and place every frame; the mask is grown by `dilate` pixels.
+
+    `keep` is given every reduced frame, (h, w, 3) uint8, and where anything of its pixels is hidden, (h, w) bool.
+    """
+    size = reduced_size(clip)
     # Pixel centres: full-size x lies at (x + ½)·scale - ½.
     sx, sy = size[0] / clip.width, size[1] / clip.height
     reduce = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
     enlarge = np.linalg.inv(reduce)
 
-    motion = Motion()
+    motion = Motion((clip.width, clip.height))
     recent: list[_Placed] = []  # candidates to go on from, newest first
     key: _Placed | None = None
+    blind: list[int] = []  # frames of which nothing is to be seen
     shots = 0
     pairs = enumerate(zip(clip.frames(), mask.frames(), strict=True))
-    for ours in ahead(_look(index, frame, grow(masked, dilate), size) for index, (frame, masked) in pairs):
+    for ours in ahead(_look(index, frame, grow(masked, dilate), size, keep) for index, (frame, masked) in pairs):
         index, before = ours.index, None
+        if not ours.view.usable.any():
+            blind.append(index)
+            motion.poses.append(np.eye(3))
+            motion.shots.append(0)
+            progress.advance()
+            continue
         for earlier in recent:
             matrix, agreement = _pair(ours, earlier)
             if agreement >= SAME_SHOT:
@@ -111,13 +135,23 @@ def follow(clip: Clip, mask: Mask, dilate: int, progress: StageProgress) -> Moti
         motion.poses.append(enlarge @ ours.pose @ reduce)
         motion.shots.append(ours.shot)
         progress.advance()
+    _follow_blindly(motion, blind)
     _settle(motion, clip)
     return motion
 
 
-def _look(index: int, frame: np.ndarray, hidden: np.ndarray, size: tuple[int, int]) -> _Placed:
+def _look(
+    index: int,
+    frame: np.ndarray,
+    hidden: np.ndarray,
+    size: tuple[int, int],
+    keep: Callable[[np.ndarray, np.ndarray], None] | None,
+) -> _Placed:
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-    view = View(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), covered)
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    if keep is not None:
+        keep(small, covered)
+    view = View(small, covered)
     return _Placed(index, view, Template(view, POINTS))
 
 
@@ -171,6 +205,14 @@ def _anchor(ours: _Placed, key: _Placed, before: _Placed) -> _Placed:
             return before
         ours.pose = key.pose @ direct.matrix
     return key
+
+
+def _follow_blindly(motion: Motion, blind: list[int]) -> None:
+    """Frames that are hidden wholly lie where the nearest frame lies that is not."""
+    seen = sorted(set(range(len(motion.shots))) - set(blind))
+    for index in blind if seen else []:
+        nearest = min(seen, key=lambda other: (abs(other - index), other))
+        motion.poses[index], motion.shots[index] = motion.poses[nearest], motion.shots[nearest]
 
 
 def _settle(motion: Motion, clip: Clip) -> None:

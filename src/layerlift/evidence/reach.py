@@ -14,7 +14,7 @@ from layerlift.ahead import ahead
 from layerlift.clip import Clip
 from layerlift.evidence.register import View
 from layerlift.masks import Mask
-from layerlift.pixels import grow
+from layerlift.pixels import bounds, grow
 
 # At most this many frames to either side are all held, with half of the memory; farther ones as sparsely as the rest
 # of it wants, but not more closely than `FAR_STEP`.
@@ -37,7 +37,7 @@ class Held:
     """A frame in reach.
 
     Attributes:
-        frame: (H, W, 3) uint8.
+        frame: (H, W, 3) uint8; just inside what is hidden the surroundings continue, so that no kernel reads it.
         hidden: its grown mask, (H, W) bool.
         clear: (H, W) uint8, 1 where resampling brings in nothing that is hidden or beyond the frame, else 0.
         coarse: the mask made smaller, (h, w) bool.
@@ -93,6 +93,10 @@ class Reach:
     def __contains__(self, index: int) -> bool:
         return index in self._held
 
+    def at_hand(self) -> dict[int, Held]:
+        """All frames in reach of the present one, by number; they stay at hand for whoever holds this."""
+        return dict(self._held)
+
     def __getitem__(self, index: int) -> Held:
         return self._held[index]
 
@@ -125,4 +129,20 @@ def hold(frame: np.ndarray, hidden: np.ndarray) -> Held:
     )
     # (H, W) → (h, 8, w, 8) → (h, w); rows first, which is quick.
     coarse = padded.reshape(size[1], COARSE, size[0] * COARSE).any(1).reshape(size[1], size[0], COARSE).any(2)
-    return Held(np.ascontiguousarray(frame), hidden, clear, coarse)
+    return Held(_edged(frame, hidden), hidden, clear, coarse)
+
+
+def _edged(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The frame with a mean of what is not hidden in the hidden pixels next to that."""
+    spot = bounds(hidden)
+    if spot is None:
+        return np.ascontiguousarray(frame)
+    left, top, right, bottom = (max(0, spot[0] - 2), max(0, spot[1] - 2), spot[2] + 2, spot[3] + 2)
+    part, inside = frame[top:bottom, left:right], hidden[top:bottom, left:right]
+    free = (~inside).astype(np.float32)
+    mass = cv2.boxFilter(free, -1, (5, 5), normalize=False)
+    mean = cv2.boxFilter(part * free[..., None], -1, (5, 5), normalize=False)
+    edge = inside & (mass > 0.5)
+    out = frame.copy()
+    out[top:bottom, left:right][edge] = np.rint(mean[edge] / mass[edge][:, None])
+    return out

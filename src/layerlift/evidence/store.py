@@ -12,7 +12,6 @@ import numpy as np
 
 from layerlift.ahead import ahead
 from layerlift.clip import Clip
-from layerlift.evidence.fill import fill_frames
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.state import State
 
@@ -44,7 +43,7 @@ class Spool:
             return
         box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
         states = state[box[1] : box[3], box[0] : box[2]]
-        colours = frame[box[1] : box[3], box[0] : box[2]][states == State.GATHERED]
+        colours = frame[box[1] : box[3], box[0] : box[2]][states != State.ORIGINAL]
         self._records.append(_Record(self._file.seek(0, 2), box, len(colours)))
         self._file.write(states.tobytes())
         self._file.write(colours.tobytes())
@@ -61,7 +60,7 @@ class Spool:
         states = np.frombuffer(self._file.read(shape[0] * shape[1]), np.uint8).reshape(shape)
         colours = np.frombuffer(self._file.read(3 * record.count), np.uint8).reshape(-1, 3)
         out = frame.copy()
-        out[top:bottom, left:right][states == State.GATHERED] = colours
+        out[top:bottom, left:right][states != State.ORIGINAL] = colours
         state[top:bottom, left:right] = states
         return out, state
 
@@ -109,7 +108,8 @@ class Evidence:
 
     def filled_frames(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `frames`, with the UNKNOWN pixels filled in too, without any model and steady in time; GENERATED there."""
-        return ahead(fill_frames(ahead(self.frames()), self.motion))
+        for frame, state in ahead(self.frames()):
+            yield frame, np.where(state == State.UNKNOWN, np.uint8(State.GENERATED), state)
 
     def close(self) -> None:
         """Remove the temporary file; nothing can be read any more."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from layerlift.model.catalogue import CATALOGUE
     from layerlift.model.hub import download
     from layerlift.model.model import Model
-    from layerlift.model.opening import open_model
+    from layerlift.model.opening import open_installed, open_model
     from layerlift.model.settings import Settings
     from layerlift.model.text import TextEmbedding
 
@@ -20,10 +20,11 @@ _HOMES = {
     "Settings": "layerlift.model.settings",
     "TextEmbedding": "layerlift.model.text",
     "download": "layerlift.model.hub",
+    "open_installed": "layerlift.model.opening",
     "open_model": "layerlift.model.opening",
 }
 
-__all__ = ["CATALOGUE", "Model", "Settings", "TextEmbedding", "download", "open_model"]
+__all__ = ["CATALOGUE", "Model", "Settings", "TextEmbedding", "download", "open_installed", "open_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,10 +28,13 @@ def open_model(name: str | Path | None, *, text_encoder: Path | None = None) -> 
     Raises InputError: unknown name, files not there (with size and the way to them), and everything
     `read_checkpoint` finds wrong.
     """
-    shown, path, entry = _resolve(name)
-    checkpoint = read_checkpoint(path)
-    settings = _settings(checkpoint, entry)
-    return Model(shown, checkpoint, settings, _geometry(checkpoint), _text_source(checkpoint, text_encoder))
+    return _open(*_resolve(name), text_encoder)
+
+
+def open_installed(*, text_encoder: Path | None = None) -> Model | None:
+    """The first LTX checkpoint of the table that is on this machine, opened as `open_model` does; None without one."""
+    found = _installed()
+    return None if found is None else _open(*found, text_encoder)
 
 
 def demo_folder() -> Path:
@@ -39,12 +42,24 @@ def demo_folder() -> Path:
     return Path(__file__).parent / "demo"
 
 
+def _open(shown: str, path: Path, entry: Entry | None, text_encoder: Path | None) -> Model:
+    checkpoint = read_checkpoint(path)
+    settings = _settings(checkpoint, entry)
+    return Model(shown, checkpoint, settings, _geometry(checkpoint), _text_source(checkpoint, text_encoder))
+
+
+def _installed() -> tuple[str, Path, Entry] | None:
+    for entry in CATALOGUE.values():
+        if (found := hub.find_checkpoint(entry)) is not None:
+            return entry.name, found, entry
+    return None
+
+
 def _resolve(name: str | Path | None) -> tuple[str, Path, Entry | None]:
     """A name to show, what to read, and the table's entry if it is one of the table."""
     if name is None:
-        for entry in CATALOGUE.values():
-            if (found := hub.find_checkpoint(entry)) is not None:
-                return entry.name, found, entry
+        if (installed := _installed()) is not None:
+            return installed
         raise InputError(
             f"no LTX-Video checkpoint is on this machine: run `layerlift download {DEFAULT.name}` "
             f"({DEFAULT.gigabytes:g} GB), or try the built-in model with --model demo."

@@ -18,9 +18,11 @@ import cv2
 import numpy as np
 
 from layerlift.clip import Clip
+from layerlift.clip.clip import Picture, PictureReader
 from layerlift.clip.rgba import LayerClip, from_linear, premultiply, to_linear
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import has_sound
+from layerlift.clip.view import is_hdr, sdr_to_view
 from layerlift.errors import InputError
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
@@ -120,8 +122,8 @@ def plan_composition(
     """
     options = options or CompositionOptions()
     check_options(options)
-    opened = open_layers(layers)
     background = as_clip(onto)
+    opened = [suited(layer, background) for layer in open_layers(layers)]
     layer = opened[0]
     size, corner = place(layer, background, options)
     pairs = [(own, behind) for _, own, behind in schedule(layer, background, options)]
@@ -130,7 +132,56 @@ def plan_composition(
             f"the layer is to begin at frame {options.start}, but the background {background.name} has only "
             f"{background.frame_count}: choose an earlier frame, or another --length"
         )
-    return Plan(opened, background, timing(layer, background, options, len(pairs)), size, corner, pairs)
+    # Fields stay fields where the background runs on as it is.
+    runs = [behind for _, behind in pairs] == list(range(len(pairs))) and len(pairs) % 2 == 0
+    like = replace(
+        timing(layer, background, options, len(pairs)),
+        field_order=background.field_order if runs and result_rate(layer, background) == background.rate else None,
+        samples=background.samples,
+        pictures=pictures_behind(background, [behind for _, behind in pairs]),
+        picture_size=background.picture_size,
+    )
+    return Plan(opened, background, like, size, corner, pairs)
+
+
+def suited(layer: LayerClip, background: Clip) -> LayerClip:
+    """A layer whose colours are those that the background's view has: an SDR one over HDR has its white at 203 cd/m².
+
+    Raises InputError for an HDR layer over an SDR background, which has no place for its highlights.
+    """
+    if is_hdr(layer.clip.color) == is_hdr(background.color):
+        return layer
+    if is_hdr(layer.clip.color):
+        raise InputError(
+            f"the layer {layer.name} is HDR, but the background {background.name} is not: give an HDR background, or "
+            "convert the layer to SDR first"
+        )
+
+    def reader(start: int, stop: int) -> Iterator[np.ndarray]:
+        for frame in layer.frames(start, stop):
+            colour = from_linear(frame[..., :3]) if layer.linear else frame[..., :3]
+            yield np.dstack([sdr_to_view(colour), frame[..., 3:]])
+
+    return replace(layer, reader=reader, linear=False)
+
+
+def pictures_behind(background: Clip, order: list[int]) -> PictureReader | None:
+    """The background's own pictures in the order in which the result shows them; None where it has none."""
+    source = background.pictures
+    if source is None:
+        return None
+
+    def pictures(start: int, stop: int) -> Iterator[Picture]:
+        running: Iterator[Picture] = iter(())
+        number, current = -1, None
+        for wanted in order[start:stop]:
+            if current is None or wanted != number:
+                if wanted != number + 1 or current is None:
+                    running = source(wanted, background.frame_count)
+                current, number = next(running), wanted
+            yield current
+
+    return pictures
 
 
 def compose_frames(plan: Plan, progress: Progress = QUIET, report: Report | None = None) -> Iterator[np.ndarray]:

@@ -21,10 +21,11 @@ from layerlift.device.budget import check_memory, limit
 from layerlift.errors import InputError
 from layerlift.fit import choose_box, fit_size, fit_windows
 from layerlift.masks import Mask
-from layerlift.model import Model, open_model
+from layerlift.model import Model
 from layerlift.pixels import grow
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
+from layerlift.stages.choose_model import require_model
 from layerlift.stages.effect_clip import EffectPlan, look_at_clip
 from layerlift.stages.effect_pixels import (
     Decision,
@@ -35,13 +36,14 @@ from layerlift.stages.effect_pixels import (
 )
 from layerlift.stages.effect_plate import keep_changed
 from layerlift.stages.effect_score import choose_prompt, choose_scorer
-from layerlift.stages.inputs import as_clip, as_mask
+from layerlift.stages.inputs import as_clip, as_objects
 from layerlift.stages.planning import plan_windows
 from layerlift.stages.removal import RemovalOptions, plan_generation
 from layerlift.stages.spool import FrameSpool
 
 GivenMask = Mask | np.ndarray | str | Path
 
+LOOKING = "finding shadows and reflections"
 REFINEMENTS = ("edges", "none", "plate")
 
 # Enough noise that tokens ask the rest of the clip what they are, not so much that they no longer know.
@@ -209,8 +211,8 @@ def find_effects(
     clip = as_clip(clip)
     if not objects:
         raise InputError("no object mask was given: give one for every object whose effects are wanted")
-    masks = [as_mask(given, clip) for given in objects]
-    model = model if isinstance(model, Model) else open_model(model)
+    masks = as_objects(objects, clip)
+    model = require_model(model, LOOKING)
     policy = policy or choose_policy()
 
     # 2. Check what the user chose.

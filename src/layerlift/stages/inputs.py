@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from layerlift.clip import Clip, open_clip
-from layerlift.masks import Mask, match_mask, open_mask
+from layerlift.masks import Mask, match_mask, open_mask, open_object_masks
 
 GivenMask = Mask | np.ndarray | str | Path
 
@@ -24,3 +25,12 @@ def as_mask(mask: GivenMask, clip: Clip) -> Mask:
     if isinstance(mask, str | Path):
         return open_mask(mask, clip)
     return match_mask(Mask.from_array(mask) if isinstance(mask, np.ndarray) else mask, clip)
+
+
+def as_objects(objects: Sequence[GivenMask] | GivenMask, clip: Clip) -> list[Mask]:
+    """The object masks for a clip, from one or several of anything `as_mask` takes; a label image gives several."""
+    several = [objects] if isinstance(objects, Mask | np.ndarray | str | Path) else objects
+    masks: list[Mask] = []
+    for given in several:
+        masks += open_object_masks(given, clip) if isinstance(given, str | Path) else [as_mask(given, clip)]
+    return masks

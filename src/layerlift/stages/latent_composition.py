@@ -27,6 +27,7 @@ from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
 from layerlift.schedule import refine_sigmas
+from layerlift.stages.choose_model import require_model
 from layerlift.stages.composition import CompositionOptions, Sequential, background_due, shown_at
 from layerlift.stages.generation import Job, Section, denoise_windows, encode_prompts
 from layerlift.stages.inputs import GivenMask, as_clip, as_mask
@@ -38,6 +39,7 @@ from layerlift.stages.spool import FrameSpool
 
 # Refinement continues what the latents hold: there is nothing to lead to, and nothing to lead away from.
 PROMPT = ""
+LATENT = "latent composition"
 
 # Told the name of an intermediate result, "latent" or "injected", and each of its frames, (H, W, 3) uint8.
 Keep = Callable[[str, np.ndarray], None]
@@ -248,7 +250,7 @@ def plan_latent_composition(
     check_inside(masks, reach, margin.dilate)
     # Every token is to be generated: none leads the others, be it of another window, and none keeps what it computed.
     given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size, dense=True, context=0)
-    job = plan_generation(clip, given, model, policy, cache, memory=memory)
+    job = plan_generation(clip, given, require_model(model, LATENT), policy, cache, memory=memory)
     sampling = SamplingSettings(tuple(sigmas.tolist()), guidance=1.0, stochastic=job.sampling.stochastic)
     union = union_masks(masks)
     total = union_masks([reach, union])

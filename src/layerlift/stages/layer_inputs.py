@@ -11,18 +11,18 @@ from layerlift.clip import Clip
 from layerlift.errors import InputError
 from layerlift.masks import Mask
 from layerlift.pixels import grow
-from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.inputs import GivenMask, as_clip, as_mask, as_objects
 
 # Of an object's pixels so many may lie outside the total mask: edges move when masks are scaled or compressed.
 STRAY_SHARE = 0.02
 
 
 def open_objects(objects: Sequence[GivenMask] | GivenMask, clip: Clip) -> list[Mask]:
-    """The object masks for a clip, from one or several of anything `as_mask` takes."""
-    several = [objects] if isinstance(objects, Mask | np.ndarray | str | Path) else objects
-    if not several:
+    """The object masks for a clip, from one or several of anything `as_objects` takes."""
+    masks = as_objects(objects, clip)
+    if not masks:
         raise InputError("no object mask was given: give one for every layer that is wanted")
-    return [as_mask(mask, clip) for mask in several]
+    return masks
 
 
 def open_totals(total: Sequence[GivenMask] | GivenMask | None, masks: Sequence[Mask], clip: Clip) -> list[Mask]:

@@ -39,6 +39,7 @@ from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 from layerlift.sampling import SamplingSettings
 from layerlift.schedule import model_sigmas
+from layerlift.stages.choose_model import choose_model, require_model
 from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import as_clip, as_mask
 from layerlift.stages.paste import ring_radius
@@ -46,7 +47,7 @@ from layerlift.stages.paste_back import Frames, Provenance, paste_frames, told
 from layerlift.stages.planning import longest_alike, plan_clip, replan, window_lengths
 
 EVIDENCE = ("auto", "off", "only")
-NO_MODEL = "none"
+OFF = "evidence off, which generates everything,"
 
 DEFAULT_PROMPT = "Empty"
 DEFAULT_NEGATIVE_PROMPT = "worst quality, inconsistent motion, blurry, jittery, distorted"
@@ -138,7 +139,8 @@ def remove(
         clip: a `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images.
         mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path. To lose shadows and reflections too, it has
             to cover them.
-        model: an opened `Model`, or what `open_model` takes; "none" implies evidence "only".
+        model: an opened `Model`, or what `open_model` takes. "none" implies evidence "only", and so does None while no
+            LTX checkpoint is on this machine, which the report notes.
         steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile,
             context, window, references: see `RemovalOptions`.
         device, dtype, policy, weights: see `choose_policy`.
@@ -217,13 +219,14 @@ def remove_frames(
     mask = as_mask(mask, clip)
 
     # 2. Check what the user chose, and settle how the model meets the clip; no weight is read.
-    if model == NO_MODEL:
-        options = replace(options, evidence="only")
     if options.evidence not in EVIDENCE:
         raise InputError(f"evidence {options.evidence!r} was asked for: give auto, off or only")
     margin = choose_margin(options, clip)
     references = open_references(options.references, clip, mask, margin.dilate)
-    job = None if options.evidence == "only" else plan_generation(clip, options, model, policy, cache, memory=memory)
+    job = None
+    if options.evidence != "only":
+        opened = require_model(model, OFF) if options.evidence == "off" else choose_model(model, report)
+        job = None if opened is None else plan_generation(clip, options, opened, policy, cache, memory=memory)
     report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
     if job is not None:
         note_job(report, job)
@@ -392,7 +395,7 @@ def inpaint_shallow(
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
 
     def filled() -> Frames:
-        return holes.fill(found.frames(), found.motion)
+        return holes.settle(found.frames())
 
     return (
         filled,

@@ -15,20 +15,22 @@ from layerlift.clip import Clip, ClipWriter, write_mask
 from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
+from layerlift.clip.writer import keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.device import Policy
-from layerlift.errors import InputError
 from layerlift.evidence.reference import open_references
 from layerlift.masks import Mask, union_masks
 from layerlift.model import Model
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
+from layerlift.stages.choose_model import NO_MODEL, choose_model, require_model
 from layerlift.stages.composition import Sequential, compose_frames, over, plan_composition
 from layerlift.stages.effects import EffectOptions, find_effects
+from layerlift.stages.grown_objects import grown_objects, note_growth
 from layerlift.stages.inputs import GivenMask, as_clip
 from layerlift.stages.layer_inputs import check_totals, open_objects, open_totals
 from layerlift.stages.layers import ExtractionOptions, choose_edge, extract_frames
-from layerlift.stages.removal import NO_MODEL, RemovalOptions, choose_margin, plan_generation, remove_frames
+from layerlift.stages.removal import OFF, RemovalOptions, choose_margin, plan_generation, remove_frames
 from layerlift.stages.spool import FrameSpool
 
 # A model of no more bytes on disk stays in memory from stage to stage; a larger one is read again for each.
@@ -133,7 +135,7 @@ def run_stages(
 
     Writes background, layer_0 …, total_mask, composite if there is something to lay the layers over, and
     contact_sheet.png; the report is the caller's to write. `memory`: bytes that may be taken, host and device together;
-    None is what the machine reports as usable.
+    None is what the machine reports as usable. `model`: as in `remove`.
 
     Raises:
         InputError: a choice that cannot be used; raised before a weight is read.
@@ -142,22 +144,25 @@ def run_stages(
     options, report = options or RunOptions(), report or Report()
     clip, lossless = inputs.clip, options.lossless
     ending, layer_ending = (".mkv", ".mkv") if lossless else (".mp4", ".mov")
+    ending = ".mov" if ending == ".mp4" and keeps_alpha(clip) else ending  # MP4 holds no alpha
 
     # 1. Check what the stages would refuse, before the first of them works.
     margin = choose_margin(options.removal, clip)
     open_references(options.removal.references, clip, union_masks([*inputs.totals, *inputs.objects]), margin.dilate)
-    if model != NO_MODEL and options.removal.evidence != "only":
-        plan_generation(clip, options.removal, model, policy, cache, memory=memory)
+    evidence = options.removal.evidence
+    opened = require_model(model, OFF) if evidence == "off" else choose_model(model, report)
+    if opened is not None and evidence != "only":
+        plan_generation(clip, options.removal, opened, policy, cache, memory=memory)
     shared: Shared = {"policy": policy, "progress": progress, "report": report, "cache": cache, "memory": memory}
 
     with FrameSpool() as masks, FrameSpool() as spool:
         # 2. Effects: the objects with what they cause, each its own where they are found here.
-        totals = inputs.totals or find_totals(inputs, masks, options.effects, model, shared)
+        totals = inputs.totals or find_totals(inputs, masks, options.effects, opened, shared)
         total = union_masks([*totals, *inputs.objects])
         total_path = write_mask(folder / "total_mask.mkv", total.frames(), clip)
 
         # 3. Removal: the clean plate, kept as it is for the next stage beside the file.
-        plate = remove_frames(clip, total, options.removal, model=model, **shared)
+        plate = remove_frames(clip, total, options.removal, model=NO_MODEL if opened is None else opened, **shared)
         background = folder / f"background{ending}"
         write_frames(background, (spool.keep(frame) for frame in plate), clip, report, lossless=lossless)
         plate_clip = spool.as_clip(clip)
@@ -168,35 +173,35 @@ def run_stages(
         write_layers(layers, parts, clip, report, lossless=lossless)
 
         # 5. The layers over the new background, as whoever opens their files lays them.
-        opened = [open_layer(path) for path in layers]
+        laid = [open_layer(path) for path in layers]
         composite = None
         if inputs.onto is not None:
             composite = folder / f"composite{ending}"
-            plan = plan_composition(opened, inputs.onto)
+            plan = plan_composition(laid, inputs.onto)
             write_frames(composite, compose_frames(plan, progress, report), plan.like, report, lossless=lossless)
 
         # 6. Everything at a glance.
         with report.stage("contact sheet"):
-            columns = sheet_columns(inputs, total, plate_clip, opened, composite)
+            columns = sheet_columns(inputs, total, plate_clip, laid, composite)
             rows = len(next(iter(columns.values())))
             sheet = write_png(folder / "contact_sheet.png", contact_sheet(columns, range(rows)))
     return RunFiles(background, layers, total_path, composite, sheet)
 
 
 def find_totals(
-    inputs: Inputs, spool: FrameSpool, options: EffectOptions, model: Model | str | Path | None, shared: Shared
+    inputs: Inputs, spool: FrameSpool, options: EffectOptions, model: Model | None, shared: Shared
 ) -> list[Mask]:
-    """Each object with its effects, found by the model; they live as long as the spool.
+    """Each object with its effects, found by the model; without one, the objects grown. They live as long as the spool.
 
-    Raises InputError when there is no model, and as `find_effects`.
+    Raises InputError as `find_effects`.
     """
-    if model == NO_MODEL:
-        raise InputError(
-            "what an object causes is found by a model: give another --model than none, or --total, the objects with "
-            "their shadows and reflections"
-        )
-    for frame in find_effects(inputs.clip, inputs.objects, options, model=model, **shared):
-        spool.append(frame.totals)
+    if model is None:
+        note_growth(inputs.clip, shared["report"])
+        for totals_now in grown_objects(inputs.clip, inputs.objects):
+            spool.append(totals_now)
+    else:
+        for frame in find_effects(inputs.clip, inputs.objects, options, model=model, **shared):
+            spool.append(frame.totals)
 
     def total_of(index: int) -> Mask:
         clip = inputs.clip

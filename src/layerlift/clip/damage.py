@@ -1,0 +1,68 @@
+"""Telling a file that was cut short from a whole one, by the sizes that its container states."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+_SEGMENT, _HEADER = 0x18538067, 0x1A45DFA3  # elements of Matroska and WebM (RFC 9559)
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether a Matroska, WebM, MP4, MOV or AVI file ends before what it says it holds; False where none is said."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        file.seek(0)
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            return _ends_of_segments(file) > size
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            return 8 + int(struct.unpack_from("<I", head, 4)[0]) > size
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return _end_of_boxes(file, size) > size
+    return False
+
+
+def _ends_of_segments(file: BinaryIO) -> int:
+    """Where the first segment of a Matroska file ends; 0 where that is left open, as in a live recording."""
+    while True:
+        identity = _number(file, keep_marker=True)
+        length = _number(file, keep_marker=False)
+        if identity is None or length is None:
+            return 0
+        if identity == _SEGMENT:
+            return file.tell() + length
+        if identity != _HEADER:
+            return 0
+        file.seek(length, 1)
+
+
+def _number(file: BinaryIO, *, keep_marker: bool) -> int | None:
+    """A number of variable length; None at the end, and for a length that is unknown."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return None
+    length = 9 - first[0].bit_length()
+    rest = file.read(length - 1)
+    if len(rest) < length - 1:
+        return None
+    value = first[0] if keep_marker else first[0] & ((1 << (8 - length)) - 1)
+    whole = value << 8 * len(rest) | int.from_bytes(rest, "big")
+    unknown = (1 << 7 * length) - 1
+    return None if not keep_marker and whole == unknown else whole
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int:
+    """Where the last box of an MP4 file ends (ISO/IEC 14496-12)."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        length, _ = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            large = file.read(8)
+            length = int.from_bytes(large, "big") if len(large) == 8 else 0
+        if length < 8:  # 0 reaches to the end; anything else is no box
+            return size
+        at += length
+    return at

@@ -1,0 +1,123 @@
+"""What kind of picture a file holds, told by its first bytes: FFmpeg's own guess heeds the name where bytes are few."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+# A JPEG's segments that hold no picture, a PNG's chunks, and the like: what a header may take at most.
+_HEADER = 1 << 20
+_STEP = 1 << 16
+
+_BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # bytes of the header that follows a BMP's file header
+_STILL_BRANDS = frozenset({b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"miaf"})
+_MOVING_BRANDS = frozenset({b"avis", b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"})
+
+
+@dataclass(frozen=True, slots=True)
+class PictureKind:
+    """An image format.
+
+    Attributes:
+        demuxer: FFmpeg's name of what reads it.
+        still: whether the file holds one picture; False where it may hold several that follow each other.
+        lossy: whether flat colours may not survive in it.
+    """
+
+    demuxer: str
+    still: bool = True
+    lossy: bool = False
+
+    @property
+    def transparent(self) -> bool:
+        """Whether it can hold an alpha channel."""
+        return self.demuxer not in ("jpeg_pipe", "mjpeg")
+
+
+def picture_kind(path: Path) -> PictureKind | None:
+    """The image format of a file; None for anything that is no image, such as a video.
+
+    Raises OSError when the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(32)
+        for magic, demuxer in _MAGIC.items():
+            if head.startswith(magic):
+                other = _SEVERAL.get(demuxer)
+                several = other is not None and other[1](file)
+                return PictureKind(other[0] if other and several else demuxer, not several, demuxer == "jpeg_pipe")
+        if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+            animated = head[12:16] == b"VP8X" and bool(head[20] & 2)
+            return PictureKind("webp" if animated else "webp_pipe", not animated, _is_lossy_webp(file))
+    if head.startswith(b"BM") and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in _BITMAP_HEADERS:
+        return PictureKind("bmp_pipe")
+    if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS | _MOVING_BRANDS:
+        return PictureKind("mov", head[8:12] in _STILL_BRANDS, lossy=True)
+    return None
+
+
+def _is_motion_jpeg(file: BinaryIO) -> bool:
+    """Whether another JPEG follows the first at once, and is no part of the same photo (a depth or gain map)."""
+    file.seek(2)
+    while True:
+        marker = file.read(4)
+        if len(marker) < 4 or marker[0] != 0xFF or file.tell() > _HEADER:
+            return False
+        length = struct.unpack(">H", marker[2:])[0] - 2
+        if marker[1] == 0xE2 and file.read(4) == b"MPF\0":  # CIPA DC-007: several pictures in one file
+            return False
+        file.seek(length - (4 if marker[1] == 0xE2 else 0), 1)
+        if marker[1] == 0xDA:  # the coded picture begins; in it no byte FF stands before D9
+            break
+    before = b""
+    while part := file.read(_STEP):
+        end = (before + part).find(b"\xff\xd9")
+        if end >= 0:
+            file.seek(end - len(before) - len(part) + 2, 1)
+            return file.read(3) == b"\xff\xd8\xff"
+        before = part[-1:]
+    return False
+
+
+def _is_animated_png(file: BinaryIO) -> bool:
+    """Whether an `acTL` chunk that counts several frames stands before the picture."""
+    file.seek(8)
+    while len(header := file.read(8)) == 8 and file.tell() <= _HEADER:
+        length, name = struct.unpack(">I4s", header)
+        if name == b"acTL":
+            return int.from_bytes(file.read(4), "big") > 1
+        if name == b"IDAT":
+            return False
+        file.seek(length + 4, 1)
+    return False
+
+
+def _is_lossy_webp(file: BinaryIO) -> bool:
+    """Whether the first picture of a WebP file is not of the lossless kind."""
+    file.seek(12)
+    while len(header := file.read(8)) == 8 and file.tell() <= _HEADER:
+        name, length = struct.unpack("<4sI", header)
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+        file.seek(16 if name == b"ANMF" else length + length % 2, 1)  # a frame of an animation has chunks inside
+    return True
+
+
+_MAGIC = {
+    b"\xff\xd8\xff": "jpeg_pipe",
+    b"\x89PNG\r\n\x1a\n": "png_pipe",
+    b"II*\0": "tiff_pipe",
+    b"MM\0*": "tiff_pipe",
+    b"\x76\x2f\x31\x01": "exr_pipe",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+}
+# What reads several pictures where a file of the kind holds them, and how one tells.
+_SEVERAL: dict[str, tuple[str, Callable[[BinaryIO], bool]]] = {
+    "jpeg_pipe": ("mjpeg", _is_motion_jpeg),
+    "png_pipe": ("apng", _is_animated_png),
+    "gif": ("gif", lambda _: True),  # their number is counted when the file is opened
+}

@@ -1,0 +1,156 @@
+"""What is known of a hidden pixel from several sides becomes one colour, and how far off that may be.
+
+Every side comes with the error it is expected to have; what is surer weighs more, by the inverse of the squared error.
+A pixel is called gathered only where what other frames show leaves no more error than an eye would forgive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from layerlift.evidence.inpaint import enlarge, inpaint
+from layerlift.evidence.proxies import inpainting_error
+from layerlift.evidence.traces import COST, FRAME, Trace, Traces, X, Y
+from layerlift.pixels import spread
+
+# Gathered is what is expected to be wrong by no more levels of 255.
+SURE = 9.0
+# The errors of samples gathered by one motion for a whole region: so much, and so much more by what they miss the frame
+# by just outside the hole.
+REGION_ERROR, ERROR_OF_MISFIT = 0.5, 1.1
+# That is looked at after this blur, in pixels of the reduced clip; a mean over a smaller share of it says nothing.
+BLUR = 2.0
+LEAST_SHARE = 0.1
+# OpenCV's remap takes at most 32767 columns.
+LONGEST = 32_000
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side's word on N hidden pixels: colours (N, 3) float32, expected errors (N,) float32, infinite for none."""
+
+    colours: np.ndarray
+    error: np.ndarray
+
+    def of(self, where: np.ndarray) -> Side:
+        """Its word on some of the pixels, (N,) bool."""
+        return Side(self.colours[where], self.error[where])
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Colours (N, 3) float32 of hidden pixels, the evidence's expected error (N,), and all that is known's (N,)."""
+
+    colours: np.ndarray
+    evidence_error: np.ndarray
+    error: np.ndarray
+
+
+def fuse(evidence: Sequence[Side], prior: Side) -> Fused:
+    """Mix what other frames show of N pixels with what inpainting makes of them."""
+    weights = [1 / np.square(side.error) for side in (*evidence, prior)]
+    seen = np.sum(weights[:-1], 0) if evidence else np.zeros_like(weights[-1])
+    total = seen + weights[-1]
+    mixed = sum(weight[:, None] * side.colours for weight, side in zip(weights, (*evidence, prior), strict=True))
+    # Where two sides contradict each other, neither can be right by more than they differ.
+    apart = np.zeros_like(seen)
+    middle = mixed / np.maximum(total, 1e-12)[:, None]
+    for weight, side in zip(weights[:-1], evidence, strict=True):
+        apart += weight * np.square(np.abs(side.colours - middle).mean(1))
+    apart = np.sqrt(apart / np.maximum(seen, 1e-12))
+    with np.errstate(divide="ignore"):
+        evidence_error = np.hypot(1 / np.sqrt(seen), apart)
+        error = 1 / np.sqrt(total)
+    return Fused(middle.astype(np.float32), evidence_error.astype(np.float32), error.astype(np.float32))
+
+
+def region_error(values: np.ndarray, truth: np.ndarray, near: np.ndarray, scale: int) -> np.ndarray:
+    """The error expected inside a hole of values (h, w, 3) float32 that miss the truth by this just outside, (h, w).
+
+    `near` (h, w) bool are pixels outside the hole for which there are values; they are compared `scale` times smaller.
+    """
+    height, width = near.shape
+    size = max(1, width // scale), max(1, height // scale)
+    apart = np.abs(truth - values).mean(-1, dtype=np.float32) * near
+    weight = cv2.resize(near.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    apart = cv2.resize(apart, size, interpolation=cv2.INTER_AREA)
+    mass = cv2.GaussianBlur(weight, (0, 0), BLUR)
+    error = cv2.GaussianBlur(apart, (0, 0), BLUR) / np.maximum(mass, LEAST_SHARE)
+    inside = spread(error[..., None], (mass > LEAST_SHARE).astype(np.float32))[..., 0]
+    return REGION_ERROR + ERROR_OF_MISFIT * cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+class TracedColours:
+    """Colours at full size along the traces that were found on the reduced clip."""
+
+    def __init__(self, traces: Traces, size: tuple[int, int]) -> None:
+        """`size`: (width, height) of the clip."""
+        self._traces = traces
+        self._scale = traces.size[0] / size[0], traces.size[1] / size[1]
+        self.scale = max(1, round(size[0] / traces.size[0]))
+
+    def sides(
+        self, index: int, rows: np.ndarray, columns: np.ndarray, frame_of: Callable[[int], np.ndarray | None]
+    ) -> list[Side]:
+        """What frames before and after `index` show of its N pixels; `frame_of` gives a frame where it is at hand."""
+        return [self._side(trace, rows, columns, frame_of) for trace in self._traces[index]]
+
+    def _side(
+        self, trace: Trace, rows: np.ndarray, columns: np.ndarray, frame_of: Callable[[int], np.ndarray | None]
+    ) -> Side:
+        (sx, sy), (height, width) = self._scale, trace.source.shape[:2]
+        # Pixel centres: full-size x lies at (x + ½)·scale - ½ of the reduced frame.
+        x, y = (columns + 0.5) * sx - 0.5, (rows + 0.5) * sy - 0.5
+        near_x = np.clip(np.rint(x), 0, width - 1).astype(np.intp)
+        near_y = np.clip(np.rint(y), 0, height - 1).astype(np.intp)
+        found = trace.source[near_y, near_x]
+        error = trace.error[near_y, near_x].copy()
+        with np.errstate(invalid="ignore"):
+            to_x = ((found[:, X] + x - near_x + 0.5) / sx - 0.5).astype(np.float32)
+            to_y = ((found[:, Y] + y - near_y + 0.5) / sy - 0.5).astype(np.float32)
+        colours = np.zeros((len(rows), 3), np.float32)
+        seen = np.flatnonzero(np.isfinite(found[:, COST]))
+        numbers = found[seen, FRAME].astype(np.intp)
+        order = np.argsort(numbers, kind="stable")
+        seen, numbers = seen[order], numbers[order]
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        for part in np.split(seen, starts[1:]) if len(seen) else []:
+            frame = frame_of(int(found[part[0], FRAME]))
+            if frame is None:
+                error[part] = np.inf
+                continue
+            for first in range(0, len(part), LONGEST):
+                run = part[first : first + LONGEST]
+                colours[run] = cv2.remap(
+                    frame, to_x[None, run], to_y[None, run], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                )[0]
+        return Side(colours, error)
+
+
+def inpainted(hidden: np.ndarray, small: np.ndarray, covered: np.ndarray) -> Side:
+    """What inpainting makes of the pixels `hidden` (H, W) bool of a frame.
+
+    `small` (h, w, 3) uint8 is the frame reduced, with what is `covered` (h, w) bool inpainted: it is enlarged.
+    """
+    size = hidden.shape[1], hidden.shape[0]
+    error = cv2.resize(inpainting_error(small, covered), size, interpolation=cv2.INTER_LINEAR)[hidden]
+    if small.shape[:2] != hidden.shape:
+        small = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+    return Side(small[hidden].astype(np.float32), error)
+
+
+def inpainted_rest(frame: np.ndarray, rest: np.ndarray, size: tuple[int, int]) -> Side:
+    """`inpainted` for the `rest` (H, W) bool of a frame (H, W, 3) uint8 whose other hidden pixels are known by now.
+
+    It is done on a frame of `size` (w, h), and meets the full one without a seam.
+    """
+    covered = cv2.resize(rest.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    small = inpaint(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), covered)
+    side = inpainted(rest, small, covered)
+    if small.shape == frame.shape:
+        return side
+    return Side(np.clip(enlarge(small, frame, rest), 0, 255), side.error)

@@ -1,0 +1,43 @@
+"""Names of files: whether the file system takes them, and unfinished files beside the ones they become."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from layerlift.errors import InputError
+
+# What nearly every file system takes, for those that do not say: bytes of a name, and of a path.
+_NAME, _PATH = 255, 4096
+# What unfinished files and the images of a folder add to a path.
+_ROOM = 64
+
+
+def check_name(path: str | Path, flag: str = "") -> None:
+    """Raises InputError when the file system cannot hold a file of this name; `flag` is what it was given with.
+
+    Asked before anything else about a path: the system answers any question about too long a name with an error.
+    """
+    place = Path(path).absolute()
+    said = f"{flag} {path}" if flag else f"{path} was given as output, but it"
+    longest = _limit(place.parent, "PC_NAME_MAX", _NAME)
+    for part in place.parts[1:]:
+        if (length := len(os.fsencode(part))) > longest:
+            name = "has a name" if part == place.name else "lies in a folder with a name"
+            raise InputError(f"{said} {name} of {length} bytes, more than the {longest} that fit; give a shorter one.")
+    if (length := len(os.fsencode(place))) + _ROOM > _limit(place.parent, "PC_PATH_MAX", _PATH):
+        raise InputError(f"{said} is a path of {length} bytes, more than fit; give a shorter one.")
+
+
+def unfinished(path: Path, ending: str = "") -> Path:
+    """A new, hidden name beside `path` for what becomes it by a rename; it fits wherever a name does."""
+    return path.absolute().with_name(f".layerlift-{secrets.token_hex(4)}{ending}")
+
+
+def _limit(folder: Path, name: str, otherwise: int) -> int:
+    """What the file system of a folder says of itself."""
+    try:
+        return os.pathconf(folder, name)
+    except (AttributeError, OSError, ValueError):  # Windows has no pathconf; the folder may not be there
+        return otherwise

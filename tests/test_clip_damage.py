@@ -1,0 +1,136 @@
+"""Files that are damaged or cut short: never processed without a word."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from layerlift.cli import main
+from layerlift.clip import open_clip, write_clip
+from layerlift.clip.damage import is_cut_short
+from layerlift.clip.writer import OutputWarning
+from layerlift.errors import InputError
+
+COUNT = 24
+
+
+def make(path: Path, codec: str = "libx264", *, options: dict[str, str] | None = None, gop: int = 4) -> Path:
+    """A clip of texture that moves, key frames at every `gop`."""
+    ground = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (240, 160))
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream: Any = container.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.codec_context.gop_size = gop
+        if codec == "libx264":
+            stream.codec_context.options = {"crf": "12"}
+        for index in range(COUNT):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(ground[index : index + 96, index : index + 160]))
+            frame.pts, frame.time_base = index, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def cut(path: Path, share: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def hurt(path: Path) -> Path:
+    """Bytes flipped inside the pictures of an MP4 whose index is in front."""
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"mdat")
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        data[begin + (len(data) - begin) // 3 + int(rng.integers((len(data) - begin) // 6))] ^= int(
+            rng.integers(1, 256)
+        )
+    path.write_bytes(data)
+    return path
+
+
+FRONT = {"movflags": "faststart"}
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.mov", "a.avi", "a.webm"])
+def test_a_whole_file_is_whole(tmp_path: Path, name: str) -> None:
+    codec = "libvpx-vp9" if name == "a.webm" else "libx264"
+    clip = open_clip(make(tmp_path / name, codec))
+    assert not is_cut_short(tmp_path / name)
+    assert clip.numpy().shape[0] == COUNT
+    assert open_clip(tmp_path / name, allow_damage=True).damage is None
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.mov", "a.webm", "a.avi"])
+def test_a_file_that_was_cut_short_is_refused_or_said(tmp_path: Path, name: str, share: float) -> None:
+    codec = "libvpx-vp9" if name == "a.webm" else "libx264"
+    options = FRONT if name in ("a.mp4", "a.mov") else None
+    path = cut(make(tmp_path / name, codec, options=options), share)
+    with pytest.raises(InputError, match=r"damaged or cut short.*--allow-damage"):
+        open_clip(path)
+    clip = open_clip(path, allow_damage=True)
+    assert 0 < clip.frame_count < COUNT
+    assert clip.damage is not None
+    if name != "a.avi":
+        assert f"{COUNT - clip.frame_count} of {COUNT} frames are lost" in clip.damage
+    frames = clip.numpy()
+    np.testing.assert_array_equal(frames, clip.numpy())
+    with pytest.warns(OutputWarning, match="damaged|cut short"):
+        back = open_clip(write_clip(tmp_path / "out.mkv", clip.frames(), clip))
+    assert back.frame_count == clip.frame_count
+
+
+def test_flipped_bytes_are_refused_with_the_place(tmp_path: Path) -> None:
+    path = hurt(make(tmp_path / "a.mp4", options=FRONT))
+    with pytest.raises(InputError, match=r"frame \d+ \(at 0\.\d\d s\) cannot be decoded whole|cannot be decoded"):
+        open_clip(path).numpy()
+    clip = open_clip(path, allow_damage=True)
+    assert clip.damage is not None
+    assert "could not be decoded whole" in clip.damage
+    np.testing.assert_array_equal(clip.numpy(), clip.numpy())
+
+
+def test_a_recording_that_begins_amidst_is_no_damage(tmp_path: Path) -> None:
+    make(tmp_path / "a.ts", gop=12)
+    data = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "b.ts").write_bytes(data[188 * (len(data) // 188 // 4) :])
+    assert open_clip(tmp_path / "b.ts").numpy().shape[0] > 0
+
+
+def layerlift(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def test_remove_says_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = cut(make(tmp_path / "a.mkv"), 0.7)
+    mask = np.zeros((96, 160), np.uint8)
+    mask[30:60, 40:80] = 255
+    (tmp_path / "mask").mkdir()
+    for index in range(COUNT):  # for the whole clip: what is left of it has the first of them
+        cv2.imwrite(str(tmp_path / "mask" / f"{index}.png"), mask)
+    asked = [
+        "remove",
+        str(path),
+        "--mask",
+        str(tmp_path / "mask"),
+        "--model",
+        "none",
+        "-o",
+        str(tmp_path / "o.mkv"),
+    ]
+    assert layerlift(*asked) == 2
+    assert "its end is missing" in capsys.readouterr().err
+    assert not (tmp_path / "o.mkv").exists()
+    assert layerlift(*asked, "--allow-damage") == 0
+    assert f"of {COUNT} frames are lost" in capsys.readouterr().err
+    assert 0 < open_clip(tmp_path / "o.mkv").frame_count < COUNT
