@@ -15,7 +15,7 @@ from layerlift.cli.app import app
 from layerlift.cli.options import check_guidance, default_output, parse_frames, parse_size
 from layerlift.errors import InputError, LayerliftError
 
-COMMANDS = ("remove", "scene", "demo", "bench", "download", "doctor")
+COMMANDS = ("remove", "reference", "scene", "demo", "bench", "download", "doctor")
 HEAVY = ("torch", "diffusers", "transformers", "av", "cv2", "scipy", "numpy")
 
 

@@ -213,6 +213,13 @@ def test_image_kinds(tmp_path: Path, ending: str) -> None:
     assert abs(open_clip(tmp_path).numpy().astype(int) - pictures(1)).mean() < 4
 
 
+def test_jpegs_too_large_to_be_told_at_first_sight(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (120, 176, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "0.jpg"), noise[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
+    for path in (tmp_path, tmp_path / "0.jpg"):
+        assert open_clip(path).numpy().shape == (1, 120, 176, 3)
+
+
 def test_images_of_two_sizes(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((8, 8, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8, 10, 3), np.uint8))

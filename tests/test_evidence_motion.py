@@ -97,6 +97,6 @@ def test_a_fast_pan_is_followed_by_its_features() -> None:
 
 
 def test_frames_of_a_shot_come_nearest_first() -> None:
-    motion = Motion((0, 0), poses=[np.eye(3)] * 6, shots=[1, 1, 1, 1, 2, 1])
+    motion = Motion((64, 48), poses=[np.eye(3)] * 6, shots=[1, 1, 1, 1, 2, 1])
     assert motion.shot_of(2, 3) == [1, 3, 0, 5]
     assert motion.shot_of(2, 1) == [1, 3]

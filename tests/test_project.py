@@ -59,7 +59,8 @@ def test_readme_names_flags_that_exist(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("COLUMNS", "200")
     known = set()
     commands = (
-        "remove mask extract compose run scene demo plan bench-quality bench-layers bench-footage download doctor"
+        "remove reference mask extract compose run scene demo plan bench-quality bench-layers bench-footage "
+        "download doctor"
     )
     for command in (name.split("-") for name in commands.split()):
         with pytest.raises(SystemExit):

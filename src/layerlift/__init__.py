@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layerlift.stages.effects import mask
     from layerlift.stages.latent_composition import compose_latent
     from layerlift.stages.layers import extract
+    from layerlift.stages.reference import suggest_references
     from layerlift.stages.removal import remove
 
 # Metal lacks an operation now and then: computed on the CPU instead of ending the run. Read when torch is imported.
@@ -44,6 +45,7 @@ _HOMES = {
     "extract": "layerlift.stages.layers",
     "mask": "layerlift.stages.effects",
     "remove": "layerlift.stages.removal",
+    "suggest_references": "layerlift.stages.reference",
 }
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "open_mask",
     "open_model",
     "remove",
+    "suggest_references",
     "write_clip",
     "write_layer",
 ]

@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from layerlift import __version__
-from layerlift.cli import bench, compose, demo, doctor, download, extract, mask, plan, remove, run, scene
+from layerlift.cli import bench, compose, demo, doctor, download, extract, mask, plan, reference, remove, run, scene
 from layerlift.cli.interrupts import catch_interrupts
 from layerlift.errors import InputError, LayerliftError
 
@@ -49,6 +49,7 @@ def _root(
 
 app.command("mask")(mask.mask)
 app.command("remove")(remove.remove)
+app.command("reference")(reference.reference)
 app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)
 app.command("run")(run.run)

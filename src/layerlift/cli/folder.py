@@ -18,30 +18,35 @@ _OURS = re.compile(
 
 def check_run_folder(folder: Path, *, overwrite: bool) -> None:
     """Raises InputError unless the results of a run can be put at `folder`, be it in place of an earlier run's."""
+    check_folder(folder, _OURS, overwrite=overwrite)
+
+
+def check_folder(folder: Path, ours: re.Pattern[str], *, overwrite: bool) -> None:
+    """Raises InputError unless results can be put at `folder`, be it in place of earlier ones, named like `ours`."""
     settle_folder(folder, overwrite=overwrite)
     if folder.is_dir():
-        others = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+        others = sorted(path.name for path in folder.iterdir() if not ours.fullmatch(path.name))
         if others:
             raise InputError(
-                f"{folder} holds {others[0]}, which no run wrote, and is not replaced: name another folder."
+                f"{folder} holds {others[0]}, which layerlift did not write, and is not replaced: name another folder."
             )
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder} lies in no folder that exists: make {folder.absolute().parent} first.")
 
 
 @contextmanager
-def whole_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+def whole_folder(folder: Path, ours: re.Pattern[str] = _OURS, *, overwrite: bool) -> Iterator[Path]:
     """A hidden folder beside `folder` to write into; it takes that place when the block ends, an exception removes it.
 
-    Raises InputError as `check_run_folder` does.
+    Raises InputError as `check_folder` does.
     """
-    check_run_folder(folder, overwrite=overwrite)
+    check_folder(folder, ours, overwrite=overwrite)
     place = folder.absolute()
     made = unfinished(place)
     made.mkdir()
     try:
         yield made
-        check_run_folder(folder, overwrite=overwrite)
+        check_folder(folder, ours, overwrite=overwrite)
         before = place.with_name(f"{made.name}-before")
         if place.exists():
             place.rename(before)

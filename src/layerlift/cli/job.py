@@ -79,9 +79,17 @@ def write_result(
 def finish(
     report: Report, path: Path | None, *, overwrite: bool, verbose: bool, result: Path, said: str | None = None
 ) -> None:
-    """Write the report if it was asked for, print the costs under -v, and say where the result is, and what of it."""
+    """Write the report if it was asked for, print the costs under -v, and say where the result is, and what of it.
+
+    What each reference frame covered is told before that.
+    """
     if path is not None:
         report.write(path, overwrite=overwrite)
     if verbose:
         print_costs(report)
+    if "references" in report.results:
+        from layerlift.stages.provenance import describe_references
+
+        for line in describe_references(report.results["references"]):
+            typer.echo(line)
     typer.echo(f"wrote {result}" + (f" ({said})" if said else ""))

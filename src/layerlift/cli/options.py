@@ -190,6 +190,46 @@ PolicyName = Annotated[
     ),
 ]
 
+References = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reference",
+        metavar="PICTURE@FRAME|DIR",
+        help="A cleaned frame, by its frame's number in CLIP (from 0), or a folder of them (012.png for frame 12), as "
+        "`layerlift reference` writes it. Repeat per picture.",
+        rich_help_panel="Evidence",
+        show_default=False,
+    ),
+]
+
+
+def parse_references(texts: list[str] | None) -> dict[int, Path]:
+    """``clean.png@12`` and folders of ``012.png`` → pictures by their frames' numbers, whether they exist or not.
+
+    Raises InputError for text without a frame, two pictures for one frame, and as `pictures_of`.
+    """
+    found: dict[int, Path] = {}
+    if not texts:
+        return found
+    from layerlift.evidence.reference import pictures_of, two_for_one
+
+    for text in texts:
+        for frame, picture in (pictures_of(text) if Path(text).is_dir() else _parse_reference(text)).items():
+            if frame in found:
+                raise two_for_one(frame, found[frame], picture)
+            found[frame] = picture
+    return found
+
+
+def _parse_reference(text: str) -> dict[int, Path]:
+    name, _, number = text.rpartition("@")
+    if not name or not re.fullmatch(r"[0-9]{1,9}", number):
+        raise InputError(
+            f"--reference {text!r} names no frame: give PICTURE@FRAME, such as clean.png@12, or a folder of pictures "
+            "such as 012.png."
+        )
+    return {int(number): Path(name)}
+
 
 def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
     """``704x480`` → (704, 480): width, height in pixels. Raises InputError for anything else."""

@@ -100,6 +100,7 @@ def remove(
             rich_help_panel="Evidence",
         ),
     ] = None,
+    references: common.References = None,
     crop: Annotated[
         bool | None,
         typer.Option(
@@ -144,10 +145,13 @@ def remove(
     pixels = common.parse_size(size) if size is not None else None
     span = common.parse_frames(frames) if frames is not None else None
     common.check_guidance(guidance)
+    pictures = common.parse_references(references)
 
     from layerlift.clip import ClipWriter, check_output
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
+    from layerlift.evidence.reference import open_references
+    from layerlift.masks import union_masks
     from layerlift.stages.choose_model import NO_MODEL
     from layerlift.stages.effects import EffectOptions, find_total_mask
     from layerlift.stages.grown_objects import grown_total_mask
@@ -203,11 +207,12 @@ def remove(
             refresh=refresh,
             dense=dense,
             compile=compile,
+            references=pictures,
         )
         opened = pick_model(model, evidence, record, text_encoder, for_effects=own is not None)
         if masked is None:
             # What the removal would refuse, before the effects are looked for.
-            choose_margin(options, source)
+            open_references(pictures, source, union_masks(own or []), choose_margin(options, source).dilate)
             if opened is not None and evidence != "only":
                 plan_generation(source, options, opened, chosen, not no_cache, memory=allowed)
             spool = files.enter_context(FrameSpool())

@@ -59,6 +59,7 @@ def run(
         Path | None,
         typer.Option("--onto", metavar="CLIP2", help="A new background to lay the layers over.", show_default=False),
     ] = None,
+    references: common.References = None,
     model: common.FillModel = None,
     text_encoder: common.TextEncoder = None,
     no_cache: common.NoCache = False,
@@ -85,6 +86,7 @@ def run(
     pixels = common.parse_size(size) if size is not None else None
     span = common.parse_frames(frames) if frames is not None else None
     common.check_guidance(guidance)
+    pictures = common.parse_references(references)
     check_run_folder(output, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
@@ -113,7 +115,7 @@ def run(
         chosen = replace(chosen, resident=True)
     evidence = "only" if opened is None else "auto"
     options = RunOptions(
-        RemovalOptions(steps, guidance, seed=seed, size=pixels, evidence=evidence),
+        RemovalOptions(steps, guidance, seed=seed, size=pixels, evidence=evidence, references=pictures),
         EffectOptions(seed=seed, size=pixels),
         lossless,
     )

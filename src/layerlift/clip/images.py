@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
-from layerlift.clip.container import MAX_PIXELS
+from layerlift.clip.container import MAX_PIXELS, check_file
 from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha
 from layerlift.clip.layout import IMAGE_ENDINGS
 from layerlift.clip.samples import Samples
@@ -93,6 +93,16 @@ def _clip_of(files: list[Path], name: str) -> Clip:
         pictures=pictures,
         picture_size=(width, height),
     )
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """A single image, (H, W, 4) uint8 RGBA with straight alpha, upright.
+
+    Raises InputError when it is missing, cannot be read as an image, or is larger than layerlift reads.
+    """
+    check_file(file, "an image")
+    _size(file)
+    return DecodedPicture(*first_frame(file, "an image")).array("rgba")
 
 
 def _is_image(file: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from layerlift.evidence import State
@@ -25,3 +27,8 @@ def describe_shares(gathered: float, unknown: float, *, model: bool) -> str:
     """One phrase for the last line, from the shares of hidden pixels in [0, 1]."""
     done = "generated" if model else "filled in"
     return f"{gathered:.0%} of the hidden pixels were seen elsewhere, {unknown:.0%} {done}"
+
+
+def describe_references(covered: Mapping[int, float]) -> list[str]:
+    """One line for each reference, from the share (0 to 1) of what no frame shows that it covers, by frame."""
+    return [f"reference frame {frame} covers {share:.0%} of what no frame shows" for frame, share in covered.items()]

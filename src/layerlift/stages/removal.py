@@ -20,6 +20,14 @@ from layerlift.device.budget import capped, check_memory
 from layerlift.device.plan import Plan
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
+from layerlift.evidence.coverage import references_cover
+from layerlift.evidence.reference import (
+    GivenReferences,
+    apply_references,
+    open_references,
+    shares_with,
+    told_references,
+)
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.fit import choose_box, fit_size
 from layerlift.focus import View, focus_view, whole_view
@@ -72,6 +80,9 @@ class RemovalOptions:
         compile: compile the transformer's blocks; None does where the job is long enough to win back the time.
         context: latent frames of other windows that each window of a long clip is shown, at most; None is the model's.
         window: frames that are denoised in one go, at most; None is the model's, and more where what it sees is small.
+        references: cleaned frames, by their numbers in the clip (counted from 0, in the whole clip where this one was
+            cut from it): paths or (H, W, 3) uint8; or a folder of 012.png … . Inside the mask they are taken as they
+            are, and evidence carries them to other frames.
     """
 
     steps: int | None = None
@@ -89,6 +100,7 @@ class RemovalOptions:
     compile: bool | None = None
     context: int | None = None
     window: int | None = None
+    references: GivenReferences | None = None
 
 
 def remove(
@@ -111,6 +123,7 @@ def remove(
     compile: bool | None = None,
     context: int | None = None,
     window: int | None = None,
+    references: GivenReferences | None = None,
     device: str | None = None,
     dtype: str | None = None,
     policy: str | None = None,
@@ -129,7 +142,7 @@ def remove(
         model: an opened `Model`, or what `open_model` takes. "none" implies evidence "only", and so does None while no
             LTX checkpoint is on this machine, which the report notes.
         steps, guidance, prompt, negative_prompt, seed, size, dilate, feather, evidence, crop, refresh, dense, compile,
-            context, window: see `RemovalOptions`.
+            context, window, references: see `RemovalOptions`.
         device, dtype, policy, weights: see `choose_policy`.
         progress: told how far each stage is.
         report: filled with seconds, memory and sizes.
@@ -160,6 +173,7 @@ def remove(
         compile=compile,
         context=context,
         window=window,
+        references=references,
     )
     rules = choose_policy(device, dtype, policy, weights=weights)
     frames = remove_frames(
@@ -208,6 +222,7 @@ def remove_frames(
     if options.evidence not in EVIDENCE:
         raise InputError(f"evidence {options.evidence!r} was asked for: give auto, off or only")
     margin = choose_margin(options, clip)
+    references = open_references(options.references, clip, mask, margin.dilate)
     job = None
     if options.evidence != "only":
         opened = require_model(model, OFF) if options.evidence == "off" else choose_model(model, report)
@@ -217,18 +232,22 @@ def remove_frames(
         note_job(report, job)
 
     def run() -> Iterator[np.ndarray]:
-        # 3. Evidence: what other frames show of the hidden pixels.
-        found: Evidence | Unsearched = Unsearched(clip, mask, margin.dilate)
+        # 3. Evidence: what other frames, references among them, show of the hidden pixels.
+        shown, masked = apply_references(clip, mask, references)
+        found: Evidence | Unsearched = Unsearched(shown, masked, margin.dilate)
         if options.evidence != "off":
             with report.stage("evidence"):
-                found = gather_evidence(clip, mask, dilate=margin.dilate, progress=progress)
-            report.results["evidence"] = found.shares
+                found = gather_evidence(shown, masked, dilate=margin.dilate, progress=progress)
+            report.results["evidence"] = shares_with(references, found.shares)
 
         with found, ExitStack() as stack:
+            if references:
+                report.results["references"] = references_cover(references, found, clip.rate)
+            tell = told_references(references, provenance)
             if job is None:
                 # 4. Without a model what no frame shows is inpainted.
                 assert isinstance(found, Evidence)
-                made = told(found.filled_frames(), provenance)
+                made = told(found.filled_frames(), tell)
             else:
                 # 4. Inpaint holes too shallow for a model, and look only at what is left.
                 filled, wanted, left = inpaint_shallow(found, job)
@@ -240,7 +259,7 @@ def remove_frames(
                 if near.policy.cap_memory or memory is not None:
                     stack.enter_context(capped(near.policy, near.plan.request.memory))
                 generated = generate(near, wanted, clip.frame_count, progress=progress, report=report)
-                made = paste_frames(filled(), generated, margin.feather, near.policy, provenance)
+                made = paste_frames(filled(), generated, margin.feather, near.policy, tell)
             yield from made
 
     return run()

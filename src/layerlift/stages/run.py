@@ -18,6 +18,7 @@ from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.clip.writer import keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.device import Policy
+from layerlift.evidence.reference import open_references
 from layerlift.masks import Mask, union_masks
 from layerlift.model import Model
 from layerlift.progress import QUIET, Progress
@@ -146,7 +147,8 @@ def run_stages(
     ending = ".mov" if ending == ".mp4" and keeps_alpha(clip) else ending  # MP4 holds no alpha
 
     # 1. Check what the stages would refuse, before the first of them works.
-    choose_margin(options.removal, clip)
+    margin = choose_margin(options.removal, clip)
+    open_references(options.removal.references, clip, union_masks([*inputs.totals, *inputs.objects]), margin.dilate)
     evidence = options.removal.evidence
     opened = require_model(model, OFF) if evidence == "off" else choose_model(model, report)
     if opened is not None and evidence != "only":
