@@ -47,11 +47,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Colours (N, 3) float32 of hidden pixels, the evidence's expected error (N,), and all that is known's (N,)."""
+    """Colours (N, 3) float32 of hidden pixels, and the error (N,) that the evidence alone is expected to have."""
 
     colours: np.ndarray
     evidence_error: np.ndarray
-    error: np.ndarray
 
 
 def fuse(evidence: Sequence[Side], prior: Side) -> Fused:
@@ -68,8 +67,7 @@ def fuse(evidence: Sequence[Side], prior: Side) -> Fused:
     apart = np.sqrt(apart / np.maximum(seen, 1e-12))
     with np.errstate(divide="ignore"):
         evidence_error = np.hypot(1 / np.sqrt(seen), apart)
-        error = 1 / np.sqrt(total)
-    return Fused(middle.astype(np.float32), evidence_error.astype(np.float32), error.astype(np.float32))
+    return Fused(middle.astype(np.float32), evidence_error.astype(np.float32))
 
 
 def region_error(values: np.ndarray, truth: np.ndarray, near: np.ndarray, scale: int) -> np.ndarray:
