@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -372,3 +373,15 @@ def test_shared_clips(name: str, size: tuple[int, int], count: int, rate: Fracti
         for ours, theirs in zip(clip.frames(0, 5), container.decode(video=0), strict=False):
             np.testing.assert_allclose(ours, shown(theirs), atol=0.6)
     assert sum(1 for _ in clip.frames(count - 3)) == 3
+
+
+def test_a_picture_that_was_read_is_let_go_at_once(tmp_path: Path) -> None:
+    """Not when Python looks for circles of references: by then hundreds of them have piled up."""
+    clip = open_clip(encode(tmp_path / "clip.mp4"))
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in clip.frames()) == clip.frame_count
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame)]
+    finally:
+        gc.enable()

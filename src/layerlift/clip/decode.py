@@ -160,16 +160,19 @@ def orientation(frame: VideoFrame) -> Orientation:
 
 def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
     """(3, 3) int32, FFmpeg's display matrix of a frame; None where it has none."""
-    from av.sidedata.sidedata import Type
+    from av.sidedata.sidedata import SideDataContainer, Type
 
     kinds: Any = Type  # PyAV's stubs take this enumeration for a dictionary
+    # `frame.side_data` would keep this in the frame, which it refers to: frames would pile up until Python looks for
+    # such circles, seldom.
+    listed: Any = SideDataContainer
     try:
-        found: Any = frame.side_data.get(kinds.DISPLAYMATRIX)
+        found: Any = listed(frame).get(kinds.DISPLAYMATRIX)
     except ValueError:
         # This PyAV lists no side data of a frame that has one of a kind newer than it, such as EXIF.
         newest = max(kind.value for kind in kinds)
         unlisted = range(newest + 1, newest + 17)
-        found = _without_side_data(frame, unlisted).side_data.get(kinds.DISPLAYMATRIX)
+        found = listed(_without_side_data(frame, unlisted)).get(kinds.DISPLAYMATRIX)
     return None if found is None else np.frombuffer(found, np.int32).reshape(3, 3)
 
 
