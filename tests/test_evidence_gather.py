@@ -187,7 +187,7 @@ def test_reach_limits_how_far_is_looked() -> None:
 def test_little_memory_holds_fewer_frames_and_still_finds() -> None:
     truth = np.stack([see(world(), 50)] * 40)
     mask = walker(40, step=3)
-    with gather(hide(truth, mask), mask, memory=18 * HEIGHT * WIDTH * BYTES) as evidence:
+    with gather(hide(truth, mask), mask, memory=int(18 * HEIGHT * WIDTH * BYTES)) as evidence:
         frames, states = results(evidence)
     assert (states[mask] == State.GATHERED).mean() > 0.95
     assert np.array_equal(frames[states == State.GATHERED], truth[states == State.GATHERED])
@@ -195,7 +195,7 @@ def test_little_memory_holds_fewer_frames_and_still_finds() -> None:
 
 def test_frames_in_reach_never_take_more_memory_than_allowed() -> None:
     video, mask = np.zeros((60, 40, 50, 3), np.uint8), np.zeros((60, 40, 50), bool)
-    held = Reach(Clip.from_array(video), Mask.from_array(mask), 0, reach=30, memory=20 * 40 * 50 * BYTES)
+    held = Reach(Clip.from_array(video), Mask.from_array(mask), 0, reach=30, memory=int(20 * 40 * 50 * BYTES))
     for present in held.walk():
         there = [index for index in range(60) if index in held]
         assert len(there) <= 20
@@ -203,6 +203,19 @@ def test_frames_in_reach_never_take_more_memory_than_allowed() -> None:
         assert min(there) >= present - 30
         assert present + 30 - max(there) < held.stride or present + 30 > 59
     assert held.near >= 2
+
+
+def test_a_held_frame_takes_what_is_counted_for_it_and_gives_its_masks_back() -> None:
+    hidden = np.zeros((60, 90), bool)
+    hidden[20:30, 80:90] = True
+    held = hold(np.zeros((60, 90, 3), np.uint8), hidden)
+    assert np.array_equal(held.hidden, hidden)
+    clear = np.zeros((60, 90), bool)
+    clear[1:-1, 1:-1] = True
+    clear[19:31, 79:] = False
+    assert np.array_equal(held.clear > 0, clear)
+    taken = held.frame.nbytes + held.packed_hidden.nbytes + held.packed_clear.nbytes
+    assert taken == 60 * 90 * BYTES
 
 
 def test_two_far_objects_have_a_box_each_and_near_ones_share_one() -> None:

@@ -20,8 +20,8 @@ from layerlift.pixels import bounds, grow
 # of it wants, but not more closely than `FAR_STEP`.
 NEAR = 48
 FAR_STEP = 4
-# A frame in reach takes so many bytes a pixel.
-BYTES = 5
+# A frame in reach takes so many bytes a pixel: its colours, and a bit of either mask.
+BYTES = 3 + 2 / 8
 # Masks are also kept this many times smaller, to choose frames by.
 COARSE = 8
 # Prepared pictures that are kept: neighbouring frames look at nearly the same others.
@@ -38,15 +38,27 @@ class Held:
 
     Attributes:
         frame: (H, W, 3) uint8; just inside what is hidden the surroundings continue, so that no kernel reads it.
-        hidden: its grown mask, (H, W) bool.
-        clear: (H, W) uint8, 1 where resampling brings in nothing that is hidden or beyond the frame, else 0.
         coarse: the mask made smaller, (h, w) bool.
     """
 
     frame: np.ndarray
-    hidden: np.ndarray
-    clear: np.ndarray
     coarse: np.ndarray
+    packed_hidden: np.ndarray
+    packed_clear: np.ndarray
+
+    @property
+    def hidden(self) -> np.ndarray:
+        """Its grown mask, (H, W) bool."""
+        return self._unpacked(self.packed_hidden).view(np.bool_)
+
+    @property
+    def clear(self) -> np.ndarray:
+        """(H, W) uint8, 1 where resampling brings in nothing that is hidden or beyond the frame, else 0."""
+        return self._unpacked(self.packed_clear)
+
+    def _unpacked(self, bits: np.ndarray) -> np.ndarray:
+        height, width = self.frame.shape[:2]
+        return np.unpackbits(bits, count=height * width).reshape(height, width)
 
 
 class Reach:
@@ -58,7 +70,7 @@ class Reach:
 
     def __init__(self, clip: Clip, mask: Mask, dilate: int, reach: int, memory: int) -> None:
         self._clip, self._mask, self._dilate = clip, mask, dilate
-        fits = max(3, memory // (clip.width * clip.height * BYTES))
+        fits = max(3, int(memory // (clip.width * clip.height * BYTES)))
         self.near = min(NEAR, reach, max(1, (fits // 2 - 1) // 2))
         if reach <= self.near:
             self.stride = 1
@@ -129,7 +141,7 @@ def hold(frame: np.ndarray, hidden: np.ndarray) -> Held:
     )
     # (H, W) → (h, 8, w, 8) → (h, w); rows first, which is quick.
     coarse = padded.reshape(size[1], COARSE, size[0] * COARSE).any(1).reshape(size[1], size[0], COARSE).any(2)
-    return Held(_edged(frame, hidden), hidden, clear, coarse)
+    return Held(_edged(frame, hidden), coarse, np.packbits(hidden), np.packbits(clear))
 
 
 def _edged(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:

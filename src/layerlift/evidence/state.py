@@ -29,7 +29,7 @@ class EvidenceOptions:
 
     reach: int | None = None
     samples: int = 16
-    memory: int = 600 * 2**20
+    memory: int = 390 * 2**20
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= MOST_SAMPLES:
