@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from layerlift.cli import main
 from layerlift.clip import open_clip, write_clip
 from layerlift.clip.damage import is_cut_short
+from layerlift.clip.images import read_picture
 from layerlift.clip.writer import OutputWarning
 from layerlift.errors import InputError
 
@@ -134,3 +138,99 @@ def test_remove_says_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture
     assert layerlift(*asked, "--allow-damage") == 0
     assert f"of {COUNT} frames are lost" in capsys.readouterr().err
     assert 0 < open_clip(tmp_path / "o.mkv").frame_count < COUNT
+
+
+def photo(seed: int) -> np.ndarray:
+    """(H, W, 3) uint8, (240, 320): patches with grain, as a photo has."""
+    rng = np.random.default_rng(seed)
+    patches = cv2.resize(rng.integers(40, 216, (20, 30, 3), dtype=np.uint8), (320, 240))
+    return np.clip(patches.astype(int) + rng.integers(-9, 9, patches.shape), 0, 255).astype(np.uint8)
+
+
+def encoded(ending: str, seed: int, **options: Any) -> bytes:
+    if ending == "exr":
+        OpenEXR = pytest.importorskip("OpenEXR")
+        with tempfile.TemporaryDirectory() as folder:
+            header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+            OpenEXR.File(header, {"RGB": (photo(seed) / 255).astype(np.float32)}).write(f"{folder}/a.exr")
+            return Path(folder, "a.exr").read_bytes()
+    file = io.BytesIO()
+    kind = {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper())
+    Image.fromarray(photo(seed)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def flipped(data: bytes) -> bytes:
+    """Some of the coded picture's bytes are others, so that the decoder loses its way."""
+    out = bytearray(data)
+    for at in (spot + step for spot in range(len(out) // 3, len(out) - 500, len(out) // 6) for step in range(60)):
+        out[at] ^= 0x55 if out[at] ^ 0x55 != 0xFF else 0x54
+    return bytes(out)
+
+
+IMAGES: list[tuple[str, dict[str, Any]]] = [
+    ("jpg", {}), ("jpg", {"progressive": True}), ("jpg", {"restart_marker_rows": 2}), ("png", {}), ("tif", {}),
+    ("webp", {}), ("bmp", {}), ("gif", {}), ("exr", {}), ("avif", {}),
+]  # fmt: skip
+
+
+# Nothing in the other formats tells that a sample is another.
+CHECKED = [(ending, options) for ending, options in IMAGES if ending in ("jpg", "png", "exr")]
+
+
+@pytest.mark.parametrize(
+    ("ending", "options", "how"),
+    [(*image, "cut") for image in IMAGES] + [(*image, "flipped") for image in CHECKED],
+)
+def test_a_damaged_image_among_frames_is_refused_by_its_name(
+    tmp_path: Path, ending: str, options: dict[str, Any], how: str
+) -> None:
+    for index in range(4):
+        (tmp_path / f"{index}.{ending}").write_bytes(encoded(ending, index, **options))
+    assert open_clip(tmp_path).numpy().shape[0] == 4
+    hurt_one = tmp_path / f"1.{ending}"
+    data = hurt_one.read_bytes()
+    hurt_one.write_bytes(data[: int(len(data) * 0.6)] if how == "cut" else flipped(data))
+    with pytest.raises(InputError, match=rf"1\.{ending} is damaged|1\.{ending} cannot be read"):
+        open_clip(tmp_path).numpy()
+    clip = open_clip(tmp_path, allow_damage=True)
+    assert clip.frame_count == 4
+    assert clip.damage is not None
+    assert "frame 1" in clip.damage
+    np.testing.assert_array_equal(clip.numpy()[3], open_clip(tmp_path / f"3.{ending}").numpy()[0])
+
+
+def test_an_image_that_cannot_be_decoded_at_all_is_the_one_before(tmp_path: Path) -> None:
+    for index in range(4):
+        (tmp_path / f"{index}.jpg").write_bytes(encoded("jpg", index))
+    for index in (0, 2):
+        (tmp_path / f"{index}.jpg").write_bytes(b"no picture at all" * 99)
+    clip = open_clip(tmp_path, allow_damage=True)
+    assert clip.damage is not None
+    assert "frames 0, 2" in clip.damage
+    frames = clip.numpy()
+    np.testing.assert_array_equal(frames[2], frames[1])
+    np.testing.assert_array_equal(frames[0], frames[1])
+    for index in (1, 3):
+        (tmp_path / f"{index}.jpg").write_bytes(b"no picture at all" * 99)
+    with pytest.raises(InputError, match="no image"):
+        open_clip(tmp_path, allow_damage=True)
+
+
+def test_a_damaged_still_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded("jpg", 0)[:-9000])
+    with pytest.raises(InputError, match=r"a\.jpg is damaged"):
+        open_clip(tmp_path / "a.jpg").numpy()
+    with pytest.raises(InputError, match=r"a\.jpg is damaged"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_what_cameras_leave_behind_a_picture_is_no_damage(tmp_path: Path) -> None:
+    """Padding before the end mark, bytes behind it, an unknown version of JFIF."""
+    data = encoded("jpg", 0)
+    (tmp_path / "padded.jpg").write_bytes(data[:-2] + bytes(37) + data[-2:])
+    (tmp_path / "longer.jpg").write_bytes(data + b"MotionPhoto" * 50)
+    jfif = data.index(b"JFIF\0")
+    (tmp_path / "other.jpg").write_bytes(data[: jfif + 5] + b"\3" + data[jfif + 6 :])
+    for file in sorted(tmp_path.iterdir()):
+        assert np.abs(open_clip(file).numpy()[0].astype(int) - photo(0)).mean() < 6, file

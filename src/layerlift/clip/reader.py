@@ -14,7 +14,7 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
-from layerlift.clip.damage import is_cut_short
+from layerlift.clip.damage import damaged, frames_named, is_cut_short
 from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
@@ -71,17 +71,21 @@ def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool
         kind = picture_kind(path)
         if kind is not None and kind.demuxer == "webp":
             return open_webp(path)
-        return open_still(path) if kind is not None and kind.still else _open_video(path, allow_damage, deinterlace)
+        return (
+            open_still(path, allow_damage=allow_damage)
+            if kind is not None and kind.still
+            else _open_video(path, allow_damage, deinterlace)
+        )
     if is_layout(path):
         video = open_clip(layout_masks(path).video, allow_damage=allow_damage, deinterlace=deinterlace)
         return replace(video, name=path.resolve().name)
-    return open_images(path)
+    return open_images(path, allow_damage=allow_damage)
 
 
 def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     picture, shown = first_frame(path)
     if is_cut_short(path) and not allow_damage:
-        raise _damaged(path, "its end is missing")
+        raise damaged(path, "its end is missing")
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
@@ -259,10 +263,10 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
             if packet.size == 0:
                 continue  # the flush packet
             if packet.is_corrupt:
-                raise _damaged(path)
+                raise damaged(path)
             yield packet
     except av.error.FFmpegError as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
 
 
 def _survey(path: Path, stream: VideoStream) -> tuple[_Index, str | None]:
@@ -283,7 +287,7 @@ def _survey(path: Path, stream: VideoStream) -> tuple[_Index, str | None]:
         return index, f"{path} is cut short." if is_cut_short(path) else None
     parts = [f"{lost} of {lost + len(times)} frames are lost"] if lost else []
     if broken:
-        parts += [f"{'frame' if len(broken) == 1 else 'frames'} {_spans(broken)} could not be decoded whole"]
+        parts += [f"{frames_named(broken)} could not be decoded whole"]
     return index, f"{path} is damaged: {', '.join(parts)}."
 
 
@@ -297,18 +301,6 @@ def _expected(stream: VideoStream) -> int:
     if match is None or rate is None:
         return 0
     return round((3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3])) * rate)
-
-
-def _spans(numbers: list[int]) -> str:
-    """3, 4, 5, 9 as "3-5, 9", the first few of them."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    shown = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans[:8])
-    return f"{shown} …" if len(spans) > 8 else shown
 
 
 def _decode(
@@ -332,7 +324,7 @@ def _decode(
                 stream.thread_type = "NONE"
             for packet in container.demux(stream):
                 if packet.is_corrupt and not tolerant:
-                    raise _damaged(path)
+                    raise damaged(path)
                 try:
                     yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
                 except av.error.FFmpegError:
@@ -340,14 +332,7 @@ def _decode(
                         raise
         except av.error.FFmpegError as error:
             if not tolerant:
-                raise _damaged(path) from error
-
-
-def _damaged(path: Path, what: str = "not all of its frames can be decoded") -> InputError:
-    return InputError(
-        f"{path} is damaged or cut short: {what}; export it again, or give --allow-damage to go on with what can be "
-        "decoded."
-    )
+                raise damaged(path) from error
 
 
 def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
@@ -366,7 +351,7 @@ def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None
             begun = begun or bool(frame.key_frame)
             if frame.is_corrupt and begun and not tolerant:
                 when = "" if frame.time is None else f" (at {frame.time:.2f} s)"
-                raise _damaged(path, f"frame {done}{when} cannot be decoded whole")
+                raise damaged(path, f"frame {done}{when} cannot be decoded whole")
             if size is None:
                 size = frame.width, frame.height
             elif (frame.width, frame.height) != size:
@@ -378,7 +363,7 @@ def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None
             done += 1
             if done == stop:
                 return
-        raise _damaged(path)
+        raise damaged(path)
 
     return pictures
 
