@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,77 @@ def test_flipped_bytes_are_refused_with_the_place(tmp_path: Path) -> None:
     assert clip.damage is not None
     assert "could not be decoded whole" in clip.damage
     np.testing.assert_array_equal(clip.numpy(), clip.numpy())
+
+
+def without_cluster(path: Path, which: int, how: str) -> Path:
+    """A Matroska file that lacks one of its clusters: taken out, its size told or not, or overwritten with zeros."""
+    data = bytearray(path.read_bytes())
+    begins = [found.start() for found in re.finditer(b"\x1f\x43\xb6\x75", data)]
+    start, stop = begins[which], begins[which + 1]
+    if how == "zeros":
+        data[start:stop] = bytes(stop - start)
+    else:
+        del data[start:stop]
+    if how == "size told":
+        at = data.index(b"\x18\x53\x80\x67") + 4
+        data[at : at + 8] = struct.pack(">Q", struct.unpack_from(">Q", data, at)[0] - (stop - start))
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("how", ["taken out", "size told", "zeros"])
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.mkv", "ffv1"), ("a.webm", "libvpx-vp9")])
+def test_frames_missing_amidst_are_refused_with_the_place(tmp_path: Path, name: str, codec: str, how: str) -> None:
+    path = make(tmp_path / name, codec, options={"cluster_time_limit": "300"})
+    whole = open_clip(path).numpy()
+    without_cluster(path, 2, how)
+    place = "its end is missing" if how == "taken out" else r"frames 8-11 are missing \(at 0\.33 s\)"
+    with pytest.raises(InputError, match=place):
+        open_clip(path)
+    clip = open_clip(path, allow_damage=True)
+    assert clip.damage is not None
+    assert f"4 of {COUNT} frames are lost: in the place of frames 8-11 the one before is shown" in clip.damage
+    # Every frame that is left keeps its number and its time, so that masks and sound stay beside it.
+    assert (clip.frame_count, clip.rate, clip.timestamps) == (COUNT, 24, None)
+    wanted = whole[[*range(8), 7, 7, 7, 7, *range(12, COUNT)]]
+    np.testing.assert_array_equal(clip.numpy(), wanted)
+    np.testing.assert_array_equal(np.stack(list(clip.frames(9, 14))), wanted[9:14])
+
+
+def uneven(path: Path, times: list[int], sound: bool = False) -> Path:
+    """An FFV1 clip of 24 frames a second, some of which were never there, with sound throughout."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.gop_size = 1
+        heard: Any = container.add_stream("flac", rate=8000, layout="mono") if sound else None
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), time, np.uint8))
+            frame.pts, frame.time_base = time, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        for start in range(0, 8000, 1000) if sound else ():
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.int16), format="s16", layout="mono")
+            samples.pts, samples.sample_rate, samples.time_base = start, 8000, Fraction(1, 8000)
+            container.mux(heard.encode(samples))
+        container.mux([*stream.encode(None), *(heard.encode(None) if sound else [])])
+    return path
+
+
+def test_a_variable_rate_is_no_damage(tmp_path: Path) -> None:
+    """A recording of a screen has no frame where nothing moves; sound goes on where a picture stands."""
+    screen = [0, 1, 2, 3, 6, 7, 8, 12, 13, 15, 16, 20, 23]
+    clip = open_clip(uneven(tmp_path / "a.mkv", screen))
+    assert clip.timestamps is not None
+    assert len(clip.timestamps) == len(screen)
+    paused = [*range(8), *range(14, 24)]
+    assert open_clip(uneven(tmp_path / "b.mkv", paused, sound=True)).timestamps is not None
+    with pytest.raises(InputError, match=r"frames 8-13 are missing"):
+        open_clip(uneven(tmp_path / "c.mkv", paused))
+    # What layerlift writes of a clip of variable rate says no other rate than its average.
+    like = replace(open_clip(tmp_path / "b.mkv"), path=None)
+    for lossless in (True, False):
+        made = write_clip(tmp_path / f"{lossless}.mkv", like.frames(), like, lossless=lossless)
+        assert open_clip(made).timestamps is not None
 
 
 def test_a_recording_that_begins_amidst_is_no_damage(tmp_path: Path) -> None:

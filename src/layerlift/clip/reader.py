@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.samples import Samples, samples_of
 from layerlift.clip.stills import picture_kind
+from layerlift.clip.timing import Index, constant_rate, held, missing, rate_with_holes
 from layerlift.clip.view import tags_of
 from layerlift.clip.webp import open_webp
 from layerlift.errors import InputError
@@ -45,16 +46,6 @@ _ONE_PACKET_ONE_FRAME = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """Where a file's frames lie in time, in units of the stream's time base and in presentation order."""
-
-    count: int
-    pts: tuple[int, ...] | None  # None where the file does not say
-    keys: tuple[int, ...]  # of the key frames
-    last_duration: int | None
-
-
 def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool = False) -> Clip:
     """Open a video file, a folder of images, or a folder with a `video` in it; no frames are kept in memory.
 
@@ -71,11 +62,9 @@ def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool
         kind = picture_kind(path)
         if kind is not None and kind.demuxer == "webp":
             return open_webp(path)
-        return (
-            open_still(path, allow_damage=allow_damage)
-            if kind is not None and kind.still
-            else _open_video(path, allow_damage, deinterlace)
-        )
+        if kind is not None and kind.still:
+            return open_still(path, allow_damage=allow_damage)
+        return _open_video(path, allow_damage, deinterlace)
     if is_layout(path):
         video = open_clip(layout_masks(path).video, allow_damage=allow_damage, deinterlace=deinterlace)
         return replace(video, name=path.resolve().name)
@@ -89,14 +78,11 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
-        damage = None
+        broken: list[int] = []
         if allow_damage:
-            index, damage = _survey(path, stream)
-            # A mask for the whole clip has its beginning for what is left of one that was cut short.
-            whole = max(_expected(stream), index.count) if is_cut_short(path) else index.count
+            index, broken = _survey(path)
         else:
             index = _index(container, stream, path)
-            whole = index.count
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
         if container.format.name in _RAW:
             # Packets of a bare stream have no times, and FFmpeg counts 25 a second; the codec's headers know better.
@@ -105,17 +91,28 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
         alpha = alpha_decoder(stream)
-    if index.count == 0:
-        raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
-    rate = _constant_rate(index.pts, time_base, rates)
+        expected = _expected(stream)
+        if index.count == 0:
+            raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
+        rate, places = constant_rate(index.pts, time_base, rates), None
+        if rate is None and index.pts is not None:
+            known_damage = allow_damage and expected > index.count
+            rate, places = rate_with_holes(container, index, index.pts, time_base, rates, known_damage=known_damage)
+    gone = missing(places) if places is not None else []
+    if gone and not allow_damage:
+        when = float(gone[0] / rate) if rate else 0.0
+        raise damaged(path, f"{frames_named(gone)} {'is' if len(gone) == 1 else 'are'} missing (at {when:.2f} s)")
     constant = rate is not None or index.pts is None
+    count = index.count + len(gone)
     turned = shown.transposed
     size = (picture.height, picture.width) if turned else (picture.width, picture.height)
     pictures = _picture_reader(path, index, seekable and not allow_damage, alpha, allow_damage)
+    if places is not None:
+        pictures = held(pictures, places)
     clip = Clip(
         width=size[0],
         height=size[1],
-        frame_count=index.count,
+        frame_count=count,
         rate=rate or (rates[0] if constant and rates else DEFAULT_RATE),
         reader=as_frames(pictures),
         color=tags_of(picture),
@@ -124,8 +121,9 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         path=path,
         name=path.stem,
         start_time=index.pts[0] * time_base if index.pts else Fraction(0),
-        damage=damage,
-        source_frame_count=whole if whole > index.count else None,
+        damage=_damage(path, count, expected, broken, gone) if allow_damage else None,
+        # A mask for the whole clip has its beginning for what is left of one that was cut short.
+        source_frame_count=expected if allow_damage and is_cut_short(path) and expected > count else None,
         samples=_upright_samples(picture, turned, alpha is not None),
         pictures=pictures,
         picture_size=size,
@@ -183,7 +181,7 @@ def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
     return replace(clip, time_base=clip.time_base / 2, timestamps=tuple(times))
 
 
-def _with_timestamps(clip: Clip, index: _Index, pts: tuple[int, ...], time_base: Fraction) -> Clip:
+def _with_timestamps(clip: Clip, index: Index, pts: tuple[int, ...], time_base: Fraction) -> Clip:
     """A clip of variable frame rate."""
     last = index.last_duration or max(pts[-1] - pts[-2], 1)
     clip = replace(clip, time_base=time_base, timestamps=pts, last_duration=last)
@@ -198,21 +196,7 @@ def _upright_samples(picture: VideoFrame, turned: bool, alpha: bool) -> Samples 
     return replace(samples, shift=samples.shift[::-1] if turned else samples.shift, alpha=samples.alpha or alpha)
 
 
-def _constant_rate(pts: Sequence[int] | None, time_base: Fraction, rates: list[Fraction]) -> Fraction | None:
-    """The rate at which frame i is shown at i / rate, to the time base's precision; None when there is none."""
-    if pts is None:
-        return None
-    gone = np.asarray(pts, np.int64) - pts[0]
-    for rate in rates:
-        step = 1 / (rate * time_base)  # ticks a frame
-        slack = 0 if step.denominator == 1 else 1  # rounding of presentation times to whole ticks
-        off = np.abs(gone.astype(object) * step.denominator - np.arange(len(gone)).astype(object) * step.numerator)
-        if max(off) <= slack * step.denominator:
-            return rate
-    return None
-
-
-def _index(container: InputContainer, stream: VideoStream, path: Path) -> _Index:
+def _index(container: InputContainer, stream: VideoStream, path: Path) -> Index:
     """Count frames by their packets; by decoding where packets do not tell."""
     pts: list[int] = []
     keys: list[int] = []
@@ -239,11 +223,11 @@ def _index(container: InputContainer, stream: VideoStream, path: Path) -> _Index
         span = max(pts) - min(pts)
         if stream.duration is not None and 0 < stream.duration - span <= max(span, last_duration or 0):
             last_duration = stream.duration - span
-        return _Index(len(pts), tuple(sorted(pts)), tuple(sorted(keys)), last_duration)
+        return Index(len(pts), tuple(sorted(pts)), tuple(sorted(keys)), last_duration)
     return _decoded_index(path)
 
 
-def _decoded_index(path: Path) -> _Index:
+def _decoded_index(path: Path) -> Index:
     times: list[int | None] = []
     duration: int | None = None
     for frame in _decode(path, None):
@@ -251,7 +235,7 @@ def _decoded_index(path: Path) -> _Index:
         duration = frame.duration or None
     known = [t for t in times if t is not None]
     ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
-    return _Index(len(times), tuple(known) if ordered and known else None, (), duration)
+    return Index(len(times), tuple(known) if ordered and known else None, (), duration)
 
 
 def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Packet]:
@@ -269,9 +253,10 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
         raise damaged(path) from error
 
 
-def _survey(path: Path, stream: VideoStream) -> tuple[_Index, str | None]:
-    """Count what can be decoded of a file that may be damaged, and say what cannot."""
+def _survey(path: Path) -> tuple[Index, list[int]]:
+    """Count what can be decoded of a file that may be damaged, and the frames that cannot be decoded whole."""
     times: list[int | None] = []
+    keys: list[int] = []
     broken: list[int] = []
     duration: int | None = None
     for number, frame in enumerate(_decode(path, None, tolerant=True)):
@@ -279,16 +264,25 @@ def _survey(path: Path, stream: VideoStream) -> tuple[_Index, str | None]:
         duration = frame.duration or duration
         if frame.is_corrupt:
             broken.append(number)
+        if frame.key_frame and frame.pts is not None:
+            keys.append(frame.pts)
     known = [t for t in times if t is not None]
     ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
-    index = _Index(len(times), tuple(known) if ordered and known else None, (), duration)
-    lost = max(_expected(stream) - len(times), 0)
+    return Index(len(times), tuple(known) if ordered and known else None, tuple(keys), duration), broken
+
+
+def _damage(path: Path, count: int, expected: int, broken: list[int], gone: list[int]) -> str | None:
+    """What was lost of a file, in words; None where nothing was."""
+    lost = max(expected - count, 0) + len(gone)
     if not lost and not broken:
-        return index, f"{path} is cut short." if is_cut_short(path) else None
-    parts = [f"{lost} of {lost + len(times)} frames are lost"] if lost else []
+        return f"{path} is cut short." if is_cut_short(path) else None
+    parts = []
+    if lost:
+        instead = f": in the place of {frames_named(gone)} the one before is shown" if gone else ""
+        parts.append(f"{lost} of {max(expected, count)} frames are lost{instead}")
     if broken:
-        parts += [f"{frames_named(broken)} could not be decoded whole"]
-    return index, f"{path} is damaged: {', '.join(parts)}."
+        parts.append(f"{frames_named(broken)} could not be decoded whole")
+    return f"{path} is damaged: {', and '.join(parts)}."
 
 
 def _expected(stream: VideoStream) -> int:
@@ -335,7 +329,7 @@ def _decode(
                 raise damaged(path) from error
 
 
-def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
+def _picture_reader(path: Path, index: Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
     """Pictures of a file; `alpha` is the decoder that sees its transparency where FFmpeg's own does not.
 
     A picture that could not be decoded whole is an InputError, unless `tolerant`: FFmpeg makes it up from others.
@@ -378,7 +372,7 @@ def as_frames(pictures: PictureReader) -> FrameReader:
 
 
 def _from(
-    path: Path, index: _Index, start: int, seekable: bool, decoder: str | None, *, tolerant: bool
+    path: Path, index: Index, start: int, seekable: bool, decoder: str | None, *, tolerant: bool
 ) -> Iterator[VideoFrame]:
     """Frames from frame `start` on, by a seek where one can be trusted and gains something."""
     if seekable and index.pts is not None and len(index.keys) > 1 and index.pts[start] >= index.keys[1]:

@@ -105,7 +105,7 @@ def _walk_exr(data: bytes) -> None:
         if len(chunk) < size:
             raise EOFError
         whole = row * min(rows, bottom + 1 - line)
-        if compression in _EXR_ZIP and size < whole and len(zlib.decompress(chunk)) != whole:
+        if compression in _EXR_ZIP and size < whole and len(zlib.decompressobj().decompress(chunk, whole + 1)) != whole:
             raise ValueError("another size")
 
 
