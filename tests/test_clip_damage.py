@@ -32,7 +32,9 @@ def make(path: Path, codec: str = "libx264", *, options: dict[str, str] | None =
     ground = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (240, 160))
     with av.open(str(path), "w", options=options or {}) as container:
         stream: Any = container.add_stream(codec, rate=24)
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if codec == "ffv1":
+            stream.codec_context.options = {"level": "3"}
         stream.codec_context.gop_size = gop
         if codec == "libx264":
             stream.codec_context.options = {"crf": "12"}
@@ -174,6 +176,21 @@ def test_a_variable_rate_is_no_damage(tmp_path: Path) -> None:
     for lossless in (True, False):
         made = write_clip(tmp_path / f"{lossless}.mkv", like.frames(), like, lossless=lossless)
         assert open_clip(made).timestamps is not None
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.avi", "mjpeg")])
+def test_damage_that_a_decoder_passes_over(tmp_path: Path, name: str, codec: str) -> None:
+    with av.open(str(make(tmp_path / name, codec))) as container:
+        packet = bytes(list(container.demux(video=0))[5])
+    data = (tmp_path / name).read_bytes()
+    at = data.index(packet) + len(packet) // 2
+    (tmp_path / name).write_bytes(data[:at] + bytes(value ^ 0x55 for value in data[at : at + 50]) + data[at + 50 :])
+    with pytest.raises(InputError, match=r"the frame at 0\.21 s cannot be decoded whole"):
+        open_clip(tmp_path / name).numpy()
+    clip = open_clip(tmp_path / name, allow_damage=True)
+    assert clip.damage is not None
+    assert "frame 5 " in clip.damage
+    assert clip.numpy().shape[0] == COUNT
 
 
 def test_a_recording_that_begins_amidst_is_no_damage(tmp_path: Path) -> None:

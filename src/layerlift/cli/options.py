@@ -36,14 +36,14 @@ Deinterlace = Annotated[
     bool,
     typer.Option(
         "--deinterlace",
-        help="Make progressive frames of an interlaced CLIP; else its fields are worked on, and woven again.",
+        help="Make progressive frames of an interlaced clip; else its fields are worked on, and woven again.",
     ),
 ]
 AllowDamage = Annotated[
     bool,
     typer.Option(
         "--allow-damage",
-        help="Go on with what can be decoded of a CLIP that is damaged or cut short, and say what was lost.",
+        help="Go on with what can be decoded of a clip that is damaged or cut short, and say what was lost.",
     ),
 ]
 Overwrite = Annotated[

@@ -58,7 +58,7 @@ def open_still(file: Path, *, allow_damage: bool = False) -> Clip:
 def _clip_of(files: list[Path], name: str, path: Path, allow_damage: bool) -> Clip:
     damage = None
     if allow_damage:
-        files, damage = _survey(files, path)
+        files, damage = survey(files, path)
     sizes = {f: _size(f) for f in files}
     odd = next((f for f in files if sizes[f] != sizes[files[0]]), None)
     if odd is not None:
@@ -97,21 +97,24 @@ def _clip_of(files: list[Path], name: str, path: Path, allow_damage: bool) -> Cl
     )
 
 
-def _survey(files: list[Path], path: Path) -> tuple[list[Path], str | None]:
-    """For every image itself or the one that stands in for it, and what is lost, in words."""
+def survey(files: list[Path], path: Path, *, wholly: bool = False) -> tuple[list[Path], str | None]:
+    """For every image itself or the one that stands in for it, and what is lost, in words.
+
+    With `wholly`, one that cannot be decoded whole has another in its place, too.
+    """
     shown: list[Path | None] = []
     lost: list[int] = []
     broken: list[int] = []
     for number, file in enumerate(files):
         try:
             _size(file)
-            _decoded(file, tolerant=True)
+            _decoded(file, tolerant=not wholly)
         except InputError:
             lost.append(number)
             shown.append(shown[-1] if shown else None)
             continue
         shown.append(file)
-        if still_damage(file) is not None:
+        if not wholly and still_damage(file) is not None:
             broken.append(number)
     first = next((file for file in shown if file is not None), None)
     if first is None:

@@ -19,6 +19,7 @@ from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, fi
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
+from layerlift.clip.packet_damage import packet_check
 from layerlift.clip.samples import Samples, samples_of
 from layerlift.clip.stills import picture_kind
 from layerlift.clip.timing import Index, constant_rate, held, missing, rate_with_holes
@@ -259,10 +260,11 @@ def _survey(path: Path) -> tuple[Index, list[int]]:
     keys: list[int] = []
     broken: list[int] = []
     duration: int | None = None
-    for number, frame in enumerate(_decode(path, None, tolerant=True)):
+    marked: set[int] = set()
+    for number, frame in enumerate(_decode(path, None, tolerant=True, marked=marked)):
         times.append(frame.pts)
         duration = frame.duration or duration
-        if frame.is_corrupt:
+        if frame.is_corrupt or frame.pts in marked:
             broken.append(number)
         if frame.key_frame and frame.pts is not None:
             keys.append(frame.pts)
@@ -298,12 +300,18 @@ def _expected(stream: VideoStream) -> int:
 
 
 def _decode(
-    path: Path, seek_to: int | None, decoder: str | None = None, *, tolerant: bool = False
+    path: Path,
+    seek_to: int | None,
+    decoder: str | None = None,
+    *,
+    tolerant: bool = False,
+    marked: set[int] | None = None,
 ) -> Iterator[VideoFrame]:
     """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start.
 
     With `decoder`, by the decoder of that name. What is damaged is an InputError; `tolerant` leaves out what cannot be
-    decoded, and decodes in one thread, so that what is made up for damage is always the same.
+    decoded, and decodes in one thread, so that what is made up for damage is always the same; times of pictures that
+    are not whole, but that FFmpeg takes for whole, go into `marked`.
     """
     import av
     import av.error
@@ -314,11 +322,17 @@ def _decode(
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
+            check = packet_check(stream.codec_context.name) if decoder is None else None
             if tolerant:
                 stream.thread_type = "NONE"
             for packet in container.demux(stream):
                 if packet.is_corrupt and not tolerant:
                     raise damaged(path)
+                if check is not None and packet.size and (marked is not None or not tolerant) and check(bytes(packet)):
+                    if marked is None:
+                        when = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
+                        raise damaged(path, f"the frame{when} cannot be decoded whole")
+                    marked |= set() if packet.pts is None else {packet.pts}
                 try:
                     yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
                 except av.error.FFmpegError:

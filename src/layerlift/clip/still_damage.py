@@ -29,7 +29,8 @@ def still_damage(file: Path) -> str | None:
     return check(file.read_bytes()) if check is not None else None
 
 
-def _jpeg_damage(data: bytes) -> str | None:
+def jpeg_damage(data: bytes) -> str | None:
+    """What is lost of a JPEG, in words; None where nothing tells."""
     import simplejpeg
 
     try:
@@ -136,7 +137,7 @@ def _exr_row(channels: bytes, width: int) -> int | None:
 
 
 _CHECKS: dict[str, Callable[[bytes], str | None]] = {
-    "jpeg_pipe": _jpeg_damage,
+    "jpeg_pipe": jpeg_damage,
     "gif": _gif_damage,
     "exr_pipe": _exr_damage,
 }
