@@ -195,8 +195,8 @@ References = Annotated[
     typer.Option(
         "--reference",
         metavar="PICTURE@FRAME|DIR",
-        help="A cleaned frame, by its frame's number in CLIP (from 0), or a folder of them (012.png for frame 12), as "
-        "`layerlift reference` writes it. Repeat per picture.",
+        help="A cleaned frame, by its frame's number in CLIP (from 0; two fields are one frame), or a folder of them "
+        "(012.png for frame 12), as `layerlift reference` writes it. Repeat per picture.",
         rich_help_panel="Evidence",
         show_default=False,
     ),
