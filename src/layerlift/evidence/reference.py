@@ -109,8 +109,8 @@ class Reference:
 def open_references(given: GivenReferences | None, clip: Clip, mask: Mask, dilate: int) -> list[Reference]:
     """Read the pictures, check them and bring each to its frame; `dilate` is how far the mask will be grown.
 
-    Frames are numbered as in the clip that `clip` was cut from. Of an interlaced clip, whose frames here are fields, the
-    file's frames count: the picture is taken for the first field of one. A picture of another size is scaled to the
+    Frames are numbered as in the clip that `clip` was cut from. Of an interlaced clip, whose frames here are fields,
+    the file's frames count: the picture is taken for the first field of one. A picture of another size is scaled to the
     frame's.
 
     Raises InputError, each with its own sentence, for a picture that cannot be read, has another aspect ratio, belongs
