@@ -1,6 +1,7 @@
 """`layerlift compose` from end to end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,85 @@ def test_flags_of_the_latent_way_do_not_pass_unnoticed(capsys: pytest.CaptureFix
     for flag in ("--background onto.mkv", "--object onto.mkv", "--refine-steps 3", "--no-refine", "--model demo"):
         assert layerlift("compose", "layer.mkv", "--onto", "onto.mkv", *flag.split()) == 2
         assert f"{flag.split()[0]} belongs to --latent" in capsys.readouterr().err
+
+
+def broken_clip(name: str) -> np.ndarray:
+    """Frames of a Matroska file that is cut off after some of them."""
+    frames = np.random.default_rng(0).integers(0, 256, (24, HEIGHT, WIDTH, 3), np.uint8)
+    write_clip(name, frames, Clip.from_array(frames, 12), lossless=True)
+    data = Path(name).read_bytes()
+    Path(name).write_bytes(data[: int(0.6 * len(data))])
+    return frames
+
+
+def test_a_damaged_background(capsys: pytest.CaptureFixture[str]) -> None:
+    frames = broken_clip("broken.mkv")
+    asked = ["compose", "layer.mkv", "--onto", "broken.mkv", "-o", "out.mkv", "--lossless"]
+    assert layerlift(*asked) == 2
+    assert "--allow-damage" in capsys.readouterr().err
+    assert layerlift(*asked, "--allow-damage") == 0
+    assert "of 24 frames are lost" in capsys.readouterr().err
+    np.testing.assert_array_equal(open_clip("out.mkv").numpy()[:, 17:], frames[:FRAMES, 17:])
+
+
+def test_a_damaged_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    frames = np.random.default_rng(0).random((24, HEIGHT, WIDTH, 4), np.float32)
+    layer = LayerClip.from_array(frames, rate=12)
+    write_layer("long.mkv", layer.frames(), layer.clip)
+    data = Path("long.mkv").read_bytes()
+    Path("long.mkv").write_bytes(data[: int(0.6 * len(data))])
+    asked = ["compose", "long.mkv", "--onto", "onto.mkv", "-o", "out.mkv"]
+    assert layerlift(*asked) == 2
+    assert "its end is missing" in capsys.readouterr().err
+    assert layerlift(*asked, "--allow-damage") == 0
+    assert "of 24 frames are lost" in capsys.readouterr().err
+    assert 0 < open_clip("out.mkv").frame_count < 24
+
+
+def test_a_layer_with_flipped_bytes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    frames = np.random.default_rng(0).random((FRAMES, HEIGHT, WIDTH, 4), np.float32)
+    layer = LayerClip.from_array(frames, rate=12)
+    write_layer("noisy.mkv", layer.frames(), layer.clip)
+    data = bytearray(Path("noisy.mkv").read_bytes())
+    for at in range(len(data) // 2, len(data) // 2 + 40):
+        data[at] ^= 0x55
+    Path("noisy.mkv").write_bytes(data)
+    assert layerlift("compose", "noisy.mkv", "--onto", "onto.mkv", "-o", "out.mkv") == 2
+    assert "cannot be decoded" in capsys.readouterr().err
+    assert layerlift("compose", "noisy.mkv", "--onto", "onto.mkv", "-o", "out.mkv", "--allow-damage") == 0
+    assert "could not be decoded whole" in capsys.readouterr().err
+
+
+def test_damaged_images_as_a_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    frames = np.random.default_rng(0).random((FRAMES, HEIGHT, WIDTH, 4), np.float32)
+    for ending in ("png", "exr"):
+        folder = Path(f"images_{ending}")
+        layer = LayerClip.from_array(frames, rate=12)
+        write_layer(folder, layer.frames(), layer.clip, choose_layer_format(folder, ending))  # type: ignore[arg-type]
+        file = sorted(folder.iterdir())[2]
+        file.write_bytes(file.read_bytes()[:-400])
+        asked = ["compose", folder, "--onto", "onto.mkv", "-o", f"{ending}.mkv"]
+        assert layerlift(*asked) == 2
+        assert file.name in capsys.readouterr().err
+        assert layerlift(*asked, "--allow-damage") == 0
+        assert "frame 2 cannot be decoded: the one beside stands in" in capsys.readouterr().err
+        made = open_clip(f"{ending}.mkv").numpy()
+        assert np.abs(made[2].astype(int) - made[1]).max() < 12
+
+
+def test_an_interlaced_background(capsys: pytest.CaptureFixture[str]) -> None:
+    stripes = np.zeros((2 * FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    stripes[:] = np.arange(2 * FRAMES, dtype=np.uint8)[:, None, None, None] * 20
+    fields = replace(Clip.from_array(stripes, 24), field_order="top")
+    write_clip("fields.mkv", stripes, fields, lossless=True)
+    assert open_clip("fields.mkv").field_order == "top"
+    layer = LayerClip.from_array(np.zeros((2 * FRAMES, HEIGHT, WIDTH, 4), np.float32), rate=24)
+    write_layer("double.mkv", layer.frames(), layer.clip)
+    assert layerlift("compose", "double.mkv", "--onto", "fields.mkv", "-o", "woven.mkv", "--lossless") == 0
+    assert "is interlaced" in capsys.readouterr().err
+    assert open_clip("woven.mkv").field_order == "top"
+    asked = ["compose", "layer.mkv", "--onto", "fields.mkv", "-o", "frames.mkv", "--lossless", "--deinterlace"]
+    assert layerlift(*asked) == 0
+    assert "progressive frames were made" in capsys.readouterr().err
+    made = open_clip("frames.mkv")
+    assert (made.field_order, made.frame_count, made.rate) == (None, FRAMES, 12)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import re
+import struct
+import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,10 +15,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from layerlift.cli import main
 from layerlift.clip import open_clip, write_clip
 from layerlift.clip.damage import is_cut_short
+from layerlift.clip.images import read_picture
 from layerlift.clip.writer import OutputWarning
 from layerlift.errors import InputError
 
@@ -25,7 +32,9 @@ def make(path: Path, codec: str = "libx264", *, options: dict[str, str] | None =
     ground = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (240, 160))
     with av.open(str(path), "w", options=options or {}) as container:
         stream: Any = container.add_stream(codec, rate=24)
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if codec == "ffv1":
+            stream.codec_context.options = {"level": "3"}
         stream.codec_context.gop_size = gop
         if codec == "libx264":
             stream.codec_context.options = {"crf": "12"}
@@ -98,6 +107,92 @@ def test_flipped_bytes_are_refused_with_the_place(tmp_path: Path) -> None:
     np.testing.assert_array_equal(clip.numpy(), clip.numpy())
 
 
+def without_cluster(path: Path, which: int, how: str) -> Path:
+    """A Matroska file that lacks one of its clusters: taken out, its size told or not, or overwritten with zeros."""
+    data = bytearray(path.read_bytes())
+    begins = [found.start() for found in re.finditer(b"\x1f\x43\xb6\x75", data)]
+    start, stop = begins[which], begins[which + 1]
+    if how == "zeros":
+        data[start:stop] = bytes(stop - start)
+    else:
+        del data[start:stop]
+    if how == "size told":
+        at = data.index(b"\x18\x53\x80\x67") + 4
+        data[at : at + 8] = struct.pack(">Q", struct.unpack_from(">Q", data, at)[0] - (stop - start))
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("how", ["taken out", "size told", "zeros"])
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.mkv", "ffv1"), ("a.webm", "libvpx-vp9")])
+def test_frames_missing_amidst_are_refused_with_the_place(tmp_path: Path, name: str, codec: str, how: str) -> None:
+    path = make(tmp_path / name, codec, options={"cluster_time_limit": "300"})
+    whole = open_clip(path).numpy()
+    without_cluster(path, 2, how)
+    place = "its end is missing" if how == "taken out" else r"frames 8-11 are missing \(at 0\.33 s\)"
+    with pytest.raises(InputError, match=place):
+        open_clip(path)
+    clip = open_clip(path, allow_damage=True)
+    assert clip.damage is not None
+    assert f"4 of {COUNT} frames are lost: in the place of frames 8-11 the one before is shown" in clip.damage
+    # Every frame that is left keeps its number and its time, so that masks and sound stay beside it.
+    assert (clip.frame_count, clip.rate, clip.timestamps) == (COUNT, 24, None)
+    wanted = whole[[*range(8), 7, 7, 7, 7, *range(12, COUNT)]]
+    np.testing.assert_array_equal(clip.numpy(), wanted)
+    np.testing.assert_array_equal(np.stack(list(clip.frames(9, 14))), wanted[9:14])
+
+
+def uneven(path: Path, times: list[int], sound: bool = False) -> Path:
+    """An FFV1 clip of 24 frames a second, some of which were never there, with sound throughout."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.gop_size = 1
+        heard: Any = container.add_stream("flac", rate=8000, layout="mono") if sound else None
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), time, np.uint8))
+            frame.pts, frame.time_base = time, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        for start in range(0, 8000, 1000) if sound else ():
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.int16), format="s16", layout="mono")
+            samples.pts, samples.sample_rate, samples.time_base = start, 8000, Fraction(1, 8000)
+            container.mux(heard.encode(samples))
+        container.mux([*stream.encode(None), *(heard.encode(None) if sound else [])])
+    return path
+
+
+def test_a_variable_rate_is_no_damage(tmp_path: Path) -> None:
+    """A recording of a screen has no frame where nothing moves; sound goes on where a picture stands."""
+    screen = [0, 1, 2, 3, 6, 7, 8, 12, 13, 15, 16, 20, 23]
+    clip = open_clip(uneven(tmp_path / "a.mkv", screen))
+    assert clip.timestamps is not None
+    assert len(clip.timestamps) == len(screen)
+    paused = [*range(8), *range(14, 24)]
+    assert open_clip(uneven(tmp_path / "b.mkv", paused, sound=True)).timestamps is not None
+    with pytest.raises(InputError, match=r"frames 8-13 are missing"):
+        open_clip(uneven(tmp_path / "c.mkv", paused))
+    # What layerlift writes of a clip of variable rate says no other rate than its average.
+    like = replace(open_clip(tmp_path / "b.mkv"), path=None)
+    for lossless in (True, False):
+        made = write_clip(tmp_path / f"{lossless}.mkv", like.frames(), like, lossless=lossless)
+        assert open_clip(made).timestamps is not None
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.avi", "mjpeg")])
+def test_damage_that_a_decoder_passes_over(tmp_path: Path, name: str, codec: str) -> None:
+    with av.open(str(make(tmp_path / name, codec))) as container:
+        packet = bytes(list(container.demux(video=0))[5])
+    data = (tmp_path / name).read_bytes()
+    at = data.index(packet) + len(packet) // 2
+    (tmp_path / name).write_bytes(data[:at] + bytes(value ^ 0x55 for value in data[at : at + 50]) + data[at + 50 :])
+    with pytest.raises(InputError, match=r"the frame at 0\.21 s cannot be decoded whole"):
+        open_clip(tmp_path / name).numpy()
+    clip = open_clip(tmp_path / name, allow_damage=True)
+    assert clip.damage is not None
+    assert "frame 5 " in clip.damage
+    assert clip.numpy().shape[0] == COUNT
+
+
 def test_a_recording_that_begins_amidst_is_no_damage(tmp_path: Path) -> None:
     make(tmp_path / "a.ts", gop=12)
     data = (tmp_path / "a.ts").read_bytes()
@@ -134,3 +229,99 @@ def test_remove_says_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture
     assert layerlift(*asked, "--allow-damage") == 0
     assert f"of {COUNT} frames are lost" in capsys.readouterr().err
     assert 0 < open_clip(tmp_path / "o.mkv").frame_count < COUNT
+
+
+def photo(seed: int) -> np.ndarray:
+    """(H, W, 3) uint8, (240, 320): patches with grain, as a photo has."""
+    rng = np.random.default_rng(seed)
+    patches = cv2.resize(rng.integers(40, 216, (20, 30, 3), dtype=np.uint8), (320, 240))
+    return np.clip(patches.astype(int) + rng.integers(-9, 9, patches.shape), 0, 255).astype(np.uint8)
+
+
+def encoded(ending: str, seed: int, **options: Any) -> bytes:
+    if ending == "exr":
+        OpenEXR = pytest.importorskip("OpenEXR")
+        with tempfile.TemporaryDirectory() as folder:
+            header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+            OpenEXR.File(header, {"RGB": (photo(seed) / 255).astype(np.float32)}).write(f"{folder}/a.exr")
+            return Path(folder, "a.exr").read_bytes()
+    file = io.BytesIO()
+    kind = {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper())
+    Image.fromarray(photo(seed)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def flipped(data: bytes) -> bytes:
+    """Some of the coded picture's bytes are others, so that the decoder loses its way."""
+    out = bytearray(data)
+    for at in (spot + step for spot in range(len(out) // 3, len(out) - 500, len(out) // 6) for step in range(60)):
+        out[at] ^= 0x55 if out[at] ^ 0x55 != 0xFF else 0x54
+    return bytes(out)
+
+
+IMAGES: list[tuple[str, dict[str, Any]]] = [
+    ("jpg", {}), ("jpg", {"progressive": True}), ("jpg", {"restart_marker_rows": 2}), ("png", {}), ("tif", {}),
+    ("webp", {}), ("bmp", {}), ("gif", {}), ("exr", {}), ("avif", {}),
+]  # fmt: skip
+
+
+# Nothing in the other formats tells that a sample is another.
+CHECKED = [(ending, options) for ending, options in IMAGES if ending in ("jpg", "png", "exr")]
+
+
+@pytest.mark.parametrize(
+    ("ending", "options", "how"),
+    [(*image, "cut") for image in IMAGES] + [(*image, "flipped") for image in CHECKED],
+)
+def test_a_damaged_image_among_frames_is_refused_by_its_name(
+    tmp_path: Path, ending: str, options: dict[str, Any], how: str
+) -> None:
+    for index in range(4):
+        (tmp_path / f"{index}.{ending}").write_bytes(encoded(ending, index, **options))
+    assert open_clip(tmp_path).numpy().shape[0] == 4
+    hurt_one = tmp_path / f"1.{ending}"
+    data = hurt_one.read_bytes()
+    hurt_one.write_bytes(data[: int(len(data) * 0.6)] if how == "cut" else flipped(data))
+    with pytest.raises(InputError, match=rf"1\.{ending} is damaged|1\.{ending} cannot be read"):
+        open_clip(tmp_path).numpy()
+    clip = open_clip(tmp_path, allow_damage=True)
+    assert clip.frame_count == 4
+    assert clip.damage is not None
+    assert "frame 1" in clip.damage
+    np.testing.assert_array_equal(clip.numpy()[3], open_clip(tmp_path / f"3.{ending}").numpy()[0])
+
+
+def test_an_image_that_cannot_be_decoded_at_all_is_the_one_before(tmp_path: Path) -> None:
+    for index in range(4):
+        (tmp_path / f"{index}.jpg").write_bytes(encoded("jpg", index))
+    for index in (0, 2):
+        (tmp_path / f"{index}.jpg").write_bytes(b"no picture at all" * 99)
+    clip = open_clip(tmp_path, allow_damage=True)
+    assert clip.damage is not None
+    assert "frames 0, 2" in clip.damage
+    frames = clip.numpy()
+    np.testing.assert_array_equal(frames[2], frames[1])
+    np.testing.assert_array_equal(frames[0], frames[1])
+    for index in (1, 3):
+        (tmp_path / f"{index}.jpg").write_bytes(b"no picture at all" * 99)
+    with pytest.raises(InputError, match="no image"):
+        open_clip(tmp_path, allow_damage=True)
+
+
+def test_a_damaged_still_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded("jpg", 0)[:-9000])
+    with pytest.raises(InputError, match=r"a\.jpg is damaged"):
+        open_clip(tmp_path / "a.jpg").numpy()
+    with pytest.raises(InputError, match=r"a\.jpg is damaged"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_what_cameras_leave_behind_a_picture_is_no_damage(tmp_path: Path) -> None:
+    """Padding before the end mark, bytes behind it, an unknown version of JFIF."""
+    data = encoded("jpg", 0)
+    (tmp_path / "padded.jpg").write_bytes(data[:-2] + bytes(37) + data[-2:])
+    (tmp_path / "longer.jpg").write_bytes(data + b"MotionPhoto" * 50)
+    jfif = data.index(b"JFIF\0")
+    (tmp_path / "other.jpg").write_bytes(data[: jfif + 5] + b"\3" + data[jfif + 6 :])
+    for file in sorted(tmp_path.iterdir()):
+        assert np.abs(open_clip(file).numpy()[0].astype(int) - photo(0)).mean() < 6, file

@@ -160,20 +160,20 @@ def test_variable_frame_rate_keeps_timestamps(tmp_path: Path, name: str) -> None
     assert cut.duration == Fraction(800 - 130, 1000)
 
 
-def test_dropped_frames_are_no_constant_rate(tmp_path: Path) -> None:
+def test_dropped_frames_are_noconstant_rate(tmp_path: Path) -> None:
     times = [0, 1, 2, 4, 5, 6]
     clip = open_clip(encode(tmp_path / "a.mp4", frames=pictures(6), times=times, time_base=Fraction(1, 24)))
     assert clip.timestamps is not None
 
 
 def test_a_coarse_tick_does_not_hide_a_dropped_frame() -> None:
-    from layerlift.clip.reader import _constant_rate
+    from layerlift.clip.timing import constant_rate
 
-    assert _constant_rate((0, 1, 2, 4, 5), Fraction(1, 24), [Fraction(24)]) is None
-    assert _constant_rate((0, 1, 2, 3, 4), Fraction(1, 24), [Fraction(12), Fraction(24)]) == 24
+    assert constant_rate((0, 1, 2, 4, 5), Fraction(1, 24), [Fraction(24)]) is None
+    assert constant_rate((0, 1, 2, 3, 4), Fraction(1, 24), [Fraction(12), Fraction(24)]) == 24
 
 
-def test_rounded_timestamps_are_a_constant_rate(tmp_path: Path) -> None:
+def test_rounded_timestamps_are_aconstant_rate(tmp_path: Path) -> None:
     clip = open_clip(encode(tmp_path / "a.mkv"))  # Matroska rounds to milliseconds: 0, 42, 83, 125 …
     assert (clip.rate, clip.timestamps) == (24, None)
 

@@ -1,5 +1,6 @@
 """Reference frames on seeded clips whose hidden pixels are known."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -392,3 +393,27 @@ def test_frames_are_numbered_as_in_the_whole_clip() -> None:
     clip = Clip.from_array(video).cut(4, 11)
     (one,) = suggest_references(clip, mask, dilate=DILATE)
     assert one.frame == 7
+
+
+def test_a_reference_of_an_interlaced_clip_is_named_by_its_frame() -> None:
+    """Its frames here are fields, two for each of the file's; the picture is taken for the first of them."""
+    truth, video, mask = never_shown()
+    count = 2 * (FRAMES // 2)
+    fields = replace(Clip.from_array(video[:count]), field_order="top")
+    masks = Mask.from_array(mask[:count])
+    (reference,) = open_references({3: truth[6]}, fields, masks, DILATE)
+    assert (reference.index, reference.frame) == (6, 3)
+    (reference,) = open_references({3: truth[6]}, fields.cut(4, 10), masks.cut(4, 10), DILATE)
+    assert (reference.index, reference.frame) == (2, 3)
+    with pytest.raises(InputError, match="are 0 to 5"):
+        open_references({6: truth[6]}, fields, masks, DILATE)
+    with pytest.raises(InputError, match="of that part of the clip are 2 to 4"):
+        open_references({5: truth[10]}, fields.cut(4, 10), masks.cut(4, 10), DILATE)
+    suggested = list(suggest_references(fields, masks, count=4))
+    assert suggested
+    frames = [suggestion.frame for suggestion in suggested]
+    assert frames == sorted(set(frames))
+    assert max(frames) < count // 2
+    for suggestion in suggested:  # each is of its frame's first field
+        seen = ~suggestion.marked & ~grow(mask[2 * suggestion.frame], 4)
+        np.testing.assert_array_equal(suggestion.picture[seen], video[2 * suggestion.frame][seen])

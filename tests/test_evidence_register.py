@@ -81,3 +81,10 @@ def test_too_little_in_sight_is_no_result() -> None:
     hidden = ~nothing()
     assert Template(View(frame, nothing()), 1500).fit(View(frame, hidden), np.eye(3)) is None
     assert Template(View(frame, hidden), 1500).fit(View(frame, nothing()), np.eye(3)) is None
+
+
+def test_a_frame_that_is_masked_wholly_is_like_no_other() -> None:
+    """Without a warning of numpy's, too: pytest makes an error of those."""
+    everything = View(look(texture(), shift(30, 30)), np.ones(SIZE, bool))
+    template = Template(everything, 1500)
+    assert template.agreement(everything, np.eye(3)) == -1.0

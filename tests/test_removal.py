@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from layerlift.clip import Clip
+from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
 from layerlift.evidence import State
@@ -490,3 +491,21 @@ def test_without_a_model_what_no_frame_shows_is_inpainted() -> None:
     red = (made[..., 0] > 230) & (made[..., 1:].max(-1) < 30)
     assert not red.any()
     assert np.abs(made.astype(int) - background).mean() < 2
+
+
+def test_a_clip_with_alpha_keeps_it_in_python(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (3, 48, 64, 4), dtype=np.uint8)
+    frames[..., 3] = np.where(np.arange(64) < 20, 90, 255)
+    (tmp_path / "clip").mkdir()
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{index}.png")
+    mask = np.zeros((48, 64), bool)
+    mask[20:30, 30:44] = True
+    made = remove(tmp_path / "clip", mask, model="none")
+    assert made.has_alpha
+    back = np.stack(list(made.rgba_frames()))
+    np.testing.assert_array_equal(back[..., 3], frames[..., 3])
+    np.testing.assert_array_equal(back[..., :3], made.numpy())
+    path = write_clip(tmp_path / "out.mkv", made.frames(), made, lossless=True)
+    np.testing.assert_array_equal(np.stack(list(open_clip(path).rgba_frames())), back)

@@ -8,7 +8,7 @@ import typer
 
 from layerlift.cli import options as common
 from layerlift.cli.compose_latent import LatentWay, compose_by_latents
-from layerlift.cli.job import finish, settle_outputs, write_result
+from layerlift.cli.job import finish, open_input, settle_outputs, write_result
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
@@ -138,6 +138,8 @@ def compose(
     device: common.Device = None,
     dtype: common.Dtype = None,
     policy: common.PolicyName = None,
+    allow_damage: common.AllowDamage = False,
+    deinterlace: common.Deinterlace = False,
     lossless: common.Lossless = False,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
@@ -161,6 +163,8 @@ def compose(
             lossless=lossless,
             overwrite=overwrite,
             verbose=verbose,
+            allow_damage=allow_damage,
+            deinterlace=deinterlace,
         )
         return
     if way.given():
@@ -181,8 +185,12 @@ def compose(
     check_options(options)
 
     # 2. What the paths hold.
-    opened = [open_layer(path, premultiplied=premultiplied) for path in layers]
-    plan = plan_composition(opened, onto, options)
+    opened = [
+        open_layer(path, premultiplied=premultiplied, allow_damage=allow_damage, deinterlace=deinterlace)
+        for path in layers
+    ]
+    behind = open_input(onto, None, allow_damage=allow_damage, deinterlace=deinterlace)
+    plan = plan_composition(opened, behind, options)
     target = settle_outputs(plan.like, "compose", output, report, lossless=lossless, overwrite=overwrite)
     record = Report("compose", settings)
 

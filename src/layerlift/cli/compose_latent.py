@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.cli import options as common
-from layerlift.cli.job import finish, settle_outputs, write_result
+from layerlift.cli.job import finish, open_input, settle_outputs, write_result
 from layerlift.cli.masks import notes_of, open_objects, open_total
-from layerlift.cli.terminal import show_progress
+from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
 
@@ -57,6 +57,8 @@ def compose_by_latents(
     lossless: bool,
     overwrite: bool,
     verbose: bool,
+    allow_damage: bool,
+    deinterlace: bool,
 ) -> None:
     """Compose CLIP's objects onto another background, from what was typed to the files."""
     # 1. What was typed, before anything slow is imported.
@@ -69,14 +71,18 @@ def compose_by_latents(
     (clip,) = clips
     pixels = common.parse_size(way.size) if way.size is not None else None
 
-    from layerlift.clip import ClipWriter, open_clip
+    from layerlift.clip import ClipWriter
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
     from layerlift.stages.choose_model import require_model
     from layerlift.stages.latent_composition import LATENT, LatentCompositionOptions, compose_latent_frames
 
     # 2. What the paths hold, before any weight is read.
-    source = open_clip(clip)
+    source, behind = (
+        open_input(path, None, allow_damage=allow_damage, deinterlace=deinterlace) for path in (clip, onto)
+    )
+    if behind.damage is not None:
+        say(behind.damage)
     _, masks = open_objects(way.objects or [], clip, source)
     reach = open_total(way.total, clip, source)
     if reach is None:
@@ -104,7 +110,7 @@ def compose_by_latents(
             way.background,
             masks,
             reach,
-            onto,
+            behind,
             options=LatentCompositionOptions(
                 not way.no_refine, way.refine_strength, way.refine_steps, way.seed, pixels
             ),

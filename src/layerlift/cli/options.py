@@ -36,14 +36,14 @@ Deinterlace = Annotated[
     bool,
     typer.Option(
         "--deinterlace",
-        help="Make progressive frames of an interlaced CLIP; else its fields are worked on, and woven again.",
+        help="Make progressive frames of an interlaced clip; else its fields are worked on, and woven again.",
     ),
 ]
 AllowDamage = Annotated[
     bool,
     typer.Option(
         "--allow-damage",
-        help="Go on with what can be decoded of a CLIP that is damaged or cut short, and say what was lost.",
+        help="Go on with what can be decoded of a clip that is damaged or cut short, and say what was lost.",
     ),
 ]
 Overwrite = Annotated[
@@ -195,8 +195,8 @@ References = Annotated[
     typer.Option(
         "--reference",
         metavar="PICTURE@FRAME|DIR",
-        help="A cleaned frame, by its frame's number in CLIP (from 0), or a folder of them (012.png for frame 12), as "
-        "`layerlift reference` writes it. Repeat per picture.",
+        help="A cleaned frame, by its frame's number in CLIP (from 0; two fields are one frame), or a folder of them "
+        "(012.png for frame 12), as `layerlift reference` writes it. Repeat per picture.",
         rich_help_panel="Evidence",
         show_default=False,
     ),

@@ -103,7 +103,8 @@ def run(
 
     # 2. What the paths hold, before any weight is read.
     source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
-    inputs = open_given(clip, source, objects or [], total or [], onto)
+    behind = None if onto is None else open_input(onto, None, allow_damage=allow_damage, deinterlace=deinterlace)
+    inputs = open_given(clip, source, objects or [], total or [], behind)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
     record = Report("run", settings, device=chosen.device)
@@ -147,7 +148,7 @@ def run(
     finish(record, report, overwrite=overwrite, verbose=verbose, result=output, said=said)
 
 
-def open_given(clip: Path, source: "Clip", objects: list[Path], totals: list[Path], onto: Path | None) -> "Inputs":
+def open_given(clip: Path, source: "Clip", objects: list[Path], totals: list[Path], onto: "Clip | None") -> "Inputs":
     """What was opened of the path `clip`, with the masks given or beside it, and what it goes onto."""
     from layerlift.stages.run import open_inputs
 

@@ -165,6 +165,28 @@ class Clip:
             source_frame_count=whole if stop - start < whole else None,
         )
 
+    def with_colours(self, frames: np.ndarray) -> Clip:
+        """This clip with other colours, (F, H, W, 3) uint8 in memory; all else of it stays, its alpha too."""
+        own = self.reader
+
+        def reader(start: int, stop: int, pixels: Pixels) -> Iterator[np.ndarray]:
+            if pixels == "rgb24":
+                yield from frames[start:stop]
+                return
+            for frame, rgba in zip(frames[start:stop], own(start, stop, "rgba"), strict=True):
+                yield np.dstack([frame, rgba[..., 3]])
+
+        plain = Clip.from_array(frames).reader
+        return replace(self, reader=reader if self.has_alpha else plain)
+
+    def number_of(self, index: int) -> int:
+        """The number that users know the frame at an index by: in the file, which has a frame for every two fields."""
+        return (self.first + index) // (1 if self.field_order is None else 2)
+
+    def index_of(self, number: int) -> int:
+        """The inverse of `number_of`: where the frame is, of an interlaced clip its first field."""
+        return number * (1 if self.field_order is None else 2) - self.first
+
     def doubled(self) -> Clip:
         """Every frame twice: what was drawn for the frames of an interlaced clip, for its fields."""
         source = self.reader

@@ -1,10 +1,12 @@
-"""Telling a file that was cut short from a whole one, by the sizes that its container states."""
+"""Damage: telling a file that was cut short from a whole one, by its container's sizes; and what is said of it."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
 from typing import BinaryIO
+
+from layerlift.errors import InputError
 
 _SEGMENT, _HEADER = 0x18538067, 0x1A45DFA3  # elements of Matroska and WebM (RFC 9559)
 
@@ -66,3 +68,28 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
             return size
         at += length
     return at
+
+
+def damaged(path: Path, what: str = "not all of its frames can be decoded") -> InputError:
+    """The error for a file that is not whole."""
+    return InputError(
+        f"{path} is damaged or cut short: {what}; export it again, or, if it is the clip, give --allow-damage to go on "
+        "with what can be decoded."
+    )
+
+
+def spans(numbers: list[int]) -> str:
+    """3, 4, 5, 9 as "3-5, 9", the first few of them."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    shown = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in found[:8])
+    return f"{shown} …" if len(found) > 8 else shown
+
+
+def frames_named(numbers: list[int]) -> str:
+    """ "frame 3", "frames 3-5, 9"."""
+    return f"{'frame' if len(numbers) == 1 else 'frames'} {spans(numbers)}"

@@ -14,9 +14,11 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
 from layerlift.clip.container import MAX_PIXELS, check_file
+from layerlift.clip.damage import damaged, frames_named
 from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha
 from layerlift.clip.layout import IMAGE_ENDINGS
 from layerlift.clip.samples import Samples
+from layerlift.clip.still_damage import still_damage
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
@@ -35,45 +37,44 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda f: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in _parts(f.name)])
 
 
-def open_images(folder: Path) -> Clip:
+def open_images(folder: Path, *, allow_damage: bool = False) -> Clip:
     """A clip of the images in a folder, all of one size, at 24 frames a second.
 
+    An image that is damaged is refused when it is read. With `allow_damage` it is shown as far as it can be decoded, or
+    where it cannot, the one before it is, so that every frame keeps its number; `damage` says which these are.
     Raises InputError when there is none, when their sizes differ or one cannot be read.
     """
     files = image_files(folder)
     if not files:
         raise InputError(f"{folder} holds neither a video named 'video' nor images; give a clip.")
-    return _clip_of(files, folder.resolve().name)
+    return _clip_of(files, folder.resolve().name, folder, allow_damage)
 
 
-def open_still(file: Path) -> Clip:
+def open_still(file: Path, *, allow_damage: bool = False) -> Clip:
     """A clip of one frame. Raises InputError when the image cannot be read."""
-    return _clip_of([file], file.stem)
+    return _clip_of([file], file.stem, file, allow_damage)
 
 
-def _clip_of(files: list[Path], name: str) -> Clip:
+def _clip_of(files: list[Path], name: str, path: Path, allow_damage: bool) -> Clip:
+    damage = None
+    if allow_damage:
+        files, damage = survey(files, path)
     sizes = {f: _size(f) for f in files}
     odd = next((f for f in files if sizes[f] != sizes[files[0]]), None)
     if odd is not None:
-        raise InputError(
-            f"{odd} is {_times(sizes[odd])} pixels, but {files[0].name} beside it is {_times(sizes[files[0]])}; "
-            "give images of one size."
-        )
-    start = DecodedPicture(*first_frame(files[0], "an image"))
+        raise _other_size(odd, sizes[odd], files[0], sizes[files[0]])
+    start = _decoded(files[0], allow_damage)
     height, width = start.array("rgb24").shape[:2]
     samples = start.samples
     alpha = has_alpha(start.frame) or any(_may_be_transparent(file) for file in files[1:])
 
     def pictures(begin: int, end: int) -> Iterator[Picture]:
         for file in files[begin:end]:
-            picture = DecodedPicture(*first_frame(file, "an image"))
+            picture = _decoded(file, allow_damage)
             wide, high = picture.frame.width, picture.frame.height
             size = (high, wide) if picture.orientation.transposed else (wide, high)
             if size != (width, height):
-                raise InputError(
-                    f"{file} is {_times(size)} pixels, but {files[0].name} beside it is "
-                    f"{width}x{height}; give images of one size."
-                )
+                raise _other_size(file, size, files[0], (width, height))
             yield picture
 
     def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
@@ -88,10 +89,53 @@ def _clip_of(files: list[Path], name: str) -> Clip:
         color=ColorTags(),
         has_alpha=alpha,
         name=name,
+        damage=damage,
         # Images of a folder may differ in kind: what is written holds the most that the first of them can hold.
         samples=None if samples is None else Samples("rgb", 16 if samples.deep else 8, alpha=alpha),
         pictures=pictures,
         picture_size=(width, height),
+    )
+
+
+def survey(files: list[Path], path: Path, *, wholly: bool = False) -> tuple[list[Path], str | None]:
+    """For every image itself or the one that stands in for it, and what is lost, in words.
+
+    With `wholly`, one that cannot be decoded whole has another in its place, too.
+    """
+    shown: list[Path | None] = []
+    lost: list[int] = []
+    broken: list[int] = []
+    for number, file in enumerate(files):
+        try:
+            _size(file)
+            _decoded(file, tolerant=not wholly)
+        except InputError:
+            lost.append(number)
+            shown.append(shown[-1] if shown else None)
+            continue
+        shown.append(file)
+        if not wholly and still_damage(file) is not None:
+            broken.append(number)
+    first = next((file for file in shown if file is not None), None)
+    if first is None:
+        raise InputError(f"{path} holds no image that can be decoded; give a clip with at least one frame.")
+    parts = [f"{frames_named(lost)} cannot be decoded: the one beside stands in"] if lost else []
+    parts += [f"{frames_named(broken)} could not be decoded whole"] if broken else []
+    said = f"{path} is damaged: {', and '.join(parts)}." if parts else None
+    return [file or first for file in shown], said
+
+
+def _decoded(file: Path, tolerant: bool = False) -> DecodedPicture:
+    """The picture of an image. Raises InputError for one that is damaged; if `tolerant`, where there is none at all."""
+    lost = None if tolerant else still_damage(file)
+    if lost is not None:
+        raise damaged(file, lost)
+    return DecodedPicture(*first_frame(file, "an image"))
+
+
+def _other_size(file: Path, size: tuple[int, int], first: Path, wanted: tuple[int, int]) -> InputError:
+    return InputError(
+        f"{file} is {_times(size)} pixels, but {first.name} beside it is {_times(wanted)}; give images of one size."
     )
 
 
@@ -102,7 +146,7 @@ def read_picture(file: Path) -> np.ndarray:
     """
     check_file(file, "an image")
     _size(file)
-    return DecodedPicture(*first_frame(file, "an image")).array("rgba")
+    return _decoded(file).array("rgba")
 
 
 def _is_image(file: Path) -> bool:

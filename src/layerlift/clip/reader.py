@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +14,15 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
-from layerlift.clip.damage import is_cut_short
+from layerlift.clip.damage import damaged, frames_named, is_cut_short
 from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
+from layerlift.clip.packet_damage import packet_check
 from layerlift.clip.samples import Samples, samples_of
 from layerlift.clip.stills import picture_kind
+from layerlift.clip.timing import Index, constant_rate, held, missing, rate_with_holes
 from layerlift.clip.view import tags_of
 from layerlift.clip.webp import open_webp
 from layerlift.errors import InputError
@@ -45,16 +47,6 @@ _ONE_PACKET_ONE_FRAME = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """Where a file's frames lie in time, in units of the stream's time base and in presentation order."""
-
-    count: int
-    pts: tuple[int, ...] | None  # None where the file does not say
-    keys: tuple[int, ...]  # of the key frames
-    last_duration: int | None
-
-
 def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool = False) -> Clip:
     """Open a video file, a folder of images, or a folder with a `video` in it; no frames are kept in memory.
 
@@ -71,28 +63,27 @@ def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool
         kind = picture_kind(path)
         if kind is not None and kind.demuxer == "webp":
             return open_webp(path)
-        return open_still(path) if kind is not None and kind.still else _open_video(path, allow_damage, deinterlace)
+        if kind is not None and kind.still:
+            return open_still(path, allow_damage=allow_damage)
+        return _open_video(path, allow_damage, deinterlace)
     if is_layout(path):
         video = open_clip(layout_masks(path).video, allow_damage=allow_damage, deinterlace=deinterlace)
         return replace(video, name=path.resolve().name)
-    return open_images(path)
+    return open_images(path, allow_damage=allow_damage)
 
 
 def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     picture, shown = first_frame(path)
     if is_cut_short(path) and not allow_damage:
-        raise _damaged(path, "its end is missing")
+        raise damaged(path, "its end is missing")
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
-        damage = None
+        broken: list[int] = []
         if allow_damage:
-            index, damage = _survey(path, stream)
-            # A mask for the whole clip has its beginning for what is left of one that was cut short.
-            whole = max(_expected(stream), index.count) if is_cut_short(path) else index.count
+            index, broken = _survey(path)
         else:
             index = _index(container, stream, path)
-            whole = index.count
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
         if container.format.name in _RAW:
             # Packets of a bare stream have no times, and FFmpeg counts 25 a second; the codec's headers know better.
@@ -101,17 +92,28 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
         alpha = alpha_decoder(stream)
-    if index.count == 0:
-        raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
-    rate = _constant_rate(index.pts, time_base, rates)
+        expected = _expected(stream)
+        if index.count == 0:
+            raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
+        rate, places = constant_rate(index.pts, time_base, rates), None
+        if rate is None and index.pts is not None:
+            known_damage = allow_damage and expected > index.count
+            rate, places = rate_with_holes(container, index, index.pts, time_base, rates, known_damage=known_damage)
+    gone = missing(places) if places is not None else []
+    if gone and not allow_damage:
+        when = float(gone[0] / rate) if rate else 0.0
+        raise damaged(path, f"{frames_named(gone)} {'is' if len(gone) == 1 else 'are'} missing (at {when:.2f} s)")
     constant = rate is not None or index.pts is None
+    count = index.count + len(gone)
     turned = shown.transposed
     size = (picture.height, picture.width) if turned else (picture.width, picture.height)
     pictures = _picture_reader(path, index, seekable and not allow_damage, alpha, allow_damage)
+    if places is not None:
+        pictures = held(pictures, places)
     clip = Clip(
         width=size[0],
         height=size[1],
-        frame_count=index.count,
+        frame_count=count,
         rate=rate or (rates[0] if constant and rates else DEFAULT_RATE),
         reader=as_frames(pictures),
         color=tags_of(picture),
@@ -120,8 +122,9 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         path=path,
         name=path.stem,
         start_time=index.pts[0] * time_base if index.pts else Fraction(0),
-        damage=damage,
-        source_frame_count=whole if whole > index.count else None,
+        damage=_damage(path, count, expected, broken, gone) if allow_damage else None,
+        # A mask for the whole clip has its beginning for what is left of one that was cut short.
+        source_frame_count=expected if allow_damage and is_cut_short(path) and expected > count else None,
         samples=_upright_samples(picture, turned, alpha is not None),
         pictures=pictures,
         picture_size=size,
@@ -179,7 +182,7 @@ def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
     return replace(clip, time_base=clip.time_base / 2, timestamps=tuple(times))
 
 
-def _with_timestamps(clip: Clip, index: _Index, pts: tuple[int, ...], time_base: Fraction) -> Clip:
+def _with_timestamps(clip: Clip, index: Index, pts: tuple[int, ...], time_base: Fraction) -> Clip:
     """A clip of variable frame rate."""
     last = index.last_duration or max(pts[-1] - pts[-2], 1)
     clip = replace(clip, time_base=time_base, timestamps=pts, last_duration=last)
@@ -194,21 +197,7 @@ def _upright_samples(picture: VideoFrame, turned: bool, alpha: bool) -> Samples 
     return replace(samples, shift=samples.shift[::-1] if turned else samples.shift, alpha=samples.alpha or alpha)
 
 
-def _constant_rate(pts: Sequence[int] | None, time_base: Fraction, rates: list[Fraction]) -> Fraction | None:
-    """The rate at which frame i is shown at i / rate, to the time base's precision; None when there is none."""
-    if pts is None:
-        return None
-    gone = np.asarray(pts, np.int64) - pts[0]
-    for rate in rates:
-        step = 1 / (rate * time_base)  # ticks a frame
-        slack = 0 if step.denominator == 1 else 1  # rounding of presentation times to whole ticks
-        off = np.abs(gone.astype(object) * step.denominator - np.arange(len(gone)).astype(object) * step.numerator)
-        if max(off) <= slack * step.denominator:
-            return rate
-    return None
-
-
-def _index(container: InputContainer, stream: VideoStream, path: Path) -> _Index:
+def _index(container: InputContainer, stream: VideoStream, path: Path) -> Index:
     """Count frames by their packets; by decoding where packets do not tell."""
     pts: list[int] = []
     keys: list[int] = []
@@ -235,11 +224,11 @@ def _index(container: InputContainer, stream: VideoStream, path: Path) -> _Index
         span = max(pts) - min(pts)
         if stream.duration is not None and 0 < stream.duration - span <= max(span, last_duration or 0):
             last_duration = stream.duration - span
-        return _Index(len(pts), tuple(sorted(pts)), tuple(sorted(keys)), last_duration)
+        return Index(len(pts), tuple(sorted(pts)), tuple(sorted(keys)), last_duration)
     return _decoded_index(path)
 
 
-def _decoded_index(path: Path) -> _Index:
+def _decoded_index(path: Path) -> Index:
     times: list[int | None] = []
     duration: int | None = None
     for frame in _decode(path, None):
@@ -247,7 +236,7 @@ def _decoded_index(path: Path) -> _Index:
         duration = frame.duration or None
     known = [t for t in times if t is not None]
     ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
-    return _Index(len(times), tuple(known) if ordered and known else None, (), duration)
+    return Index(len(times), tuple(known) if ordered and known else None, (), duration)
 
 
 def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Packet]:
@@ -259,32 +248,43 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
             if packet.size == 0:
                 continue  # the flush packet
             if packet.is_corrupt:
-                raise _damaged(path)
+                raise damaged(path)
             yield packet
     except av.error.FFmpegError as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
 
 
-def _survey(path: Path, stream: VideoStream) -> tuple[_Index, str | None]:
-    """Count what can be decoded of a file that may be damaged, and say what cannot."""
+def _survey(path: Path) -> tuple[Index, list[int]]:
+    """Count what can be decoded of a file that may be damaged, and the frames that cannot be decoded whole."""
     times: list[int | None] = []
+    keys: list[int] = []
     broken: list[int] = []
     duration: int | None = None
-    for number, frame in enumerate(_decode(path, None, tolerant=True)):
+    marked: set[int] = set()
+    for number, frame in enumerate(_decode(path, None, tolerant=True, marked=marked)):
         times.append(frame.pts)
         duration = frame.duration or duration
-        if frame.is_corrupt:
+        if frame.is_corrupt or frame.pts in marked:
             broken.append(number)
+        if frame.key_frame and frame.pts is not None:
+            keys.append(frame.pts)
     known = [t for t in times if t is not None]
     ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
-    index = _Index(len(times), tuple(known) if ordered and known else None, (), duration)
-    lost = max(_expected(stream) - len(times), 0)
+    return Index(len(times), tuple(known) if ordered and known else None, tuple(keys), duration), broken
+
+
+def _damage(path: Path, count: int, expected: int, broken: list[int], gone: list[int]) -> str | None:
+    """What was lost of a file, in words; None where nothing was."""
+    lost = max(expected - count, 0) + len(gone)
     if not lost and not broken:
-        return index, f"{path} is cut short." if is_cut_short(path) else None
-    parts = [f"{lost} of {lost + len(times)} frames are lost"] if lost else []
+        return f"{path} is cut short." if is_cut_short(path) else None
+    parts = []
+    if lost:
+        instead = f": in the place of {frames_named(gone)} the one before is shown" if gone else ""
+        parts.append(f"{lost} of {max(expected, count)} frames are lost{instead}")
     if broken:
-        parts += [f"{'frame' if len(broken) == 1 else 'frames'} {_spans(broken)} could not be decoded whole"]
-    return index, f"{path} is damaged: {', '.join(parts)}."
+        parts.append(f"{frames_named(broken)} could not be decoded whole")
+    return f"{path} is damaged: {', and '.join(parts)}."
 
 
 def _expected(stream: VideoStream) -> int:
@@ -299,25 +299,19 @@ def _expected(stream: VideoStream) -> int:
     return round((3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3])) * rate)
 
 
-def _spans(numbers: list[int]) -> str:
-    """3, 4, 5, 9 as "3-5, 9", the first few of them."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    shown = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans[:8])
-    return f"{shown} …" if len(spans) > 8 else shown
-
-
 def _decode(
-    path: Path, seek_to: int | None, decoder: str | None = None, *, tolerant: bool = False
+    path: Path,
+    seek_to: int | None,
+    decoder: str | None = None,
+    *,
+    tolerant: bool = False,
+    marked: set[int] | None = None,
 ) -> Iterator[VideoFrame]:
     """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start.
 
     With `decoder`, by the decoder of that name. What is damaged is an InputError; `tolerant` leaves out what cannot be
-    decoded, and decodes in one thread, so that what is made up for damage is always the same.
+    decoded, and decodes in one thread, so that what is made up for damage is always the same; times of pictures that
+    are not whole, but that FFmpeg takes for whole, go into `marked`.
     """
     import av
     import av.error
@@ -328,11 +322,17 @@ def _decode(
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
+            check = packet_check(stream.codec_context.name) if decoder is None else None
             if tolerant:
                 stream.thread_type = "NONE"
             for packet in container.demux(stream):
                 if packet.is_corrupt and not tolerant:
-                    raise _damaged(path)
+                    raise damaged(path)
+                if check is not None and packet.size and (marked is not None or not tolerant) and check(bytes(packet)):
+                    if marked is None:
+                        when = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
+                        raise damaged(path, f"the frame{when} cannot be decoded whole")
+                    marked |= set() if packet.pts is None else {packet.pts}
                 try:
                     yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
                 except av.error.FFmpegError:
@@ -340,17 +340,10 @@ def _decode(
                         raise
         except av.error.FFmpegError as error:
             if not tolerant:
-                raise _damaged(path) from error
+                raise damaged(path) from error
 
 
-def _damaged(path: Path, what: str = "not all of its frames can be decoded") -> InputError:
-    return InputError(
-        f"{path} is damaged or cut short: {what}; export it again, or give --allow-damage to go on with what can be "
-        "decoded."
-    )
-
-
-def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
+def _picture_reader(path: Path, index: Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
     """Pictures of a file; `alpha` is the decoder that sees its transparency where FFmpeg's own does not.
 
     A picture that could not be decoded whole is an InputError, unless `tolerant`: FFmpeg makes it up from others.
@@ -366,7 +359,7 @@ def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None
             begun = begun or bool(frame.key_frame)
             if frame.is_corrupt and begun and not tolerant:
                 when = "" if frame.time is None else f" (at {frame.time:.2f} s)"
-                raise _damaged(path, f"frame {done}{when} cannot be decoded whole")
+                raise damaged(path, f"frame {done}{when} cannot be decoded whole")
             if size is None:
                 size = frame.width, frame.height
             elif (frame.width, frame.height) != size:
@@ -378,7 +371,7 @@ def _picture_reader(path: Path, index: _Index, seekable: bool, alpha: str | None
             done += 1
             if done == stop:
                 return
-        raise _damaged(path)
+        raise damaged(path)
 
     return pictures
 
@@ -393,7 +386,7 @@ def as_frames(pictures: PictureReader) -> FrameReader:
 
 
 def _from(
-    path: Path, index: _Index, start: int, seekable: bool, decoder: str | None, *, tolerant: bool
+    path: Path, index: Index, start: int, seekable: bool, decoder: str | None, *, tolerant: bool
 ) -> Iterator[VideoFrame]:
     """Frames from frame `start` on, by a seek where one can be trusted and gains something."""
     if seekable and index.pts is not None and len(index.keys) > 1 and index.pts[start] >= index.keys[1]:

@@ -12,29 +12,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags
-from layerlift.clip.container import check_file, open_input, video_stream
-from layerlift.clip.decode import alpha_decoder, first_frame, has_alpha, orientation
-from layerlift.clip.images import DEFAULT_RATE, image_files, open_images
+from layerlift.clip.container import check_file, open_input
+from layerlift.clip.damage import damaged
+from layerlift.clip.decode import has_alpha
+from layerlift.clip.images import DEFAULT_RATE, open_images, survey
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.reader import open_clip
-from layerlift.clip.rgba import PREMULTIPLIED_NOTE, LayerClip, as_layer, straighten, yuv_to_rgb
+from layerlift.clip.rgba import PREMULTIPLIED_NOTE, LayerClip, LayerReader, as_layer, straighten, yuv_to_rgb
 from layerlift.clip.rgba_encode import import_openexr
 from layerlift.clip.rgba_writer import sound_file
+from layerlift.clip.still_damage import still_damage
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
-    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.plane import VideoPlane
 
 
-def open_layer(path: str | Path, *, premultiplied: bool = False) -> LayerClip:
+def open_layer(
+    path: str | Path, *, premultiplied: bool = False, allow_damage: bool = False, deinterlace: bool = False
+) -> LayerClip:
     """Open a video with alpha, an image, or a folder of PNG or OpenEXR images.
 
     Colours are made straight where they are stored times alpha: OpenEXR always, videos that say so, and whatever
     `premultiplied` is given for. The sound of a folder lies beside it in a file of its name, ending in .mka.
 
+    A damaged file is refused, unless `allow_damage` is given; that and `deinterlace` are those of `open_clip`.
     Raises InputError for what cannot be read, and for a clip without alpha.
     """
     path = Path(path)
@@ -42,61 +46,55 @@ def open_layer(path: str | Path, *, premultiplied: bool = False) -> LayerClip:
         check_file(path, "a layer")
         kind = picture_kind(path)
         if kind is not None and kind.demuxer == "exr_pipe":
-            return _open_exr([path], path.stem, None)
+            return _open_exr([path], path, None, allow_damage)
+        opened = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace)
         if kind is not None and kind.still:
-            return _open_images(open_clip(path), [path], None, premultiplied)
-        return _open_video(path, premultiplied)
+            return _of_images(opened, None, premultiplied)
+        return _of_video(opened, path, premultiplied or _says_premultiplied(path))
     if is_layout(path):
-        return open_layer(layout_masks(path).video, premultiplied=premultiplied)
+        return open_layer(layout_masks(path).video, premultiplied=premultiplied, allow_damage=allow_damage,
+                          deinterlace=deinterlace)  # fmt: skip
     exr = sorted(f for f in path.iterdir() if f.suffix.lower() == ".exr" and not f.name.startswith("."))
     sound = sound_file(path.resolve())
     beside = sound if os.path.isfile(sound) else None  # noqa: PTH113 - its name may be too long for a Path to ask
     if exr:
-        return _open_exr(exr, path.resolve().name, beside)
-    return _open_images(open_images(path), image_files(path), beside, premultiplied)
+        return _open_exr(exr, path, beside, allow_damage)
+    return _of_images(open_images(path, allow_damage=allow_damage), beside, premultiplied)
 
 
-def _open_video(path: Path, premultiplied: bool) -> LayerClip:
-    clip = open_clip(path)
-    hidden = _hidden_alpha(path)
-    if not (clip.has_alpha or hidden):
-        raise _no_alpha(path)
-    premultiplied = premultiplied or _says_premultiplied(path)
-
-    def reader(start: int, stop: int) -> Iterator[np.ndarray]:
-        for index, frame in enumerate(_decode(path, hidden)):
-            if index >= stop:
-                return
-            if index >= start:
-                rgba = orientation(frame).upright(picture_rgba(frame))
-                yield straighten(rgba) if premultiplied else rgba
-
-    first = next(_decode(path, hidden))
-    if not has_alpha(first):
-        raise _no_alpha(path)
+def _of_video(clip: Clip, path: Path, premultiplied: bool) -> LayerClip:
+    if not clip.has_alpha:
+        raise _no_alpha(str(path))
+    reader = _reader(clip, str(path), premultiplied)
+    next(reader(0, 1))
     return LayerClip(as_layer(clip, reader), reader, timed=clip.frame_count > 1)
 
 
-def _open_images(clip: Clip, files: list[Path], sound: Path | None, premultiplied: bool) -> LayerClip:
-    def reader(start: int, stop: int) -> Iterator[np.ndarray]:
-        for file in files[start:stop]:
-            rgba = _read_image(file)
-            if rgba.shape[:2] != (clip.height, clip.width):
-                raise InputError(f"{file} has another size than {files[0].name} beside it; give images of one size")
-            yield straighten(rgba) if premultiplied else rgba
-
-    _read_image(files[0])
+def _of_images(clip: Clip, sound: Path | None, premultiplied: bool) -> LayerClip:
+    reader = _reader(clip, f"an image of {clip.name}", premultiplied)
+    next(reader(0, 1))
     return LayerClip(replace(as_layer(clip, reader), path=sound), reader, timed=False)
 
 
-def _read_image(file: Path) -> np.ndarray:
-    frame, shown = first_frame(file, "an image")
-    if not has_alpha(frame):
-        raise _no_alpha(file)
-    return shown.upright(picture_rgba(frame))
+def _reader(clip: Clip, name: str, premultiplied: bool) -> LayerReader:
+    """A clip's pictures at all the bits they have; `name` is what lacks alpha where one does."""
+    pictures = clip.pictures
+    assert pictures is not None
+
+    def reader(start: int, stop: int) -> Iterator[np.ndarray]:
+        for picture in pictures(start, stop):
+            if not has_alpha(picture.frame):
+                raise _no_alpha(name)
+            rgba = picture.orientation.upright(picture_rgba(picture.frame))
+            yield straighten(rgba) if premultiplied else rgba
+
+    return reader
 
 
-def _open_exr(files: list[Path], name: str, sound: Path | None) -> LayerClip:
+def _open_exr(files: list[Path], path: Path, sound: Path | None, allow_damage: bool) -> LayerClip:
+    damage = None
+    if allow_damage:
+        files, damage = survey(files, path, wholly=True)
     first, rate = _read_exr(files[0])
     height, width = first.shape[:2]
 
@@ -107,13 +105,17 @@ def _open_exr(files: list[Path], name: str, sound: Path | None) -> LayerClip:
                 raise InputError(f"{file} has another size than {files[0].name} beside it; give images of one size")
             yield straighten(rgba)
 
-    clip = Clip(width, height, len(files), rate or DEFAULT_RATE, lambda a, b, p: iter(()), path=sound, name=name)
+    clip = Clip(width, height, len(files), rate or DEFAULT_RATE, lambda a, b, p: iter(()), path=sound,
+                name=path.stem if path.is_file() else path.resolve().name, damage=damage)  # fmt: skip
     return LayerClip(as_layer(clip, reader, linear=True), reader, timed=rate is not None, linear=True)
 
 
 def _read_exr(file: Path) -> tuple[np.ndarray, Fraction | None]:
     """(H, W, 4) float32, premultiplied linear light, and the rate if the file says one."""
     OpenEXR = import_openexr()
+    lost = still_damage(file)  # which OpenEXR would tell the terminal
+    if lost is not None:
+        raise damaged(file, lost)
     try:
         with OpenEXR.File(str(file)) as image:
             channels = {name: np.asarray(channel.pixels) for name, channel in image.channels().items()}
@@ -121,7 +123,7 @@ def _read_exr(file: Path) -> tuple[np.ndarray, Fraction | None]:
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(f"{file} cannot be read as OpenEXR; remove it or save it again") from error
     if "RGBA" not in channels:
-        raise _no_alpha(file)
+        raise _no_alpha(str(file))
     rate = said if isinstance(said, Fraction) and said > 0 else None
     return channels["RGBA"].astype(np.float32), rate
 
@@ -154,42 +156,13 @@ def _plane(plane: VideoPlane, bits: int) -> np.ndarray:
     return rows.reshape(-1, plane.line_size // dtype.itemsize)[: plane.height, : plane.width]
 
 
-def _decode(path: Path, hidden: str | None) -> Iterator[VideoFrame]:
-    """A file's pictures in order; with `hidden`, by the decoder of that name."""
-    import av
-    import av.error
-
-    with open_input(path) as container:
-        stream = video_stream(container, path)
-        decoder = av.CodecContext.create(hidden, "r") if hidden is not None else None
-
-        def decoded(packet: Packet) -> list[VideoFrame]:
-            if decoder is None:
-                return packet.decode()
-            return decoder.decode(packet if packet.size else None)  # type: ignore[attr-defined]
-
-        try:
-            for packet in container.demux(stream):
-                yield from decoded(packet)
-        except av.error.FFmpegError as error:
-            raise InputError(
-                f"{path} is damaged or cut short: not all of its frames can be decoded; export it again"
-            ) from error
-
-
-def _hidden_alpha(path: Path) -> str | None:
-    """The decoder that sees the alpha of a file's video where FFmpeg's own leaves it out, as of VP8 and VP9."""
-    with open_input(path) as container:
-        return alpha_decoder(video_stream(container, path))
-
-
 def _says_premultiplied(path: Path) -> bool:
     with open_input(path) as container:
         said = {key.lower(): value for key, value in container.metadata.items()}
     return said.get("comment") == PREMULTIPLIED_NOTE
 
 
-def _no_alpha(path: Path) -> InputError:
+def _no_alpha(path: str) -> InputError:
     return InputError(
         f"{path} has no alpha channel, so it is no layer; give what 'layerlift extract' wrote, or "
         "another clip with alpha"

@@ -109,7 +109,9 @@ class Reference:
 def open_references(given: GivenReferences | None, clip: Clip, mask: Mask, dilate: int) -> list[Reference]:
     """Read the pictures, check them and bring each to its frame; `dilate` is how far the mask will be grown.
 
-    Frames are numbered as in the clip that `clip` was cut from. A picture of another size is scaled to the frame's.
+    Frames are numbered as in the clip that `clip` was cut from. Of an interlaced clip, whose frames here are fields,
+    the file's frames count: the picture is taken for the first field of one. A picture of another size is scaled to the
+    frame's.
 
     Raises InputError, each with its own sentence, for a picture that cannot be read, has another aspect ratio, belongs
     to no frame of the clip or to one where nothing is masked, shows another scene, or was not edited; and for a folder
@@ -219,12 +221,12 @@ def two_for_one(frame: int, one: Path, other: Path) -> InputError:
 
 def _hidden_at(frame: int, name: str, clip: Clip, mask: Mask) -> np.ndarray:
     """The mask (H, W) bool of the frame a picture is given for. Raises InputError where there is no such, or none."""
-    index = frame - clip.first
+    index = clip.index_of(frame)
     if not 0 <= index < clip.frame_count:
         part = "" if clip.source_frame_count is None else "of that part of the clip "
         raise InputError(
-            f"{name} is given for frame {frame}, but the frames {part}are {clip.first} to "
-            f"{clip.first + clip.frame_count - 1}: give one of these."
+            f"{name} is given for frame {frame}, but the frames {part}are {clip.number_of(0)} to "
+            f"{clip.number_of(clip.frame_count - 1)}: give one of these."
         )
     masked = next(mask.frames(index, index + 1))
     if not masked.any():
@@ -237,7 +239,7 @@ def _hidden_at(frame: int, name: str, clip: Clip, mask: Mask) -> np.ndarray:
 def _open(frame: int, picture: Picture, clip: Clip, masked: np.ndarray, hidden: np.ndarray) -> Reference:
     """A picture for a frame of the clip whose mask is `masked`, and `hidden` when grown, both (H, W) bool."""
     name = _name(picture, frame)
-    index = frame - clip.first
+    index = clip.index_of(frame)
     shown, left = _read(picture, name, clip)
     if np.count_nonzero(left & hidden) > LEFT_SHARE * np.count_nonzero(hidden):
         raise InputError(f"{name} still shows the mark of its hole: paint over all of it, or leave the picture out.")

@@ -230,7 +230,8 @@ class Template:
         """
         if len(self) < LEAST_POINTS:
             usable = source.usable > 0
-            return 1.0 if float(np.stack([plane[usable] for plane in source.detail]).std()) < FAINT else -1.0
+            detail = np.stack([plane[usable] for plane in source.detail])
+            return 1.0 if detail.size and float(detail.std()) < FAINT else -1.0
         found = self._look(source, matrix)
         if found is None:
             return -1.0

@@ -127,8 +127,7 @@ def compose_latent(
         cache=cache,
         memory=check_memory(memory),
     )
-    made = Clip.from_array(np.stack(list(frames)), clip.rate, clip.name)
-    return replace(clip, reader=made.reader, has_alpha=False)
+    return clip.with_colours(np.stack(list(frames)))
 
 
 def compose_latent_frames(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +81,19 @@ def suggest_references(
             # 3. Choose the frames that cover most of the rest, and mark it in them.
             with report.stage("choose"):
                 chosen = choose_references(found, clip.rate, count)
-            for index, covers in chosen:
+            for index, covers in _first_fields(clip, chosen):
                 frame, state = next(found.frames(index, index + 1))
                 marked = grow(state == State.UNKNOWN, OVERLAP) & (state != State.ORIGINAL)
                 picture = np.where(marked[..., None], np.array(MARK, np.uint8), frame)
-                yield Suggestion(clip.first + index, covers, picture, marked)
+                yield Suggestion(clip.number_of(index), covers, picture, marked)
 
     return run()
+
+
+def _first_fields(clip: Clip, chosen: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Of an interlaced clip the first field of every frame that has a chosen one, with the larger share."""
+    best: dict[int, float] = {}
+    for index, covers in chosen:
+        first = max(clip.index_of(clip.number_of(index)), 0)
+        best[first] = max(covers, best.get(first, 0.0))
+    return sorted(best.items())

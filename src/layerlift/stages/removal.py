@@ -187,9 +187,8 @@ def remove(
         cache=cache,
         memory=check_memory(memory),
     )
-    made = Clip.from_array(np.stack(list(frames)), clip.rate, clip.name)
-    # Everything but the pixels stays: timestamps, colour tags, where the sound comes from.
-    return replace(clip, reader=made.reader, has_alpha=False)
+    # Everything but the colours stays: timestamps, colour tags, alpha, where the sound comes from.
+    return clip.with_colours(np.stack(list(frames)))
 
 
 def remove_frames(
