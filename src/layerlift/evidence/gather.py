@@ -69,11 +69,9 @@ def gather_evidence(
     with progress.stage("motion", clip.frame_count) as bar:
         motion = follow(clip, mask, dilate, bar, proxies.append)
     reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
-    held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory)
+    painted = {at.index: covered_by(at.shows((clip.height, clip.width)), proxies.size) for at in references}
+    held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory, references=painted)
     with progress.stage("trace", len(ROUNDS) * clip.frame_count) as bar:
-        painted = {
-            at.index: covered_by(at.shows((clip.height, clip.width)), proxies.size) for at in references
-        }
         traces = find_traces(proxies, motion, held.near, bar, painted)
 
     # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about the

@@ -17,8 +17,8 @@ from layerlift.evidence.fuse import SURE, Side
 # Two sources contradict each other where they differ, after a blur, by more levels of 255 than this and this many times
 # the error that the reference's colours are expected to have. On real clips that leaves out next to nothing that is
 # right.
-APART, APART_OF_ERROR = 2.0, 1.5
-# The blur, in pixels of the reduced clip: what lies a little aside differs at edges, to and fro, and contradicts nothing.
+APART, APART_OF_ERROR = 5.0, 1.5
+# The blur, in pixels of the reduced clip: what lies a little aside differs to and fro, and contradicts nothing.
 BLUR = 2.0
 LEAST_SHARE = 0.05
 
@@ -49,9 +49,7 @@ def outrank(
     return out
 
 
-def _blurred(
-    values: np.ndarray, where: np.ndarray, rows: np.ndarray, columns: np.ndarray, blur: float
-) -> np.ndarray:
+def _blurred(values: np.ndarray, where: np.ndarray, rows: np.ndarray, columns: np.ndarray, blur: float) -> np.ndarray:
     """Values (N, 3) float32 of pixels, each a mean of those around it `where` (N,) bool they count: (N, 3) float32."""
     top, left = rows.min(), columns.min()
     rows, columns = rows - top, columns - left

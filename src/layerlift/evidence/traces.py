@@ -112,8 +112,8 @@ def find_traces(
 ) -> Traces:
     """Find the traces of all frames; no link leads from one shot to another, no trace farther than `reach` frames.
 
-    `painted` is what reference frames show in their holes, (h, w) bool by their numbers. Traces that lead there are found
-    besides, even where another frame is nearer. `progress` advances by `len(ROUNDS)` for every frame.
+    `painted` is what reference frames show in their holes, (h, w) bool by their numbers. Traces that lead there are
+    found besides, even where another frame is nearer. `progress` advances by `len(ROUNDS)` for every frame.
     """
     filled: Shelf | None = None
     traces = Traces(proxies.size)
@@ -131,7 +131,7 @@ def find_traces(
                 for _ in threads.map(tracer.link, indices):
                     progress.advance()
                 # 2. Follow them to frames that show what is hidden, before and after.
-                walks = [(traces, None)]
+                walks: list[tuple[Traces, Mapping[int, np.ndarray] | None]] = [(traces, None)]
                 if painted and number == len(ROUNDS) - 1:
                     traces.painted = Traces(proxies.size)
                     walks.append((traces.painted, painted))
