@@ -12,6 +12,9 @@ from layerlift.clip import Clip
 from layerlift.contact_sheet import write_png
 from layerlift.errors import InputError
 from layerlift.evidence import State, gather_evidence
+from layerlift.evidence.fuse import Side
+from layerlift.evidence.rank import outrank
+from layerlift.evidence.reach import BYTES, Reach
 from layerlift.evidence.reference import (
     MARK,
     Reference,
@@ -142,20 +145,92 @@ def test_without_references_nothing_is_wrapped() -> None:
     assert apply_references(clip, masks, []) == (clip, masks)
 
 
+def carried(video: np.ndarray, mask: np.ndarray, pictures: dict[int, np.ndarray]) -> np.ndarray:
+    """The clip with what evidence makes of it, references among it."""
+    clip, masks = Clip.from_array(video, Fraction(24)), Mask.from_array(mask)
+    references = open_references(pictures, clip, masks, DILATE)
+    shown = apply_references(clip, masks, references)
+    with gather_evidence(*shown, dilate=DILATE, references=references) as found:
+        return np.stack([frame for frame, _ in found.filled_frames()])
+
+
 def test_gathering_carries_a_reference_to_other_frames() -> None:
     truth, video, mask = never_shown()
-    clip, masks = Clip.from_array(video, Fraction(24)), Mask.from_array(mask)
+    without, given = carried(video, mask, {}), carried(video, mask, {MIDDLE: truth[MIDDLE]})
+    around = [at for at in range(MIDDLE - 4, MIDDLE + 5) if at != MIDDLE]
+    better = psnr(given[around], truth[around], mask[around])
+    assert better > psnr(without[around], truth[around], mask[around]) + 2
+    assert better > 34
 
-    def near(pictures: dict[int, np.ndarray]) -> float:
-        references = open_references(pictures, clip, masks, DILATE)
-        with gather_evidence(*apply_references(clip, masks, references), dilate=DILATE) as found:
-            frames = np.stack([frame for frame, _ in found.filled_frames()])
-        around = [at for at in range(MIDDLE - 4, MIDDLE + 5) if at != MIDDLE]
-        return psnr(frames[around], truth[around], mask[around])
 
-    without, given = near({}), near({MIDDLE: truth[MIDDLE]})
-    assert given > without + 2
-    assert given > 34
+def shown_otherwise(step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth, clip and mask of a place that is hidden for a while; before and after somebody stands there, unmasked."""
+    frames = 25
+    truth = np.stack([see(world(), 80 + step * t) for t in range(frames)])
+    mask = np.zeros((frames, HEIGHT, WIDTH), bool)
+    video = truth.copy()
+    for t in range(frames):
+        left = round(80 - step * t)
+        if 8 <= t <= 16:
+            mask[t, 40:80, left : left + 40] = True
+        else:
+            video[t, 50:70, left + 10 : left + 30] = np.clip(0.4 * truth[t, 50:70, left + 10 : left + 30] + 90, 0, 255)
+    video[mask] = (250, 20, 20)
+    return truth, video, mask
+
+
+@pytest.mark.parametrize("step", [0, 1.7])
+def test_a_reference_outranks_frames_that_show_something_else(step: float) -> None:
+    truth, video, mask = shown_otherwise(step)
+    without, given = carried(video, mask, {}), carried(video, mask, {12: truth[12]})
+    for at in (8, 11, 13, 16):
+        hidden = mask[at : at + 1]
+        assert psnr(given[at : at + 1], truth[at : at + 1], hidden) > 34
+        assert psnr(without[at : at + 1], truth[at : at + 1], hidden) < 28
+
+
+def test_far_from_a_reference_nearer_frames_count() -> None:
+    # A light goes on in the place that is hidden half of the time; the reference shows it dark.
+    frames = 33
+    truth = np.stack([see(world(), 80)] * frames).astype(np.float32)
+    truth[:, 30:90, 60:140] += np.linspace(0, 60, frames)[:, None, None, None]
+    truth = np.clip(np.rint(truth), 0, 255).astype(np.uint8)
+    mask = np.zeros((frames, HEIGHT, WIDTH), bool)
+    mask[::2, 40:80, 80:120] = True
+    video = truth.copy()
+    video[mask] = (250, 20, 20)
+    without, given = carried(video, mask, {}), carried(video, mask, {4: truth[4]})
+    far = np.arange(frames) > 12
+    assert psnr(given[far], truth[far], mask[far]) > psnr(without[far], truth[far], mask[far]) - 0.1
+
+
+def test_what_is_no_contradiction_keeps_its_word() -> None:
+    rows, columns = (place.ravel() for place in np.mgrid[:20, :30])
+    count = len(rows)
+    sure, vague = (np.full(count, value, np.float32) for value in (1, 40))
+    colours = np.full((count, 3), 100, np.float32)
+    aside = colours + np.where(columns % 2, 20, -20).astype(np.float32)[:, None]  # to and fro: an edge a little aside
+    other = colours.copy()
+    other[rows < 10] += 30
+    given, side = Side(colours, sure), Side(other, sure)
+    (left,) = outrank([side], [given], rows, columns, 1)
+    assert np.isinf(left.error[rows < 8]).all()
+    assert (left.error[rows >= 12] == 1).all()
+    assert np.isfinite(outrank([Side(aside, sure)], [given], rows, columns, 1)[0].error[columns > 3]).all()
+    # Where the way to the reference is long, it outranks nobody.
+    assert np.isfinite(outrank([side], [Side(colours, vague)], rows, columns, 1)[0].error).all()
+    assert outrank([side], [], rows, columns, 1) == [side]
+
+
+def test_references_are_in_reach_wherever_they_are() -> None:
+    video, mask = np.zeros((80, 40, 50, 3), np.uint8), np.zeros((80, 40, 50), bool)
+    clip, masks, memory = Clip.from_array(video), Mask.from_array(mask), 24 * 40 * 50 * BYTES
+    held = Reach(clip, masks, 0, 70, memory, references=[3, 61])
+    assert held.stride > 3
+    for present in held.walk():
+        assert len(held.at_hand()) <= 24
+        assert all(at in held for at in (3, 61) if abs(at - present) <= 70)
+    assert not Reach(clip, masks, 0, 70, memory, references=range(30)).references
 
 
 def test_provenance_and_shares_call_it_gathered() -> None:

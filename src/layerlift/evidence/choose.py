@@ -19,6 +19,8 @@ HALF_WORTH = 12.0
 # Every frame this near is a candidate; farther ones at every so many frames, so that choosing stays cheap.
 DENSE = 16
 STEP = 4
+# Of references so many, the nearest, are always looked at.
+REFERENCES = 2
 # A lag serves on while it shows this share of what the best one would.
 LAG_SERVES = 0.9
 
@@ -68,7 +70,8 @@ def choose_frames(
     carriers = [i for i in range(len(candidates)) if abs(away[i]) == lag.frames]
 
     nearness = HALF_WORTH / (HALF_WORTH + np.abs(away))
-    allowed = (np.abs(away) <= DENSE) | (np.array(candidates) % STEP == 0)
+    given = np.isin(candidates, sorted(held.references))
+    allowed = (np.abs(away) <= DENSE) | (np.array(candidates) % STEP == 0) | given
     have = np.zeros(table.shape[1], np.int64)
     chosen: list[int] = []
 
@@ -77,7 +80,9 @@ def choose_frames(
         chosen.append(best)
         have[table[best] > 0] += 1
 
-    for best in carriers:
+    # Then the nearest references.
+    nearest = sorted(np.flatnonzero(given), key=lambda i: abs(int(away[i])))[:REFERENCES]
+    for best in dict.fromkeys([*carriers, *(int(i) for i in nearest)]):
         take(best)
     while len(chosen) < count and allowed.any():
         worth = table @ WORTH[np.minimum(have, len(WORTH) - 1)].astype(np.float32)

@@ -98,8 +98,23 @@ class TracedColours:
     def sides(
         self, index: int, rows: np.ndarray, columns: np.ndarray, frame_of: Callable[[int], np.ndarray | None]
     ) -> list[Side]:
-        """What frames before and after `index` show of its N pixels; `frame_of` gives a frame where it is at hand."""
-        return [self._side(trace, rows, columns, frame_of) for trace in self._traces[index]]
+        """What frames before and after `index` show of its N pixels; `frame_of` gives a frame where it is at hand.
+
+        Without what `painted` tells.
+        """
+        traces: Sequence[Trace] = self._traces[index]
+        if self._traces.painted is not None:
+            pairs = zip(traces, self._traces.painted[index], strict=True)
+            traces = [trace.without(painted) for trace, painted in pairs]
+        return [self._side(trace, rows, columns, frame_of) for trace in traces]
+
+    def painted(
+        self, index: int, rows: np.ndarray, columns: np.ndarray, frame_of: Callable[[int], np.ndarray | None]
+    ) -> list[Side]:
+        """The same of what references before and after it show; none where the clip has no references."""
+        if self._traces.painted is None:
+            return []
+        return [self._side(trace, rows, columns, frame_of) for trace in self._traces.painted[index]]
 
     def _side(
         self, trace: Trace, rows: np.ndarray, columns: np.ndarray, frame_of: Callable[[int], np.ndarray | None]

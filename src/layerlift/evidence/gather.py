@@ -7,7 +7,7 @@ gathered goes to a temporary file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,9 +20,11 @@ from layerlift.evidence.combine import combine
 from layerlift.evidence.decide import Decider
 from layerlift.evidence.fuse import SURE, Side, TracedColours, fuse, inpainted, inpainted_rest, region_error
 from layerlift.evidence.join import EDGE, join
-from layerlift.evidence.motion import Motion, follow, reduced_size
+from layerlift.evidence.motion import Motion, covered_by, follow, reduced_size
 from layerlift.evidence.proxies import Proxies
+from layerlift.evidence.rank import outrank
 from layerlift.evidence.reach import Held, Reach
+from layerlift.evidence.reference import Reference
 from layerlift.evidence.region import Region, regions_of
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence, Spool
@@ -52,9 +54,12 @@ def gather_evidence(
     *,
     dilate: int,
     options: EvidenceOptions | None = None,
+    references: Sequence[Reference] = (),
     progress: Progress = QUIET,
 ) -> Evidence:
     """Gather what other frames show of the pixels that the mask, grown by `dilate` pixels, hides.
+
+    `references` are those that `apply_references` laid into the clip: what they show outranks other frames near them.
 
     Returns an `Evidence` that has to be closed. Nothing is taken across a cut.
     """
@@ -64,9 +69,10 @@ def gather_evidence(
     with progress.stage("motion", clip.frame_count) as bar:
         motion = follow(clip, mask, dilate, bar, proxies.append)
     reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
-    held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory)
+    painted = {at.index: covered_by(at.shows((clip.height, clip.width)), proxies.size) for at in references}
+    held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory, references=painted)
     with progress.stage("trace", len(ROUNDS) * clip.frame_count) as bar:
-        traces = find_traces(proxies, motion, held.near, bar)
+        traces = find_traces(proxies, motion, held.near, bar, painted)
 
     # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about the
     # frame before.
@@ -177,6 +183,10 @@ def weigh(
 
     `frames` are those at hand.
     """
+
+    def frame_of(index: int) -> np.ndarray | None:
+        return frames[index].frame if index in frames else None
+
     regions = decided.result()
     frame, hidden = frames[present].frame, frames[present].hidden
     state = np.where(hidden, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))
@@ -185,8 +195,11 @@ def weigh(
         rows, columns = np.nonzero(hidden)
         sides = [
             Side(regions.values[rows, columns], regions.error[rows, columns]),
-            *traced.sides(present, rows, columns, lambda at: frames[at].frame if at in frames else None),
+            *traced.sides(present, rows, columns, frame_of),
         ]
+        # What contradicts a reference near by does not count.
+        painted = traced.painted(present, rows, columns, frame_of)
+        sides = [*outrank(sides, painted, rows, columns, traced.scale), *painted]
         # What fits the frame to within its noise beside the hole is taken as it is, bit for bit.
         exact = sides[0].error < EXACT
         sides[1:] = [side.unless(exact) for side in sides[1:]]

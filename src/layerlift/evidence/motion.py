@@ -85,6 +85,11 @@ def reduced_size(clip: Clip) -> tuple[int, int]:
     return max(16, round(clip.width * scale)), max(16, round(clip.height * scale))
 
 
+def covered_by(hidden: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where anything of a reduced frame's pixels is hidden, (h, w) bool; `hidden` (H, W) bool, `size` (w, h)."""
+    return cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+
+
 def follow(
     clip: Clip,
     mask: Mask,
@@ -147,7 +152,7 @@ def _look(
     size: tuple[int, int],
     keep: Callable[[np.ndarray, np.ndarray], None] | None,
 ) -> _Placed:
-    covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    covered = covered_by(hidden, size)
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     if keep is not None:
         keep(small, covered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ from layerlift.pixels import bounds, grow
 # of it wants, but not more closely than `FAR_STEP`.
 NEAR = 48
 FAR_STEP = 4
+# References are held however far they are, in at most this share of the memory.
+REFERENCE_SHARE = 1 / 4
 # A frame in reach takes so many bytes a pixel: its colours, and a bit of either mask.
 BYTES = 3 + 2 / 8
 # Masks are also kept this many times smaller, to choose frames by.
@@ -64,13 +66,20 @@ class Held:
 class Reach:
     """Frames within `reach` of the present one: all the near ones, and of the others every `stride`-th.
 
+    References among them are all held, unless there are very many.
+
     The clip is read by two readers, one for the present and one that runs ahead, so that what is skipped ahead can
     still be had when it comes near.
     """
 
-    def __init__(self, clip: Clip, mask: Mask, dilate: int, reach: int, memory: int) -> None:
+    def __init__(
+        self, clip: Clip, mask: Mask, dilate: int, reach: int, memory: int, *, references: Collection[int] = ()
+    ) -> None:
+        """`references`: the numbers of frames that are references."""
         self._clip, self._mask, self._dilate = clip, mask, dilate
         fits = max(3, int(memory // (clip.width * clip.height * BYTES)))
+        self.references = frozenset(references if len(references) <= REFERENCE_SHARE * fits else ())
+        fits -= len(self.references)
         self.near = min(NEAR, reach, max(1, (fits // 2 - 1) // 2))
         if reach <= self.near:
             self.stride = 1
@@ -89,7 +98,7 @@ class Reach:
         for present in range(self._clip.frame_count):
             while read_far <= min(last, present + self.reach):
                 held = next(far_reader)
-                if read_far % self.stride == 0:
+                if read_far % self.stride == 0 or read_far in self.references:
                     self._held[read_far] = held
                 read_far += 1
             while near_reader is not None and read_near <= min(last, present + self.near):
@@ -97,7 +106,8 @@ class Reach:
                 read_near += 1
             for index in list(self._held):
                 gone = present - index
-                if gone > self.reach or (gone > self.near and index % self.stride):
+                sparse = index % self.stride and index not in self.references
+                if gone > self.reach or (gone > self.near and sparse):
                     del self._held[index]
                     self._views.pop(index, None)
             yield present

@@ -90,6 +90,13 @@ class Reference:
         out[top:bottom, left:right, :3][self.known] = self.pixels[self.known]
         return out
 
+    def shows(self, shape: tuple[int, ...]) -> np.ndarray:
+        """What of the hole the picture shows, (H, W) bool of this shape."""
+        left, top, right, bottom = self.box
+        out = np.zeros(shape, bool)
+        out[top:bottom, left:right] = self.known
+        return out
+
     def left_hidden(self, shape: tuple[int, ...]) -> np.ndarray:
         """What of the hole the picture does not show, as a mask (H, W) bool of this shape."""
         left, top, right, bottom = self.box

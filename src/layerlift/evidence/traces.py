@@ -9,7 +9,7 @@ surroundings best: the sum of their errors is what a trace *costs*, and tells ho
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -52,16 +52,24 @@ class Trace:
         """The error that colours taken along it are expected to have, (h, w) float32 in levels of 255."""
         return np.asarray(TRACE_ERROR + ERROR_OF_COST * self.source[..., COST])
 
+    def without(self, other: Trace) -> Trace:
+        """The same with nothing found where both lead the same way."""
+        source = self.source.copy()
+        source[source[..., COST] == other.source[..., COST], COST] = np.inf
+        return Trace(source)
+
 
 class Traces:
     """The traces of a clip's frames, backwards and forwards in time; they lie in a temporary file.
 
     Attributes:
         size: (width, height) of the pictures they were found on.
+        painted: those that lead to what reference frames show in their holes; None without references.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
+        self.painted: Traces | None = None
         self._shelf = Shelf()
 
     def put(self, index: int, side: int, hidden: np.ndarray, source: np.ndarray) -> None:
@@ -83,6 +91,8 @@ class Traces:
     def close(self) -> None:
         """Remove the file."""
         self._shelf.close()
+        if self.painted is not None:
+            self.painted.close()
 
 
 def own_source(index: int, height: int, width: int) -> np.ndarray:
@@ -93,10 +103,17 @@ def own_source(index: int, height: int, width: int) -> np.ndarray:
     return source
 
 
-def find_traces(proxies: Proxies, motion: Motion, reach: int, progress: StageProgress) -> Traces:
+def find_traces(
+    proxies: Proxies,
+    motion: Motion,
+    reach: int,
+    progress: StageProgress,
+    painted: Mapping[int, np.ndarray] | None = None,
+) -> Traces:
     """Find the traces of all frames; no link leads from one shot to another, no trace farther than `reach` frames.
 
-    `progress` advances by `len(ROUNDS)` for every frame.
+    `painted` is what reference frames show in their holes, (h, w) bool by their numbers. Traces that lead there are
+    found besides, even where another frame is nearer. `progress` advances by `len(ROUNDS)` for every frame.
     """
     filled: Shelf | None = None
     traces = Traces(proxies.size)
@@ -114,7 +131,11 @@ def find_traces(proxies: Proxies, motion: Motion, reach: int, progress: StagePro
                 for _ in threads.map(tracer.link, indices):
                     progress.advance()
                 # 2. Follow them to frames that show what is hidden, before and after.
-                for done in [threads.submit(tracer.walk, side, traces) for side in (0, 1)]:
+                walks: list[tuple[Traces, Mapping[int, np.ndarray] | None]] = [(traces, None)]
+                if painted and number == len(ROUNDS) - 1:
+                    traces.painted = Traces(proxies.size)
+                    walks.append((traces.painted, painted))
+                for done in [threads.submit(tracer.walk, side, *walk) for walk in walks for side in (0, 1)]:
                     done.result()
                 tracer.close()
                 # 3. Fill the frames, for the round that comes.
@@ -172,8 +193,11 @@ class Tracer:
                     )
                     shelf.put(here, flow, error)
 
-    def walk(self, side: int, traces: Traces) -> None:
-        """Go through the clip, forwards for the traces backwards in time (side 0), or the other way round (1)."""
+    def walk(self, side: int, traces: Traces, ends: Mapping[int, np.ndarray] | None = None) -> None:
+        """Go through the clip, forwards for the traces backwards in time (side 0), or the other way round (1).
+
+        Traces end wherever a frame shows something, or only in the pixels `ends` (h, w) bool of some frames.
+        """
         count, step = self._proxies.count, (1, -1)[side]
         held: dict[int, np.ndarray] = {}  # the sources of the frames that links lead to
         width, height = self._proxies.size
@@ -183,6 +207,9 @@ class Tracer:
             if hidden.any():
                 source[hidden] = self._shown(index, side, hidden, held)
             traces.put(index, side, hidden, source)
+            if ends is not None:
+                elsewhere = ~hidden & ~ends[index] if index in ends else ~hidden
+                source[elsewhere, COST] = np.inf
             held[index] = source
             for old in [old for old in held if abs(old - index) >= max(self._strides)]:
                 del held[old]

@@ -236,7 +236,7 @@ def remove_frames(
         found: Evidence | Unsearched = Unsearched(shown, masked, margin.dilate)
         if options.evidence != "off":
             with report.stage("evidence"):
-                found = gather_evidence(shown, masked, dilate=margin.dilate, progress=progress)
+                found = gather_evidence(shown, masked, dilate=margin.dilate, references=references, progress=progress)
             report.results["evidence"] = shares_with(references, found.shares)
 
         with found, ExitStack() as stack:
