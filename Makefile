@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The one version the project is developed and tested with; pyproject.toml has the range it should work with.
 TORCH := 2.13.0
+# On all cores; a file's tests share what they have made.
+PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 # The processors that pyproject.toml asks pypatchmatch for: a pinned version without this would be built elsewhere.
 WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
 
@@ -19,12 +21,12 @@ demo: $(STAMP)
 
 ## the fast tests
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 ## every test, among them parity with the packages ltx-video and PyMatting (installed here: they are not in the lock)
 test-all: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps ltx-video==0.1.2 einops pymatting==1.1.16 numba==0.68.1 llvmlite==0.50.0
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,13 +11,13 @@ import pytest
 from layerlift.bench.footage import FILES, Case, Scores, footage_tables, open_cases, similarity
 from layerlift.bench.footage_cases import PAINT, make_cases
 from layerlift.bench.table import CaseTable
-from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.device import choose_policy
 from layerlift.evidence import State
 from layerlift.exemplar import exemplars_available
 from layerlift.masks import Mask
 from layerlift.report import Report
+from support import layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 60, 80
 
@@ -46,13 +46,6 @@ def clips(tmp_path: Path) -> Path:
         write_mask(tmp_path / name / "object_mask_0.mkv", np.roll(moving_hole(), seed, 1), like)
     write_mask(tmp_path / "walker.mkv", moving_hole(4), Clip.from_array(smooth(0, 4), 25))
     return tmp_path
-
-
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
 
 
 def scored(result: np.ndarray, truth: np.ndarray, mask: np.ndarray, states: np.ndarray | None = None) -> Scores:

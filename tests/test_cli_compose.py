@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlift.cli import main
 from layerlift.cli.compose import parse_offset
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_writer import choose_layer_format, write_layer
 from layerlift.errors import InputError
 from layerlift.model.testing import write_tiny_model
+from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 4, 24, 32
 
@@ -29,17 +29,6 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grey = np.full((FRAMES + 2, HEIGHT, WIDTH, 3), 100, np.uint8)
     write_clip("onto.mkv", grey, Clip.from_array(grey, 12), lossless=True)
     write_clip("clip.mp4", grey, Clip.from_array(grey, 12))
-
-
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
-
-
-def here() -> list[str]:
-    return sorted(path.name for path in Path().iterdir())
 
 
 def changed(path: str) -> np.ndarray:
@@ -124,12 +113,12 @@ def test_folders_of_images_onto_a_picture(images: str) -> None:
 def test_mistakes_are_one_sentence_and_leave_nothing(
     arguments: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = here()
+    before = files()
     assert layerlift("compose", *arguments.split()) == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1
-    assert here() == before
+    assert files() == before
 
 
 def test_offsets() -> None:
@@ -178,7 +167,7 @@ def test_latent_way(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture
 
     again = ["compose", "walk", *flags.split(), "--no-refine", "--model", model, "-o", "plain.mp4"]
     assert layerlift(*again) == 0
-    assert {"plain.mp4", "plain_latent.mp4", "plain_injected.mp4"} <= set(here())
+    assert {"plain.mp4", "plain_latent.mp4", "plain_injected.mp4"} <= set(files())
 
 
 @pytest.mark.parametrize(
@@ -201,14 +190,14 @@ def test_mistakes_of_the_latent_way(
     arguments: str, said: str, walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("taken_latent.mkv").write_text("mine")
-    before = here()
+    before = files()
     if "--model" not in arguments:
         arguments += f" --model {model}"
     assert layerlift("compose", *arguments.split(), "--onto", "onto.mkv", "--latent") == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1
-    assert here() == before
+    assert files() == before
 
 
 def test_flags_of_the_latent_way_do_not_pass_unnoticed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlift.cli import main
 from layerlift.clip import Clip, write_clip, write_mask
 from layerlift.clip.rgba import to_linear
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.scenes import Scene, make_scene
 from layerlift.scenes.folder import write_scene
+from support import files, layerlift
 
 ONE, TWO = 1000, 1008
 
@@ -30,17 +30,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path, Sc
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
-
-
-def here() -> list[str]:
-    return sorted(path.name for path in Path().iterdir())
 
 
 def psnr(layer: np.ndarray, plate: np.ndarray, clip: np.ndarray) -> float:
@@ -67,7 +56,7 @@ def test_folder_becomes_a_layer(
     folder, scene = scenes[ONE]
     assert layerlift("extract", folder, "--background", folder / "truth" / "background.mkv", *flags.split()) == 0
     assert capsys.readouterr().out == f"wrote {name}\n"
-    assert here() == [name]
+    assert files() == [name]
     layer = open_layer(name)
     assert layer.linear == ("exr" in flags)
     light = to_linear if layer.linear else lambda values: values
@@ -79,7 +68,7 @@ def test_objects_get_a_file_each_and_the_report_says_what_was_done(scenes: dict[
     folder, scene = scenes[TWO]
     flags = f"--background {folder}/truth/background.mkv -o layer.mkv --report report.json"
     assert layerlift("extract", folder, *flags.split()) == 0
-    assert here() == ["layer_0.mkv", "layer_1.mkv", "report.json"]
+    assert files() == ["layer_0.mkv", "layer_1.mkv", "report.json"]
     for index in (0, 1):  # numbered as the masks are
         alpha = open_layer(f"layer_{index}.mkv").numpy()[..., 3]
         own, other = scene.object_masks[index], scene.object_masks[1 - index]
@@ -147,12 +136,12 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     write_mask("empty.mkv", corner, like)
     corner[:, :8, :8] = True
     write_mask("corner.mkv", corner, like)
-    before = here()
+    before = files()
     assert layerlift("extract", folder, *flags.split()) == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1
-    assert here() == before
+    assert files() == before
 
 
 def test_a_clip_without_masks_beside_it_needs_them(

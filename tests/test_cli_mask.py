@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from layerlift.cli import main
 from layerlift.cli.mask import parse_layers, parse_sigmas
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError
 from layerlift.masks import open_mask
 from layerlift.model.testing import write_tiny_model
 from layerlift.stages import effects
+from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
 FIRST, SECOND = np.s_[10:22, 16:30], np.s_[24:36, 36:50]
@@ -42,17 +42,6 @@ def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     return frames
 
 
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
-
-
-def here() -> list[str]:
-    return sorted(path.name for path in Path().iterdir())
-
-
 def read_mask(name: str) -> np.ndarray:
     return open_clip(name).numpy()[..., 0] > 127
 
@@ -60,7 +49,7 @@ def read_mask(name: str) -> np.ndarray:
 def test_a_folder_with_two_objects(video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = "--threshold 0.1 --save-scores s.safetensors --preview p.png --report r.json"
     assert layerlift("mask", "../swan", "--model", model, *flags.split()) == 0
-    assert here() == ["p.png", "r.json", "s.safetensors", "swan_mask.mkv", "swan_mask_0.mkv", "swan_mask_1.mkv"]
+    assert files() == ["p.png", "r.json", "s.safetensors", "swan_mask.mkv", "swan_mask_0.mkv", "swan_mask_1.mkv"]
     said = capsys.readouterr().out
     assert said.startswith("wrote swan_mask.mkv (objects ")
     total, first, second = (read_mask(f"swan_mask{end}.mkv") for end in ("", "_0", "_1"))
@@ -99,7 +88,7 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, monkeypatch: pyte
         "--frames 1:5 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty -v"
     )
     assert layerlift("mask", "../swan/video.mkv", *flags.split()) == 0
-    assert here() == ["out", "out_0", "out_1"]
+    assert files() == ["out", "out_0", "out_1"]
     assert len(list(Path("out").iterdir())) == 4
     options = seen["options"]
     assert (options.threshold, options.refine, options.dilate) == (0.4, "none", 2)
@@ -115,7 +104,7 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, monkeypatch: pyte
 def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: Path) -> None:
     flags = "--object ../still_1.png -o m.mp4 --preview p.mp4"
     assert layerlift("mask", "../swan/video.mkv", "--model", model, *flags.split()) == 0
-    assert here() == ["m.mp4", "p.mp4"]
+    assert files() == ["m.mp4", "p.mp4"]
     shown = open_clip("p.mp4")
     assert (shown.frame_count, shown.width, shown.height) == (FRAMES, 2 * WIDTH, HEIGHT)
     assert read_mask("m.mp4")[:, 28:32, 40:46].all()
@@ -154,7 +143,7 @@ def test_mistakes_are_told_before_any_work(
     given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
     assert layerlift("mask", "../swan", *given) == 2
     assert said in " ".join(capsys.readouterr().err.split())
-    assert here() == ["taken.mkv", "taken.png"]
+    assert files() == ["taken.mkv", "taken.png"]
     assert Path("taken.mkv").read_text() == "precious"
 
 
@@ -228,4 +217,4 @@ def test_remove_refuses_before_effects_are_looked_for(
     given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
     assert layerlift("remove", "../swan/video.mkv", *given) == 2
     assert said in " ".join(capsys.readouterr().err.split())
-    assert here() == []
+    assert files() == []

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.model.testing import write_tiny_model
+from support import layerlift
 
 COUNT, HEIGHT, WIDTH = 4, 80, 112
 LEFT, RIGHT = np.s_[20:50, 20:44], np.s_[20:50, 64:92]
@@ -32,13 +32,6 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     ids[LEFT], ids[RIGHT] = 1, 2
     assert cv2.imwrite("ids.png", ids)
     return frames
-
-
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
 
 
 def files() -> set[str]:

@@ -11,6 +11,7 @@ from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.contact_sheet import write_png
 from layerlift.evidence.reference import MARK
+from support import files
 
 FRAMES, HEIGHT, WIDTH = 9, 96, 144
 OBJECT = np.s_[34:62, 50:90]
@@ -53,10 +54,6 @@ def layerlift(line: str) -> int:
     return exit_info.value.code
 
 
-def here(folder: str = ".") -> list[str]:
-    return sorted(path.name for path in Path(folder).iterdir())
-
-
 REMOVE = "remove clip.mkv --mask mask.mkv --model none --lossless -o out.mkv"
 
 
@@ -65,9 +62,9 @@ def test_a_folder_is_written_edited_and_given_back(clip: np.ndarray, capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "004.png: frame 4 would cover 100% of what no frame shows"
     assert lines[1].startswith("wrote refs (paint over the magenta")
-    assert here("refs") == ["004.png", "004_mask.png"]
+    assert files("refs") == ["004.png", "004_mask.png"]
     assert json.loads(Path("report.json").read_text())["command"] == "reference"
-    picture, white = (open_clip(f"refs/{name}").numpy()[0] for name in here("refs"))
+    picture, white = (open_clip(f"refs/{name}").numpy()[0] for name in files("refs"))
     assert (picture[OBJECT] == MARK).all()
     assert np.array_equal((picture == MARK).all(2), white[..., 0] == 255)
 
@@ -90,7 +87,7 @@ def test_frames_are_the_clips_own_under_frames(clip: np.ndarray, capsys: pytest.
     assert np.array_equal(open_clip("out.mkv").numpy(), np.stack([clip] * 4))
     assert json.loads(Path("report.json").read_text())["results"]["references"] == {"5": 1.0}
     assert layerlift("reference clip.mkv --mask mask.mkv -o refs --frames 3:8") == 0
-    assert here("refs") == ["005.png", "005_mask.png"]
+    assert files("refs") == ["005.png", "005_mask.png"]
 
 
 def test_the_frame_stands_after_the_last_at_sign(clip: np.ndarray) -> None:
@@ -132,7 +129,7 @@ def test_mistakes_are_one_sentence_before_a_model_is_loaded(
     Path("named").mkdir()
     write_png(Path("named/4.png"), clip)
     Path("empty").mkdir()
-    before = here()
+    before = files()
     flags = " ".join(f"--reference {reference}" for reference in references.split())
     start = {
         "remove": "remove clip.mkv --mask mask.mkv --model demo -o out.mkv",
@@ -145,7 +142,7 @@ def test_mistakes_are_one_sentence_before_a_model_is_loaded(
     assert streams.err.startswith("layerlift: ")
     assert streams.err.count("\n") == 1
     assert said in streams.err
-    assert here() == before
+    assert files() == before
 
 
 def test_run_takes_references(clip: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +161,7 @@ def test_nothing_is_written_where_no_reference_is_needed(clip: np.ndarray, capsy
     write_mask("mask.mkv", mask, open_clip("clip.mkv"), overwrite=True)
     assert layerlift("reference clip.mkv --mask mask.mkv -o refs") == 0
     assert "no reference frame is needed" in capsys.readouterr().out
-    assert "refs" not in here()
+    assert "refs" not in files()
 
 
 def test_a_folder_of_others_is_not_replaced(clip: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,4 +175,4 @@ def test_a_folder_of_others_is_not_replaced(clip: np.ndarray, capsys: pytest.Cap
     assert "notes.txt, which layerlift did not write" in capsys.readouterr().err
     Path("refs/notes.txt").unlink()
     assert layerlift(f"{command} --overwrite") == 0
-    assert here("refs") == ["004.png", "004_mask.png"]
+    assert files("refs") == ["004.png", "004_mask.png"]

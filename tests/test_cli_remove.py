@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.model.testing import write_tiny_model
 from layerlift.scenes import make_scene
 from layerlift.stages import removal
+from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
 OBJECT = np.s_[10:22, 16:30]
@@ -42,17 +42,6 @@ def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     return frames
 
 
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
-
-
-def here() -> list[str]:
-    return sorted(path.name for path in Path().iterdir())
-
-
 def test_folder_becomes_a_clean_plate_in_the_current_folder(
     video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +49,7 @@ def test_folder_becomes_a_clean_plate_in_the_current_folder(
     assert code == 0
     said = "wrote swan_remove.mkv (0% of the hidden pixels were seen elsewhere, 100% generated)\n"
     assert capsys.readouterr().out == said
-    assert here() == ["report.json", "swan_remove.mkv"]
+    assert files() == ["report.json", "swan_remove.mkv"]
     result = open_clip("swan_remove.mkv")
     assert (result.frame_count, result.width, result.height, result.rate) == (FRAMES, WIDTH, HEIGHT, 30)
     beyond = np.ones((HEIGHT, WIDTH), bool)
@@ -134,7 +123,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert streams.err.startswith("layerlift: ")
     assert streams.err.count("\n") == 1
     assert said in streams.err
-    assert here() == ["taken.mp4"]
+    assert files() == ["taken.mp4"]
     assert Path("taken.mp4").read_text() == "mine"
 
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-from layerlift.cli import main
 from layerlift.cli.folder import whole_folder
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba_reader import open_layer
@@ -23,6 +22,7 @@ from layerlift.stages.effect_score import EvenHeads
 from layerlift.stages.effects import mask
 from layerlift.stages.layers import extract_frames
 from layerlift.stages.run import boxed, stays_in_memory
+from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
 FRONT, HIND, TOTAL = np.s_[10:20, 16:26], np.s_[10:20, 36:44], np.s_[8:26, 14:46]
@@ -56,17 +56,6 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 def sparing(threshold: float) -> Callable[..., EvenHeads]:
     """A scorer that leaves something of the clip: random heads find effects nearly everywhere."""
     return lambda *_: EvenHeads((0, 1), threshold)
-
-
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
-
-
-def files(folder: str | Path = ".") -> list[str]:
-    return sorted(path.name for path in Path(folder).iterdir())
 
 
 def test_run_writes_everything(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +220,7 @@ def test_earlier_run_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> No
 
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     # Long enough to be interrupted between the stages; without a model, whose import would be most of the time.
-    frames = np.random.default_rng(0).integers(90, 110, (200, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(90, 110, (80, HEIGHT, WIDTH, 3), dtype=np.uint8)
     write_clip(tmp_path / "walk.mkv", frames, Clip.from_array(frames, 30), lossless=True)
     still = np.zeros((HEIGHT, WIDTH), np.uint8)
     still[FRONT] = 255

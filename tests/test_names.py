@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import check_layer_output
@@ -13,6 +12,7 @@ from layerlift.contact_sheet import write_png
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
 from layerlift.report import Report
+from support import layerlift
 
 COUNT, HEIGHT, WIDTH = 3, 40, 56
 
@@ -34,13 +34,6 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clip:
     write_clip("walk.mkv", frames, like, lossless=True)
     write_mask("mask.mkv", inside, like)
     return like
-
-
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
 
 
 REMOVE = ("remove", "walk.mkv", "--mask", "mask.mkv", "--model", "none")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import layerlift as api
-from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError
 from layerlift.model.testing import write_tiny_model
 from layerlift.pixels import grow
 from layerlift.report import Report
 from layerlift.stages.grown_objects import growth
+from support import layerlift
 
 FRAMES, HEIGHT, WIDTH = 5, 120, 160
 FRONT, HIND, TOTAL = np.s_[40:60, 46:70], np.s_[40:60, 90:110], np.s_[36:70, 40:120]
@@ -41,13 +41,6 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     for name, place in {"front": FRONT, "hind": HIND, "total": TOTAL}.items():
         write_mask(f"{name}.mkv", mask_of(place), like)
     return frames
-
-
-def layerlift(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
 
 
 def said_of_checkpoint(error: str) -> list[str]:

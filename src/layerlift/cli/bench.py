@@ -1,22 +1,19 @@
 """`layerlift bench`: tables measured on scenes whose truth is known."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layerlift.cli import bench_footage, bench_speed
 from layerlift.cli import options as common
+from layerlift.cli.job import print_tables
 from layerlift.cli.scene import SceneSize, parse_scene_size
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
-    from layerlift.bench.table import Table
     from layerlift.model import Model
 
 app = typer.Typer(no_args_is_help=True, help="Measure against a truth that is known.")
@@ -261,15 +258,6 @@ def windows(
     with show_progress() as progress, record.stage("windows"):
         tables = window_tables(span, opened, chosen, size=pixels, frames=frames, options=options, progress=progress)
     print_tables(tables, record, report, overwrite=overwrite)
-
-
-def print_tables(tables: "Sequence[Table]", record: Report, report: Path | None, *, overwrite: bool) -> None:
-    """Print what was measured, and write it with every scene's value where a report is wanted."""
-    for table in tables:
-        typer.echo(f"{table.markdown()}\n")
-    if report is not None:
-        record.results["tables"] = [asdict(table) for table in tables]
-        record.write(report, overwrite=overwrite)
 
 
 def check_whole_tokens(model: "Model", size: tuple[int, int], frames: int) -> None:

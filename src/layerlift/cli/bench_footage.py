@@ -1,12 +1,12 @@
 """`layerlift bench footage`: how clean the plate is on real clips whose hidden pixels are known."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from layerlift.cli import options as common
+from layerlift.cli.job import print_tables
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report, check_report
@@ -106,11 +106,7 @@ def footage(
         tables = footage_tables(cases, chosen_rows, chosen, model=opened, progress=progress, report=record, told=say)
     for note in record.notes:
         say(note)
-    for table in tables:
-        typer.echo(f"{table.markdown()}\n")
-    if report is not None:
-        record.results["tables"] = [asdict(table) for table in tables]
-        record.write(report, overwrite=overwrite)
+    print_tables(tables, record, report, overwrite=overwrite)
 
 
 def _parse_rows(text: str) -> list[str]:

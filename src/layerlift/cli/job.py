@@ -1,6 +1,7 @@
 """What every stage's command does around its stage: open the clip, settle where results go, report at the end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from layerlift.report import Report, check_report
 if TYPE_CHECKING:
     import numpy as np
 
+    from layerlift.bench.table import CaseTable, Table
     from layerlift.clip import Clip
 
 
@@ -93,3 +95,14 @@ def finish(
         for line in describe_references(report.results["references"]):
             typer.echo(line)
     typer.echo(f"wrote {result}" + (f" ({said})" if said else ""))
+
+
+def print_tables(
+    tables: "Sequence[Table | CaseTable]", record: Report, report: Path | None, *, overwrite: bool
+) -> None:
+    """Print what was measured, and write it with every value where a report is wanted."""
+    for table in tables:
+        typer.echo(f"{table.markdown()}\n")
+    if report is not None:
+        record.results["tables"] = [asdict(table) for table in tables]
+        record.write(report, overwrite=overwrite)

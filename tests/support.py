@@ -1,0 +1,22 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerlift.cli import main
+
+
+def layerlift(*arguments: object) -> int:
+    """Run the command line in this process; its exit code."""
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    assert isinstance(exit_info.value.code, int)
+    return exit_info.value.code
+
+
+def files(folder: str | Path = ".") -> list[str]:
+    """The names of what lies in a folder."""
+    return sorted(path.name for path in Path(folder).iterdir())
