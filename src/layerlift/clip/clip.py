@@ -15,6 +15,7 @@ from layerlift.errors import InputError
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
+    from layerlift.clip.hdr import HdrMetadata
     from layerlift.clip.samples import Samples
 
 # "stored" is for label images, whose numbers count: see `decode.stored_array`.
@@ -87,6 +88,7 @@ class Clip:
     timestamps: tuple[int, ...] | None = field(default=None, repr=False)
     last_duration: int | None = None  # of the last frame, in units of time_base
     color: ColorTags = ColorTags()
+    hdr: HdrMetadata | None = None  # what an HDR clip says of the display that it was graded on
     pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height
     has_alpha: bool = False
     path: Path | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,11 +83,18 @@ def clip_coding(  # noqa: PLR0911
         return _coding(like, "prores_ks", samples, _limited(tags), prores_options("4444" if full else "hq"))
     samples = Samples("yuv", 10 if own.deep else 8, (0, 0) if odd else (1, 1))
     if own.deep and like.field_order is not None:  # HEVC has no interlaced frames, H.264 has
-        return _coding(like, "libx264", samples, tags, x264_options(like.field_order))
+        return _coding(like, "libx264", samples, tags, with_hdr(x264_options(like.field_order), like, "libx264"))
     if own.deep:
         tag = "hvc1" if ending in (".mp4", ".m4v") else None  # what Apple's players take
-        return _coding(like, "libx265", samples, tags, x265_options(), tag=tag)
+        return _coding(like, "libx265", samples, tags, with_hdr(x265_options(), like, "libx265"), tag=tag)
     return _coding(like, "libx264", samples, tags, x264_options(like.field_order))
+
+
+def clip_codec(like: Clip, path: str | Path, *, lossless: bool) -> str | None:
+    """FFmpeg's encoder for a clip of more than 8 bits at a path; None for a folder and for other clips."""
+    if like.samples is None or not like.samples.deep or not Path(path).suffix:
+        return None
+    return clip_coding(like, Path(path).suffix.lower(), lossless=lossless).codec
 
 
 def image_samples(like: Clip, alpha: bool) -> Samples:
@@ -139,6 +147,15 @@ def x264_options(fields: FieldOrder | None = None) -> dict[str, str]:
 def x265_options() -> dict[str, str]:
     """libx265's settings; its frame threads are as many on every machine."""
     return {"crf": CRF, "preset": "medium", "x265-params": "log-level=none:frame-threads=2"}
+
+
+def with_hdr(options: dict[str, str], like: Clip, codec: str) -> dict[str, str]:
+    """The settings of libx264 or libx265 with what the clip says of the display that it was graded on."""
+    name = codec.replace("lib", "") + "-params"
+    parameters = [] if like.hdr is None else like.hdr.parameters(codec)
+    if not parameters:
+        return options
+    return options | {name: ":".join([*([options[name]] if name in options else []), *parameters])}
 
 
 def prores_options(profile: str) -> dict[str, str]:

@@ -148,9 +148,13 @@ def orientation(frame: VideoFrame) -> Orientation:
 
     Turns that are no quarter turns are rounded to the nearest.
     """
-    matrix = _display_matrix(frame)
-    if matrix is None:
+    from av.sidedata.sidedata import Type
+
+    kinds: Any = Type  # PyAV's stubs take this enumeration for a dictionary
+    found = side_data(frame, kinds.DISPLAYMATRIX)
+    if found is None:
         return UPRIGHT
+    matrix = np.frombuffer(found, np.int32).reshape(3, 3)
     # Where pixel (x, y) is shown: x' = a x + c y, y' = b x + d y, but for a shift (libavutil/display.h).
     (a, b), (c, d) = matrix[0, :2].tolist(), matrix[1, :2].tolist()
     if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -158,19 +162,17 @@ def orientation(frame: VideoFrame) -> Orientation:
     return Orientation(transposed=True, mirrored=c < 0, upended=b < 0)
 
 
-def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
-    """(3, 3) int32, FFmpeg's display matrix of a frame; None where it has none."""
+def side_data(frame: VideoFrame, kind: Any) -> Any:
+    """A frame's side data of a kind (`av.sidedata.sidedata.Type`), FFmpeg's own structure; None where it has none."""
     from av.sidedata.sidedata import Type
 
-    kinds: Any = Type  # PyAV's stubs take this enumeration for a dictionary
+    kinds: Any = Type
     try:
-        found: Any = frame.side_data.get(kinds.DISPLAYMATRIX)
+        return frame.side_data.get(kind)
     except ValueError:
         # This PyAV lists no side data of a frame that has one of a kind newer than it, such as EXIF.
-        newest = max(kind.value for kind in kinds)
-        unlisted = range(newest + 1, newest + 17)
-        found = _without_side_data(frame, unlisted).side_data.get(kinds.DISPLAYMATRIX)
-    return None if found is None else np.frombuffer(found, np.int32).reshape(3, 3)
+        newest = max(each.value for each in kinds)
+        return _without_side_data(frame, range(newest + 1, newest + 17)).side_data.get(kind)
 
 
 def _without_side_data(frame: VideoFrame, kinds: Iterable[int]) -> VideoFrame:

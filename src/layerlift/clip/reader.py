@@ -17,6 +17,7 @@ from layerlift.clip.container import check_file, open_input, video_stream
 from layerlift.clip.damage import damaged, frames_named, is_cut_short
 from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
+from layerlift.clip.hdr import hdr_metadata
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.packet_damage import packet_check
@@ -117,6 +118,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         rate=rate or (rates[0] if constant and rates else DEFAULT_RATE),
         reader=as_frames(pictures),
         color=tags_of(picture),
+        hdr=hdr_metadata(picture),
         pixel_aspect=1 / aspect if turned else aspect,
         has_alpha=has_alpha(picture) or alpha is not None,
         path=path,
