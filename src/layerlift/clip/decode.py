@@ -11,7 +11,7 @@ import numpy as np
 
 from layerlift.clip.clip import ColorTags, Pixels
 from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.heif import whole_picture
+from layerlift.clip.heif import is_tiled, tiled_picture, whole_picture
 from layerlift.clip.rgba import from_linear, straighten, to_whole
 from layerlift.clip.samples import Samples, planes_of, samples_of
 from layerlift.clip.stills import picture_kind
@@ -210,6 +210,8 @@ def first_frame(path: Path, what: str = "a video") -> tuple[VideoFrame, Orientat
             for frame in container.decode(stream):
                 shown = orientation(frame)
                 in_parts = len(container.streams.video) > 1 and (kind := picture_kind(path)) is not None and kind.still
+                if in_parts and is_tiled(path):
+                    return tiled_picture(path), UPRIGHT
                 return whole_picture(path, container, frame) if in_parts else frame, shown
         except av.error.FFmpegError as error:
             raise InputError(f"{path} is damaged: its first frame cannot be decoded; save it again.") from error
