@@ -106,10 +106,14 @@ def stored_array(frame: VideoFrame) -> np.ndarray:
     """A decoded frame with the numbers that are in its file, as label images need them.
 
     A palette's (H, W, 5) uint8: red, green, blue, alpha and the index. Grey (H, W) uint8, or uint16 beyond 8 bits.
-    Anything else (H, W, 3) uint8 RGB, or (H, W, 4) with alpha; floating-point numbers from 0 to 1 as 0 to 255.
+    Anything else (H, W, 3) uint8 RGB, or (H, W, 4) with alpha. Floating-point numbers from 0 to 1 are 0 to 255, but where
+    all are grey and whole, as in a renderer's pass of object numbers, they are themselves, (H, W) uint16.
     """
     name, components = frame.format.name, frame.format.components
     if is_float(frame):
+        numbers = _whole_numbers(frame)
+        if numbers is not None:
+            return numbers
         return to_whole(straighten(float_array(frame)), 8)
     if frame.format.has_palette:
         index = _plane(frame, 0, "u1")
@@ -121,6 +125,16 @@ def stored_array(frame: VideoFrame) -> np.ndarray:
     if name in ("monow", "monob"):
         return frame.to_ndarray(format="gray")
     return frame.to_ndarray(format="rgba" if has_alpha(frame) else "rgb24")
+
+
+def _whole_numbers(frame: VideoFrame) -> np.ndarray | None:
+    """(H, W) uint16, a floating-point frame's values where all of them are grey, opaque and whole; else None."""
+    light = float_array(frame)
+    values = light[..., 0]
+    if not (light[..., :3] == values[..., None]).all() or (light[..., 3] != 1).any():
+        return None
+    numbers = np.clip(values, 0, np.iinfo(np.uint16).max).astype(np.uint16)
+    return numbers if (numbers == values).all() else None
 
 
 def _plane(frame: VideoFrame, number: int, dtype: str) -> np.ndarray:
