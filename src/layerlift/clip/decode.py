@@ -106,7 +106,7 @@ def stored_array(frame: VideoFrame) -> np.ndarray:
     """A decoded frame with the numbers that are in its file, as label images need them.
 
     A palette's (H, W, 5) uint8: red, green, blue, alpha and the index. Grey (H, W) uint8, or uint16 beyond 8 bits.
-    Anything else (H, W, 3) uint8 RGB, or (H, W, 4) with alpha. Floating-point numbers from 0 to 1 are 0 to 255, but where
+    Anything else (H, W, 3) uint8 RGB, or (H, W, 4) with alpha. Floating-point numbers from 0 to 1 are 0 to 255; where
     all are grey and whole, as in a renderer's pass of object numbers, they are themselves, (H, W) uint16.
     """
     name, components = frame.format.name, frame.format.components
