@@ -99,6 +99,7 @@ class Clip:
     field_order: FieldOrder | None = None  # of an interlaced clip, whose frames here are fields: which comes first
     deinterlaced: bool = False  # whether its frames were made of an interlaced file's
     damage: str | None = None  # what was lost of a damaged file that is to be used all the same
+    rate_assumed: bool = False  # where nothing says how fast the frames follow each other
     # The clip's own samples, for writers, which leave alone what a result does not change (`recompose.py`).
     samples: Samples | None = None
     pictures: PictureReader | None = field(default=None, repr=False, compare=False)
