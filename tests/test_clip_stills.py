@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import sys
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from heif_files import box, write_heic, write_tiles
 from layerlift.clip import Clip, open_clip
 from layerlift.clip.rgba import to_linear
 from layerlift.clip.rgba_encode import LayerFormat
@@ -316,61 +315,6 @@ def test_our_own_webm_layer_is_a_mask(tmp_path: Path) -> None:
         assert (open_mask(path, clip).numpy() != (layer[..., 3] > 0.5)).mean() < 0.002, ending
 
 
-def box(name: str, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    return struct.pack(">I4s", len(body) + 8, name.encode()) + body
-
-
-@cache
-def hevc_sample(seed: int) -> tuple[bytes, bytes]:
-    return hevc_of(picture(seed))
-
-
-def hevc_of(pixels: np.ndarray) -> tuple[bytes, bytes]:
-    """The decoder's configuration (hvcC) and one coded picture, taken out of a Matroska file."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as container:
-        options = {"x265-params": "log-level=none:qp=12", "preset": "fast"}
-        stream: Any = container.add_stream("libx265", rate=24, options=options)
-        stream.width, stream.height, stream.pix_fmt = pixels.shape[1], pixels.shape[0], "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
-        container.mux(stream.encode(None))
-    file.seek(0)
-    with av.open(file) as container:
-        return box("hvcC", container.streams.video[0].codec_context.extradata), bytes(next(container.demux(video=0)))
-
-
-def write_heic(path: Path, properties: bytes = b"") -> Path:
-    """A HEIC file of `picture()` (ISO/IEC 23008-12); `properties` is a further box that says how it is shown."""
-    configuration, sample = hevc_sample(0)
-    size = box("ispe", bytes(4), struct.pack(">II", WIDTH, HEIGHT))
-    count = 2 + (properties != b"")
-
-    def meta(offset: int) -> bytes:
-        return box(
-            "meta",
-            bytes(4),
-            box("hdlr", bytes(8), b"pict", bytes(13)),
-            box("pitm", bytes(4), struct.pack(">H", 1)),
-            box("iloc", bytes(4), b"\x44\0", struct.pack(">HHHHII", 1, 1, 0, 1, offset, len(sample))),
-            box(
-                "iinf",
-                bytes(4),
-                struct.pack(">H", 1),
-                box("infe", b"\2\0\0\0", struct.pack(">HH", 1, 0), b"hvc1", b"\0"),
-            ),
-            box(
-                "iprp",
-                box("ipco", configuration, size, properties),
-                box("ipma", bytes(4), struct.pack(">IHB", 1, 1, count), bytes([0x81, 2, 0x83][:count])),
-            ),
-        )
-
-    start = box("ftyp", b"heic", bytes(4), b"mif1heic")
-    path.write_bytes(start + meta(len(start) + len(meta(0)) + 8) + box("mdat", sample))
-    return path
-
-
 # A HEIC's quarter turns counterclockwise (irot), and its mirrors: 0 upside down, 1 left to right (imir).
 @pytest.mark.parametrize(
     ("properties", "value"),
@@ -385,7 +329,7 @@ def write_heic(path: Path, properties: bytes = b"") -> Path:
 )
 @pytest.mark.parametrize("name", ["a.heic", "a%03d.heic", "a.jpg"])
 def test_heic(tmp_path: Path, properties: bytes, value: int, name: str) -> None:
-    path = write_heic(tmp_path / name, properties)
+    path = write_heic(tmp_path / name, picture(), properties)
     wanted = shown(value, picture())
     clip = open_clip(path)
     assert (clip.height, clip.width, clip.frame_count) == (*wanted.shape[:2], 1)
@@ -395,49 +339,10 @@ def test_heic(tmp_path: Path, properties: bytes, value: int, name: str) -> None:
     assert off(open_clip(tmp_path / "f").numpy()[0], wanted) < 8
 
 
-def write_tiles(path: Path, properties: bytes = b"") -> Path:
-    """`picture()` as phones store large photos: a HEIC whose first item is a grid of two others."""
-    halves = [hevc_of(half) for half in np.split(picture(), 2, axis=1)]
-    grid = bytes([0, 0, 0, 1]) + struct.pack(">HH", WIDTH, HEIGHT)  # version, flags, rows - 1, columns - 1
-    samples = [*(sample for _, sample in halves), grid]
-    sizes = [box("ispe", bytes(4), struct.pack(">II", wide, HEIGHT)) for wide in (WIDTH // 2, WIDTH)]
-    count = 1 + (properties != b"")
-
-    def item(number: int, kind: bytes) -> bytes:
-        return box("infe", b"\2\0\0\0", struct.pack(">HH", number, 0), kind, b"\0")
-
-    def meta(offset: int) -> bytes:
-        places = b""
-        for number, sample in enumerate(samples, 1):
-            places += struct.pack(">HHHII", number, 0, 1, offset, len(sample))
-            offset += len(sample)
-        tile = struct.pack(">HB", 1, 2) + bytes([0x81, 2]) + struct.pack(">HB", 2, 2) + bytes([0x81, 2])
-        return box(
-            "meta",
-            bytes(4),
-            box("hdlr", bytes(8), b"pict", bytes(13)),
-            box("pitm", bytes(4), struct.pack(">H", 3)),
-            box("iloc", bytes(4), b"\x44\0", struct.pack(">H", 3), places),
-            box("iinf", bytes(4), struct.pack(">H", 3), item(1, b"hvc1"), item(2, b"hvc1"), item(3, b"grid")),
-            box("iref", bytes(4), box("dimg", struct.pack(">HHHH", 3, 2, 1, 2))),
-            box(
-                "iprp",
-                box("ipco", halves[0][0], *sizes, properties),
-                box(
-                    "ipma", bytes(4), struct.pack(">I", 3), tile, struct.pack(">HB", 3, count), bytes([3, 0x84][:count])
-                ),
-            ),
-        )
-
-    start = box("ftyp", b"heic", bytes(4), b"mif1heic")
-    path.write_bytes(start + meta(len(start) + len(meta(0)) + 8) + box("mdat", *samples))
-    return path
-
-
 @pytest.mark.parametrize(("properties", "value"), [(b"", 1), (box("irot", b"\1"), 8), (box("imir", b"\0"), 4)])
 def test_a_heic_of_tiles(tmp_path: Path, properties: bytes, value: int) -> None:
     pytest.importorskip("pi_heif")
-    path = write_tiles(tmp_path / "a.heic", properties)
+    path = write_tiles(tmp_path / "a.heic", picture(), properties)
     clip = open_clip(path)
     wanted = shown(value, picture())
     assert (clip.height, clip.width, clip.frame_count) == (*wanted.shape[:2], 1)
@@ -451,12 +356,12 @@ def test_a_heic_of_tiles_without_the_package_for_it(tmp_path: Path, monkeypatch:
     """FFmpeg would give a corner of it for the whole."""
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(InputError, match=r"a\.heic is made of tiles.*pip install 'layerlift\[heif\]'.*JPEG"):
-        open_clip(write_tiles(tmp_path / "a.heic"))
+        open_clip(write_tiles(tmp_path / "a.heic", picture()))
 
 
 def test_a_damaged_heic_of_tiles_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pi_heif")
-    data = write_tiles(tmp_path / "a.heic").read_bytes()
+    data = write_tiles(tmp_path / "a.heic", picture()).read_bytes()
     (tmp_path / "a.heic").write_bytes(data[:-600])
     with pytest.raises(InputError, match=r"a\.heic"):
         open_clip(tmp_path / "a.heic").numpy()
