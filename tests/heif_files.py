@@ -20,7 +20,7 @@ def hevc_of(pixels: np.ndarray) -> tuple[bytes, bytes]:
     """The decoder's configuration (hvcC) and one coded picture, taken out of a Matroska file."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
-        options = {"x265-params": "log-level=none:qp=12", "preset": "fast"}
+        options = {"x265-params": "log-level=none:qp=12:bframes=0", "preset": "fast"}
         stream: Any = container.add_stream("libx265", rate=24, options=options)
         stream.width, stream.height, stream.pix_fmt = pixels.shape[1], pixels.shape[0], "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))

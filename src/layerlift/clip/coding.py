@@ -27,6 +27,8 @@ PRORES_BITS = "8000"
 # So many whatever the machine's load and cores: with another number of threads the encoders write other frames.
 THREADS = 8
 
+_X265_HELD_BACK = 3
+
 # 8-bit RGB in FFV1 has orders of its own.
 _FFV1_ORDER = {"gbrp": "bgr0", "gbrap": "bgra"}
 # What FFV1 holds only since FFmpeg 8: written at 16 bits, in which every value has its place.
@@ -86,7 +88,9 @@ def clip_coding(  # noqa: PLR0911
         return _coding(like, "libx264", samples, tags, with_hdr(x264_options(like.field_order), like, "libx264"))
     if own.deep:
         tag = "hvc1" if ending in (".mp4", ".m4v") else None  # what Apple's players take
-        return _coding(like, "libx265", samples, tags, with_hdr(x265_options(), like, "libx265"), tag=tag)
+        return _coding(
+            like, "libx265", samples, tags, with_hdr(x265_options(like.frame_count), like, "libx265"), tag=tag
+        )
     return _coding(like, "libx264", samples, tags, x264_options(like.field_order))
 
 
@@ -144,9 +148,13 @@ def x264_options(fields: FieldOrder | None = None) -> dict[str, str]:
     return options | ({"x264-params": ":".join(parameters)} if parameters else {})
 
 
-def x265_options() -> dict[str, str]:
-    """libx265's settings; its frame threads are as many on every machine."""
-    return {"crf": CRF, "preset": "medium", "x265-params": "log-level=none:frame-threads=2"}
+def x265_options(frames: int) -> dict[str, str]:
+    """libx265's settings for so many frames; its frame threads are as many on every machine.
+
+    Fewer frames than it holds back for B frames get decoding times from memory that was never written.
+    """
+    few = ":bframes=0" if frames < _X265_HELD_BACK else ""
+    return {"crf": CRF, "preset": "medium", "x265-params": f"log-level=none:frame-threads=2{few}"}
 
 
 def with_hdr(options: dict[str, str], like: Clip, codec: str) -> dict[str, str]:
