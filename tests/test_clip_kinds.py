@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from layerlift.cli import main
+from layerlift.cli.options import parse_rate
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba_encode import LayerFormat
 from layerlift.clip.rgba_writer import write_layer
@@ -113,3 +115,72 @@ def test_layers_in_openexr_are_read_as_a_clip_at_their_rate(tmp_path: Path) -> N
     clip = open_clip(tmp_path / "layer")
     assert (clip.frame_count, clip.rate) == (6, 30)
     assert abs(int(clip.numpy().mean()) - 188) <= 1  # half the light
+
+
+def untimed(path: Path) -> Path:
+    """HEVC whose headers say nothing of its rate."""
+    with av.open(str(path), "w", format="hevc") as container:
+        stream: Any = container.add_stream("libx265", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.options = {"x265-params": "log-level=none:vui-timing-info=0"}
+        for frame in scene():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["hevc", "folder"])
+def test_a_rate_that_nothing_says_can_be_given(tmp_path: Path, kind: str) -> None:
+    path = untimed(tmp_path / "a.hevc") if kind == "hevc" else images(tmp_path / "f")
+    clip = open_clip(path)
+    assert (clip.rate, clip.rate_assumed) == (25 if kind == "hevc" else 24, True)
+    given = open_clip(path, rate=Fraction(24000, 1001))
+    assert (given.rate, given.rate_assumed, given.frame_count) == (Fraction(24000, 1001), False, 6)
+    back = open_clip(write_clip(tmp_path / "out.mp4", given.frames(), given))
+    assert back.rate == Fraction(24000, 1001)
+    assert not back.rate_assumed
+    with pytest.raises(InputError, match=r"out\.mp4 says itself that it has 24000/1001"):
+        open_clip(tmp_path / "out.mp4", rate=Fraction(25))
+
+
+def images(path: Path) -> Path:
+    path.mkdir()
+    for number, frame in enumerate(scene()):
+        cv2.imwrite(str(path / f"{number}.png"), frame)
+    return path
+
+
+def test_an_assumed_rate_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = untimed(tmp_path / "a.hevc")
+    mask = np.zeros((64, 96), np.uint8)
+    mask[20:40, 30:50] = 255
+    cv2.imwrite(str(tmp_path / "m.png"), mask)
+    asked = f"remove {path} --mask {tmp_path}/m.png --model none -o {tmp_path}/o.mp4 --overwrite".split()
+    assert layerlift(*asked) == 0
+    assert "a.hevc does not say its rate: 25 frames a second were assumed; give --rate" in capsys.readouterr().err
+    assert layerlift(*asked, "--rate", "29.97") == 0
+    assert "--rate" not in capsys.readouterr().err
+    assert open_clip(tmp_path / "o.mp4").rate == Fraction(30000, 1001)
+    assert layerlift(*asked, "--rate", "fast") == 2
+    assert "--rate 'fast' is no rate: give frames a second, such as 24, 23.976 or 30000/1001" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "rate"), [
+    ("24", Fraction(24)), ("23.976", Fraction(24000, 1001)), ("23.98", Fraction(24000, 1001)),
+    ("29.97", Fraction(30000, 1001)), ("59.94", Fraction(60000, 1001)), ("12.5", Fraction(25, 2)),
+    ("30000/1001", Fraction(30000, 1001)),
+])  # fmt: skip
+def test_rates_as_people_write_them(text: str, rate: Fraction) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["0", "-24", "24fps", "1/0", "nan", "100000", ""])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(InputError, match="is no rate"):
+        parse_rate(text)
+
+
+def layerlift(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)

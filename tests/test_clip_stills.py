@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import struct
+import sys
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from heif_files import box, write_heic, write_tiles
 from layerlift.clip import Clip, open_clip
-from layerlift.clip.heif import has_tiles
 from layerlift.clip.rgba import to_linear
 from layerlift.clip.rgba_encode import LayerFormat
 from layerlift.clip.rgba_reader import open_layer
@@ -316,57 +315,6 @@ def test_our_own_webm_layer_is_a_mask(tmp_path: Path) -> None:
         assert (open_mask(path, clip).numpy() != (layer[..., 3] > 0.5)).mean() < 0.002, ending
 
 
-def box(name: str, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    return struct.pack(">I4s", len(body) + 8, name.encode()) + body
-
-
-@cache
-def hevc_sample(seed: int) -> tuple[bytes, bytes]:
-    """The decoder's configuration (hvcC) and one coded picture, taken out of a Matroska file."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as container:
-        options = {"x265-params": "log-level=none:qp=12", "preset": "fast"}
-        stream: Any = container.add_stream("libx265", rate=24, options=options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(seed), format="rgb24")))
-        container.mux(stream.encode(None))
-    file.seek(0)
-    with av.open(file) as container:
-        return box("hvcC", container.streams.video[0].codec_context.extradata), bytes(next(container.demux(video=0)))
-
-
-def write_heic(path: Path, properties: bytes = b"") -> Path:
-    """A HEIC file of `picture()` (ISO/IEC 23008-12); `properties` is a further box that says how it is shown."""
-    configuration, sample = hevc_sample(0)
-    size = box("ispe", bytes(4), struct.pack(">II", WIDTH, HEIGHT))
-    count = 2 + (properties != b"")
-
-    def meta(offset: int) -> bytes:
-        return box(
-            "meta",
-            bytes(4),
-            box("hdlr", bytes(8), b"pict", bytes(13)),
-            box("pitm", bytes(4), struct.pack(">H", 1)),
-            box("iloc", bytes(4), b"\x44\0", struct.pack(">HHHHII", 1, 1, 0, 1, offset, len(sample))),
-            box(
-                "iinf",
-                bytes(4),
-                struct.pack(">H", 1),
-                box("infe", b"\2\0\0\0", struct.pack(">HH", 1, 0), b"hvc1", b"\0"),
-            ),
-            box(
-                "iprp",
-                box("ipco", configuration, size, properties),
-                box("ipma", bytes(4), struct.pack(">IHB", 1, 1, count), bytes([0x81, 2, 0x83][:count])),
-            ),
-        )
-
-    start = box("ftyp", b"heic", bytes(4), b"mif1heic")
-    path.write_bytes(start + meta(len(start) + len(meta(0)) + 8) + box("mdat", sample))
-    return path
-
-
 # A HEIC's quarter turns counterclockwise (irot), and its mirrors: 0 upside down, 1 left to right (imir).
 @pytest.mark.parametrize(
     ("properties", "value"),
@@ -381,7 +329,7 @@ def write_heic(path: Path, properties: bytes = b"") -> Path:
 )
 @pytest.mark.parametrize("name", ["a.heic", "a%03d.heic", "a.jpg"])
 def test_heic(tmp_path: Path, properties: bytes, value: int, name: str) -> None:
-    path = write_heic(tmp_path / name, properties)
+    path = write_heic(tmp_path / name, picture(), properties)
     wanted = shown(value, picture())
     clip = open_clip(path)
     assert (clip.height, clip.width, clip.frame_count) == (*wanted.shape[:2], 1)
@@ -391,13 +339,32 @@ def test_heic(tmp_path: Path, properties: bytes, value: int, name: str) -> None:
     assert off(open_clip(tmp_path / "f").numpy()[0], wanted) < 8
 
 
-def test_a_heic_of_tiles_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("properties", "value"), [(b"", 1), (box("irot", b"\1"), 8), (box("imir", b"\0"), 4)])
+def test_a_heic_of_tiles(tmp_path: Path, properties: bytes, value: int) -> None:
+    pytest.importorskip("pi_heif")
+    path = write_tiles(tmp_path / "a.heic", picture(), properties)
+    clip = open_clip(path)
+    wanted = shown(value, picture())
+    assert (clip.height, clip.width, clip.frame_count) == (*wanted.shape[:2], 1)
+    assert off(next(clip.frames()), wanted) < 8
+    (tmp_path / "f").mkdir()
+    path.rename(tmp_path / "f" / "a.heic")
+    assert off(open_clip(tmp_path / "f").numpy()[0], wanted) < 8
+
+
+def test_a_heic_of_tiles_without_the_package_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg would give a corner of it for the whole."""
-    whole = write_heic(tmp_path / "a.heic").read_bytes()
-    other = box("infe", b"\2\0\0\0", struct.pack(">HH", 2, 0), b"grid", b"\0")
-    assert not has_tiles(whole)
-    assert has_tiles(whole + other)
-    assert has_tiles(whole + box("infe", b"\3\0\0\0", struct.pack(">IH", 2, 0), b"grid", b"\0"))
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(InputError, match=r"a\.heic is made of tiles.*pip install 'layerlift\[heif\]'.*JPEG"):
+        open_clip(write_tiles(tmp_path / "a.heic", picture()))
+
+
+def test_a_damaged_heic_of_tiles_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif")
+    data = write_tiles(tmp_path / "a.heic", picture()).read_bytes()
+    (tmp_path / "a.heic").write_bytes(data[:-600])
+    with pytest.raises(InputError, match=r"a\.heic"):
+        open_clip(tmp_path / "a.heic").numpy()
 
 
 def test_the_alpha_of_avif_is_seen(tmp_path: Path) -> None:

@@ -201,3 +201,80 @@ def test_covers_of_photos_in_a_container_stay(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "out.mp4", clip.frames(), clip)
     with av.open(str(path)) as container:
         assert [s.codec_context.name for s in container.streams.video] == ["h264", "png"]
+
+
+PHONE = {
+    "com.apple.quicktime.make": "Apple",
+    "com.apple.quicktime.model": "iPhone",
+    "com.apple.quicktime.location.ISO6709": "+48.1000+011.5000+510.000/",
+    "title": "holiday",
+    "artist": "me",
+}
+
+
+def from_a_phone(path: Path, *, cover: bool = False) -> Path:
+    with av.open(str(path), "w", options={"movflags": "+use_metadata_tags"} if path.suffix == ".mov" else {}) as output:
+        output.metadata.update(PHONE)
+        moving = video(output)
+        if cover:
+            done, picture = cv2.imencode(".png", np.full((20, 20, 3), 90, np.uint8))
+            assert done
+            output.add_attachment("cover.png", "image/png", picture.tobytes())
+        pictures(output, moving, 3, (64, 48), 60)
+    return path
+
+
+@pytest.mark.parametrize("target", [".mp4", ".mov", ".mkv"])
+def test_what_phones_say_of_a_clip_goes_with_it(tmp_path: Path, target: str) -> None:
+    clip = open_clip(from_a_phone(tmp_path / "in.mov"))
+    assert output_notes(tmp_path / f"out{target}", clip) == []
+    with av.open(str(write_clip(tmp_path / f"out{target}", clip.frames(), clip))) as container:
+        said = {key.lower(): value for key, value in container.metadata.items()}
+    assert {key: said.get(key.lower()) for key in PHONE} == PHONE
+
+
+def test_tags_that_mp4_cannot_hold_beside_a_cover_are_named(tmp_path: Path) -> None:
+    clip = open_clip(from_a_phone(tmp_path / "in.mkv", cover=True))
+    (note,) = output_notes(tmp_path / "out.mp4", clip)
+    assert "tags (" in note
+    assert "com.apple.quicktime.model" in note.lower()
+    assert "title" not in note
+    assert "cover" not in note
+    with pytest.warns(OutputWarning, match="tags"):
+        path = write_clip(tmp_path / "out.mp4", clip.frames(), clip)
+    with av.open(str(path)) as container:
+        assert container.metadata["title"] == "holiday"
+
+
+# Display P3 at 0.0001 to 1000 cd/m², as x265 takes it.
+MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+
+
+def hdr_clip(path: Path, more: str = f":master-display={MASTERING}:max-cll=1000,400") -> Path:
+    with av.open(str(path), "w") as container:
+        stream = video(container, "libx265", pixel_format="yuv420p10le")
+        context = stream.codec_context
+        context.options = {"x265-params": f"log-level=none{more}"}
+        context.color_primaries, context.color_trc, context.colorspace = 9, 16, 9
+        pictures(container, stream, 3, (64, 48), 60)
+    return path
+
+
+@pytest.mark.parametrize("target", [".mp4", ".mkv"])
+def test_mastering_metadata_is_kept_by_hevc(tmp_path: Path, target: str) -> None:
+    clip = open_clip(hdr_clip(tmp_path / "in.mp4"))
+    assert clip.hdr is not None
+    assert (clip.hdr.display, clip.hdr.light) == (MASTERING, (1000, 400))
+    path = write_clip(tmp_path / f"out{target}", clip.frames(), clip)
+    assert open_clip(path).hdr == clip.hdr
+    assert output_notes(path, clip) == []
+
+
+def test_mastering_metadata_that_is_not_kept_is_named(tmp_path: Path) -> None:
+    clip = open_clip(hdr_clip(tmp_path / "in.mp4"))
+    for target, lossless in ((".mov", False), (".mkv", True), ("/", False)):
+        (note,) = output_notes(f"{tmp_path}/out{target}", clip, lossless=lossless)
+        assert "HDR metadata (mastering display, content light level)" in note
+    plain = open_clip(hdr_clip(tmp_path / "plain.mp4", ""))
+    assert plain.hdr is None
+    assert output_notes(tmp_path / "out.mov", plain) == []

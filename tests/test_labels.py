@@ -311,3 +311,65 @@ def test_a_mask_that_is_almost_all_white_gets_a_warning(tmp_path: Path, clip: Cl
         assert any("white over more than 90% of every frame" in note for note in mask.notes) is warned
     white[2, :120] = 0  # one frame is not
     assert not match_mask(Mask.from_array(white), clip).notes
+
+
+def test_id_passes_of_renderers_are_label_images(tmp_path: Path, clip: Clip) -> None:
+    """OpenEXR with objects' numbers as floating-point values, as renderers write them."""
+    OpenEXR = pytest.importorskip("OpenEXR")
+    labels = ids(3)
+    labels[1][labels[1] > 1] = 0  # a frame with the first object alone
+    for channels in ("Y", "RGB"):
+        for kind in (np.float16, np.float32):
+            path = tmp_path / f"{channels}{np.dtype(kind).name}"
+            path.mkdir()
+            for index, frame in enumerate(labels):
+                values = frame.astype(kind) if channels == "Y" else np.dstack([frame.astype(kind)] * 3)
+                header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+                OpenEXR.File(header, {channels: values}).write(str(path / f"{index}.exr"))
+            check(path, clip, ["1", "2", "3"], labels)
+
+
+def test_a_matte_in_openexr_stays_one(tmp_path: Path, clip: Clip) -> None:
+    OpenEXR = pytest.importorskip("OpenEXR")
+    hard = (ids(1)[:, :, :, None] > 0).astype(np.float32).repeat(3, 3)
+    for index, frame in enumerate(hard):
+        soft = cv2.GaussianBlur(frame, (0, 0), 2) if index else frame
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        OpenEXR.File(header, {"RGB": soft}).write(str(tmp_path / f"{index}.exr"))
+    (mask,) = open_object_masks(tmp_path, clip)
+    assert mask.notes == (f"1 object in {tmp_path}: what is brighter than half.",)
+    assert (mask.numpy()[0] == (hard[0, ..., 0] > 0)).all()
+
+
+LOSSLESS: list[tuple[str, dict[str, str], str, bool]] = [
+    ("libx264", {"qp": "0"}, "yuv444p", True),
+    ("libx264", {"qp": "0"}, "gray", True),
+    ("libx264", {"qp": "10"}, "gray", False),
+    ("libx264", {"crf": "18"}, "yuv444p", False),
+    ("libx265", {"x265-params": "log-level=none:lossless=1"}, "gray", True),
+    ("libx265", {"x265-params": "log-level=none:crf=18"}, "gray", False),
+]
+
+
+@pytest.mark.parametrize("how", LOSSLESS, ids=str)
+def test_h264_and_hevc_that_say_they_are_lossless(
+    tmp_path: Path, clip: Clip, how: tuple[str, dict[str, str], str, bool]
+) -> None:
+    codec, options, pixel_format, lossless = how
+    path = tmp_path / "m.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+        stream.codec_context.options = options
+        stream.codec_context.color_range = 2
+        for frame in 20 * ids(3):
+            made = av.VideoFrame.from_ndarray(frame, format="gray")
+            made.color_range = 2
+            made = made if pixel_format == "gray" else made.reformat(format=pixel_format, dst_color_range=2)
+            container.mux(stream.encode(made))
+        container.mux(stream.encode(None))
+    if lossless:
+        check(path, clip, ["20", "40", "60"], ids(3))
+    else:
+        with pytest.raises(InputError, match="empty"):  # a matte whose brightest is darker than half
+            open_object_masks(path, clip)

@@ -6,11 +6,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from layerlift.clip import Clip, open_clip, write_clip
+from layerlift.clip.samples import Samples, frame_of
 from layerlift.device import Policy, choose_policy
 from layerlift.errors import InputError
 from layerlift.evidence import State
@@ -509,3 +511,35 @@ def test_a_clip_with_alpha_keeps_it_in_python(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back[..., :3], made.numpy())
     path = write_clip(tmp_path / "out.mkv", made.frames(), made, lossless=True)
     np.testing.assert_array_equal(np.stack(list(open_clip(path).rgba_frames())), back)
+
+
+@pytest.mark.parametrize("pan", [0.0, 1.5])
+def test_a_ramp_of_ten_bits_has_no_bands_where_something_was(tmp_path: Path, pan: float) -> None:
+    """Gathering sees 8 bits, of which this ramp has one for every eight pixels; the clip has four between them."""
+    frames, height, width = 12, 120, 240
+    column, row = np.arange(width)[None], np.arange(height)[:, None]
+    truth = np.stack([np.rint(200 + (column + pan * t) / 2 + row / 4).astype(np.uint16) for t in range(frames)])
+    mask = np.zeros((frames, height, width), bool)
+    for t in range(frames):
+        mask[t, 40:80, 20 + 13 * t : 56 + 13 * t] = True
+    content = np.where(mask, np.uint16(900), truth)
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p10le"
+        for luma in content:
+            planes = [luma, *[np.full((height // 2, width // 2), 512, np.uint16)] * 2]
+            frame = frame_of(planes, Samples("yuv", 10, (1, 1)))
+            frame.color_range = 1
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    clip = open_clip(tmp_path / "in.mkv")
+    made = remove_frames(clip, mask, RemovalOptions(evidence="only"))
+    path = write_clip(tmp_path / "out.mkv", made, clip, lossless=True)
+    pictures = open_clip(path).pictures
+    assert pictures is not None
+    luma = np.stack([picture.planes()[0] for picture in pictures(0, frames)]).astype(int)
+    off = np.abs(luma - truth)[mask]
+    assert off.mean() < 0.5
+    assert off.max() <= 4  # one level of eight bits
+    seen, wanted = (len(np.unique(values[6, 60, 98:134])) for values in (luma, truth))
+    assert seen >= 0.8 * wanted  # of 8 bits, a quarter

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from layerlift.clip.clip import Clip
 from layerlift.clip.container import open_input, video_stream
+from layerlift.clip.decode import first_frame, side_data
 from layerlift.clip.images import image_files
 from layerlift.clip.layout import is_layout, layout_masks
 from layerlift.clip.stills import picture_kind
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 # A label image has at most so many grey values or colours, and no grey value above the half of 8 bits.
 MOST_LABELS = 32
@@ -23,6 +27,7 @@ MOST_ENTRIES = 256  # of a palette
 OPAQUE = 127  # alpha above this is opaque
 TRANSPARENT = -1
 
+_UUID = 16  # bytes before what an encoder says of itself
 _GREY = 0x010101  # times a grey value: that grey as 0xRRGGBB
 
 Kind = Literal["index", "grey", "colour", "alpha", "brightness"]
@@ -253,7 +258,19 @@ def _is_lossless(file: Path) -> bool:
         return not kind.lossy
     with open_input(file) as container:
         codec = video_stream(container, file).codec_context.codec
-        return bool(codec.lossless and not codec.lossy)
+        return bool(codec.lossless and not codec.lossy) or _says_lossless(first_frame(file)[0])
+
+
+def _says_lossless(frame: VideoFrame) -> bool:
+    """Whether x264 or x265 wrote with a frame, among its settings, that nothing was lost."""
+    from av.sidedata.sidedata import Type
+
+    kinds: Any = Type  # PyAV's stubs take this enumeration for a dictionary
+    found = side_data(frame, kinds.SEI_UNREGISTERED)
+    words = [] if found is None else bytes(found)[_UUID:].decode("latin-1").rstrip("\0").split()
+    if words[:1] == ["x264"]:
+        return "rc=cqp" in words and "qp=0" in words and frame.format.components[0].bits == 8
+    return words[:1] == ["x265"] and "lossless" in words
 
 
 def _gif_table(file: Path) -> list[int]:

@@ -106,6 +106,7 @@ def extract(
     frames: common.Frames = None,
     deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
+    rate: common.Rate = None,
     lossless: common.Lossless = False,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
@@ -120,7 +121,7 @@ def extract(
     from layerlift.stages.layers import ExtractionOptions, extract_frames
 
     # 2. What the paths hold.
-    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     numbers, masks = open_objects(objects or [], clip, source)
     totals = open_totals(total or [], clip, source)
     target = str(output) if output is not None else default_layer(source.name, images, lossless=lossless)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from layerlift.cli.options import default_output
+from layerlift.cli.options import default_output, parse_rate
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
 from layerlift.names import check_name
@@ -21,12 +21,21 @@ if TYPE_CHECKING:
 
 
 def open_input(
-    path: Path, span: tuple[int, int | None] | None, *, allow_damage: bool = False, deinterlace: bool = False
+    path: Path,
+    span: tuple[int, int | None] | None,
+    *,
+    allow_damage: bool = False,
+    deinterlace: bool = False,
+    rate: str | None = None,
 ) -> "Clip":
     """The clip at `path`, or the part of it that ``--frames`` names; see `open_clip`."""
     from layerlift.clip import open_clip
 
-    clip = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace)
+    given = None if rate is None else parse_rate(rate)
+    clip = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace, rate=given)
+    if clip.rate_assumed and clip.frame_count > 1 and path.is_file():
+        shown = clip.rate if clip.field_order is None else clip.rate / 2
+        say(f"{path} does not say its rate: {shown} frames a second were assumed; give --rate if it has another.")
     if clip.field_order is not None:
         say(f"{path} is interlaced: its fields are worked on one by one; --deinterlace makes frames of them first.")
     elif clip.deinterlaced:

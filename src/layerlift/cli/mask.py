@@ -118,6 +118,7 @@ def mask(
     frames: common.Frames = None,
     deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
+    rate: common.Rate = None,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -158,7 +159,7 @@ def mask(
 
     # 2. What the paths hold, before any weight is read.
     allowed = check_memory(memory)
-    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     numbers, masks = open_objects(objects or [], clip, source)
     target = output or Path(f"{source.name}_mask.mkv")
     targets = [target]

@@ -2,6 +2,7 @@
 
 import math
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from layerlift.errors import InputError
 
 # Generators take seeds up to this; anything larger would be an overflow deep inside.
 _LARGEST_SEED = 2**63 - 1
+FASTEST = 1000  # frames a second; more is a typing error
 
 _MODEL = "Models"
 _SAMPLING = "Sampling"
@@ -37,6 +39,15 @@ Deinterlace = Annotated[
     typer.Option(
         "--deinterlace",
         help="Make progressive frames of an interlaced clip; else its fields are worked on, and woven again.",
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        "--rate",
+        metavar="FPS",
+        help="Frames a second of a CLIP that says none, such as a folder of images (default: 24) or a bare stream "
+        "(default: 25).",
     ),
 ]
 AllowDamage = Annotated[
@@ -250,6 +261,21 @@ def parse_frames(text: str) -> tuple[int, int | None]:
     if stop is not None and stop <= start:
         raise InputError(f"--frames {text!r} holds no frame: END must be larger than START.")
     return start, stop
+
+
+def parse_rate(text: str) -> Fraction:
+    """``24``, ``30000/1001`` or ``23.976`` → frames a second, the last of these as 24000/1001.
+
+    Raises InputError for anything else.
+    """
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(\d{1,6}))?", text.strip())
+    rate = Fraction(match[1]) / int(match[2] or 1) if match and int(match[2] or 1) else Fraction(0)
+    if not 0 < rate <= FASTEST:
+        raise InputError(
+            f"--rate {text!r} is no rate: give frames a second, such as 24, 23.976 or 30000/1001, up to {FASTEST}."
+        )
+    broadcast = Fraction(1000 * math.ceil(rate), 1001)
+    return broadcast if rate.denominator > 1 and abs(rate - broadcast) < Fraction(1, 200) else rate
 
 
 def check_guidance(value: float | None) -> float | None:

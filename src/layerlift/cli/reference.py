@@ -48,6 +48,7 @@ def reference(
     frames: common.Frames = None,
     deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
+    rate: common.Rate = None,
     report: common.ReportPath = None,
     overwrite: common.Overwrite = False,
     verbose: common.Verbose = False,
@@ -71,7 +72,7 @@ def reference(
     from layerlift.stages.reference import suggest_references
 
     # 2. What the paths hold.
-    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     masked = open_input_mask(mask, clip, source)
     record = Report("reference", settings)
 

@@ -129,6 +129,7 @@ def remove(
     frames: common.Frames = None,
     deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
+    rate: common.Rate = None,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -167,7 +168,7 @@ def remove(
     from layerlift.stages.spool import FrameSpool
 
     # 2. What the paths hold, before any weight is read.
-    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     own = open_objects(objects or [], mask, clip, source)
     masked = open_input_mask(mask, clip, source) if own is None else None
     target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)

@@ -70,6 +70,7 @@ def run(
     frames: common.Frames = None,
     deinterlace: common.Deinterlace = False,
     allow_damage: common.AllowDamage = False,
+    rate: common.Rate = None,
     memory: common.Memory = None,
     weights: common.Weights = "auto",
     device: common.Device = None,
@@ -102,7 +103,7 @@ def run(
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     # 2. What the paths hold, before any weight is read.
-    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace)
+    source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     behind = None if onto is None else open_input(onto, None, allow_damage=allow_damage, deinterlace=deinterlace)
     inputs = open_given(clip, source, objects or [], total or [], behind)
     chosen = choose_policy(device, dtype, policy, weights=weights)

@@ -15,6 +15,7 @@ from layerlift.errors import InputError
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
+    from layerlift.clip.hdr import HdrMetadata
     from layerlift.clip.samples import Samples
 
 # "stored" is for label images, whose numbers count: see `decode.stored_array`.
@@ -87,6 +88,7 @@ class Clip:
     timestamps: tuple[int, ...] | None = field(default=None, repr=False)
     last_duration: int | None = None  # of the last frame, in units of time_base
     color: ColorTags = ColorTags()
+    hdr: HdrMetadata | None = None  # what an HDR clip says of the display that it was graded on
     pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height
     has_alpha: bool = False
     path: Path | None = None
@@ -97,6 +99,7 @@ class Clip:
     field_order: FieldOrder | None = None  # of an interlaced clip, whose frames here are fields: which comes first
     deinterlaced: bool = False  # whether its frames were made of an interlaced file's
     damage: str | None = None  # what was lost of a damaged file that is to be used all the same
+    rate_assumed: bool = False  # where nothing says how fast the frames follow each other
     # The clip's own samples, for writers, which leave alone what a result does not change (`recompose.py`).
     samples: Samples | None = None
     pictures: PictureReader | None = field(default=None, repr=False, compare=False)

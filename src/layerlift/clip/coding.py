@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ PRORES_BITS = "8000"
 
 # So many whatever the machine's load and cores: with another number of threads the encoders write other frames.
 THREADS = 8
+
+_X265_HELD_BACK = 3
 
 # 8-bit RGB in FFV1 has orders of its own.
 _FFV1_ORDER = {"gbrp": "bgr0", "gbrap": "bgra"}
@@ -82,11 +85,20 @@ def clip_coding(  # noqa: PLR0911
         return _coding(like, "prores_ks", samples, _limited(tags), prores_options("4444" if full else "hq"))
     samples = Samples("yuv", 10 if own.deep else 8, (0, 0) if odd else (1, 1))
     if own.deep and like.field_order is not None:  # HEVC has no interlaced frames, H.264 has
-        return _coding(like, "libx264", samples, tags, x264_options(like.field_order))
+        return _coding(like, "libx264", samples, tags, with_hdr(x264_options(like.field_order), like, "libx264"))
     if own.deep:
         tag = "hvc1" if ending in (".mp4", ".m4v") else None  # what Apple's players take
-        return _coding(like, "libx265", samples, tags, x265_options(), tag=tag)
+        return _coding(
+            like, "libx265", samples, tags, with_hdr(x265_options(like.frame_count), like, "libx265"), tag=tag
+        )
     return _coding(like, "libx264", samples, tags, x264_options(like.field_order))
+
+
+def clip_codec(like: Clip, path: str | Path, *, lossless: bool) -> str | None:
+    """FFmpeg's encoder for a clip of more than 8 bits at a path; None for a folder and for other clips."""
+    if like.samples is None or not like.samples.deep or not Path(path).suffix:
+        return None
+    return clip_coding(like, Path(path).suffix.lower(), lossless=lossless).codec
 
 
 def image_samples(like: Clip, alpha: bool) -> Samples:
@@ -136,9 +148,22 @@ def x264_options(fields: FieldOrder | None = None) -> dict[str, str]:
     return options | ({"x264-params": ":".join(parameters)} if parameters else {})
 
 
-def x265_options() -> dict[str, str]:
-    """libx265's settings; its frame threads are as many on every machine."""
-    return {"crf": CRF, "preset": "medium", "x265-params": "log-level=none:frame-threads=2"}
+def x265_options(frames: int) -> dict[str, str]:
+    """libx265's settings for so many frames; its frame threads are as many on every machine.
+
+    Fewer frames than it holds back for B frames get decoding times from memory that was never written.
+    """
+    few = ":bframes=0" if frames < _X265_HELD_BACK else ""
+    return {"crf": CRF, "preset": "medium", "x265-params": f"log-level=none:frame-threads=2{few}"}
+
+
+def with_hdr(options: dict[str, str], like: Clip, codec: str) -> dict[str, str]:
+    """The settings of libx264 or libx265 with what the clip says of the display that it was graded on."""
+    name = codec.replace("lib", "") + "-params"
+    parameters = [] if like.hdr is None else like.hdr.parameters(codec)
+    if not parameters:
+        return options
+    return options | {name: ":".join([*([options[name]] if name in options else []), *parameters])}
 
 
 def prores_options(profile: str) -> dict[str, str]:

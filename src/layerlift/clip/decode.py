@@ -11,7 +11,7 @@ import numpy as np
 
 from layerlift.clip.clip import ColorTags, Pixels
 from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.heif import whole_picture
+from layerlift.clip.heif import is_tiled, tiled_picture, whole_picture
 from layerlift.clip.rgba import from_linear, straighten, to_whole
 from layerlift.clip.samples import Samples, planes_of, samples_of
 from layerlift.clip.stills import picture_kind
@@ -106,10 +106,14 @@ def stored_array(frame: VideoFrame) -> np.ndarray:
     """A decoded frame with the numbers that are in its file, as label images need them.
 
     A palette's (H, W, 5) uint8: red, green, blue, alpha and the index. Grey (H, W) uint8, or uint16 beyond 8 bits.
-    Anything else (H, W, 3) uint8 RGB, or (H, W, 4) with alpha; floating-point numbers from 0 to 1 as 0 to 255.
+    Anything else (H, W, 3) uint8 RGB, or (H, W, 4) with alpha. Floating-point numbers from 0 to 1 are 0 to 255; where
+    all are grey and whole, as in a renderer's pass of object numbers, they are themselves, (H, W) uint16.
     """
     name, components = frame.format.name, frame.format.components
     if is_float(frame):
+        numbers = _whole_numbers(frame)
+        if numbers is not None:
+            return numbers
         return to_whole(straighten(float_array(frame)), 8)
     if frame.format.has_palette:
         index = _plane(frame, 0, "u1")
@@ -121,6 +125,16 @@ def stored_array(frame: VideoFrame) -> np.ndarray:
     if name in ("monow", "monob"):
         return frame.to_ndarray(format="gray")
     return frame.to_ndarray(format="rgba" if has_alpha(frame) else "rgb24")
+
+
+def _whole_numbers(frame: VideoFrame) -> np.ndarray | None:
+    """(H, W) uint16, a floating-point frame's values where all of them are grey, opaque and whole; else None."""
+    light = float_array(frame)
+    values = light[..., 0]
+    if not (light[..., :3] == values[..., None]).all() or (light[..., 3] != 1).any():
+        return None
+    numbers = np.clip(values, 0, np.iinfo(np.uint16).max).astype(np.uint16)
+    return numbers if (numbers == values).all() else None
 
 
 def _plane(frame: VideoFrame, number: int, dtype: str) -> np.ndarray:
@@ -148,9 +162,13 @@ def orientation(frame: VideoFrame) -> Orientation:
 
     Turns that are no quarter turns are rounded to the nearest.
     """
-    matrix = _display_matrix(frame)
-    if matrix is None:
+    from av.sidedata.sidedata import Type
+
+    kinds: Any = Type  # PyAV's stubs take this enumeration for a dictionary
+    found = side_data(frame, kinds.DISPLAYMATRIX)
+    if found is None:
         return UPRIGHT
+    matrix = np.frombuffer(found, np.int32).reshape(3, 3)
     # Where pixel (x, y) is shown: x' = a x + c y, y' = b x + d y, but for a shift (libavutil/display.h).
     (a, b), (c, d) = matrix[0, :2].tolist(), matrix[1, :2].tolist()
     if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -158,8 +176,8 @@ def orientation(frame: VideoFrame) -> Orientation:
     return Orientation(transposed=True, mirrored=c < 0, upended=b < 0)
 
 
-def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
-    """(3, 3) int32, FFmpeg's display matrix of a frame; None where it has none."""
+def side_data(frame: VideoFrame, kind: Any) -> Any:
+    """A frame's side data of a kind (`av.sidedata.sidedata.Type`), FFmpeg's own structure; None where it has none."""
     from av.sidedata.sidedata import SideDataContainer, Type
 
     kinds: Any = Type  # PyAV's stubs take this enumeration for a dictionary
@@ -167,13 +185,11 @@ def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
     # such circles, seldom.
     listed: Any = SideDataContainer
     try:
-        found: Any = listed(frame).get(kinds.DISPLAYMATRIX)
+        return listed(frame).get(kind)
     except ValueError:
         # This PyAV lists no side data of a frame that has one of a kind newer than it, such as EXIF.
-        newest = max(kind.value for kind in kinds)
-        unlisted = range(newest + 1, newest + 17)
-        found = listed(_without_side_data(frame, unlisted)).get(kinds.DISPLAYMATRIX)
-    return None if found is None else np.frombuffer(found, np.int32).reshape(3, 3)
+        newest = max(each.value for each in kinds)
+        return listed(_without_side_data(frame, range(newest + 1, newest + 17))).get(kind)
 
 
 def _without_side_data(frame: VideoFrame, kinds: Iterable[int]) -> VideoFrame:
@@ -211,6 +227,8 @@ def first_frame(path: Path, what: str = "a video") -> tuple[VideoFrame, Orientat
             for frame in container.decode(stream):
                 shown = orientation(frame)
                 in_parts = len(container.streams.video) > 1 and (kind := picture_kind(path)) is not None and kind.still
+                if in_parts and is_tiled(path):
+                    return tiled_picture(path), UPRIGHT
                 return whole_picture(path, container, frame) if in_parts else frame, shown
         except av.error.FFmpegError as error:
             raise InputError(f"{path} is damaged: its first frame cannot be decoded; save it again.") from error

@@ -17,7 +17,7 @@ from layerlift.clip.opus import OpusSound
 from layerlift.clip.recompose import Recomposer
 from layerlift.clip.samples import UNKNOWN
 from layerlift.clip.sound import refused_codecs
-from layerlift.clip.streams import StreamCopy
+from layerlift.clip.streams import StreamCopy, wants_free_tags
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -71,8 +71,12 @@ class VideoSink:
         options = {"fflags": "+bitexact"}
         if container == "matroska":
             options["default_mode"] = "passthrough"  # a track is the default where the clip's is
-        if container in ("mp4", "mov") and UNKNOWN not in (coding.tags.matrix, coding.tags.primaries):
-            options["movflags"] = "+write_colr"  # colour tags where every reader finds them, not in the codec alone
+        if container in ("mp4", "mov"):
+            # Colour tags where every reader finds them, not in the codec alone.
+            tagged = UNKNOWN not in (coding.tags.matrix, coding.tags.primaries)
+            free = sound and wants_free_tags(like, container)
+            if tagged or free:
+                options["movflags"] = ("+write_colr" if tagged else "") + ("+use_metadata_tags" if free else "")
         self._output = self._stack.enter_context(av.open(str(path), "w", format=container, options=options))
         try:
             self._stream = cast("VideoStream", self._output.add_stream(coding.codec, rate=_int32(like.rate)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layerlift.clip.container import MAX_PIXELS
 from layerlift.clip.view import view_array
 from layerlift.errors import InputError
 
@@ -21,18 +22,42 @@ _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0", b"urn:mpeg:hevc:2015
 _LIMITED = 1  # of AVColorRange
 
 
-def whole_picture(path: Path, container: InputContainer, colour: VideoFrame) -> VideoFrame:
-    """The whole of a picture of which `colour` is the first part, with its alpha.
+def is_tiled(path: Path) -> bool:
+    """Whether a HEIC or AVIF picture is made of tiles, as phones store large photos: its parts are corners of it."""
+    with path.open("rb") as file:
+        return has_tiles(file.read(_HEADER))
 
-    Raises InputError for a picture made of tiles, whose first part is only a corner of it.
+
+def tiled_picture(path: Path) -> VideoFrame:
+    """A picture made of tiles, upright, RGB or RGBA at 8 or 16 bits. FFmpeg's parts of it are not joined by PyAV.
+
+    Raises InputError where the package for it is not installed, and for a picture that cannot be decoded.
     """
+    from av.video.frame import VideoFrame
+
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise InputError(
+            f"{path} is made of tiles, which needs the package pi-heif: pip install 'layerlift[heif]', or save it as "
+            "JPEG or PNG."
+        ) from error
+    try:
+        opened = pi_heif.open_heif(path, convert_hdr_to_8bit=False)
+        width, height = opened.size
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{path} is {width}x{height} pixels, more than layerlift reads; scale it down first.")
+        pixels = np.asarray(opened)
+    except (OSError, ValueError, RuntimeError, SyntaxError, EOFError) as error:
+        raise InputError(f"{path} is damaged or of a kind that cannot be decoded; save it as JPEG or PNG.") from error
+    kind = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}[pixels.shape[2], pixels.itemsize]
+    return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind)
+
+
+def whole_picture(path: Path, container: InputContainer, colour: VideoFrame) -> VideoFrame:
+    """The whole of a picture of which `colour` is the first part, with its alpha."""
     with path.open("rb") as file:
         head = file.read(_HEADER)
-    if has_tiles(head):
-        raise InputError(
-            f"{path} is made of tiles, as phones store large photos, which this FFmpeg does not join; save it as JPEG "
-            "or PNG."
-        )
     if not any(name in head for name in _ALPHA):
         return colour  # the other part is a thumbnail, a depth or a gain map
     container.seek(0)

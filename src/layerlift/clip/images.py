@@ -80,12 +80,14 @@ def _clip_of(files: list[Path], name: str, path: Path, allow_damage: bool) -> Cl
     def reader(begin: int, end: int, pixels: Pixels) -> Iterator[np.ndarray]:
         return (picture.array(pixels) for picture in pictures(begin, end))
 
+    said = exr_rate(files[0])
     return Clip(
         width,
         height,
         len(files),
-        exr_rate(files[0]) or DEFAULT_RATE,
+        said or DEFAULT_RATE,
         reader,
+        rate_assumed=said is None,
         color=ColorTags(),
         has_alpha=alpha,
         name=name,

@@ -15,7 +15,7 @@ VIDEO_ENDINGS = frozenset({
 })  # fmt: skip
 IMAGE_ENDINGS = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".exr", ".gif", ".heic",
-    ".heif", ".avif",
+    ".heif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".dpx", ".jp2", ".j2k", ".jpf", ".qoi",
 })  # fmt: skip
 
 _NUMBERED = re.compile(r"object_mask_(\d+)")

@@ -17,6 +17,7 @@ from layerlift.clip.container import check_file, open_input, video_stream
 from layerlift.clip.damage import damaged, frames_named, is_cut_short
 from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
+from layerlift.clip.hdr import hdr_metadata
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.packet_damage import packet_check
@@ -38,7 +39,7 @@ _SEEKABLE = ("mov", "matroska", "webm")
 
 # Bare streams, without a container that says when a frame is shown.
 _RAW = frozenset(["h264", "hevc", "vvc", "mpegvideo", "m4v", "h263", "h261", "vc1", "dirac", "cavsvideo",
-                  "avs2", "avs3", "evc", "obu", "dnxhd"])  # fmt: skip
+                  "avs2", "avs3", "evc", "obu", "dnxhd", "mjpeg"])  # fmt: skip
 
 # Codecs with one packet a frame; elsewhere (hidden frames, fields, packed frames) frames are counted by decoding.
 _ONE_PACKET_ONE_FRAME = frozenset({
@@ -47,7 +48,9 @@ _ONE_PACKET_ONE_FRAME = frozenset({
 })  # fmt: skip
 
 
-def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool = False) -> Clip:
+def open_clip(
+    path: str | Path, *, allow_damage: bool = False, deinterlace: bool = False, rate: Fraction | None = None
+) -> Clip:
     """Open a video file, a folder of images, or a folder with a `video` in it; no frames are kept in memory.
 
     The frame count is exact: packets are counted once without decoding, and where that cannot be trusted (the header
@@ -55,9 +58,20 @@ def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool
     here or when its frames are read, unless `allow_damage` is given: then the clip is what can be decoded, and `damage`
     says what was lost.
     An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each.
-    Raises InputError for everything that cannot be read as a clip.
+    `rate` is that of a bare stream or of a folder of images that says none, in frames of the file a second.
+    Raises InputError for everything that cannot be read as a clip, and for a rate where the file has its own.
     """
-    path = Path(path)
+    clip = _open(Path(path), allow_damage, deinterlace)
+    if rate is None:
+        return clip
+    if not clip.rate_assumed:
+        raise InputError(
+            f"{path} says itself that it has {clip.rate} frames a second, but a rate of {rate} was given; leave it out."
+        )
+    return replace(clip, rate=rate if clip.field_order is None else 2 * rate, rate_assumed=False)
+
+
+def _open(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     if not is_folder(path):
         check_file(path)
         kind = picture_kind(path)
@@ -67,7 +81,7 @@ def open_clip(path: str | Path, *, allow_damage: bool = False, deinterlace: bool
             return open_still(path, allow_damage=allow_damage)
         return _open_video(path, allow_damage, deinterlace)
     if is_layout(path):
-        video = open_clip(layout_masks(path).video, allow_damage=allow_damage, deinterlace=deinterlace)
+        video = _open(layout_masks(path).video, allow_damage, deinterlace)
         return replace(video, name=path.resolve().name)
     return open_images(path, allow_damage=allow_damage)
 
@@ -85,10 +99,13 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         else:
             index = _index(container, stream, path)
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
+        assumed = False
         if container.format.name in _RAW:
             # Packets of a bare stream have no times, and FFmpeg counts 25 a second; the codec's headers know better.
             index = replace(index, pts=None)
-            rates = [r for r in (stream.codec_context.framerate, stream.guessed_rate) if r]
+            said = stream.codec_context.framerate
+            rates = [r for r in (said, stream.guessed_rate) if r]
+            assumed = not said
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
         alpha = alpha_decoder(stream)
@@ -117,6 +134,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         rate=rate or (rates[0] if constant and rates else DEFAULT_RATE),
         reader=as_frames(pictures),
         color=tags_of(picture),
+        hdr=hdr_metadata(picture),
         pixel_aspect=1 / aspect if turned else aspect,
         has_alpha=has_alpha(picture) or alpha is not None,
         path=path,
@@ -128,6 +146,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         samples=_upright_samples(picture, turned, alpha is not None),
         pictures=pictures,
         picture_size=size,
+        rate_assumed=assumed,
     )  # fmt: skip
     if not constant and index.pts is not None:
         clip = _with_timestamps(clip, index, index.pts, time_base)

@@ -117,7 +117,7 @@ class LayerWriter(ClipWriter):
     ) -> None:
         self.format = layer
         # A layer's samples are its own, at more than 8 bits, and so is its alpha.
-        bare = replace(like, samples=None, pictures=None)
+        bare = replace(like, samples=None, pictures=None, hdr=None)
         super().__init__(path, bare, lossless=layer.kind in ("ffv1", "png"), overwrite=overwrite, sound=sound)
 
     def _check(self) -> None:

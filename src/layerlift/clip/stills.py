@@ -48,10 +48,12 @@ def picture_kind(path: Path) -> PictureKind | None:
             if head.startswith(magic):
                 other = _SEVERAL.get(demuxer)
                 several = other is not None and other[1](file)
-                return PictureKind(other[0] if other and several else demuxer, not several, demuxer == "jpeg_pipe")
+                return PictureKind(other[0] if other and several else demuxer, not several, demuxer in _LOSSY)
         if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
             animated = head[12:16] == b"VP8X" and bool(head[20] & 2)
             return PictureKind("webp" if animated else "webp_pipe", not animated, _is_lossy_webp(file))
+    if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
+        return PictureKind("ppm_pipe")  # of portable anymap's seven kinds
     if head.startswith(b"BM") and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in _BITMAP_HEADERS:
         return PictureKind("bmp_pipe")
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS | _MOVING_BRANDS:
@@ -114,7 +116,13 @@ _MAGIC = {
     b"\x76\x2f\x31\x01": "exr_pipe",
     b"GIF87a": "gif",
     b"GIF89a": "gif",
+    b"SDPX": "dpx_pipe",
+    b"XPDS": "dpx_pipe",
+    b"qoif": "qoi_pipe",
+    b"\x00\x00\x00\x0cjP  \r\n\x87\n": "j2k_pipe",
+    b"\xff\x4f\xff\x51": "j2k_pipe",
 }
+_LOSSY = frozenset({"jpeg_pipe", "j2k_pipe"})
 # What reads several pictures where a file of the kind holds them, and how one tells.
 _SEVERAL: dict[str, tuple[str, Callable[[BinaryIO], bool]]] = {
     "jpeg_pipe": ("mjpeg", _is_motion_jpeg),

@@ -35,6 +35,19 @@ _MAC_LANGUAGES = {"deu": "ger", "fre": "fra", "nld": "dut", "ell": "gre", "isl":
 # What covers are coded as, and what Matroska calls them.
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
+# What MP4's and MOV's own tags can say; for others there is a list of free names, which has no place for a cover.
+_TAGS = {
+    "mp4": frozenset({
+        "title", "artist", "album", "album_artist", "composer", "date", "comment", "genre", "copyright", "grouping",
+        "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "location", "track", "disc",
+        "creation_time",
+    }),
+    "mov": frozenset({
+        "title", "artist", "album", "comment", "date", "genre", "copyright", "make", "model", "location",
+        "creation_time",
+    }),
+}  # fmt: skip
+
 IMAGES = "images"  # in the place of a container: a folder of them, which holds nothing else
 
 Way = Literal["packets", "to mov_text", "to subrip", "attachment", "cover"]
@@ -69,7 +82,32 @@ def plan_copies(source: InputContainer, container: str) -> Copies:
             ways[stream.index] = way
         elif kind is not None:
             dropped.setdefault(kind, []).append(codec_of(stream))
+    free = free_tags(source, container)
+    if free and "cover" in ways.values():
+        dropped["tags"] = free
     return Copies(ways, dropped)
+
+
+def said_of_file(source: InputContainer) -> dict[str, str]:
+    """What a file says of itself, but for how it was coded; its timecode belongs to the video track."""
+    left = _FILE_SAYS_NOT | {"timecode"}
+    return {key: value for key, value in source.metadata.items() if key.lower() not in left}
+
+
+def free_tags(source: InputContainer, container: str) -> list[str]:
+    """Names of what a file says of itself that a container has no tag of its own for."""
+    own = _TAGS.get(container)
+    if own is None:
+        return []
+    return [key for key in said_of_file(source) if key.lower() not in own and not key.lower().startswith("location-")]
+
+
+def wants_free_tags(like: Clip, container: str) -> bool:
+    """Whether what a clip's file says of itself has to be written as a list of free names."""
+    if like.path is None or container not in _TAGS:
+        return False
+    with open_input(like.path) as source:
+        return bool(free_tags(source, container)) and "cover" not in plan_copies(source, container).ways.values()
 
 
 def _way(stream: Stream, source: InputContainer, container: str, supported: set[str]) -> tuple[Way | None, str | None]:  # noqa: PLR0911
@@ -197,9 +235,7 @@ class StreamCopy:
 
     def _say(self, like: Clip) -> None:
         """Chapters, and what is said of the file."""
-        said = {key: value for key, value in self._source.metadata.items() if key.lower() not in _FILE_SAYS_NOT}
-        said.pop("timecode", None)  # of the video track: `say_of_video`
-        self._target.metadata.update(said)
+        self._target.metadata.update(said_of_file(self._source))
         chapters: list[Any] = []
         for chapter in self._source.chapters():
             base = chapter["time_base"] or Fraction(1, 1000)

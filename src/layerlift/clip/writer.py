@@ -123,12 +123,16 @@ def is_folder_output(path: str | Path) -> bool:
     return str(path).endswith(("/", os.sep)) or Path(path).suffix == ""
 
 
-def output_notes(path: str | Path, like: Clip) -> list[str]:
+def output_notes(path: str | Path, like: Clip, *, lossless: bool = False) -> list[str]:
     """What of `like` an output at `path` will not hold, in one sentence: what its container has no place for."""
+    from layerlift.clip.coding import clip_codec
     from layerlift.clip.streams import IMAGES, dropped_streams
 
     folder, ending = is_folder_output(path), Path(path).suffix.lower()
     dropped = dropped_streams(like, IMAGES if folder else CONTAINERS[ending])
+    if like.hdr is not None:
+        lost = like.hdr.names(codec=None if folder else clip_codec(like, path, lossless=lossless))
+        dropped |= {"HDR metadata": lost} if lost else {}
     notes = []
     if ending == ".webm" and "sound" in dropped:
         notes.append(f"The sound of {like.path} ({', '.join(dropped.pop('sound'))}) is coded as Opus.")
@@ -210,7 +214,7 @@ class ClipWriter:
         _check_path(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite, alpha=alpha)
 
     def _notes(self) -> list[str]:
-        return output_notes(f"{self.path}/" if self._folder else self.path, self.like)
+        return output_notes(f"{self.path}/" if self._folder else self.path, self.like, lossless=self._lossless)
 
     def _prepare(self, frame: np.ndarray) -> np.ndarray:
         if frame.dtype == np.bool_:
