@@ -148,24 +148,21 @@ def exposure(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> tuple
     return gain, bias
 
 
-def robust_lines(x: np.ndarray, y: np.ndarray, *, limit: float = EXPOSURE_LIMIT) -> tuple[np.ndarray, np.ndarray]:
-    """Gains and offsets (C,) with y ≈ gain·x + offset, (C, N) each, whatever a minority of the pixels does.
-
-    No gain is beyond `limit`, up or down.
-    """
+def robust_lines(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gains and offsets (C,) with y ≈ gain·x + offset, (C, N) each, whatever a minority of the pixels does."""
     half = x.shape[1] // 2
     gain, bias = np.ones(len(x), x.dtype), np.partition(y - x, half, 1)[:, half]
     for _ in range(3):
         residual = y - gain[:, None] * x - bias[:, None]
         middle = np.partition(np.abs(residual), half, 1)[:, half]
-        outside = 4.685 * np.maximum(1.0, 1.4826 * middle)
-        weights = np.square(np.maximum(0, 1 - np.square(residual / outside[:, None])))
+        limit = 4.685 * np.maximum(1.0, 1.4826 * middle)
+        weights = np.square(np.maximum(0, 1 - np.square(residual / limit[:, None])))
         weights /= weights.sum(1, keepdims=True)
         mean_x, mean_y = (weights * x).sum(1), (weights * y).sum(1)
         # A contrast of a few levels says nothing about gain: the prior holds it at 1.
         from_mean = x - mean_x[:, None]
         weighted = weights * from_mean
         spread, shared = (weighted * from_mean).sum(1), (weighted * (y - mean_y[:, None])).sum(1)
-        gain = np.clip((shared + 4.0) / (spread + 4.0), 1 / limit, limit)
+        gain = np.clip((shared + 4.0) / (spread + 4.0), 1 / EXPOSURE_LIMIT, EXPOSURE_LIMIT)
         bias = mean_y - gain * mean_x
     return gain, bias

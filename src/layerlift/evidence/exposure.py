@@ -12,19 +12,23 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from layerlift.evidence.align import robust_lines
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies
 
-# Frames are compared on pictures this many times smaller, which a motion that is a little off does not matter to.
+# Frames are compared by means over squares of so many pixels.
 SCALE = 4
 # Pixels as bright as this may be cut off.
 BRIGHTEST = 251
 LEAST_POINTS = 200
-# Frames are equally bright where the middle and the ends of their range differ by fewer levels of 255.
-MIDDLE_EVEN, ENDS_EVEN = 0.5, 1.0
-# Another exposure has to bring the difference under this share.
-EXPLAINS = 0.8
+# Frames are equally bright where the quantiles of what both show differ by fewer levels of 255 in the mean...
+QUANTILES = np.linspace(0.05, 0.95, 19)
+EVEN = 0.75
+# ... or where another exposure leaves more than this share of that.
+EXPLAINS = 0.5
+# Pairs fit that miss a line by so many times what half of them do.
+FITTING = 1.5
+# A contrast of so little variance tells no gain.
+FLAT = 1.0
 # So many frames before are compared: a flash may lie between.
 BEFORE = 3
 # A frame this many times darker shows nothing of use to another.
@@ -85,7 +89,7 @@ def find_exposures(proxies: Proxies, motion: Motion) -> Exposures:
         earlier = [at for at in recent if at < index and motion.shots[at] == motion.shots[index]][::-1]
         changes: dict[int, Change | None] = {}
         for at in earlier:
-            changes[at] = _compare(recent[at], recent[index], _reduced(motion, index, at, proxies.size))
+            changes[at] = _compare(recent[at], recent[index], _between(motion, index, at, proxies.size))
             if changes[at] is None:  # equally bright
                 gain, bias = found.gains[at], found.biases[at]
                 break
@@ -100,18 +104,15 @@ def find_exposures(proxies: Proxies, motion: Motion) -> Exposures:
 
 
 def _look(frame: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A frame (h, w, 3) uint8 made small, float32, and where it shows something that is not cut off, (h', w') uint8."""
-    size = max(1, frame.shape[1] // SCALE), max(1, frame.shape[0] // SCALE)
-    usable = (~hidden & (frame.max(2) < BRIGHTEST)).astype(np.float32)
-    usable = cv2.resize(usable, size, interpolation=cv2.INTER_AREA) > 1 - 1e-3
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32), usable.view(np.uint8)
+    """A frame (h, w, 3) uint8, and where it shows something that is not cut off, (h, w) uint8."""
+    return frame, (~hidden & (frame.max(2) < BRIGHTEST)).view(np.uint8)
 
 
-def _reduced(motion: Motion, target: int, source: int, size: tuple[int, int]) -> np.ndarray:
-    """The (3, 3) between two frames, of the small pictures' pixels."""
+def _between(motion: Motion, target: int, source: int, size: tuple[int, int]) -> np.ndarray:
+    """The (3, 3) between two frames, of reduced pixels; `size` (w, h)."""
     matrix = motion.between(target, source)
     assert matrix is not None
-    sx, sy = (max(1, side // SCALE) / full for side, full in zip(size, motion.size, strict=True))
+    sx, sy = (side / full for side, full in zip(size, motion.size, strict=True))
     # Pixel centres: full-size x lies at (x + ½)·scale - ½.
     reduce = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
     return np.asarray(reduce @ matrix @ np.linalg.inv(reduce))
@@ -121,27 +122,39 @@ def _compare(
     earlier: tuple[np.ndarray, np.ndarray], later: tuple[np.ndarray, np.ndarray], matrix: np.ndarray
 ) -> Change | None:
     """What makes the later picture of the earlier one, which `matrix` leads to; None where they are equally bright."""
-    size = later[1].shape[1], later[1].shape[0]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpPerspective(earlier[0], matrix, size, flags=flags)
-    there = cv2.warpPerspective(earlier[1], matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-    both = (there > 0) & (later[1] > 0)
+    height, width = later[1].shape
+    flags = cv2.WARP_INVERSE_MAP
+    moved = cv2.warpPerspective(earlier[0], matrix, (width, height), flags=cv2.INTER_LINEAR | flags)
+    there = cv2.warpPerspective(earlier[1], matrix, (width, height), flags=cv2.INTER_NEAREST | flags)
+    # Resampling takes contrast from one of them: means over squares keep theirs.
+    size = max(1, width // SCALE), max(1, height // SCALE)
+    both = cv2.resize((there & later[1]).astype(np.float32), size, interpolation=cv2.INTER_AREA) > 1 - 1e-3
     if np.count_nonzero(both) < LEAST_POINTS:
         return None
-    x, y = moved[both].T.astype(np.float64), later[0][both].T.astype(np.float64)  # (3, N)
-    # What shows more contrast tells how the other follows from it; never the other way round.
-    turned = y.std() > x.std()
-    gain, bias = robust_lines(*((y, x) if turned else (x, y)), limit=np.inf)
-    if turned:
-        gain = np.maximum(gain, 1 / DARKEST**2)
-        gain, bias = 1 / gain, -bias / gain
-    else:
-        gain = np.maximum(gain, 1 / DARKEST**2)
-    middle = np.abs(np.median(y - x, axis=1))
-    ends = np.quantile(x, (0.1, 0.9), axis=1)
-    if (middle < MIDDLE_EVEN).all() and (np.abs(gain * ends + bias - ends) < ENDS_EVEN).all():
+    x, y = (
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA)[both].T.astype(np.float32)
+        for picture in (moved, later[0])
+    )  # (3, N)
+    # Distributions are compared, not pairs: where a motion is a little off, a line through pairs comes out too flat.
+    ours, theirs = (np.quantile(values, QUANTILES, axis=1).T for values in (y, x))  # (3, Q)
+    apart = np.abs(ours - theirs).mean(1)
+    if (apart < EVEN).all():
         return None
-    left = np.median(np.abs(y - gain[:, None] * x - bias[:, None]), axis=1).mean()
-    if left > EXPLAINS * np.median(np.abs(y - x), axis=1).mean():
+    gain, bias = _line(theirs, ours)
+    if np.abs(ours - gain * theirs - bias).mean() > EXPLAINS * apart.mean():
         return None
-    return Change(gain.astype(np.float32), bias.astype(np.float32))
+    # The same again of the pairs that fit: what moved or was uncovered tells nothing.
+    off = np.abs(y - gain * x - bias).max(0)
+    fits = off <= FITTING * np.median(off) + 1
+    gain, bias = _line(x[:, fits], y[:, fits])
+    if np.abs(y - gain * x - bias).mean() > np.abs(y - x).mean():
+        return None
+    return Change(gain[:, 0].astype(np.float32), bias[:, 0].astype(np.float32))
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and bias, (3, 1) each, that give x the mean and the contrast of y, (3, N) each."""
+    mean_x, mean_y = x.mean(1, keepdims=True), y.mean(1, keepdims=True)
+    contrast_x, contrast_y = (np.square(part).mean(1, keepdims=True) for part in (x - mean_x, y - mean_y))
+    gain = np.sqrt((contrast_y + FLAT) / (contrast_x + FLAT))
+    return gain, mean_y - gain * mean_x

@@ -118,13 +118,13 @@ def find_traces(
     found besides, even where another frame is nearer. `progress` advances by `len(ROUNDS)` for every frame.
     """
     filled: Shelf | None = None
+    indices = range(proxies.count)
+    with ThreadPoolExecutor(WORKERS) as threads:
+        for _ in threads.map(proxies.fill, indices):
+            pass
     exposures = find_exposures(proxies, motion)
     traces = Traces(proxies.size, exposures)
-    indices = range(proxies.count)
     try:
-        with ThreadPoolExecutor(WORKERS) as threads:
-            for _ in threads.map(proxies.fill, indices):
-                pass
         for number, strides in enumerate(ROUNDS):
             traces.close()
             traces = Traces(proxies.size, exposures)
