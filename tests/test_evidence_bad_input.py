@@ -156,8 +156,7 @@ def nothing(picture: np.ndarray, step: int) -> np.ndarray:
 
 
 def a_cut(picture: np.ndarray, step: int) -> np.ndarray:
-    other = np.roll(picture[::-1, ::-1], 31, 1)
-    return np.concatenate([pan(picture, step, 4), pan(other, step, 5)])
+    return np.concatenate([pan(picture, step, 4), pan(picture[::-1, ::-1], step, 5)])
 
 
 def a_flash(picture: np.ndarray, step: int) -> np.ndarray:
@@ -209,18 +208,18 @@ EVENTS = (
 )
 
 
-def assert_no_worse_than_telea(event: Event, picture: np.ndarray, *, camera: int, thing: float) -> None:
+def gain_over_telea(event: Event, picture: np.ndarray, *, camera: int, thing: float) -> float:
+    """Decibels by which no model does better than each frame inpainted on its own."""
     truth = event(picture, camera)
     mask = box(thing)[: len(truth)]
     video, plate = without_model(truth, mask)
-    ours, theirs = psnr(plate, truth, mask), psnr(telea(video, mask), truth, mask)
-    assert ours >= theirs - TELEA_SLACK
+    return psnr(plate, truth, mask) - psnr(telea(video, mask), truth, mask)
 
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_without_a_model_a_still_thing_comes_out_no_worse_than_inpainted(event: Event) -> None:
     # Static camera, static object: nothing is ever shown, and all that happens to the clip happens around it.
-    assert_no_worse_than_telea(event, ground(3), camera=0, thing=0)
+    assert gain_over_telea(event, ground(3), camera=0, thing=0) >= -TELEA_SLACK
 
 
 @pytest.mark.slow
@@ -231,12 +230,14 @@ def test_without_a_model_a_still_thing_comes_out_no_worse_than_inpainted(event: 
 def test_without_a_model_no_clip_comes_out_worse_than_inpainted(
     event: Event, picture: Callable[[int], np.ndarray], camera: int, thing: int
 ) -> None:
-    for seed in range(2):
-        assert_no_worse_than_telea(event, picture(seed), camera=camera, thing=thing)
+    guessed = event is a_single_frame or camera == thing == 0
+    gains = [gain_over_telea(event, picture(seed), camera=camera, thing=thing) for seed in range(8 if guessed else 2)]
+    # Which way to inpaint guesses better what nobody can see is a matter of luck, picture by picture.
+    assert (np.mean(gains) if guessed else min(gains)) >= -TELEA_SLACK
 
 
 # Decibels that a thing which moves on must leave, whatever happens to the clip.
-FOLLOWED = {a_cut: 38.0, a_flash: 40.0, a_white_frame: 38.0, a_fade_out: 38.0, a_flicker: 40.0, grain: 29.5}
+FOLLOWED = {a_cut: 45.0, a_flash: 45.0, a_white_frame: 45.0, a_fade_out: 45.0, a_flicker: 45.0, grain: 30.5}
 
 
 @pytest.mark.parametrize("event", FOLLOWED)
