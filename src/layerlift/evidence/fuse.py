@@ -106,7 +106,7 @@ class TracedColours:
         if self._traces.painted is not None:
             pairs = zip(traces, self._traces.painted[index], strict=True)
             traces = [trace.without(painted) for trace, painted in pairs]
-        return [self._side(trace, rows, columns, frame_of) for trace in traces]
+        return [self._side(index, trace, rows, columns, frame_of) for trace in traces]
 
     def painted(
         self, index: int, rows: np.ndarray, columns: np.ndarray, frame_of: Callable[[int], np.ndarray | None]
@@ -114,10 +114,15 @@ class TracedColours:
         """The same of what references before and after it show; none where the clip has no references."""
         if self._traces.painted is None:
             return []
-        return [self._side(trace, rows, columns, frame_of) for trace in self._traces.painted[index]]
+        return [self._side(index, trace, rows, columns, frame_of) for trace in self._traces.painted[index]]
 
     def _side(
-        self, trace: Trace, rows: np.ndarray, columns: np.ndarray, frame_of: Callable[[int], np.ndarray | None]
+        self,
+        index: int,
+        trace: Trace,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        frame_of: Callable[[int], np.ndarray | None],
     ) -> Side:
         (sx, sy), (height, width) = self._scale, trace.source.shape[:2]
         # Pixel centres: full-size x lies at (x + ½)·scale - ½ of the reduced frame.
@@ -136,7 +141,8 @@ class TracedColours:
         seen, numbers = seen[order], numbers[order]
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         for part in np.split(seen, starts[1:]) if len(seen) else []:
-            frame = frame_of(int(found[part[0], FRAME]))
+            source = int(found[part[0], FRAME])
+            frame, change = frame_of(source), self._traces.exposures.between(source, index)
             if frame is None:
                 error[part] = np.inf
                 continue
@@ -145,6 +151,8 @@ class TracedColours:
                 colours[run] = cv2.remap(
                     frame, to_x[None, run], to_y[None, run], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
                 )[0]
+            if change is not None:
+                colours[part] = np.clip(change.apply(colours[part]), 0, 255)
         return Side(colours, error)
 
 

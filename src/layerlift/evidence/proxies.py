@@ -46,6 +46,8 @@ class Proxies:
         frame, hidden = self._shelf.get(index)
         if hidden.any():
             self._shelf.put(index, inpaint(frame, hidden), hidden)
+            with self._lock:
+                self._recent.pop(index, None)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame `index`, (h, w, 3) uint8 with its hidden pixels inpainted, and what is hidden, (h, w) bool."""

@@ -86,8 +86,14 @@ class View:
 
     @cached_property
     def detail(self) -> Sequence[np.ndarray]:
-        """The picture without what is smoother than `DETAIL` pixels, three (H, W) float32."""
-        return [plane - cv2.boxFilter(plane, cv2.CV_32F, (DETAIL, DETAIL)) for plane in self.planes]
+        """The picture without what is smoother than `DETAIL` pixels, three (H, W) float32; 0 where nothing is usable.
+
+        What is hidden has no part in it: its outline would pass for detail that two frames share.
+        """
+        square = (DETAIL, DETAIL)
+        mass = np.maximum(cv2.boxFilter(self.usable, cv2.CV_32F, square), 1e-6)
+        seen = [plane * self.usable for plane in self.planes]
+        return [part - cv2.boxFilter(part, cv2.CV_32F, square) / mass * self.usable for part in seen]
 
 
 class Template:
@@ -253,6 +259,9 @@ class Template:
                 found_like.append(likeness(a, b))
                 weights.append(inside.sum())
         if not found_like:
+            # Soft pictures have no detail to compare: then how their colours lie.
+            theirs = self._sample(source.planes, x - source.offset[0], y - source.offset[1])[seen]
+            ours = self._sample(self._view.planes, *self._places[::-1])[seen]
             return likeness(ours, theirs)
         order = np.argsort(found_like)
         total = np.cumsum(np.array(weights)[order])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from layerlift.evidence.exposure import NOISE, Exposures, find_exposures
 from layerlift.evidence.links import Box, Link, box_around, complete_flow, cut, dense_flow, link_error
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies, inpainting_error
@@ -64,11 +65,12 @@ class Traces:
 
     Attributes:
         size: (width, height) of the pictures they were found on.
+        exposures: of the frames; colours taken along a trace have to be brought from one to another.
         painted: those that lead to what reference frames show in their holes; None without references.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
+    def __init__(self, size: tuple[int, int], exposures: Exposures) -> None:
+        self.size, self.exposures = size, exposures
         self.painted: Traces | None = None
         self._shelf = Shelf()
 
@@ -116,16 +118,17 @@ def find_traces(
     found besides, even where another frame is nearer. `progress` advances by `len(ROUNDS)` for every frame.
     """
     filled: Shelf | None = None
-    traces = Traces(proxies.size)
     indices = range(proxies.count)
+    with ThreadPoolExecutor(WORKERS) as threads:
+        for _ in threads.map(proxies.fill, indices):
+            pass
+    exposures = find_exposures(proxies, motion)
+    traces = Traces(proxies.size, exposures)
     try:
-        with ThreadPoolExecutor(WORKERS) as threads:
-            for _ in threads.map(proxies.fill, indices):
-                pass
         for number, strides in enumerate(ROUNDS):
             traces.close()
-            traces = Traces(proxies.size)
-            tracer = Tracer(proxies, motion, reach, strides, filled)
+            traces = Traces(proxies.size, exposures)
+            tracer = Tracer(proxies, motion, exposures, reach, strides=strides, filled=filled)
             with ThreadPoolExecutor(WORKERS) as threads:
                 # 1. How every frame lies to the others: the links of a pair lead both ways.
                 for _ in threads.map(tracer.link, indices):
@@ -133,7 +136,7 @@ def find_traces(
                 # 2. Follow them to frames that show what is hidden, before and after.
                 walks: list[tuple[Traces, Mapping[int, np.ndarray] | None]] = [(traces, None)]
                 if painted and number == len(ROUNDS) - 1:
-                    traces.painted = Traces(proxies.size)
+                    traces.painted = Traces(proxies.size, exposures)
                     walks.append((traces.painted, painted))
                 for done in [threads.submit(tracer.walk, side, *walk) for walk in walks for side in (0, 1)]:
                     done.result()
@@ -158,10 +161,17 @@ class Tracer:
     """One round over a clip."""
 
     def __init__(
-        self, proxies: Proxies, motion: Motion, reach: int, strides: Sequence[int], filled: Shelf | None
+        self,
+        proxies: Proxies,
+        motion: Motion,
+        exposures: Exposures,
+        reach: int,
+        *,
+        strides: Sequence[int],
+        filled: Shelf | None,
     ) -> None:
         """`filled`: every frame as the round before filled it; None in the first round."""
-        self._proxies, self._motion, self._reach = proxies, motion, reach
+        self._proxies, self._motion, self._exposures, self._reach = proxies, motion, exposures, reach
         self._strides, self._filled = strides, filled
         self._grays: dict[int, np.ndarray] = {}
         self._links = [Shelf() for _ in range(2 * len(strides))]
@@ -180,12 +190,13 @@ class Tracer:
             ours, theirs = self._proxies[index][1].any(), self._proxies[to][1].any()
             forwards = self._look(index, to) if ours or theirs else None
             backwards = self._look(to, index) if ours or theirs else None
-            for here, one, other, shelf in (
-                (index, forwards, backwards, self._links[2 * number + 1]),
-                (to, backwards, forwards, self._links[2 * number]),
+            for here, there, one, other, shelf in (
+                (index, to, forwards, backwards, self._links[2 * number + 1]),
+                (to, index, backwards, forwards, self._links[2 * number]),
             ):
                 hidden = self._proxies[here][1]
-                if one is not None and other is not None and hidden.any():
+                shown = self._exposures.shows(there, here)
+                if shown and one is not None and other is not None and hidden.any():
                     rows, columns = np.nonzero(hidden)
                     flow = one.flow[rows - one.box[1], columns - one.box[0]]
                     error = one.error[rows - one.box[1], columns - one.box[0]] + contradiction(
@@ -225,6 +236,10 @@ class Tracer:
                 continue
             flow, error = shelf.get(index)
             found = follow_link(flow, error, held[to], rows, columns)
+            # What the rest of the way costs is told in that frame's exposure.
+            change = self._exposures.between(to, index)
+            if change is not None:
+                found[:, COST] = error + (found[:, COST] - error) * change.worth
             found[np.abs(found[:, FRAME] - index) > self._reach, COST] = np.inf
             found[~self._shows(found), COST] = np.inf
             better = found[:, COST] < best[:, COST]
@@ -256,10 +271,17 @@ class Tracer:
         (frame, hidden), (other, concealed) = self._proxies[index], self._proxies[to]
         ours = cut(frame, box), cut(hidden, box)
         theirs = cut(other, box, shift), cut(concealed, box, shift)
-        flow = dense_flow(cut(self._gray(index), box), cut(self._gray(to), box, shift))
+        gray = cut(self._gray(to), box, shift)
+        change = self._exposures.between(to, index)
+        if change is not None:
+            theirs = change.apply(theirs[0]), theirs[1]
+            gray = cv2.cvtColor(change.apply(cut(self._picture(to), box, shift)), cv2.COLOR_RGB2GRAY)
+        flow = dense_flow(cut(self._gray(index), box), gray)
         if self._filled is None:
             flow = complete_flow(flow, ours[1], theirs[1])
         error = link_error(flow, ours, theirs)
+        if change is not None:
+            error += NOISE * max(change.worth - 1, 0)
         flow += np.array(shift, np.float32)
         return Link(box, flow, error)
 
@@ -274,14 +296,21 @@ class Tracer:
         shift = float(to_x[0]) * scale[0] - x, float(to_y[0]) * scale[1] - y
         return round(min(max(shift[0], -width), width)), round(min(max(shift[1], -height), height))
 
+    def _picture(self, index: int) -> np.ndarray:
+        return self._proxies[index][0] if self._filled is None else self._filled.get(index)[0]
+
     def _gray(self, index: int) -> np.ndarray:
         gray = self._grays.get(index)
         if gray is None:
-            picture = self._proxies[index][0] if self._filled is None else self._filled.get(index)[0]
-            gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+            gray = cv2.cvtColor(self._picture(index), cv2.COLOR_RGB2GRAY)
             self._grays = {at: kept for at, kept in self._grays.items() if at >= index - 2 * max(self._strides)}
             self._grays[index] = gray
         return gray
+
+    def _as_in(self, source: int, target: int) -> np.ndarray:
+        """A frame in another one's exposure."""
+        frame, change = self._proxies[source][0], self._exposures.between(source, target)
+        return frame if change is None else change.apply(frame)
 
     def fill(self, traces: Traces):  # type: ignore[no-untyped-def]
         """A function that fills a frame, by its number, along its traces: (h, w, 3) uint8."""
@@ -293,7 +322,7 @@ class Tracer:
             total = np.zeros(hidden.shape, np.float32)
             mixed = np.zeros(frame.shape, np.float32)
             for trace in traces[index]:
-                colours = taken(trace.source, hidden, lambda number: self._proxies[number][0])
+                colours = taken(trace.source, hidden, lambda number: self._as_in(number, index))
                 weight = np.where(hidden, 1 / np.square(trace.error), 0)
                 total += weight
                 mixed += weight[..., None] * colours
