@@ -46,8 +46,8 @@ Rate = Annotated[
     typer.Option(
         "--rate",
         metavar="FPS",
-        help="Frames a second of a CLIP that says none, such as a folder of images (default: 24) or a bare stream "
-        "(default: 25).",
+        help="Frames per second of a CLIP that states no rate, such as a folder of images (default: 24) or a raw "
+        "stream (default: 25).",
     ),
 ]
 AllowDamage = Annotated[

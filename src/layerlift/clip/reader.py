@@ -374,7 +374,7 @@ def _picture_reader(path: Path, index: Index, seekable: bool, alpha: str | None,
         size: tuple[int, int] | None = None
         done, begun = start, start > 0
         for frame in _from(path, index, start, seekable, alpha, tolerant=tolerant):
-            # What is shown before the first key frame may lack what it refers to: a recording that begins amidst.
+            # What is shown before the first key frame may lack what it refers to: a recording may begin between two.
             begun = begun or bool(frame.key_frame)
             if frame.is_corrupt and begun and not tolerant:
                 when = "" if frame.time is None else f" (at {frame.time:.2f} s)"

@@ -37,6 +37,8 @@ LEAST_POINTS = 30
 DETAIL = 13
 # Detail of fewer levels of 255 than this may be noise, and tells no scene from another.
 FAINT = 2.5
+# Soft pictures without detail show the same where their colours correlate by this much.
+SOFT_ALIKE = 0.8
 # OpenCV's remap takes at most so many columns.
 LONGEST = 32767
 # It is compared in so many blocks across and down.
@@ -262,7 +264,9 @@ class Template:
             # Soft pictures have no detail to compare: then how their colours lie.
             theirs = self._sample(source.planes, x - source.offset[0], y - source.offset[1])[seen]
             ours = self._sample(self._view.planes, *self._places[::-1])[seen]
-            return likeness(ours, theirs)
+            alike = likeness(ours, theirs)
+            # A few soft patches lie alike by chance, as detail hardly does.
+            return alike if alike >= SOFT_ALIKE else -1.0
         order = np.argsort(found_like)
         total = np.cumsum(np.array(weights)[order])
         return float(np.array(found_like)[order][np.searchsorted(total, total[-1] / 2)])
