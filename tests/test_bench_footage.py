@@ -14,7 +14,7 @@ from layerlift.bench.table import CaseTable
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.device import choose_policy
 from layerlift.evidence import State
-from layerlift.exemplar import exemplars_available
+from layerlift.evidence.exemplar import exemplars_available
 from layerlift.masks import Mask
 from layerlift.report import Report
 from support import layerlift

@@ -8,7 +8,7 @@ from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.fuse import SURE, Side, fuse
 from layerlift.evidence.links import Link, cut
 from layerlift.evidence.shelf import Shelf
-from layerlift.evidence.traces import contradiction
+from layerlift.evidence.tracer import contradiction
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from layerlift.exemplar import exemplar_fill, exemplars_available
+from layerlift.evidence.exemplar import exemplar_fill, exemplars_available
 from layerlift.metrics import psnr
 
 needs_exemplars = pytest.mark.skipif(not exemplars_available(), reason="pypatchmatch has no wheel for this machine")

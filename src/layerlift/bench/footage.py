@@ -21,7 +21,7 @@ from layerlift.clip import Clip, open_clip
 from layerlift.device import Policy
 from layerlift.errors import InputError
 from layerlift.evidence import State
-from layerlift.exemplar import exemplar_fill, exemplars_available
+from layerlift.evidence.exemplar import exemplar_fill, exemplars_available
 from layerlift.masks import Mask, open_mask
 from layerlift.model import Model, open_model
 from layerlift.model.catalogue import DEMO

@@ -15,7 +15,7 @@ import numpy as np
 from layerlift.evidence.inpaint import enlarge, inpaint
 from layerlift.evidence.proxies import inpainting_error
 from layerlift.evidence.traces import COST, FRAME, Trace, Traces, X, Y
-from layerlift.pixels import spread
+from layerlift.pixels import distance_to, spread
 
 # Gathered is what is expected to be wrong by no more levels of 255.
 SURE = 9.0
@@ -25,6 +25,11 @@ REGION_ERROR, ERROR_OF_MISFIT = 0.5, 1.1
 # That is looked at after this blur, in pixels of the reduced clip; a mean over a smaller share of it says nothing.
 BLUR = 2.0
 LEAST_SHARE = 0.1
+# At the border of what is unknown a fill counts for nothing, this deep (pixels of the reduced clip) alone.
+FILL_DEPTH = 1.0, 4.0
+# In thin holes, letters and lines nowhere deeper than this (pixels of the reduced clip), inpainting is better than it
+# expects: what other frames show there has to be surer by this factor.
+THIN, SURER = 7.0, 0.45
 # OpenCV's remap takes at most 32767 columns.
 LONGEST = 32_000
 
@@ -68,6 +73,19 @@ def fuse(evidence: Sequence[Side], prior: Side) -> Fused:
     with np.errstate(divide="ignore"):
         evidence_error = np.hypot(1 / np.sqrt(seen), apart)
     return Fused(middle.astype(np.float32), evidence_error.astype(np.float32))
+
+
+def thin_parts(covered: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Which of the N pixels `hidden` (H, W) bool lie in thin holes, (N,); `covered` (h, w) is the same reduced."""
+    _, labels = cv2.connectedComponents(covered.view(np.uint8), connectivity=8)
+    deep = np.isin(labels, np.unique(labels[distance_to(~covered) > THIN]))
+    size = hidden.shape[1], hidden.shape[0]
+    return np.asarray(cv2.resize(deep.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)[hidden] == 0)
+
+
+def surer(evidence: Sequence[Side], prior: Side, thin: np.ndarray) -> list[Side]:
+    """Evidence of N pixels without what inpainting (`prior`) leaves no need for in `thin` holes, (N,) bool."""
+    return [side.unless(thin & (side.error >= SURER * prior.error)) for side in evidence]
 
 
 def region_error(values: np.ndarray, truth: np.ndarray, near: np.ndarray, scale: int) -> np.ndarray:
@@ -115,6 +133,11 @@ class TracedColours:
         if self._traces.painted is None:
             return []
         return [self._side(index, trace, rows, columns, frame_of) for trace in self._traces.painted[index]]
+
+    def fill(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """What no frame shows of a reduced one, (h, w) bool, and its fill (N, 3) uint8; None where that is nothing."""
+        fills = self._traces.fills
+        return fills[index] if fills is not None and index in fills else None
 
     def _side(
         self,
@@ -179,3 +202,31 @@ def inpainted_rest(frame: np.ndarray, rest: np.ndarray, size: tuple[int, int]) -
     if small.shape == frame.shape:
         return side
     return Side(np.clip(enlarge(small, frame, rest), 0, 255), side.error)
+
+
+def with_fill(
+    colours: np.ndarray,
+    frame: np.ndarray,
+    rest: np.ndarray,
+    size: tuple[int, int],
+    filled: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Colours (N, 3) float32 of the `rest` (H, W) bool of a frame (H, W, 3) with a fill in place of them deep inside.
+
+    `filled` is what was filled of a frame of `size` (w, h): where, (h, w) bool, and with what, (M, 3) uint8. Where it
+    meets what is known, what it misses that by is taken off smoothly inwards.
+    """
+    unseen, fill = filled
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    inside = unseen & (cv2.resize(rest.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0)
+    if not inside.any():
+        return colours
+    picture = small.copy()
+    picture[unseen] = fill
+    small[inside] = np.clip(np.rint(enlarge(picture, small, inside)), 0, 255)
+    border, deep = FILL_DEPTH
+    share = np.clip((distance_to(~inside) - border) / (deep - border), 0, 1).astype(np.float32)
+    full = rest.shape[1], rest.shape[0]
+    share = cv2.resize(share, full, interpolation=cv2.INTER_LINEAR)[rest][:, None]
+    shown = cv2.resize(small, full, interpolation=cv2.INTER_LINEAR)[rest].astype(np.float32)
+    return share * shown + (1 - share) * colours

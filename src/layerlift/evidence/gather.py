@@ -18,7 +18,18 @@ from layerlift.evidence.align import Aligner, Samples
 from layerlift.evidence.choose import Lag, choose_frames
 from layerlift.evidence.combine import combine
 from layerlift.evidence.decide import Decider
-from layerlift.evidence.fuse import SURE, Side, TracedColours, fuse, inpainted, inpainted_rest, region_error
+from layerlift.evidence.fuse import (
+    SURE,
+    Side,
+    TracedColours,
+    fuse,
+    inpainted,
+    inpainted_rest,
+    region_error,
+    surer,
+    thin_parts,
+    with_fill,
+)
 from layerlift.evidence.join import EDGE, join
 from layerlift.evidence.motion import Motion, covered_by, follow, reduced_size
 from layerlift.evidence.proxies import Proxies
@@ -28,7 +39,7 @@ from layerlift.evidence.reference import Reference
 from layerlift.evidence.region import Region, regions_of
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence, Spool
-from layerlift.evidence.traces import ROUNDS, find_traces
+from layerlift.evidence.tracing import ROUNDS, find_traces
 from layerlift.masks import Mask
 from layerlift.progress import QUIET, Progress
 
@@ -199,19 +210,27 @@ def weigh(
         ]
         # What contradicts a reference near by does not count.
         painted = traced.painted(present, rows, columns, frame_of)
-        sides = [*outrank(sides, painted, rows, columns, traced.scale), *painted]
+        sides = outrank(sides, painted, rows, columns, traced.scale)
         # What fits the frame to within its noise beside the hole is taken as it is, bit for bit.
         exact = sides[0].error < EXACT
         sides[1:] = [side.unless(exact) for side in sides[1:]]
-        first = fuse(sides, inpainted(hidden, *proxies[present]).unless(exact))
+        painted = [side.unless(exact) for side in painted]
+        small, covered = proxies[present]
+        prior = inpainted(hidden, small, covered)
+        thin = thin_parts(covered, hidden) & ~exact
+        first = fuse([*surer(sides, prior, thin), *painted], prior.unless(exact))
         frame[rows, columns] = np.clip(np.rint(first.colours), 0, 255)
         sure = first.evidence_error <= SURE
         state[rows[sure], columns[sure]] = State.GATHERED
         # What is known by now tells more of the rest than what lies around the whole hole.
-        if sure.any() and not sure.all():
+        if not sure.all():
             rest = ~sure
             prior = inpainted_rest(frame, state == State.UNKNOWN, proxies.size)
-            again = fuse([side.of(rest) for side in sides], prior)
-            frame[rows[rest], columns[rest]] = np.clip(np.rint(again.colours), 0, 255)
+            evidence = surer([side.of(rest) for side in sides], prior, thin[rest])
+            colours = fuse([*evidence, *(side.of(rest) for side in painted)], prior).colours
+            fill = traced.fill(present)
+            if fill is not None:
+                colours = with_fill(colours, frame, state == State.UNKNOWN, proxies.size, fill)
+            frame[rows[rest], columns[rest]] = np.clip(np.rint(colours), 0, 255)
     spool.append(frame, state)
     return np.array([np.count_nonzero(hidden), np.count_nonzero(state == State.GATHERED)])

@@ -21,6 +21,7 @@ from layerlift.device.plan import Plan
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
 from layerlift.evidence.coverage import references_cover
+from layerlift.evidence.exemplar import exemplars_available
 from layerlift.evidence.reference import (
     GivenReferences,
     apply_references,
@@ -229,6 +230,11 @@ def remove_frames(
     report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
     if job is not None:
         note_job(report, job)
+    elif not exemplars_available():
+        report.note(
+            "What no frame shows is spread from its surroundings, since the package pypatchmatch does not work here; "
+            "with it texture would be continued."
+        )
 
     def run() -> Iterator[np.ndarray]:
         # 3. Evidence: what other frames, references among them, show of the hidden pixels.

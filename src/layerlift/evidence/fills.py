@@ -1,0 +1,187 @@
+"""What no frame shows: filled by exemplars once, and carried along the motion, so that it stands still in the scene.
+
+In every shot the fill begins in a frame where much of the hole's surroundings is seen, and goes from there to both
+ends. A frame takes over what the links of the traces carry to it. What they do not carry, because nothing like it was
+hidden before or because they explain their surroundings too badly by then, is filled anew with all of that around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from layerlift.evidence.exemplar import exemplar_fill, exemplars_available
+from layerlift.evidence.inpaint import inpaint
+from layerlift.evidence.motion import Motion
+from layerlift.evidence.proxies import Proxies, inpainting_error
+from layerlift.evidence.shelf import Shelf
+from layerlift.evidence.tracer import Tracer, ring_around
+from layerlift.evidence.traces import COST, FRAME, Fills, X, Y, follow_link, own_source, taken
+from layerlift.pixels import bounds, distance_to
+
+# What other frames show is too far off to be built on where it is expected to be wrong by more levels of 255.
+UNSEEN = 16.0
+# Holes that are nowhere deeper, in pixels of the reduced clip, are left to inpainting, as are those in plain
+# surroundings: it is near the truth there. Plain is what differs by fewer levels of 255 (root mean square, in a RING of
+# so many pixels around the hole) from itself blurred by BLUR pixels: gravel, paving and waves differ by 5 to 14.
+SHALLOW = 7.0
+PLAIN, RING, BLUR = 4.0, 6, 1.5
+# Where hardly anything of what is hidden in a shot is ever seen, in this share of the pixels, everything stands still,
+# and inpainting with it: it comes closer to the truth than exemplars, whose texture is right and whose pixels are not.
+LEAST_SEEN = 0.05
+# So it is in shots that are over before anything could be seen to flicker, in frames.
+LEAST_FRAMES = 12
+# A fill is carried until its links cost more.
+CARRIED = 80.0
+# Neighbours are to come from one fill, side by side: sources are smoothed so much (pixels), and a pixel needs so much
+# of this blur's mass to be carried.
+SMOOTH, LEAST_MASS = 2.0, 0.05
+# Leftovers no deeper than this are inpainted rather than made of exemplars.
+SLIVER = 4.0
+
+
+def fill_unseen(proxies: Proxies, motion: Motion, tracer: Tracer, filled: Shelf, threads: ThreadPoolExecutor) -> Fills:
+    """Fill what no frame shows in deep holes; the result has to be closed.
+
+    `filled` holds every frame as its traces fill it, (h, w, 3) uint8, and the error (h, w) that these are expected to
+    have. Where exemplars are not to be had here, inpainting takes their place.
+    """
+
+    def look(index: int) -> tuple[int, int, int]:
+        """How much of a frame is hidden, seen elsewhere, and left to fill; that takes the error's place."""
+        _, covered = proxies[index]
+        picture, error = filled.get(index)
+        unseen = covered & (error > UNSEEN)
+        deep = deep_parts(picture, unseen) if unseen.any() else unseen
+        filled.put(index, picture, deep)
+        return int(covered.sum()), int((covered & ~unseen).sum()), int(deep.sum())
+
+    hidden, seen, deep = np.array(list(threads.map(look, range(proxies.count)))).T
+    shots = np.asarray(motion.shots)
+    fills = Fills(proxies.size)
+    for shot in np.unique(shots[deep > 0]):
+        frames = np.flatnonzero(shots == shot)
+        if len(frames) < LEAST_FRAMES or seen[frames].sum() < LEAST_SEEN * hidden[frames].sum():
+            continue
+        # Little is unseen where much of the surroundings is seen; where it is next to nothing, it tells nothing.
+        much = frames[2 * deep[frames] >= deep[frames].max()]
+        first = int(much[np.argmin(deep[much])])
+        carrier = Carrier(tracer, filled, fills)
+        carrier.carry([first], 0)
+        ways = frames[frames >= first].tolist(), frames[frames <= first][::-1].tolist()
+        for done in [threads.submit(carrier.carry, way, side) for side, way in enumerate(ways)]:
+            done.result()
+    return fills
+
+
+def deep_parts(picture: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """The connected parts of what is unseen, (h, w) bool, that inpainting serves badly: deep ones in rich surroundings.
+
+    `picture` (h, w, 3) uint8 is the frame around them.
+    """
+    bad = (distance_to(~unseen) > SHALLOW) & (inpainting_error(picture, unseen) > UNSEEN)
+    deep = np.zeros_like(unseen)
+    if not bad.any():
+        return deep
+    _, labels = cv2.connectedComponents(unseen.view(np.uint8), connectivity=8)
+    detail = fine_detail(picture, unseen)
+    for label in np.unique(labels[bad & unseen]):
+        part = labels == label
+        ring = ring_around(part, RING) & ~unseen
+        deep |= part & (np.square(detail[ring]).mean() > PLAIN**2)
+    return deep
+
+
+def fine_detail(picture: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """What a frame (h, w, 3) uint8 differs by from itself blurred, (h, w) float32, where it is not unseen, (h, w)."""
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    known = (~unseen).astype(np.float32)
+    mean, mass = (cv2.GaussianBlur(part, (0, 0), BLUR) for part in (gray * known, known))
+    return np.asarray(gray - mean / np.maximum(mass, 1e-3), np.float32)
+
+
+class Carrier:
+    """Carries the fill of one shot from frame to frame."""
+
+    def __init__(self, tracer: Tracer, filled: Shelf, fills: Fills) -> None:
+        """`filled` holds every frame (h, w, 3) uint8, filled along its traces, and what is left to fill, (h, w)."""
+        self._tracer, self._filled, self._fills = tracer, filled, fills
+
+    def carry(self, order: Iterable[int], side: int) -> None:
+        """Fill frames in this order: later ones by their links back (side 0), or earlier ones by theirs ahead (1)."""
+        held: dict[int, np.ndarray] = {}  # by frame, where every unseen pixel's colour was made
+        for index in order:
+            if self._filled.get(index)[1].any():
+                held[index] = self._fill(index, side, held)
+            for old in [old for old in held if abs(old - index) >= max(self._tracer.strides)]:
+                del held[old]
+
+    def _fill(self, index: int, side: int, held: dict[int, np.ndarray]) -> np.ndarray:
+        """Fill a frame; returns the sources (h, w, 4) float32 of its unseen pixels, as in `Trace`."""
+        picture, unseen = self._filled.get(index)
+        own = own_source(index, *unseen.shape)
+        own[~unseen] = np.nan, np.nan, np.nan, np.inf
+        if index in self._fills:  # where the way in the other direction began
+            return own
+        source = smoothed(self._sources(index, side, unseen, held), unseen)
+        carried = np.isfinite(source[..., COST])
+        if carried.any():
+            colours = taken(source, carried, lambda at: self._tracer.as_in(self._filled.get(at)[0], at, index))
+            picture[carried] = np.clip(np.rint(colours[carried]), 0, 255)
+        new = unseen & ~carried
+        if exemplars_available() and (distance_to(~new) > SLIVER)[new].any():
+            picture = exemplar_fill(picture, new, seed=index)
+        else:
+            picture = inpaint(picture, new)
+        self._filled.put(index, picture, unseen)
+        self._fills.put(index, unseen, picture[unseen])
+        source[new] = own[new]
+        return source
+
+    def _sources(self, index: int, side: int, unseen: np.ndarray, held: dict[int, np.ndarray]) -> np.ndarray:
+        """Where the links of a frame lead to what was made, (h, w, 4) float32."""
+        rows, columns = np.nonzero(unseen)
+        best = np.full((len(rows), 4), np.nan, np.float32)
+        best[:, COST] = np.inf
+        for to, flow, error in self._tracer.continued(index, side, unseen):
+            if to in held:
+                found = follow_link(flow, error, held[to], rows, columns)
+                better = found[:, COST] < best[:, COST]
+                best[better] = found[better]
+        source = np.full((*unseen.shape, 4), np.nan, np.float32)
+        source[..., COST] = np.inf
+        source[unseen] = best
+        return source
+
+
+def smoothed(source: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """Sources (h, w, 4) of what is `unseen` (h, w) bool, smooth in space; those that cost too much are left out.
+
+    Each pixel takes the frame that most of its surroundings take, and the mean of the ways there.
+    """
+    out = np.full_like(source, np.nan)
+    out[..., COST] = np.inf
+    spot = bounds(unseen)
+    assert spot is not None
+    window = np.s_[spot[1] : spot[3], spot[0] : spot[2]]
+    part, inside, smooth = source[window], unseen[window], out[window]
+    grid = np.indices(inside.shape, np.float32)
+    rows, columns = grid[0], grid[1]
+    good = part[..., COST] <= CARRIED
+    most = np.full(inside.shape, LEAST_MASS, np.float32)
+    for frame in np.unique(part[..., FRAME][good]).tolist():
+        of = good & (part[..., FRAME] == frame)
+        ways = np.dstack(
+            [np.ones(inside.shape, np.float32), part[..., X] - columns, part[..., Y] - rows, part[..., COST]]
+        )
+        ways = cv2.GaussianBlur(np.where(of[..., None], ways, 0).astype(np.float32), (0, 0), SMOOTH)
+        mass = ways[..., 0]
+        better = inside & (mass > most)
+        most[better] = mass[better]
+        of_x, of_y, cost = (ways[better, 1:] / mass[better, None]).T
+        x, y = columns[better] + of_x, rows[better] + of_y
+        smooth[better] = np.stack([x, y, np.full_like(x, frame), cost], 1)
+    return out
