@@ -36,9 +36,9 @@ LEAST_SEEN = 0.05
 LEAST_FRAMES = 12
 # A fill is carried until its links cost more.
 CARRIED = 80.0
-# Neighbours are to come from one fill, side by side: sources are smoothed so much (pixels), and a pixel needs so much
-# of this blur's mass to be carried.
-SMOOTH, LEAST_MASS = 2.0, 0.05
+# Neighbours are to come from one fill, side by side: sources are smoothed so much (pixels), and a pixel without takes
+# its neighbours' where they make up so much of this blur.
+SMOOTH, ENCLOSED = 2.0, 0.6
 # Leftovers no deeper than this are inpainted rather than made of exemplars.
 SLIVER = 4.0
 
@@ -132,13 +132,16 @@ class Carrier:
             colours = taken(source, carried, lambda at: self._tracer.as_in(self._filled.get(at)[0], at, index))
             picture[carried] = np.clip(np.rint(colours[carried]), 0, 255)
         new = unseen & ~carried
-        if exemplars_available() and (distance_to(~new) > SLIVER)[new].any():
-            picture = exemplar_fill(picture, new, seed=index)
-        else:
+        sliver = exemplars_available() and not (distance_to(~new) > SLIVER)[new].any()
+        if sliver or not exemplars_available():
             picture = inpaint(picture, new)
+        else:
+            picture = exemplar_fill(picture, new, seed=index)
         self._filled.put(index, picture, unseen)
         self._fills.put(index, unseen, picture[unseen])
-        source[new] = own[new]
+        # Slivers are not carried: those of a hole that grows become wide enough for exemplars.
+        if not sliver:
+            source[new] = own[new]
         return source
 
     def _sources(self, index: int, side: int, unseen: np.ndarray, held: dict[int, np.ndarray]) -> np.ndarray:
@@ -171,7 +174,9 @@ def smoothed(source: np.ndarray, unseen: np.ndarray) -> np.ndarray:
     grid = np.indices(inside.shape, np.float32)
     rows, columns = grid[0], grid[1]
     good = part[..., COST] <= CARRIED
-    most = np.full(inside.shape, LEAST_MASS, np.float32)
+    # Gaps are closed; a hole that grows beyond what is carried is not covered by it.
+    mass = cv2.GaussianBlur(good.astype(np.float32), (0, 0), SMOOTH)
+    most = np.where(good | (mass > ENCLOSED), np.float32(0), np.float32(np.inf))
     for frame in np.unique(part[..., FRAME][good]).tolist():
         of = good & (part[..., FRAME] == frame)
         ways = np.dstack(

@@ -21,6 +21,8 @@ from layerlift.pixels import spread
 OFF_COST, OFF_FORGIVEN, OFF_MOST = 4.0, 0.5, 20.0
 # Nothing moves that zero flow explains worse by no more levels of 255.
 STAYS = 1.0
+# What moves by fewer pixels otherwise than the camera moves with it.
+WITH_CAMERA = 1.0
 # Links are kept so far around what is hidden, too, in pixels; within so many of what no frame shows they tell nothing.
 RING, UNSURE = 8, 2
 
@@ -125,7 +127,9 @@ class Tracer:
         return best
 
     def continued(self, index: int, side: int, unseen: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """A frame's shortest and longest link for its N `unseen` pixels (h, w) bool, continued smoothly into them.
+        """A frame's shortest and longest link for its N `unseen` pixels (h, w) bool, continued into them.
+
+        Smoothly, or as the camera moves where that is how most of what lies around a part of them moves.
 
         Yields for each the number of the frame it leads to, its flow (N, 2) and its errors (N,), float32.
         """
@@ -141,8 +145,17 @@ class Tracer:
             link = np.zeros((*hidden.shape, 3), np.float32)
             for where, shelf in ((hidden, inner), (ring, outer)):
                 link[where, :2], link[where, 2] = shelf.get(index)
-            link = spread(link, known)[unseen]
-            yield index - (1, -1)[side] * self.strides[number], link[:, :2], link[:, 2]
+            to = index - (1, -1)[side] * self.strides[number]
+            camera = self._camera(index, to, box)
+            with_camera = (np.hypot(*np.moveaxis(link[..., :2] - camera, -1, 0)) < WITH_CAMERA) & (known > 0)
+            link = spread(link, known)
+            _, parts = cv2.connectedComponents(unseen.view(np.uint8), connectivity=8)
+            for label in range(1, parts.max() + 1):
+                part = parts == label
+                near = ring_around(part) & (known > 0)
+                if 2 * np.count_nonzero(near & with_camera) > np.count_nonzero(near):
+                    link[part, :2] = camera[part]
+            yield to, link[unseen, :2], link[unseen, 2]
 
     def _shows(self, found: np.ndarray) -> np.ndarray:
         """Whether N sources (N, 4) lie where their frames show something, (N,) bool.
@@ -197,6 +210,15 @@ class Tracer:
         to_x, to_y = project(matrix, np.array([x / scale[0]]), np.array([y / scale[1]]))
         shift = float(to_x[0]) * scale[0] - x, float(to_y[0]) * scale[1] - y
         return round(min(max(shift[0], -width), width)), round(min(max(shift[1], -height), height))
+
+    def _camera(self, index: int, to: int, box: Box) -> np.ndarray:
+        """By how much the camera's motion moves the pixels of a box: (h, w, 2) float32."""
+        matrix = self._motion.between(index, to)
+        assert matrix is not None
+        scale = np.array(self._proxies.size, float) / self._motion.size
+        rows, columns = np.mgrid[box[1] : box[3], box[0] : box[2]]
+        to_x, to_y = project(matrix, columns / scale[0], rows / scale[1])
+        return np.dstack([to_x * scale[0] - columns, to_y * scale[1] - rows]).astype(np.float32)
 
     def _picture(self, index: int) -> np.ndarray:
         return self._proxies[index][0] if self._filled is None else self._filled.get(index)[0]
