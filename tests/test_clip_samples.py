@@ -334,3 +334,42 @@ def test_a_few_frames_of_hevc_have_their_times(tmp_path: Path, count: int) -> No
         assert max(map(abs, times)) < 1 << 20
         assert open_clip(path).frame_count == count
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.mkv", "o.mov", "lossless.mkv", "o"])
+@pytest.mark.parametrize("pixel_format", ["gray", "gray10le", "rgb555le"])
+def test_limited_grey_and_colours_of_few_bits_keep_their_brightness(
+    tmp_path: Path, pixel_format: str, target: str
+) -> None:
+    grey, deep = pixel_format.startswith("gray"), pixel_format == "gray10le"
+    ramp = np.tile(np.arange(WIDTH) * 2 + 30, (HEIGHT, 1))  # as limited grey of 8 bits, or in steps of fewer bits
+    if grey:
+        stored, truth = ramp * (4 if deep else 1), (ramp - 16) * 255 / 219
+    else:
+        stored, truth = (ramp >> 3) * 0b00001_00001_00001, (ramp >> 3) * 255 / 31
+    path = tmp_path / ("c.mkv" if grey else "c.avi")
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1" if grey else "rawvideo", rate=24)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+        if grey:
+            stream.codec_context.color_range = 1
+        for _ in range(COUNT):
+            frame = av.VideoFrame(WIDTH, HEIGHT, pixel_format)
+            kind = np.uint8 if pixel_format == "gray" else np.dtype("<u2")
+            rows = np.zeros((HEIGHT, frame.planes[0].line_size // np.dtype(kind).itemsize), kind)
+            rows[:, :WIDTH] = stored
+            frame.planes[0].update(rows.tobytes())
+            if grey:
+                frame.color_range = 1
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    clip = open_clip(path)
+    assert abs(next(iter(clip.frames()))[..., 0] - truth).max() <= 1
+    write_clip(tmp_path / target, clip.frames(), clip, lossless="lossless" in target)
+    result = next(iter(open_clip(tmp_path / target).frames())).astype(float)[..., 0]
+    assert abs((result - truth).mean()) <= 0.3 + (0 if grey else 0.6)  # FFmpeg repeats bits, and so is up to 1 low
+    if "lossless" in target and grey:
+        with av.open(str(tmp_path / target)) as written:
+            frame = next(written.decode(video=0))
+            assert tags_of(frame).range == 1
+            assert (planes_of(frame, samples_of(frame.format) or Samples())[0] == stored).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -278,3 +279,37 @@ def test_mastering_metadata_that_is_not_kept_is_named(tmp_path: Path) -> None:
     plain = open_clip(hdr_clip(tmp_path / "plain.mp4", ""))
     assert plain.hdr is None
     assert output_notes(tmp_path / "out.mov", plain) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "sound", "target", "kept"),
+    [
+        ("c.mkv", "flac", "o.mov", False),
+        ("c.mkv", "libopus", "o.mov", False),
+        ("c.mkv", "flac", "o.mp4", True),
+        ("c.mkv", "flac", "o.mkv", True),
+        ("c.mxf", "pcm_s16le", "o.mp4", False),  # MXF does not name its channels, which MP4 asks for
+        ("c.mxf", "pcm_s16le", "o.mov", True),
+    ],
+)
+def test_sound_that_a_container_refuses_is_left_out_and_named(
+    tmp_path: Path, source: str, sound: str, target: str, kept: bool
+) -> None:
+    with av.open(str(tmp_path / source), "w") as container:
+        stream = container.add_stream("mpeg2video" if source.endswith(".mxf") else "libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        heard: Any = container.add_stream(sound, rate=48000, layout="stereo")
+        pictures(container, stream, 6, (64, 48), 60)
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 9600), np.int16), format="s16", layout="stereo")
+        tone.sample_rate, tone.pts, tone.time_base = 48000, 0, Fraction(1, 48000)
+        resampler = av.AudioResampler(heard.codec_context.format, "stereo", 48000, frame_size=heard.frame_size or 960)
+        for piece in [*resampler.resample(tone), None]:
+            container.mux(heard.encode(piece))
+    clip = open_clip(tmp_path / source)
+    notes = output_notes(tmp_path / target, clip)
+    with nullcontext() if kept else pytest.warns(OutputWarning, match="sound"):
+        write_clip(tmp_path / target, clip.frames(), clip)
+    with av.open(str(tmp_path / target)) as written:
+        assert len(written.streams.audio) == int(kept)
+    assert bool(notes) != kept
+    assert kept or "sound" in notes[0]

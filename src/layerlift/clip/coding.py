@@ -69,7 +69,10 @@ def clip_coding(  # noqa: PLR0911
         kept = Samples("gray") if grey else replace(own, alpha=alpha)
         if kept.pixel_format in _FFV1_NEW:
             kept = replace(kept, bits=16)
-        tags = like.color if kept.model == "yuv" else _rgb_tags(like.color, kept)
+        said = (
+            replace(like.color, range=FULL) if grey else like.color
+        )  # a mask has black and white, whatever the clip has
+        tags = like.color if kept.model == "yuv" else _rgb_tags(said, kept)
         order = _FFV1_ORDER.get(kept.pixel_format, kept.pixel_format)
         return _coding(like, "ffv1", kept, tags, {"level": "3"}, strict=True, pixel_format=order)
     odd = bool(like.width % 2 or like.height % 2)
@@ -179,7 +182,9 @@ def vp9_options() -> dict[str, str]:
 
 
 def _rgb_tags(tags: ColorTags, samples: Samples) -> ColorTags:
-    return ColorTags(FULL, UNKNOWN if samples.model == "gray" else RGB_MATRIX, tags.primaries, tags.transfer)
+    if samples.model == "gray":
+        return ColorTags(LIMITED if tags.range == LIMITED else FULL, UNKNOWN, tags.primaries, tags.transfer)
+    return ColorTags(FULL, RGB_MATRIX, tags.primaries, tags.transfer)
 
 
 def _yuv_tags(tags: ColorTags, like: Clip) -> ColorTags:

@@ -100,6 +100,8 @@ def planes_of(frame: VideoFrame, samples: Samples) -> list[np.ndarray]:
     """A decoded picture's own samples: luma, Cb, Cr (and alpha), or red, green, blue (and alpha), (h, w) each."""
     name = frame.format.name
     if name != samples.pixel_format and name.replace("yuvj", "yuv") != samples.pixel_format:
+        if samples.model == "rgb" and not samples.alpha and max(part.bits for part in frame.format.components) < 8:
+            frame = frame.reformat(format="rgb24")  # 5 bits are stretched to 8; on the way to planes they are shifted
         frame = frame.reformat(format=samples.pixel_format)  # the same samples in another order
     planes = [plane_array(plane, samples.bits) for plane in frame.planes]
     if samples.model == "rgb":
@@ -131,8 +133,11 @@ def frame_of(planes: Sequence[np.ndarray], samples: Samples, pixel_format: str |
 
 
 def levels(tags: ColorTags, samples: Samples) -> tuple[float, float, float]:
-    """Black, and the spans of luma and chroma, in whole numbers. Grey and RGB always have the full range."""
-    if tags.range == FULL or samples.model != "yuv":
+    """Black, and the spans of luma and chroma, in whole numbers.
+
+    RGB always has the full range, and so has grey unless it says that it is limited.
+    """
+    if tags.range == FULL or samples.model == "rgb" or (samples.model == "gray" and tags.range != LIMITED):
         return 0, (1 << samples.bits) - 1, (1 << samples.bits) - 1
     step = 1 << (samples.bits - 8)
     return 16 * step, 219 * step, 224 * step

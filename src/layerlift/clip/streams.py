@@ -78,6 +78,8 @@ def plan_copies(source: InputContainer, container: str) -> Copies:
         if main is not None and stream.index == main.index:
             continue
         way, kind = _way(stream, source, container, supported)
+        if way == "packets" and not _takes(container, source, stream):
+            way, kind = None, "sound" if stream.type == "audio" else "subtitles"
         if way is not None:
             ways[stream.index] = way
         elif kind is not None:
@@ -86,6 +88,33 @@ def plan_copies(source: InputContainer, container: str) -> Copies:
     if free and "cover" in ways.values():
         dropped["tags"] = free
     return Copies(ways, dropped)
+
+
+def _takes(container: str, source: InputContainer, stream: Stream) -> bool:
+    """Whether a container really takes a stream: FFmpeg lists FLAC for MOV, and refuses it when the header is written.
+
+    It is tried with the stream's first packet, in memory: some refusals, such as of PCM whose channels have no names in
+    MP4, come only with the trailer.
+    """
+    import io
+
+    import av
+
+    packet = None
+    if stream.type == "audio":  # always near; subtitles may be far away
+        with open_input_again(source) as again:
+            sizeable = (packet for packet in again.demux(again.streams[stream.index]) if packet.size)
+            packet = next(sizeable, None)
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            made = trial.add_stream_from_template(stream)
+            trial.start_encoding()
+            if packet is not None:
+                packet.stream = made
+                trial.mux_one(packet)
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def said_of_file(source: InputContainer) -> dict[str, str]:

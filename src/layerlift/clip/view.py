@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerlift.clip.clip import ColorTags, Pixels
-from layerlift.clip.samples import FULL, Samples, enlarged, frame_of, planes_of, samples_of, to_rgb
+from layerlift.clip.samples import FULL, LIMITED, Samples, enlarged, frame_of, planes_of, samples_of, to_rgb
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -56,7 +56,8 @@ def tags_of(frame: VideoFrame) -> ColorTags:
 
 def _needs_formula(samples: Samples, tags: ColorTags) -> bool:
     """Where swscale is off (full range of many bits is scaled as limited range is) or drops what lies under alpha."""
-    return samples.alpha or (samples.deep and (samples.model != "yuv" or tags.range == FULL))
+    limited_grey = samples.model == "gray" and tags.range == LIMITED
+    return samples.alpha or limited_grey or (samples.deep and (samples.model != "yuv" or tags.range == FULL))
 
 
 def _by_swscale(frame: VideoFrame, samples: Samples | None, pixels: Pixels) -> np.ndarray:
