@@ -7,7 +7,7 @@ hidden before or because they explain their surroundings too badly by then, is f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -43,11 +43,20 @@ SMOOTH, ENCLOSED = 2.0, 0.6
 SLIVER = 4.0
 
 
-def fill_unseen(proxies: Proxies, motion: Motion, tracer: Tracer, filled: Shelf, threads: ThreadPoolExecutor) -> Fills:
+def fill_unseen(
+    proxies: Proxies,
+    motion: Motion,
+    tracer: Tracer,
+    filled: Shelf,
+    *,
+    references: Collection[int],
+    threads: ThreadPoolExecutor,
+) -> Fills:
     """Fill what no frame shows in deep holes; the result has to be closed.
 
     `filled` holds every frame as its traces fill it, (h, w, 3) uint8, and the error (h, w) that these are expected to
-    have. Where exemplars are not to be had here, inpainting takes their place.
+    have. `references` are the numbers of frames that were cleaned: what they show is carried like a fill. Where
+    exemplars are not to be had here, inpainting takes their place.
     """
 
     def look(index: int) -> tuple[int, int, int]:
@@ -64,12 +73,14 @@ def fill_unseen(proxies: Proxies, motion: Motion, tracer: Tracer, filled: Shelf,
     fills = Fills(proxies.size)
     for shot in np.unique(shots[deep > 0]):
         frames = np.flatnonzero(shots == shot)
-        if len(frames) < LEAST_FRAMES or seen[frames].sum() < LEAST_SEEN * hidden[frames].sum():
+        cleaned = [index for index in frames.tolist() if index in references]
+        still = len(frames) < LEAST_FRAMES or seen[frames].sum() < LEAST_SEEN * hidden[frames].sum()
+        if still and not cleaned:
             continue
         # Little is unseen where much of the surroundings is seen; where it is next to nothing, it tells nothing.
         much = frames[2 * deep[frames] >= deep[frames].max()]
-        first = int(much[np.argmin(deep[much])])
-        carrier = Carrier(tracer, filled, fills)
+        first = cleaned[0] if cleaned else int(much[np.argmin(deep[much])])
+        carrier = Carrier(tracer, filled, fills, cleaned)
         carrier.carry([first], 0)
         ways = frames[frames >= first].tolist(), frames[frames <= first][::-1].tolist()
         for done in [threads.submit(carrier.carry, way, side) for side, way in enumerate(ways)]:
@@ -106,15 +117,20 @@ def fine_detail(picture: np.ndarray, unseen: np.ndarray) -> np.ndarray:
 class Carrier:
     """Carries the fill of one shot from frame to frame."""
 
-    def __init__(self, tracer: Tracer, filled: Shelf, fills: Fills) -> None:
-        """`filled` holds every frame (h, w, 3) uint8, filled along its traces, and what is left to fill, (h, w)."""
-        self._tracer, self._filled, self._fills = tracer, filled, fills
+    def __init__(self, tracer: Tracer, filled: Shelf, fills: Fills, cleaned: Collection[int]) -> None:
+        """`filled` holds every frame (h, w, 3) uint8, filled along its traces, and what is left to fill, (h, w).
+
+        What the frames `cleaned` show is carried, too.
+        """
+        self._tracer, self._filled, self._fills, self._cleaned = tracer, filled, fills, cleaned
 
     def carry(self, order: Iterable[int], side: int) -> None:
         """Fill frames in this order: later ones by their links back (side 0), or earlier ones by theirs ahead (1)."""
         held: dict[int, np.ndarray] = {}  # by frame, where every unseen pixel's colour was made
         for index in order:
-            if self._filled.get(index)[1].any():
+            if index in self._cleaned:
+                held[index] = own_source(index, *self._filled.get(index)[1].shape)
+            elif self._filled.get(index)[1].any():
                 held[index] = self._fill(index, side, held)
             for old in [old for old in held if abs(old - index) >= max(self._tracer.strides)]:
                 del held[old]

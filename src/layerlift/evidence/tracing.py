@@ -72,7 +72,9 @@ def find_traces(
                 if before is not None:
                     before.close()
                 if number == len(ROUNDS) - 1:
-                    traces.fills = fill_unseen(proxies, motion, tracer, filled, threads)
+                    traces.fills = fill_unseen(
+                        proxies, motion, tracer, filled, references=painted or (), threads=threads
+                    )
             tracer.close()
     except BaseException:
         traces.close()
