@@ -14,11 +14,12 @@ import pytest
 from av.codec.context import Flags
 
 from layerlift.cli import main
-from layerlift.clip import Clip, open_clip, write_clip
+from layerlift.clip import Clip, open_clip, output_notes, write_clip
 from layerlift.clip.clip import FieldOrder
 from layerlift.clip.fields import flagged, weave
 from layerlift.clip.samples import Samples, convert, frame_of, planes_of, samples_of
 from layerlift.clip.view import tags_of
+from layerlift.clip.writer import OutputWarning
 from layerlift.errors import InputError
 from layerlift.masks import Mask, open_mask
 
@@ -125,6 +126,16 @@ def test_deinterlaced_frames_are_progressive(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "out.mkv", clip.frames(), clip, lossless=True)
     assert not any(stored(path)[1])
     np.testing.assert_array_equal(open_clip(path).numpy(), clip.numpy())
+
+
+def test_a_folder_of_fields_is_said(tmp_path: Path) -> None:
+    clip = open_clip(encode(tmp_path / "in.mp4", "top", *KINDS["h264"][::2]))
+    with pytest.warns(OutputWarning, match="interlaced.*each field becomes a picture of its own, 50 a second") as said:
+        write_clip(tmp_path / "out", clip.frames(), clip)
+    assert len(said) == 1
+    assert open_clip(tmp_path / "out").frame_count == 2 * COUNT
+    assert output_notes(tmp_path / "out.mov", clip) == []
+    assert output_notes(tmp_path / "out", open_clip(tmp_path / "in.mp4", deinterlace=True)) == []
 
 
 def test_a_mask_of_frames_is_one_of_fields(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip, ColorTags, check_output, open_clip, output_notes, write_clip, write_mask
-from layerlift.clip.writer import OutputWarning
+from layerlift.clip.samples import Samples
+from layerlift.clip.writer import ClipWriter, OutputWarning
 from layerlift.errors import InputError
 
 DOG = Path("/work/shared/clips/dog")
@@ -162,8 +163,37 @@ def test_variable_frame_rate_stays(tmp_path: Path, name: str, count: int) -> Non
 
 def test_pixel_aspect_stays(tmp_path: Path) -> None:
     clip = replace(Clip.from_array(smooth()), pixel_aspect=Fraction(16, 15))
-    for name in ("a.mp4", "a.mkv"):
-        assert open_clip(write_clip(tmp_path / name, clip.frames(), clip)).pixel_aspect == Fraction(16, 15)
+    deep = replace(clip, samples=Samples("yuv", 10, (1, 1)))
+    for name, like in (("a.mp4", clip), ("a.mkv", clip), ("b.mp4", deep), ("b.mkv", deep), ("b.mov", deep)):
+        assert output_notes(tmp_path / name, like) == []
+        assert open_clip(write_clip(tmp_path / name, like.frames(), like)).pixel_aspect == Fraction(16, 15)
+
+
+@pytest.mark.parametrize(("name", "lossless", "alpha"), [
+    ("a.mkv", True, False),
+    ("a.mkv", False, True),
+    ("a.webm", False, True),
+    ("a", False, False),
+    ("a", False, True),
+])  # fmt: skip
+@pytest.mark.parametrize(("aspect", "shown"), [(Fraction(16, 11), "narrower"), (Fraction(8, 9), "wider")])
+def test_a_pixel_shape_that_is_lost_is_said(  # noqa: PLR0917
+    tmp_path: Path, name: str, lossless: bool, alpha: bool, aspect: Fraction, shown: str
+) -> None:
+    frames = smooth()
+    if alpha:
+        frames = np.concatenate([frames, np.full_like(frames[..., :1], 90)], axis=3)
+    made = Clip.from_array(frames)
+    clip = replace(made, pixel_aspect=aspect, pictures=lambda _begin, _end: iter(()))
+    with ClipWriter(tmp_path / name, clip, lossless=lossless) as writer:
+        (note,) = writer.notes
+        for frame in clip.rgba_frames() if alpha else clip.frames():
+            writer.write(frame)
+    assert f"{aspect.numerator}:{aspect.denominator}" in note
+    assert shown in note
+    assert (".mov keeps it" in note) == (alpha and name != "a")
+    assert open_clip(tmp_path / name).pixel_aspect == 1
+    assert ClipWriter(tmp_path / f"square{name[1:]}", made, lossless=lossless).notes == []
 
 
 @pytest.mark.parametrize(("codec", "source", "target"), [

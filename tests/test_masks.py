@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError
@@ -176,3 +178,54 @@ def test_shared_masks(name: str) -> None:
             first = next(open_mask(path, clip).frames())
             assert first.shape == (clip.height, clip.width)
             assert 0 < first.mean() < 0.9
+
+
+MERGED = [0, 1, 1, 1, 2, 3, 4, 4]  # which of the boxes each frame shows; Pillow writes runs as one frame
+
+
+def animation(path: Path, shown: list[int], milliseconds: int | list[int] = 40) -> Path:
+    """One of Pillow's animated files, with fewer pictures than `shown` where neighbours are equal."""
+    pictures = [Image.fromarray(boxes(max(shown) + 1)[index] * np.uint8(255)) for index in shown]
+    pictures = [picture.convert("P" if path.suffix == ".gif" else "RGB") for picture in pictures]
+    more = {"lossless": True} if path.suffix == ".webp" else {}
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, **more)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize(("rate", "milliseconds"), [
+    (Fraction(25), 40),
+    (Fraction(24), 40),  # a writer that rounds 41.7 ms to what a GIF can say, every time alike
+    (Fraction(24), [40, 40, 50] * 2 + [40, 40]),  # and one that rounds times, not durations
+])  # fmt: skip
+def test_frames_that_an_animation_merged_are_held_for_their_times(
+    tmp_path: Path, ending: str, rate: Fraction, milliseconds: int | list[int]
+) -> None:
+    path = animation(tmp_path / f"m{ending}", MERGED, milliseconds)
+    assert open_clip(path).frame_count == 5
+    clip = Clip.from_array(np.zeros((len(MERGED), HEIGHT, WIDTH, 3), np.uint8), rate, name="clip")
+    mask = open_mask(path, clip)
+    np.testing.assert_array_equal(mask.numpy(), boxes()[MERGED])
+    np.testing.assert_array_equal(np.stack(list(mask.frames(2, 5))), boxes()[MERGED[2:5]])
+    assert any("5 pictures" in note and "8 frames" in note for note in mask.notes)
+    # Five frames of the clip are not the file's five pictures.
+    np.testing.assert_array_equal(open_mask(path, clip.cut(2, 7)).numpy(), boxes()[MERGED[2:7]])
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])
+def test_pairs_that_an_animation_merged(tmp_path: Path, ending: str) -> None:
+    shown = [0, 0, 1, 1, 2, 2]
+    path = animation(tmp_path / f"m{ending}", shown)
+    assert open_clip(path).frame_count == 3
+    clip = Clip.from_array(np.zeros((6, HEIGHT, WIDTH, 3), np.uint8), 25)
+    np.testing.assert_array_equal(open_mask(path, clip).numpy(), boxes()[shown])
+
+
+@pytest.mark.parametrize(("ending", "kind"), [(".gif", "GIF"), (".webp", "WebP"), (".png", "APNG")])
+def test_an_animation_that_fits_no_time_of_the_clip(tmp_path: Path, ending: str, kind: str) -> None:
+    path = animation(tmp_path / f"m{ending}", MERGED)
+    for count, rate in ((9, 25), (8, 50), (7, 25)):
+        clip = Clip.from_array(np.zeros((count, HEIGHT, WIDTH, 3), np.uint8), rate, name="clip")
+        message = rf"5 frames \(0.32 s\).* clip has {count} \({count / rate:.2f} s\).*{kind}.*merge.*PNGs or a video"
+        with pytest.raises(InputError, match=message):
+            open_mask(path, clip)

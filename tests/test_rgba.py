@@ -1,5 +1,6 @@
 """Layers written and read back in every format, with their timing and sound."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from layerlift.clip import Clip, open_clip
 from layerlift.clip.rgba import LayerClip, bleed, from_linear, premultiply, straighten, to_linear, to_whole
 from layerlift.clip.rgba_reader import open_layer
-from layerlift.clip.rgba_writer import choose_layer_format, sound_file, write_layer
+from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format, sound_file, write_layer
 from layerlift.errors import InputError
 
 FRAMES, HEIGHT, WIDTH = 5, 48, 64
@@ -105,6 +106,37 @@ def test_exr_is_premultiplied_half_float_and_says_its_rate(layer: np.ndarray, li
     back = open_layer(path)
     assert (back.rate, back.timed, back.linear) == (RATE, True, True)
     assert psnr(over(back.numpy(), 0.5), over(layer, 0.5)) > 65
+
+
+@pytest.mark.parametrize(("name", "images", "holder"), [
+    ("l.mkv", None, "FFV1 in .mkv"),
+    ("l.webm", None, "VP9 in .webm"),
+    ("l", "png", "a folder of PNGs"),
+    ("l", "exr", None),
+    ("l.mov", None, None),
+])  # fmt: skip
+def test_a_pixel_shape_that_is_lost_is_said(  # noqa: PLR0917
+    layer: np.ndarray, like: Clip, tmp_path: Path, name: str, images: str | None, holder: str | None
+) -> None:
+    wide = replace(like, pixel_aspect=Fraction(16, 11))
+    form = choose_layer_format(name, images)
+    with LayerWriter(tmp_path / name, wide, form) as writer:
+        for frame in layer:
+            writer.write(frame)
+    assert LayerWriter(tmp_path / f"square{name[1:]}", like, form).notes == []
+    if holder is None:
+        assert writer.notes == []
+    else:
+        (note,) = writer.notes
+        assert f"(16:11) is not kept by {holder}: players show the picture narrower" in note
+    if name == "l.mov":
+        assert open_clip(tmp_path / name).pixel_aspect == Fraction(16, 11)
+
+
+@pytest.mark.parametrize("name", ["l.mov", "l.mkv", "l"])
+def test_layers_of_an_interlaced_clip_say_what_becomes_of_its_fields(like: Clip, tmp_path: Path, name: str) -> None:
+    (note,) = LayerWriter(tmp_path / name, replace(like, field_order="top"), choose_layer_format(name)).notes
+    assert "each field becomes a picture of its own" in note
 
 
 def test_straight_colours_go_on_beyond_the_edge(layer: np.ndarray) -> None:

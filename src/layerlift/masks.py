@@ -14,6 +14,7 @@ from layerlift.clip.layout import Layout, layout_masks
 from layerlift.clip.reader import open_clip
 from layerlift.errors import InputError
 from layerlift.labels import Label, Reading, read_labels
+from layerlift.mask_timing import timed
 
 __all__ = ["Layout", "Mask", "layout_masks", "match_mask", "open_mask", "open_object_masks", "union_masks"]
 
@@ -93,7 +94,8 @@ def open_mask(path: str | Path, clip: Clip) -> Mask:
     Where the mask has an alpha channel that is not the same everywhere, alpha decides instead of brightness. Of a label
     image (see `labels.read_labels`) all objects are masked, or with ``:ID`` behind the path that one. A mask of the
     clip's shape at another scale is scaled to the clip. A mask as long as the clip that `clip` was cut from is cut
-    alike. Reads the mask once, frame by frame.
+    alike. An animation whose writer merged equal frames is matched by time (`mask_timing`). Reads the mask once, frame
+    by frame.
 
     Raises InputError, each with its own sentence, for a mask that cannot be read, has another length or aspect ratio
     than the clip, masks nothing, masks everything, or has no object of that ID.
@@ -137,6 +139,7 @@ class _MaskFile:
     start: int
     still: bool
     wanted: str | None  # the object that was asked for by its ID
+    timing: str  # how its pictures were matched to the clip's frames, where not one by one
 
     def mask(self, labels: Sequence[Label], name: str) -> Mask:
         """The mask of some of a label image's objects, or of a matte."""
@@ -155,7 +158,7 @@ class _MaskFile:
                 f"{self.path} has colours that are darker than half, which are not masked: give white objects, or flat "
                 "colours in a lossless file."
             )
-        return replace(made, notes=(self._understood(), *notes))
+        return replace(made, notes=(self._understood(), *([self.timing] if self.timing else []), *notes))
 
     def _understood(self) -> str:
         """What the file was taken for, one sentence."""
@@ -195,10 +198,14 @@ _MATTES = {"brightness": "what is brighter than half", "alpha": "what is opaque"
 
 
 def _open_file(path: Path, clip: Clip, wanted: str | None) -> _MaskFile:
-    source = fitted_fields(open_clip(path), path, clip)
-    _check_shape(source.width, source.height, clip, str(path))
+    pictures = fitted_fields(open_clip(path), path, clip)
+    _check_shape(pictures.width, pictures.height, clip, str(path))
+    source = timed(pictures, path, clip)
     start, stop, still = _span(source.frame_count, clip, str(path))
-    return _MaskFile(path, source, clip, read_labels(path, source, start, stop), start, still, wanted)
+    timing = ""
+    if source.frame_count != pictures.frame_count:
+        timing = f"The {pictures.frame_count} pictures of {path} are held for their times: {source.frame_count} frames."
+    return _MaskFile(path, source, clip, read_labels(path, source, start, stop), start, still, wanted, timing)
 
 
 def fitted_fields(source: Clip, path: Path, clip: Clip) -> Clip:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from layerlift.clip.clip import Picture, PictureReader
-
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+_Shown = TypeVar("_Shown")
 
 _FEW = 20  # a clip has a hole for every so many frames at most; with more, its rate is variable
 
@@ -108,10 +108,12 @@ def _sound_runs_on(container: InputContainer, holes: list[tuple[Fraction, Fracti
     return any(2 * sound > stop - start for sound, (start, stop) in zip(heard, holes, strict=True))
 
 
-def held(pictures: PictureReader, places: Sequence[int]) -> PictureReader:
+def held(
+    pictures: Callable[[int, int], Iterator[_Shown]], places: Sequence[int]
+) -> Callable[[int, int], Iterator[_Shown]]:
     """Pictures by their numbers at a constant rate; where none has a number, the one before it is shown."""
 
-    def read(start: int, stop: int) -> Iterator[Picture]:
+    def read(start: int, stop: int) -> Iterator[_Shown]:
         if start >= stop:
             return
         first, last = bisect_right(places, start) - 1, bisect_right(places, stop - 1)

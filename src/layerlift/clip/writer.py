@@ -15,6 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from layerlift.clip.clip import Clip
+from layerlift.clip.picture_notes import FFV1, PNGS, VP9, fields_note, shape_note
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
 
@@ -123,8 +124,24 @@ def is_folder_output(path: str | Path) -> bool:
     return str(path).endswith(("/", os.sep)) or Path(path).suffix == ""
 
 
-def output_notes(path: str | Path, like: Clip, *, lossless: bool = False) -> list[str]:
-    """What of `like` an output at `path` will not hold, in one sentence: what its container has no place for."""
+def output_notes(path: str | Path, like: Clip, *, lossless: bool = False, alpha: bool = False) -> list[str]:
+    """What of `like` an output at `path` will not hold, each a sentence; `alpha` says that it is written with alpha.
+
+    That is what its container has no place for, the shape of its pixels, and that its fields share frames.
+    """
+    folder, ending = is_folder_output(path), Path(path).suffix.lower()
+    notes = stream_notes(path, like, lossless=lossless)
+    if folder:
+        return [*notes, *shape_note(like, PNGS), *fields_note(like, "a folder of images")]
+    if ending == ".webm":
+        return [*notes, *shape_note(like, VP9, other=".mov"), *fields_note(like, VP9)]
+    if ending == ".mkv" and (lossless or alpha):
+        notes += shape_note(like, FFV1, other=None if lossless else ".mov")
+    return notes
+
+
+def stream_notes(path: str | Path, like: Clip, *, lossless: bool = False) -> list[str]:
+    """What of the file of `like` an output at `path` has no place for, in one sentence, and sound that it recodes."""
     from layerlift.clip.coding import clip_codec
     from layerlift.clip.streams import IMAGES, dropped_streams
 
@@ -214,7 +231,8 @@ class ClipWriter:
         _check_path(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite, alpha=alpha)
 
     def _notes(self) -> list[str]:
-        return output_notes(f"{self.path}/" if self._folder else self.path, self.like, lossless=self._lossless)
+        path = f"{self.path}/" if self._folder else self.path
+        return output_notes(path, self.like, lossless=self._lossless, alpha=self._alpha)
 
     def _prepare(self, frame: np.ndarray) -> np.ndarray:
         if frame.dtype == np.bool_:
