@@ -39,8 +39,6 @@ CARRIED = 80.0
 # Neighbours are to come from one fill, side by side: sources are smoothed so much (pixels), and a pixel without takes
 # its neighbours' where they make up so much of this blur.
 SMOOTH, ENCLOSED = 2.0, 0.6
-# Leftovers no deeper than this are inpainted rather than made of exemplars.
-SLIVER = 4.0
 
 
 def fill_unseen(
@@ -148,7 +146,7 @@ class Carrier:
             colours = taken(source, carried, lambda at: self._tracer.as_in(self._filled.get(at)[0], at, index))
             picture[carried] = np.clip(np.rint(colours[carried]), 0, 255)
         new = unseen & ~carried
-        sliver = exemplars_available() and not (distance_to(~new) > SLIVER)[new].any()
+        sliver = exemplars_available() and not (distance_to(~new) > SHALLOW)[new].any()
         if sliver or not exemplars_available():
             picture = inpaint(picture, new)
         else:
