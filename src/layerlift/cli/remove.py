@@ -40,8 +40,8 @@ def remove(
         typer.Option(
             "--object",
             metavar="MASK",
-            help="An object without its shadow, where there is no mask of both: what it causes is found first, as "
-            "`layerlift mask` does, or, without a model, the mask is grown; again for every further object.",
+            help="Mask of one object, without its shadow. The shadow is found first, as `layerlift mask` does; without "
+            "a model the mask is grown. Wins over the masks in CLIP's folder. Repeat per object.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -169,7 +169,7 @@ def remove(
 
     # 2. What the paths hold, before any weight is read.
     source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
-    own = open_objects(objects or [], mask, clip, source)
+    own = open_objects(objects or [], mask, source)
     masked = open_input_mask(mask, clip, source) if own is None else None
     target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
     if provenance is not None:
@@ -268,17 +268,14 @@ def pick_model(
     return choose_model(model, record, text_encoder=text_encoder)
 
 
-def open_objects(objects: list[Path], mask: Path | None, folder: Path, clip: "Clip") -> "list[Mask] | None":
-    """The objects whose effects have to be found; None when there is a mask of both, or nothing but object masks.
+def open_objects(objects: list[Path], mask: Path | None, clip: "Clip") -> "list[Mask] | None":
+    """The objects whose effects have to be found; None when none is given.
 
-    Raises InputError for objects beside a mask, and as `open_mask`.
+    Objects that are typed win over any mask in the clip's folder. Raises InputError for objects beside a mask that is
+    typed, and as `open_mask`.
     """
-    from layerlift.clip import layout_masks
-
     if not objects:
         return None
     if mask is not None:
         raise InputError("both --mask and --object were given: give --mask with the shadow, or --object without it.")
-    if layout_masks(folder).total_mask is not None:
-        return None
     return open_masks(objects, clip)
