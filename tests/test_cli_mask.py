@@ -126,7 +126,7 @@ def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: P
         ("--save-scores nowhere/s.safetensors", "no folder"),
         ("-o taken.mkv", "exists already"),
         ("--preview taken.png", "exists already"),
-        ("-o same.mp4 --preview same.mp4", "two outputs"),
+        ("-o same.mp4 --preview same.mp4", "are the same file"),
         ("--object no-such.png", "no-such.png"),
         ("--model no-such-model", "no-such-model"),
         ("--size 8x8", "8x8"),

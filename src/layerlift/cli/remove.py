@@ -9,6 +9,7 @@ import typer
 from layerlift.cli import options as common
 from layerlift.cli.job import finish, open_input, settle_outputs, write_result
 from layerlift.cli.masks import notes_of, open_input_mask, open_masks
+from layerlift.cli.places import read_of, read_of_clip, read_of_model
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
@@ -171,12 +172,20 @@ def remove(
     source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     own = open_objects(objects or [], mask, source)
     masked = open_input_mask(mask, clip, source) if own is None else None
-    target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
+    read = {**read_of_clip(clip), "--mask": read_of(mask), "--object": read_of(objects)}
+    target = settle_outputs(
+        source,
+        "remove",
+        output,
+        report,
+        read={**read, "--reference": pictures.values(), **read_of_model(model, text_encoder)},
+        beside={"--provenance": provenance},
+        lossless=lossless,
+        overwrite=overwrite,
+    )
     if provenance is not None:
         exact = provenance.suffix == ".mkv"
         check_output(provenance, lossless=exact, overwrite=overwrite)
-        if provenance == target:
-            raise InputError(f"--provenance {provenance} is where the result goes: name another file.")
     chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
     record = Report("remove", settings, device=chosen.device)
