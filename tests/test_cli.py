@@ -61,6 +61,29 @@ def test_nothing_heavy_is_imported_before_it_is_needed(arguments: list[str]) -> 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "help_of"),
+    [
+        ("remove clip.mp4 --nope", "layerlift remove"),
+        ("remove", "layerlift remove"),
+        ("run clip.mp4 -o out --steps many", "layerlift run"),
+        ("scene --frames 0", "layerlift scene"),
+        ("download --nope", "layerlift download"),
+        ("bench quality --nope", "layerlift bench quality"),
+        ("bench footage", "layerlift bench footage"),
+        ("bench nope", "layerlift bench"),
+        ("nope", "layerlift"),
+        ("--nope", "layerlift"),
+    ],
+)
+def test_a_wrong_flag_points_to_the_help_of_its_command(
+    arguments: str, help_of: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *arguments.split())
+    assert (code, out) == (2, "")
+    assert f"`{help_of} --help`" in err
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["remove"], "Missing argument"),

@@ -100,14 +100,14 @@ def test_folders_of_images_onto_a_picture(images: str) -> None:
         ("nothing.mov --onto onto.mkv", "does not exist"),
         ("layer.mkv --onto nothing.mp4", "does not exist"),
         ("layer.mkv --onto onto.mkv -o out.webm", ".mp4"),
-        ("layer.mkv --onto onto.mkv -o onto.mkv --lossless", "exists already"),
+        ("layer.mkv --onto onto.mkv -o onto.mkv --lossless", "is --onto onto.mkv"),
         ("layer.mkv --onto onto.mkv --offset 5", "X,Y"),
         ("layer.mkv --onto onto.mkv --offset 500,0", "off the background"),
         ("layer.mkv --onto onto.mkv --scale 0", "scale of 0"),
         ("layer.mkv --onto onto.mkv --length stretch", "hold, loop, cut, background"),
         ("layer.mkv --onto onto.mkv --sound both", "layer, background, none"),
         ("layer.mkv --onto onto.mkv --start 9 --length cut", "only 6"),
-        ("layer.mkv --onto onto.mkv --report onto.mkv", "exists already"),
+        ("layer.mkv --onto onto.mkv --report onto.mkv", "is --onto onto.mkv"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(

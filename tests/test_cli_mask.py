@@ -126,7 +126,7 @@ def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: P
         ("--save-scores nowhere/s.safetensors", "no folder"),
         ("-o taken.mkv", "exists already"),
         ("--preview taken.png", "exists already"),
-        ("-o same.mp4 --preview same.mp4", "two outputs"),
+        ("-o same.mp4 --preview same.mp4", "are the same file"),
         ("--object no-such.png", "no-such.png"),
         ("--model no-such-model", "no-such-model"),
         ("--size 8x8", "8x8"),
@@ -185,7 +185,19 @@ def test_remove_finds_the_effects_of_an_object_first(
     assert stages.index("look") < stages.index("denoise")
 
 
-def test_remove_takes_the_total_mask_that_is_there(
+@pytest.mark.parametrize("typed", ["--object", "--mask"])
+def test_a_mask_that_is_typed_wins_over_the_total_mask_that_is_found(video: np.ndarray, typed: str) -> None:
+    total = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    total[:, *SECOND] = True
+    write_mask("../swan/total_mask.mkv", total, Clip.from_array(video, 30))
+    flags = f"{typed} ../still_0.png --model none --evidence only --lossless --report r.json"
+    assert layerlift("remove", "../swan", *flags.split()) == 0
+    differs = (open_clip("swan_remove.mkv").numpy() != video).any(-1)
+    assert differs[:, *FIRST].mean() > 0.9
+    assert not differs[:, *SECOND].any()
+
+
+def test_a_total_mask_that_is_found_is_taken_where_none_is_typed(
     video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -195,7 +207,7 @@ def test_remove_takes_the_total_mask_that_is_there(
     mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
     mask[:, 5:30, 5:30] = True
     write_mask("../swan/total_mask.mkv", mask, Clip.from_array(video, 30))
-    assert layerlift("remove", "../swan", "--object", "../still_0.png", "--model", model, "--steps", 1) == 0
+    assert layerlift("remove", "../swan", "--model", model, "--steps", 1) == 0
 
 
 @pytest.mark.usefixtures("video")

@@ -108,7 +108,7 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, m
         ("--policy tpu", "tpu"),
         ("--evidence perhaps", "perhaps"),
         ("--provenance taken.mp4", "exists already"),
-        ("--provenance swan_remove.mp4", "where the result goes"),
+        ("--provenance swan_remove.mp4", "are the same file"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

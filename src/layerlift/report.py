@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from layerlift.device import MemoryMeter
-from layerlift.errors import InputError
-from layerlift.names import check_name
+from layerlift.places import check_file
 
 LIBRARIES = ("layerlift", "torch", "diffusers", "transformers", "safetensors", "numpy", "av", "opencv-python-headless")
 
@@ -93,7 +92,7 @@ class Report:
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the report as JSON, under a temporary name that is renamed when it is whole.
 
-        Raises InputError as `check_report` does.
+        Raises as `check_report` does.
         """
         path = check_report(path, overwrite=overwrite)
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
@@ -113,17 +112,9 @@ class Report:
 def check_report(path: str | Path, *, overwrite: bool = False) -> Path:
     """`path` as a Path when a report can be written there; asked before the work, not after it.
 
-    Raises InputError when it is a folder, lies in no folder that exists, or exists and `overwrite` is not given.
+    Raises as `places.check_file`.
     """
-    path = Path(path)
-    check_name(path, "--report")
-    if path.is_dir():
-        raise InputError(f"--report {path} is a folder: name a file, such as {path / 'report.json'}.")
-    if not path.parent.is_dir():
-        raise InputError(f"--report {path} lies in no folder that exists: make {path.parent} first.")
-    if path.exists() and not overwrite:
-        raise InputError(f"--report {path} exists already: choose another name or give --overwrite.")
-    return path
+    return check_file(path, "--report", overwrite=overwrite)
 
 
 def versions() -> dict[str, str]:

@@ -64,6 +64,10 @@ class Case:
     mask: Mask
     truth: Clip
 
+    def files(self) -> list[Path]:
+        """What was opened."""
+        return [] if self.video.path is None else [self.video.path.with_name(name) for name in FILES]
+
 
 @dataclass(slots=True)
 class Scores:

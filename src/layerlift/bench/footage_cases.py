@@ -23,6 +23,7 @@ from layerlift.clip.layout import VIDEO_ENDINGS, is_layout
 from layerlift.errors import InputError
 from layerlift.masks import Mask, open_mask
 from layerlift.names import check_name, unfinished
+from layerlift.places import check_writable, settle_places
 from layerlift.progress import QUIET, Progress
 
 SIZE = (432, 240)  # width, height
@@ -66,9 +67,12 @@ def make_cases(
     Raises:
         InputError: anything given cannot be used; raised before a case is made, or for a mask that hides nothing at
             that size.
+        LayerliftError: the folder cannot be written to.
     """
     pairs = pair_up(clips, masks)
     places = [folder / "holes" / pair.name for pair in pairs]
+    clips_read = [pair.clip.path for pair in pairs if pair.clip.path is not None]
+    settle_places({"DIR": places}, {"CLIP": clips_read, "--masks": [pair.mask.name for pair in pairs]})
     for place in places:
         _check_place(place, overwrite=overwrite)
     with progress.stage("cases", len(pairs)) as bar:
@@ -127,6 +131,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _check_place(place: Path, *, overwrite: bool) -> None:
     check_name(place)
+    check_writable(place, str(place))
     if not place.exists():
         return
     if not place.is_dir() or {entry.name for entry in place.iterdir()} - set(FILES):

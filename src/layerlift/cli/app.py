@@ -67,11 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _hush_libraries()
     interrupts = catch_interrupts()
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="layerlift", standalone_mode=False)
     except TyperException as error:
         # Bare `layerlift` and `layerlift bench` come here too, with their help printed already and nothing to add.
         if error.format_message():
-            _complain(f"{error.format_message().rstrip('.')}: `layerlift --help` lists what there is.")
+            context = getattr(error, "ctx", None)  # of the command whose flags could not be read
+            command = "layerlift" if context is None else context.command_path
+            _complain(f"{error.format_message().rstrip('.')}: `{command} --help` lists what there is.")
         sys.exit(INPUT_ERROR)
     except InputError as error:
         _complain(str(error))

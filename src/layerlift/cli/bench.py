@@ -7,11 +7,12 @@ import typer
 
 from layerlift.cli import bench_footage, bench_speed
 from layerlift.cli import options as common
-from layerlift.cli.job import print_tables
+from layerlift.cli.job import print_tables, settle_report
+from layerlift.cli.places import read_of_model
 from layerlift.cli.scene import SceneSize, parse_scene_size
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
-from layerlift.report import Report, check_report
+from layerlift.report import Report
 
 if TYPE_CHECKING:
     from layerlift.model import Model
@@ -52,8 +53,7 @@ def quality(
     """Print how close removal comes to the truth, per kind of scene, beside what needs no model."""
     pixels = parse_scene_size(size)
     span = parse_seeds(seeds)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
+    settle_report(report, read_of_model(model, text_encoder), overwrite=overwrite)
 
     from layerlift.bench.quality import quality_tables
     from layerlift.device import choose_policy
@@ -98,8 +98,7 @@ def layers(
     """Print how true extracted layers are, with the true plate and masks: composites, and alpha itself."""
     pixels = parse_scene_size(size)
     span = parse_seeds(seeds)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
+    settle_report(report, read_of_model(model, text_encoder), overwrite=overwrite)
 
     from layerlift.bench.layers import layer_tables
 
@@ -137,8 +136,7 @@ def crop(
     """Print what looking only around a small mask does to the result, on scenes larger than the model's own size."""
     pixels = parse_scene_size(size)
     span = parse_seeds(seeds)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
+    settle_report(report, read_of_model(model, text_encoder), overwrite=overwrite)
 
     from layerlift.bench.crop import crop_tables
     from layerlift.device import choose_policy
@@ -183,8 +181,7 @@ def effects(
     """Print how well shadows and reflections are found, per kind of scene, and how well removal does with that."""
     pixels = parse_scene_size(size)
     span = parse_seeds(seeds)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
+    settle_report(report, read_of_model(model, text_encoder), overwrite=overwrite)
 
     from layerlift.bench.effects import effect_tables
     from layerlift.cli.mask import parse_layers, parse_sigmas
@@ -241,8 +238,7 @@ def windows(
     """Print what cutting a long clip into windows costs, and whether it shows where they meet; without evidence."""
     pixels = parse_scene_size(size)
     span = parse_seeds(seeds)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
+    settle_report(report, read_of_model(model, text_encoder), overwrite=overwrite)
 
     from layerlift.bench.windows import window_tables
     from layerlift.device import choose_policy

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from layerlift.cli import options as common
-from layerlift.cli.job import print_tables
+from layerlift.cli.job import print_tables, settle_report
+from layerlift.cli.places import read_of_model
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
-from layerlift.report import Report, check_report
+from layerlift.report import Report
 
 _MAKE = "Making cases"
 
@@ -91,14 +92,14 @@ def footage(
         _make(folder, clips or [], masks or [], size, frames, overwrite=overwrite)
         return
     chosen_rows = _parse_rows(rows)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
 
     from layerlift.bench.footage import footage_tables, open_cases
     from layerlift.device import choose_policy
     from layerlift.stages.choose_model import choose_model
 
     cases = open_cases(folder)
+    read = {"DIR": [file for case in cases for file in case.files()], **read_of_model(model, text_encoder)}
+    settle_report(report, read, overwrite=overwrite)
     chosen = choose_policy(device, dtype, policy)
     record = Report("bench footage", settings, device=chosen.device)
     opened = choose_model(model, record, text_encoder=text_encoder) if "default" in chosen_rows else None

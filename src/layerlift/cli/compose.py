@@ -9,8 +9,10 @@ import typer
 from layerlift.cli import options as common
 from layerlift.cli.compose_latent import LatentWay, compose_by_latents
 from layerlift.cli.job import finish, open_input, settle_outputs, write_result
+from layerlift.cli.places import read_of, read_of_layers
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
+from layerlift.places import Given
 from layerlift.report import Report
 
 _PLACE = "Place and time"
@@ -191,7 +193,8 @@ def compose(
     ]
     behind = open_input(onto, None, allow_damage=allow_damage, deinterlace=deinterlace)
     plan = plan_composition(opened, behind, options)
-    target = settle_outputs(plan.like, "compose", output, report, lossless=lossless, overwrite=overwrite)
+    read: dict[str, Given] = {"LAYER": read_of_layers(layers), "--onto": read_of(onto)}
+    target = settle_outputs(plan.like, "compose", output, report, read=read, lossless=lossless, overwrite=overwrite)
     record = Report("compose", settings)
 
     # 3. The work, frame by frame into the file.

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.cli import options as common
-from layerlift.cli.job import finish, open_input, settle_outputs, write_result
+from layerlift.cli.job import finish, open_input, output_for, settle_outputs, write_result
 from layerlift.cli.masks import notes_of, open_objects, open_total
+from layerlift.cli.places import read_of, read_of_clip, read_of_model
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from layerlift.clip import Clip
 
 INTERMEDIATES = ("latent", "injected")
 
@@ -89,8 +92,7 @@ def compose_by_latents(
         raise InputError(
             f"no total mask was given for {clip}: give --total, the object with its shadow and reflection."
         )
-    target = settle_outputs(source, "compose", output, report, lossless=lossless, overwrite=overwrite)
-    kept = intermediates(target, lossless=lossless, overwrite=overwrite) if way.keep_intermediate else {}
+    target, kept = settle(clip, onto, way, source, output, report, lossless=lossless, overwrite=overwrite)
     chosen = choose_policy(way.device, way.dtype, way.policy)
     allowed = check_memory(way.memory)
     record = Report("compose", settings, device=chosen.device)
@@ -127,11 +129,34 @@ def compose_by_latents(
     finish(record, report, overwrite=overwrite, verbose=verbose, result=target, said=said)
 
 
-def intermediates(target: Path, *, lossless: bool, overwrite: bool) -> dict[str, Path]:
-    """Where the intermediate results go: beside the result, in its format; checked before any work is done."""
+def settle(
+    clip: Path,
+    onto: Path,
+    way: LatentWay,
+    source: "Clip",
+    output: Path | None,
+    report: Path | None,
+    *,
+    lossless: bool,
+    overwrite: bool,
+) -> tuple[Path, dict[str, Path]]:
+    """Where the result and the intermediate ones go, checked before any work is done."""
     from layerlift.clip import check_output
 
-    paths = {name: target.with_name(f"{target.stem}_{name}{target.suffix}") for name in INTERMEDIATES}
-    for path in paths.values():
+    output = output or output_for(source, "compose", lossless=lossless)
+    kept = intermediates(output) if way.keep_intermediate else {}
+    read = {**read_of_clip(clip), "--onto": read_of(onto), "--background": read_of(way.background)}
+    read |= {"--object": read_of(way.objects), "--total": read_of(way.total)}
+    read |= read_of_model(way.model, way.text_encoder)
+    beside = {"--keep-intermediate": kept.values()}
+    target = settle_outputs(
+        source, "compose", output, report, read=read, beside=beside, lossless=lossless, overwrite=overwrite
+    )
+    for path in kept.values():
         check_output(path, lossless=lossless, overwrite=overwrite)
-    return paths
+    return target, kept
+
+
+def intermediates(target: Path) -> dict[str, Path]:
+    """Where the intermediate results go: beside the result, in its format."""
+    return {name: target.with_name(f"{target.stem}_{name}{target.suffix}") for name in INTERMEDIATES}

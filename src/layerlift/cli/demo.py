@@ -8,8 +8,10 @@ import typer
 from layerlift.cli import options as common
 from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import settle_folder
+from layerlift.cli.places import read_of_model
 from layerlift.cli.scene import Folder, SceneFrames, SceneSeed, SceneSize, parse_scene_size
 from layerlift.cli.terminal import print_costs, show_progress
+from layerlift.places import settle_places
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def demo(
     from layerlift.stages.removal import RemovalOptions
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
+    settle_places({"-o": output, "--report": report}, read_of_model(model, text_encoder))
     settle_folder(output, overwrite=overwrite)
     result = output / "result"
     if result.exists():

@@ -1,5 +1,6 @@
 """`layerlift extract`: clip, clean plate and masks → RGBA layers."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,9 @@ import typer
 from layerlift.cli import options as common
 from layerlift.cli.job import finish, open_input
 from layerlift.cli.masks import notes_of, open_objects, open_totals
+from layerlift.cli.places import read_of, read_of_clip
 from layerlift.cli.terminal import say, show_progress
+from layerlift.places import Given, settle_places
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -127,7 +130,9 @@ def extract(
     target = str(output) if output is not None else default_layer(source.name, images, lossless=lossless)
     form = choose_layer_format(target, images, bits=bits, premultiplied=premultiplied, lossless=lossless)
     targets = [target if len(masks) == 1 else numbered(target, number) for number in numbers]
-    check_targets(targets, source, report, overwrite=overwrite)
+    read = {**read_of_clip(clip), "--background": read_of(background)}
+    read |= {"--object": read_of(objects), "--total": read_of(total)}
+    check_targets(targets, source, report, read, overwrite=overwrite)
     record = Report("extract", settings)
 
     # 3. The work, frame by frame into the files.
@@ -160,10 +165,15 @@ def numbered(target: str, number: int) -> str:
     return f"{path.with_name(f'{path.stem}_{number}{path.suffix}')}{slash}"
 
 
-def check_targets(targets: list[str], clip: "Clip", report: Path | None, *, overwrite: bool) -> None:
-    """Every output's place, checked before any work is done."""
-    from layerlift.clip.rgba_writer import check_layer_output
+def check_targets(
+    targets: list[str], clip: "Clip", report: Path | None, read: Mapping[str, Given], *, overwrite: bool
+) -> None:
+    """Every output's place, the sound beside folders included, checked before any work is done."""
+    from layerlift.clip.rgba_writer import check_layer_output, has_sound, sound_file
+    from layerlift.clip.writer import is_folder_output
 
+    sounds = [sound_file(target) for target in targets if is_folder_output(target) and has_sound(clip)]
+    settle_places({"-o": [*targets, *sounds], "--report": report}, read)
     if report is not None:
         check_report(report, overwrite=overwrite)
     for target in targets:

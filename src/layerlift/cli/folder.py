@@ -1,5 +1,6 @@
 """A folder of results that is there when it is whole, or not at all."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from layerlift.cli.job import settle_folder
 from layerlift.errors import InputError
 from layerlift.names import unfinished
+from layerlift.places import check_writable
 
 # The files that `layerlift run` writes: with --overwrite a folder is replaced when it holds nothing else.
 _OURS = re.compile(
@@ -24,14 +26,16 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
 def check_folder(folder: Path, ours: re.Pattern[str], *, overwrite: bool) -> None:
     """Raises InputError unless results can be put at `folder`, be it in place of earlier ones, named like `ours`."""
     settle_folder(folder, overwrite=overwrite)
+    place = Path(os.path.realpath(folder))
     if folder.is_dir():
         others = sorted(path.name for path in folder.iterdir() if not ours.fullmatch(path.name))
         if others:
             raise InputError(
                 f"{folder} holds {others[0]}, which layerlift did not write, and is not replaced: name another folder."
             )
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder} lies in no folder that exists: make {folder.absolute().parent} first.")
+    if not place.parent.is_dir():
+        raise InputError(f"{folder} lies in no folder that exists: make {place.parent} first.")
+    check_writable(place.parent, str(folder))
 
 
 @contextmanager
@@ -41,7 +45,7 @@ def whole_folder(folder: Path, ours: re.Pattern[str] = _OURS, *, overwrite: bool
     Raises InputError as `check_folder` does.
     """
     check_folder(folder, ours, overwrite=overwrite)
-    place = folder.absolute()
+    place = Path(os.path.realpath(folder))  # a link to a folder is followed: that may be another disk
     made = unfinished(place)
     made.mkdir()
     try:

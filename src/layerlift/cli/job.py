@@ -1,6 +1,6 @@
 """What every stage's command does around its stage: open the clip, settle where results go, report at the end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from layerlift.cli.options import default_output, parse_rate
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
 from layerlift.names import check_name
+from layerlift.places import Given, check_writable, settle_places
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -49,28 +50,59 @@ def open_input(
 
 
 def settle_outputs(
-    clip: "Clip", stage: str, output: Path | None, report: Path | None, *, lossless: bool, overwrite: bool
+    clip: "Clip",
+    stage: str,
+    output: Path | None,
+    report: Path | None,
+    *,
+    read: Mapping[str, Given],
+    beside: Mapping[str, Given] | None = None,
+    lossless: bool,
+    overwrite: bool,
 ) -> Path:
-    """Where the result goes, checked together with the report's path before any work is done."""
-    from layerlift.clip import check_output
-    from layerlift.clip.writer import keeps_alpha
+    """Where the result goes, checked before any work is done.
 
+    It is held against the report, outputs `beside` it and what is `read`, see `settle_places`.
+    """
+    from layerlift.clip import check_output
+
+    output = output or output_for(clip, stage, lossless=lossless)
+    settle_places({"-o": output, **(beside or {}), "--report": report}, read)
     if report is not None:
         check_report(report, overwrite=overwrite)
-    if output is None:
-        output = default_output(clip.name, stage, lossless=lossless)
-        if output.suffix == ".mp4" and keeps_alpha(clip):
-            output = output.with_suffix(".mov")  # MP4 holds no alpha
     return check_output(output, lossless=lossless, overwrite=overwrite, like=clip)
 
 
+def output_for(clip: "Clip", stage: str, *, lossless: bool) -> Path:
+    """Where a result goes when the user does not say."""
+    from layerlift.clip.writer import keeps_alpha
+
+    output = default_output(clip.name, stage, lossless=lossless)
+    # MP4 holds no alpha.
+    return output.with_suffix(".mov") if output.suffix == ".mp4" and keeps_alpha(clip) else output
+
+
+def settle_report(report: Path | None, read: Mapping[str, Given], *, overwrite: bool) -> None:
+    """For commands that write nothing else: check the report's path before any work is done, also against what is read.
+
+    Raises as `settle_places` and `check_report`.
+    """
+    settle_places({"--report": report}, read)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
+
+
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raises InputError when `folder` is a file, or holds something and `overwrite` is not given."""
+    """Raises InputError when `folder` is a file, or holds something and `overwrite` is not given.
+
+    Raises LayerliftError when it, or what it is to be made in, cannot be written to.
+    """
     check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{folder} is not empty: choose another folder or give --overwrite.")
+    check_writable(folder, str(folder))
 
 
 def write_result(

@@ -1,7 +1,7 @@
 """`layerlift mask`: object masks → masks of the objects with their shadows and reflections."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +12,11 @@ from layerlift.cli import options as common
 from layerlift.cli.extract import numbered
 from layerlift.cli.job import finish, open_input
 from layerlift.cli.masks import notes_of, open_objects
+from layerlift.cli.places import read_of, read_of_clip, read_of_model
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
-from layerlift.names import check_name, unfinished
+from layerlift.names import unfinished
+from layerlift.places import Given, check_file, settle_places
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -165,7 +167,8 @@ def mask(
     targets = [target]
     if len(masks) > 1:
         targets += [Path(numbered(str(target), number)) for number in numbers]
-    settle(targets, preview, save_scores, report, lossless=lossless, overwrite=overwrite)
+    read = {**read_of_clip(clip, total=False), "--object": read_of(objects), **read_of_model(model, text_encoder)}
+    settle(targets, preview, save_scores, report, read, lossless=lossless, overwrite=overwrite)
     chosen = choose_policy(device, dtype, policy, weights=weights)
     record = Report("mask", settings, device=chosen.device)
 
@@ -241,29 +244,22 @@ def settle(
     preview: Path | None,
     scores: Path | None,
     report: Path | None,
+    read: Mapping[str, Given],
     *,
     lossless: bool,
     overwrite: bool,
 ) -> None:
-    """Every output's place, checked before any work is done; raises InputError."""
+    """Every output's place, checked before any work is done, and against what is `read`."""
     from layerlift.clip import check_output
 
+    settle_places({"-o": targets, "--preview": preview, "--save-scores": scores, "--report": report}, read)
     for target in targets:
         check_output(target, lossless=lossless or target.suffix.lower() == ".mkv", overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)
     for flag, path in (("--preview", preview), ("--save-scores", scores)):
-        if path is None:
-            continue
-        check_name(path, flag)
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"{flag} {path} lies in no folder that exists: make {path.parent} first.")
-        if path.is_dir() or (path.exists() and not overwrite):
-            raise InputError(f"{flag} {path} exists already: choose another name or give --overwrite.")
-    every = [named.absolute() for named in (*targets, preview, scores, report) if named is not None]
-    for place in every:
-        if every.count(place) > 1:
-            raise InputError(f"{place} is named for two outputs: give each its own name.")
+        if path is not None:
+            check_file(path, flag, overwrite=overwrite)
 
 
 def mask_writer(path: Path, clip: "Clip", *, overwrite: bool) -> "ClipWriter":

@@ -10,7 +10,9 @@ from layerlift.cli import options as common
 from layerlift.cli.folder import check_folder, whole_folder
 from layerlift.cli.job import finish, open_input
 from layerlift.cli.masks import notes_of, open_input_mask
+from layerlift.cli.places import read_of, read_of_clip
 from layerlift.cli.terminal import show_progress
+from layerlift.places import settle_places
 from layerlift.report import Report, check_report
 
 # What this command writes: with --overwrite a folder is replaced when it holds nothing else.
@@ -61,9 +63,6 @@ def reference(
     # 1. What was typed, before anything slow is imported.
     settings = {name: value for name, value in locals().items() if name not in ("overwrite", "verbose")}
     span = common.parse_frames(frames) if frames is not None else None
-    check_folder(output, _OURS, overwrite=overwrite)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
 
     import numpy as np
 
@@ -72,6 +71,10 @@ def reference(
     from layerlift.stages.reference import suggest_references
 
     # 2. What the paths hold.
+    settle_places({"-o": output, "--report": report}, {**read_of_clip(clip), "--mask": read_of(mask)})
+    check_folder(output, _OURS, overwrite=overwrite)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
     source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     masked = open_input_mask(mask, clip, source)
     record = Report("reference", settings)

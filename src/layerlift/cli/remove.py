@@ -9,6 +9,7 @@ import typer
 from layerlift.cli import options as common
 from layerlift.cli.job import finish, open_input, settle_outputs, write_result
 from layerlift.cli.masks import notes_of, open_input_mask, open_masks
+from layerlift.cli.places import read_of, read_of_clip, read_of_model
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.report import Report
@@ -40,8 +41,8 @@ def remove(
         typer.Option(
             "--object",
             metavar="MASK",
-            help="An object without its shadow, where there is no mask of both: what it causes is found first, as "
-            "`layerlift mask` does, or, without a model, the mask is grown; again for every further object.",
+            help="Mask of one object, without its shadow. The shadow is found first, as `layerlift mask` does; without "
+            "a model the mask is grown. Wins over the masks in CLIP's folder. Repeat per object.",
             rich_help_panel=_MASK,
         ),
     ] = None,
@@ -169,14 +170,22 @@ def remove(
 
     # 2. What the paths hold, before any weight is read.
     source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
-    own = open_objects(objects or [], mask, clip, source)
+    own = open_objects(objects or [], mask, source)
     masked = open_input_mask(mask, clip, source) if own is None else None
-    target = settle_outputs(source, "remove", output, report, lossless=lossless, overwrite=overwrite)
+    read = {**read_of_clip(clip), "--mask": read_of(mask), "--object": read_of(objects)}
+    target = settle_outputs(
+        source,
+        "remove",
+        output,
+        report,
+        read={**read, "--reference": pictures.values(), **read_of_model(model, text_encoder)},
+        beside={"--provenance": provenance},
+        lossless=lossless,
+        overwrite=overwrite,
+    )
     if provenance is not None:
         exact = provenance.suffix == ".mkv"
         check_output(provenance, lossless=exact, overwrite=overwrite)
-        if provenance == target:
-            raise InputError(f"--provenance {provenance} is where the result goes: name another file.")
     chosen = choose_policy(device, dtype, policy, weights=weights)
     allowed = check_memory(memory)
     record = Report("remove", settings, device=chosen.device)
@@ -268,17 +277,14 @@ def pick_model(
     return choose_model(model, record, text_encoder=text_encoder)
 
 
-def open_objects(objects: list[Path], mask: Path | None, folder: Path, clip: "Clip") -> "list[Mask] | None":
-    """The objects whose effects have to be found; None when there is a mask of both, or nothing but object masks.
+def open_objects(objects: list[Path], mask: Path | None, clip: "Clip") -> "list[Mask] | None":
+    """The objects whose effects have to be found; None when none is given.
 
-    Raises InputError for objects beside a mask, and as `open_mask`.
+    Objects that are typed win over any mask in the clip's folder. Raises InputError for objects beside a mask that is
+    typed, and as `open_mask`.
     """
-    from layerlift.clip import layout_masks
-
     if not objects:
         return None
     if mask is not None:
         raise InputError("both --mask and --object were given: give --mask with the shadow, or --object without it.")
-    if layout_masks(folder).total_mask is not None:
-        return None
     return open_masks(objects, clip)

@@ -9,7 +9,9 @@ from layerlift.cli import options as common
 from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import finish, open_input
 from layerlift.cli.masks import notes_of, open_objects, open_totals
+from layerlift.cli.places import read_of, read_of_clip, read_of_model
 from layerlift.cli.terminal import say, show_progress
+from layerlift.places import settle_places
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -88,9 +90,6 @@ def run(
     span = common.parse_frames(frames) if frames is not None else None
     common.check_guidance(guidance)
     pictures = common.parse_references(references)
-    check_run_folder(output, overwrite=overwrite)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
 
     from dataclasses import replace
 
@@ -103,6 +102,12 @@ def run(
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     # 2. What the paths hold, before any weight is read.
+    read = {**read_of_clip(clip), "--object": read_of(objects), "--total": read_of(total), "--onto": read_of(onto)}
+    read |= {"--reference": pictures.values(), **read_of_model(model, text_encoder)}
+    settle_places({"-o": output, "--report": report}, read)
+    check_run_folder(output, overwrite=overwrite)
+    if report is not None:
+        check_report(report, overwrite=overwrite)
     source = open_input(clip, span, allow_damage=allow_damage, deinterlace=deinterlace, rate=rate)
     behind = None if onto is None else open_input(onto, None, allow_damage=allow_damage, deinterlace=deinterlace)
     inputs = open_given(clip, source, objects or [], total or [], behind)

@@ -8,6 +8,7 @@ import typer
 from layerlift.cli import options as common
 from layerlift.cli.job import settle_folder
 from layerlift.errors import InputError
+from layerlift.places import settle_places
 from layerlift.report import Report, check_report
 
 SMALLEST_SIDE = 16  # pixels; what `make_scene` can draw into
@@ -32,6 +33,7 @@ def scene(
     from layerlift.scenes import make_scene
     from layerlift.scenes.folder import write_scene
 
+    settle_places({"-o": output, "--report": report}, {})
     settle_folder(output, overwrite=overwrite)
     if report is not None:
         check_report(report, overwrite=overwrite)

@@ -18,6 +18,7 @@ from layerlift.clip.clip import Clip
 from layerlift.clip.picture_notes import FFV1, PNGS, VP9, fields_note, shape_note
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
+from layerlift.places import check_writable
 
 # Output endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -43,9 +44,9 @@ def check_output(path: str | Path, lossless: bool = False, overwrite: bool = Fal
     """Check, before any work begins, that a result can be written to `path`; returns it as a Path.
 
     A path without an ending, or one that ends in a slash, is a folder of PNGs.
-    Raises InputError for an ending that cannot be written, `lossless` with another ending than .mkv, a missing or
-    read-only folder, a name that is too long, and an existing output without `overwrite`; for a version of `like` that
-    has alpha, an ending whose codec holds none.
+    Raises InputError for an ending that cannot be written, `lossless` with another ending than .mkv, a missing folder,
+    a name that is too long, and an existing output without `overwrite`; for a version of `like` that has alpha, an
+    ending whose codec holds none. Raises LayerliftError for a folder that cannot be written to.
     """
     alpha = like is not None and not is_folder_output(path) and keeps_alpha(like)
     if like is not None:
@@ -100,23 +101,32 @@ def keeps_alpha(like: Clip) -> bool:
 def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str]) -> None:
     """Raises InputError unless an output, a folder of images or a file, can be put where `text` says.
 
-    A folder is replaced only when every file in it has a name that is `ours`.
+    A folder is replaced only when every file in it has a name that is `ours`. Raises LayerliftError for a place that
+    cannot be written to.
     """
     check_name(text)
     path = Path(text)
-    parent = path.absolute().parent
+    parent = _place(path, folder).parent
     if not parent.is_dir():
         raise InputError(f"{text} was given as output, but the folder {parent} does not exist; create it first.")
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"{text} was given as output, but {parent} cannot be written to; choose another folder.")
     if path.is_dir() != folder and path.exists():
         kind = "a folder" if path.is_dir() else "a file"
         raise InputError(f"{text} was given as output, but {kind} of that name exists; choose another name.")
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise InputError(f"{text} was given as output, but it is a device or a pipe; choose another name.")
     empty = folder and path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not overwrite:
         raise InputError(f"{text} exists already; choose another output or add --overwrite.")
     if folder and path.is_dir() and not all(ours.fullmatch(f.name) for f in path.iterdir()):
         raise InputError(f"{text} holds other files than numbered images and is not replaced; choose another folder.")
+    check_writable(parent, text)
+    if path.is_dir():
+        check_writable(path, text)  # what it holds is removed
+
+
+def _place(path: Path, folder: bool) -> Path:
+    """Where an output is put: a link to a folder is followed, as what is wanted there may be another disk."""
+    return Path(os.path.realpath(path)) if folder else path.absolute()
 
 
 def is_folder_output(path: str | Path) -> bool:
@@ -193,7 +203,8 @@ class ClipWriter:
         self._check()
         self.notes: list[str] = [*([like.damage] if like.damage else []), *self._notes()] if sound else []
         # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
-        self._temporary = unfinished(self.path, "" if self._folder else self.path.suffix)
+        self._place = _place(self.path, self._folder)
+        self._temporary = unfinished(self._place, "" if self._folder else self.path.suffix)
         self._sink: FrameSink | None = None
 
     def __enter__(self) -> Self:
@@ -263,9 +274,9 @@ class ClipWriter:
             raise ValueError(f"{self.count} frames were written for the {self.like.frame_count} of {self.like.name}")
         self._sink.finish()
         self._check()
-        if self._folder and self.path.is_dir():
-            shutil.rmtree(self.path)  # the check saw nothing in it but images of ours
-        self._temporary.replace(self.path)
+        if self._folder and self._place.is_dir():
+            shutil.rmtree(self._place)  # the check saw nothing in it but images of ours
+        self._temporary.replace(self._place)
 
 
 def write_clip(

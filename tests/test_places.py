@@ -1,0 +1,338 @@
+"""Outputs against each other and against inputs, and whether they can be written: all of it before any work."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
+from layerlift.errors import InputError, LayerliftError
+from layerlift.places import check_file, check_writable, settle_places
+from layerlift.scenes import make_scene
+from layerlift.scenes.folder import write_scene
+from support import layerlift
+
+COUNT, HEIGHT, WIDTH = 3, 40, 56
+NOT_WRITABLE = Path("/proc")  # not even root can make a file there
+
+
+def contents(folder: Path = Path()) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a.mkv under other names, a folder of images, and a folder linked to."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.mkv").write_text("a")
+    Path("other.mkv").write_text("other")
+    Path("sub").mkdir()
+    Path("link.mkv").symlink_to("a.mkv")
+    Path("hard.mkv").hardlink_to("a.mkv")
+    Path("dangling.mkv").symlink_to("new.mkv")
+    Path("linked").symlink_to("sub")
+    Path("frames").mkdir()
+    Path("frames/0.png").write_text("0")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a.mkv", "a.mkv"),
+        ("a.mkv", "./a.mkv"),
+        ("a.mkv", "sub/../a.mkv"),
+        ("a.mkv", "linked/../a.mkv"),
+        ("a.mkv", "HERE/a.mkv"),
+        ("a.mkv", "link.mkv"),
+        ("a.mkv", "hard.mkv"),
+        ("new.mkv", "./new.mkv"),
+        ("new.mkv", "HERE/sub/../new.mkv"),
+        ("new.mkv", "dangling.mkv"),
+        ("sub/new.mkv", "linked/new.mkv"),
+        ("~/new.mkv", "./~/new.mkv"),  # a shell replaces ~; what comes here is a folder's name
+    ],
+)
+def test_one_file_however_it_is_spelled(here: Path, one: str, other: str) -> None:
+    one, other = one.replace("HERE", str(here)), other.replace("HERE", str(here))
+    for first, second in ((one, other), (other, one)):
+        with pytest.raises(InputError, match=r"^--report .* and -o .* are the same file: give each output its own"):
+            settle_places({"-o": first, "--report": second}, {})
+        with pytest.raises(InputError, match=r"^-o .* is CLIP .*, which is read: give the output another name\.$"):
+            settle_places({"-o": first}, {"CLIP": second})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs"),
+    [
+        ({"-o": "a.mkv", "--report": "other.mkv"}, {"CLIP": "frames", "--mask": None, "--object": []}),
+        ({"-o": "new.mkv"}, {"CLIP": "new"}),
+        ({"-o": "sub/new.mkv"}, {"CLIP": "a.mkv"}),
+        ({"-o": "sub"}, {"CLIP": "a.mkv"}),
+        ({"-o": "frames2"}, {"CLIP": "frames"}),
+        ({"-o": "A.MKV2"}, {"CLIP": "a.mkv"}),
+        ({"-o": "x" * 300, "--report": "z" * 300}, {"CLIP": "y" * 300}),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_places_of_their_own_are_left_alone(outputs: dict[str, str], inputs: dict[str, str]) -> None:
+    settle_places(outputs, inputs)
+
+
+@pytest.mark.usefixtures("here")
+def test_outputs_that_differ_only_in_case() -> None:
+    with pytest.raises(InputError, match="differ only in case"):
+        settle_places({"-o": "new.mkv", "--report": "sub/../NEW.mkv"}, {})
+
+
+@pytest.mark.parametrize("outer", ["sub", "linked", "frames/../sub"])
+@pytest.mark.parametrize("inner", ["sub/x/a.mkv", "linked/a.mkv", "frames/../sub/a.mkv", "in_sub.mkv"])
+@pytest.mark.usefixtures("here")
+def test_folders_around_and_within(inner: str, outer: str) -> None:
+    Path("sub/there.mkv").write_text("there")
+    Path("in_sub.mkv").symlink_to("sub/there.mkv")
+    with pytest.raises(InputError, match=f"^-o {inner} lies inside --folder {outer}: give a place outside of it"):
+        settle_places({"--folder": outer, "-o": inner}, {})
+    with pytest.raises(InputError, match=f"^-o {inner} lies inside --folder {outer}"):
+        settle_places({"-o": inner, "--folder": outer}, {})
+    with pytest.raises(InputError, match=f"^-o {inner} lies inside CLIP {outer}, which is read"):
+        settle_places({"-o": inner}, {"CLIP": outer})
+    with pytest.raises(InputError, match=f"^-o {outer} is a folder that holds CLIP {inner}, which is read"):
+        settle_places({"-o": outer}, {"CLIP": inner})
+
+
+def test_a_file_system_that_does_not_mind_case_is_asked(here: Path) -> None:
+    Path("A.mkv").hardlink_to("a.mkv")  # as such a file system answers: both names lead to one file
+    with pytest.raises(InputError, match=r"is CLIP a\.mkv, which is read"):
+        settle_places({"-o": "A.mkv"}, {"CLIP": "a.mkv"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small clip with everything that a command may read."""
+    place = tmp_path_factory.mktemp("made")
+    scene = make_scene(7, WIDTH, HEIGHT, COUNT)
+    write_scene(scene, place / "scene")
+    like = Clip.from_array(scene.video)
+    write_clip(place / "walk.mkv", scene.video, like, lossless=True)
+    write_clip(place / "plate.mkv", scene.background, like, lossless=True)
+    write_mask(place / "mask.mkv", scene.total_mask, like)
+    write_mask(place / "object.mkv", scene.object_mask, like)
+    write_clip(place / "frames", scene.video, like)
+    labels = np.where(scene.object_mask[0], 2, 0).astype(np.uint8)
+    labels[:4, :4] = 1
+    cv2.imwrite(str(place / "labels.png"), labels)
+    cv2.imwrite(str(place / "clean.png"), scene.background[0, ..., ::-1])
+    with LayerWriter(place / "layer.mkv", like, choose_layer_format(place / "layer.mkv")) as writer:
+        for frame in scene.layers[0]:
+            writer.write(frame.astype(np.float32) / 255)
+    return place
+
+
+@pytest.fixture
+def files(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, to be harmed, in the current folder."""
+    for path in made.rglob("*"):
+        if path.is_file():
+            new = tmp_path / path.relative_to(made)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(path.read_bytes())
+    (tmp_path / "holds").mkdir()
+    (tmp_path / "holds/00000.png").write_bytes((made / "clean.png").read_bytes())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/total_mask.mkv").write_bytes((made / "mask.mkv").read_bytes())
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "refs/000.png").write_bytes((made / "mask.mkv").read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+
+REMOVE = "remove walk.mkv --mask mask.mkv --model none"
+RUN = "run walk.mkv --object object.mkv --total mask.mkv --onto plate.mkv --model none"
+EXTRACT = "extract walk.mkv --background plate.mkv --object object.mkv --total mask.mkv"
+MASK = "mask walk.mkv --object object.mkv --model demo"
+COMPOSE = "compose layer.mkv --onto plate.mkv"
+LATENT = (
+    "compose walk.mkv --latent --background plate.mkv --object object.mkv --total mask.mkv --onto frames --model demo"
+)
+REFERENCE = "reference walk.mkv --mask mask.mkv -o new"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (f"{REMOVE} -o a.mkv --report a.mkv", "--report a.mkv and -o a.mkv are the same file"),
+        (f"{REMOVE} -o a.mkv --provenance ./a.mkv", "--provenance a.mkv and -o a.mkv are the same file"),
+        (f"{REMOVE} -o a.mkv --provenance holds/../a.mkv", "--provenance holds/../a.mkv and -o a.mkv are"),
+        (f"{REMOVE} --report walk_remove.mp4", "are the same file"),
+        (f"{REMOVE} -o walk.mkv", "-o walk.mkv is CLIP walk.mkv, which is read"),
+        (f"{REMOVE} -o holds/../mask.mkv", "is --mask mask.mkv"),
+        (f"{REMOVE} --provenance mask.mkv", "is --mask mask.mkv"),
+        (f"{REMOVE} --report walk.mkv", "is CLIP walk.mkv"),
+        (f"{REMOVE} --reference clean.png@0 --report clean.png", "is --reference clean.png"),
+        ("remove walk.mkv --object object.mkv --model none -o object.mkv", "is --object object.mkv"),
+        ("remove scene --model none -o scene/video.mkv", "is CLIP scene/video.mkv"),
+        ("remove scene --model none -o scene/total_mask.mkv", "is CLIP scene/total_mask.mkv"),
+        ("remove walk.mkv --mask labels.png:2 --model none --report labels.png", "is --mask labels.png"),
+        ("remove frames --mask mask.mkv --model none -o frames/", "is CLIP frames"),
+        ("remove frames --mask mask.mkv --model none -o frames/plate.mkv", "lies inside CLIP frames"),
+        ("remove walk.mkv --mask holds/00000.png --model none -o holds", "is a folder that holds --mask"),
+        (f"{RUN} -o out --report walk.mkv", "is CLIP walk.mkv"),
+        (f"{RUN} -o run --total run/total_mask.mkv", "is a folder that holds --total run/total_mask.mkv"),
+        (f"{RUN} -o run --report run/report.json", "--report run/report.json lies inside -o run"),
+        (f"{RUN} -o out --report plate.mkv", "is --onto plate.mkv"),
+        (f"{EXTRACT} -o plate.mkv", "is --background plate.mkv"),
+        (f"{EXTRACT} -o object.mkv", "is --object object.mkv"),
+        (f"{EXTRACT} -o layer.mov --report layer.mov", "are the same file"),
+        (f"{EXTRACT} --report walk_layer.mov", "are the same file"),
+        ("extract walk.mkv --background plate.mkv --object holds/00000.png -o holds", "is a folder that holds"),
+        (f"{MASK} -o object.mkv", "is --object object.mkv"),
+        (f"{MASK} -o a.mp4 --preview holds/../a.mp4", "are the same file"),
+        (f"{MASK} --save-scores s.safetensors --report ./s.safetensors", "are the same file"),
+        ("mask scene --model demo -o scene/object_mask_0.mkv", "is CLIP scene/object_mask_0.mkv"),
+        ("mask frames --object object.mkv --model demo --preview frames/seen.png", "lies inside CLIP frames"),
+        (f"{COMPOSE} -o layer.mkv", "is LAYER layer.mkv"),
+        (f"{COMPOSE} -o plate.mkv --lossless", "is --onto plate.mkv"),
+        (f"{COMPOSE} -o a.mkv --report a.mkv", "are the same file"),
+        (f"{LATENT} -o plate.mkv", "is --background plate.mkv"),
+        (f"{LATENT} -o frames/a.mkv", "lies inside --onto frames"),
+        (f"{LATENT} -o a.mkv --keep-intermediate --report a_latent.mkv", "and --keep-intermediate a_latent.mkv are"),
+        (f"{REFERENCE} --report mask.mkv", "is --mask mask.mkv"),
+        ("reference walk.mkv --mask refs/000.png -o refs", "is a folder that holds --mask refs/000.png"),
+        ("scene -o new --report new", "are the same file"),
+        ("scene -o holds --report holds/r.json", "lies inside -o holds"),
+        ("demo -o new --report ./new", "are the same file"),
+        ("bench quality --model plate.mkv --report plate.mkv", "is --model plate.mkv"),
+        ("bench layers --text-encoder scene --model demo --report scene/r.json", "lies inside --text-encoder scene"),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_commands_settle_their_places_before_the_work(
+    command: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents()
+    assert layerlift(*command.split(), "--overwrite") == 2
+    streams = capsys.readouterr()
+    assert said in streams.err
+    assert streams.err.count("\n") == 1
+    assert streams.out == ""
+    assert contents() == before
+
+
+@pytest.mark.usefixtures("files")
+def test_what_is_no_collision_is_written() -> None:
+    Path("link.mkv").symlink_to("walk.mkv")
+    flags = "--mask mask.mkv --model none -o scene/plate.mkv --report scene/report.json --provenance scene/from.mkv"
+    assert layerlift("remove", "link.mkv", *flags.split(), "--overwrite") == 0
+    assert open_clip("scene/plate.mkv").frame_count == COUNT
+    # As README says: a mask may become the total mask of the clip's folder, also of one that is there.
+    assert layerlift("mask", "scene", "--model", "demo", "-o", "scene/total_mask.mkv", "--overwrite") == 0
+
+
+def test_cases_are_not_made_over_what_they_are_made_of(
+    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path("holes/a_b")  # what a case of the clip a and the mask b is called
+    place.mkdir(parents=True)
+    Path("a.mkv").write_bytes((made / "walk.mkv").read_bytes())
+    (place / "video.mkv").write_bytes((made / "mask.mkv").read_bytes())
+    Path("b.mkv").symlink_to(place / "video.mkv")
+    before = contents()
+    assert layerlift("bench", "footage", "--make", ".", "a.mkv", "--masks", "b.mkv", "--overwrite") == 2
+    assert "is a folder that holds --masks b.mkv" in capsys.readouterr().err
+    assert contents() == before
+
+
+@pytest.mark.skipif(not NOT_WRITABLE.is_dir(), reason="needs a folder that takes no file")
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{REMOVE} -o NO/a.mkv",
+        f"{REMOVE} -o NO/a",
+        f"{REMOVE} --report NO/r.json",
+        f"{REMOVE} --provenance NO/p.mkv",
+        f"{RUN} -o NO/out",
+        f"{EXTRACT} -o NO/a.mov",
+        f"{MASK} --preview NO/p.png",
+        f"{MASK} --preview NO/p.mp4",
+        f"{MASK} --save-scores NO/s.safetensors",
+        f"{COMPOSE} -o NO/a.mp4",
+        "reference walk.mkv --mask mask.mkv -o NO/refs",
+        "scene -o NO/scene",
+        "scene -o NO/not/there/yet",
+        "demo -o NO/demo",
+        "bench quality --report NO/r.json",
+        "bench footage --make NO/cases frames --masks mask.mkv",
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents()
+    assert layerlift(*command.replace("NO", str(NOT_WRITABLE)).split()) == 1
+    streams = capsys.readouterr()
+    assert f"no file can be made in {NOT_WRITABLE}" in streams.err
+    assert streams.err.count("\n") == 1
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("scene -o walk.mkv/scene", "lies below"),
+        ("demo -o walk.mkv/x/demo", "lies below"),
+        (f"{REMOVE} -o walk.mkv/a.mkv", "does not exist"),
+        (f"{REMOVE} --report walk.mkv/a.json", "lies in no folder that exists"),
+        (f"{REMOVE} --report pipe --overwrite", "is a device or a pipe"),
+        (f"{REMOVE} -o pipe.mkv --overwrite", "is a device or a pipe"),
+        (f"{REMOVE} --report holds/../mask.mkv", "is --mask mask.mkv"),
+        (f"{REMOVE} -o taken", "exists already"),
+        (f"{REMOVE} -o ./sub/../taken.mkv", "does not exist"),
+        (f"{REMOVE} -o holds/../taken.mkv", "exists already"),
+        (f"{MASK} --save-scores holds/../taken.safetensors", "exists already"),
+        (f"{MASK} --preview holds/../taken.png", "exists already"),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_other_mistakes_about_outputs_are_found_before_the_work(
+    command: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo("pipe")
+    os.mkfifo("pipe.mkv")
+    for name in ("taken.mkv", "taken.png", "taken.safetensors"):
+        Path(name).write_text("mine")
+    Path("really").mkdir()
+    Path("really/00000.png").write_text("mine")
+    Path("taken").symlink_to("really")
+    before = contents()
+    assert layerlift(*command.split()) == 2
+    streams = capsys.readouterr()
+    assert said in streams.err
+    assert streams.err.count("\n") == 1
+    assert contents() == before
+
+
+@pytest.mark.usefixtures("files")
+def test_a_link_to_a_folder_is_followed() -> None:
+    Path("disk").mkdir()
+    for name, command in {"frames_out": REMOVE, "run_out": RUN}.items():
+        (Path("disk") / name).mkdir()
+        Path(name).symlink_to(Path("disk") / name)
+        assert layerlift(*command.split(), "-o", name) == 0
+        assert layerlift(*command.split(), "-o", name, "--overwrite") == 0
+        assert Path(name).is_symlink()
+        assert list((Path("disk") / name).iterdir())
+    assert not [path for folder in (Path(), Path("disk")) for path in folder.glob(".layerlift-*")]
+
+
+def test_checks_leave_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "not" / "there", "it")
+    assert check_file(tmp_path / "r.json", "--report", overwrite=False) == tmp_path / "r.json"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(LayerliftError, match=r"--report .* is a folder"):
+        check_file(tmp_path, "--report", overwrite=True)
