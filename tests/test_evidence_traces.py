@@ -106,6 +106,16 @@ def test_a_link_that_does_not_lead_back_costs() -> None:
     assert cost[1] > 5
 
 
+def test_a_hole_of_more_pixels_than_opencv_takes_places_in_a_row() -> None:
+    scene = texture(3, 180, 300)
+    truth = np.stack([np.roll(scene, 2 * at, 1) for at in range(3)])
+    hidden = np.zeros(truth.shape[:3], bool)
+    hidden[1, 20:160, 20:280] = True
+    assert np.count_nonzero(hidden) > 32767
+    plate, _ = plate_of(truth, hidden)
+    assert psnr(plate, truth, hidden) > 30
+
+
 def test_a_box_beyond_the_picture_keeps_its_size() -> None:
     picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
     np.testing.assert_array_equal(cut(picture, (1, 0, 4, 2), (-2, 1)), [[4, 4, 5], [8, 8, 9]])

@@ -10,6 +10,8 @@ import numpy as np
 
 from layerlift.fit import Fit
 
+LONGEST_ROW = 32_000
+
 
 def fit_frame(frame: np.ndarray, fit: Fit) -> np.ndarray:
     """Scale and pad: (H, W, 3) uint8 at the clip's size → (H', W', 3) at the model's; padding repeats the edge."""
@@ -109,6 +111,19 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two masks, (H, W) bool, are alike; OpenCV makes no third array for that."""
     first, second = (np.ascontiguousarray(mask).view(np.uint8) for mask in (one, other))
     return first.shape == second.shape and cv2.norm(first, second, cv2.NORM_INF) == 0
+
+
+def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """A picture (H, W) or (H, W, C) at N places, x and y (N,) in pixels: (N,) or (N, C) of its type.
+
+    Beyond its border it repeats. OpenCV's remap alone takes at most 32767 places in a row.
+    """
+    x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+    out = np.empty((len(x), *picture.shape[2:]), picture.dtype)
+    for first in range(0, len(x), LONGEST_ROW):
+        run = slice(first, first + LONGEST_ROW)
+        out[run] = cv2.remap(picture, x[None, run], y[None, run], interpolation, borderMode=cv2.BORDER_REPLICATE)[0]
+    return out
 
 
 def distance_to(mask: np.ndarray) -> np.ndarray:

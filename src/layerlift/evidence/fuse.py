@@ -15,7 +15,7 @@ import numpy as np
 from layerlift.evidence.inpaint import enlarge, inpaint
 from layerlift.evidence.proxies import inpainting_error
 from layerlift.evidence.traces import COST, FRAME, Trace, Traces, X, Y
-from layerlift.pixels import distance_to, spread
+from layerlift.pixels import distance_to, sampled, spread
 
 # Gathered is what is expected to be wrong by no more levels of 255.
 SURE = 9.0
@@ -30,8 +30,6 @@ FILL_DEPTH = 1.0, 4.0
 # In thin holes, letters and lines nowhere deeper than this (pixels of the reduced clip), inpainting is better than it
 # expects: what other frames show there has to be surer by this factor.
 THIN, SURER = 7.0, 0.45
-# OpenCV's remap takes at most 32767 columns.
-LONGEST = 32_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +167,7 @@ class TracedColours:
             if frame is None:
                 error[part] = np.inf
                 continue
-            for first in range(0, len(part), LONGEST):
-                run = part[first : first + LONGEST]
-                colours[run] = cv2.remap(
-                    frame, to_x[None, run], to_y[None, run], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-                )[0]
+            colours[part] = sampled(frame, to_x[part], to_y[part])
             if change is not None:
                 colours[part] = np.clip(change.apply(colours[part]), 0, 255)
         return Side(colours, error)

@@ -14,6 +14,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from layerlift.pixels import sampled
+
 # Pictures are compared after this blur (pixels): it hides sampling and noise, and keeps gradients linear over a step.
 BLUR = 0.7
 # Masked pixels are kept this far away from points, so that the blur brings nothing of the object into them.
@@ -39,8 +41,6 @@ DETAIL = 13
 FAINT = 2.5
 # Soft pictures without detail show the same where their colours correlate by this much.
 SOFT_ALIKE = 0.8
-# OpenCV's remap takes at most so many columns.
-LONGEST = 32767
 # It is compared in so many blocks across and down.
 BLOCKS = 5
 
@@ -293,14 +293,8 @@ class Template:
     def _sample(self, planes: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Three channels (H, W) at the places (N,) of the template's points, each in its channel: (N,) float64."""
         out = np.empty(len(x))
-        x, y = x.astype(np.float32), y.astype(np.float32)
         for plane, (first, end) in zip(planes, pairwise(self._runs), strict=True):
-            # remap takes at most 32767 columns.
-            for a in range(first, end, LONGEST):
-                run = slice(a, min(end, a + LONGEST))
-                out[run] = cv2.remap(
-                    plane, x[None, run], y[None, run], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-                )
+            out[first:end] = sampled(plane, x[first:end], y[first:end], cv2.INTER_CUBIC)
         return out
 
     def _motion(self, step: np.ndarray) -> np.ndarray:

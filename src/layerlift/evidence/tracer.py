@@ -14,7 +14,7 @@ from layerlift.evidence.proxies import Proxies, inpainting_error
 from layerlift.evidence.register import project
 from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.traces import COST, FRAME, Traces, follow_link, own_source, taken
-from layerlift.pixels import spread
+from layerlift.pixels import sampled, spread
 
 # What a link costs that the one back does not confirm: so many levels for every pixel by which it leads elsewhere, but
 # for a little, and at most so many.
@@ -270,7 +270,7 @@ def contradiction(flow: np.ndarray, back: Link, rows: np.ndarray, columns: np.nd
 
     `flow` (N, 2) is the link's. Where something covers or uncovers a pixel, the two lead to different things.
     """
-    to = (flow + np.stack([columns, rows], 1) - np.array(back.box[:2])).astype(np.float32)
-    returned = cv2.remap(back.flow, to[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+    x, y = (flow + np.stack([columns, rows], 1) - np.array(back.box[:2])).T
+    returned = sampled(back.flow, x, y)
     off = np.hypot(*(flow + returned).T)
     return np.minimum(OFF_COST * np.maximum(off - OFF_FORGIVEN, 0), OFF_MOST)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from layerlift.evidence.exposure import Exposures
 from layerlift.evidence.shelf import Shelf
+from layerlift.pixels import sampled
 
 # The expected error of a trace in levels of 255: so much, and so much more by what it costs. Measured on frames of real
 # clips, whose errors follow this from costs of 1 to 40.
@@ -148,9 +148,5 @@ def taken(source: np.ndarray, where: np.ndarray, frame_of) -> np.ndarray:  # typ
     for first, end in zip(starts, [*starts[1:], len(order)], strict=True):
         part = order[first:end]
         frame = frame_of(int(numbers[part[0]]))
-        for run in np.array_split(part, -(-len(part) // 32000)):
-            colours = cv2.remap(
-                frame, found[run, X][None], found[run, Y][None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
-            out[rows[run], columns[run]] = colours[0]
+        out[rows[part], columns[part]] = sampled(frame, found[part, X], found[part, Y])
     return out
