@@ -6,9 +6,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from layerlift.clip.ebml import HEADER, SEGMENT, number
 from layerlift.errors import InputError
-
-_SEGMENT, _HEADER = 0x18538067, 0x1A45DFA3  # elements of Matroska and WebM (RFC 9559)
 
 
 def is_cut_short(path: Path) -> bool:
@@ -29,30 +28,15 @@ def is_cut_short(path: Path) -> bool:
 def _ends_of_segments(file: BinaryIO) -> int:
     """Where the first segment of a Matroska file ends; 0 where that is left open, as in a live recording."""
     while True:
-        identity = _number(file, keep_marker=True)
-        length = _number(file, keep_marker=False)
+        identity = number(file, keep_marker=True)
+        length = number(file, keep_marker=False)
         if identity is None or length is None:
             return 0
-        if identity == _SEGMENT:
+        if identity == SEGMENT:
             return file.tell() + length
-        if identity != _HEADER:
+        if identity != HEADER:
             return 0
         file.seek(length, 1)
-
-
-def _number(file: BinaryIO, *, keep_marker: bool) -> int | None:
-    """A number of variable length; None at the end, and for a length that is unknown."""
-    first = file.read(1)
-    if not first or first[0] == 0:
-        return None
-    length = 9 - first[0].bit_length()
-    rest = file.read(length - 1)
-    if len(rest) < length - 1:
-        return None
-    value = first[0] if keep_marker else first[0] & ((1 << (8 - length)) - 1)
-    whole = value << 8 * len(rest) | int.from_bytes(rest, "big")
-    unknown = (1 << 7 * length) - 1
-    return None if not keep_marker and whole == unknown else whole
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from layerlift.clip.clip import Clip
 from layerlift.clip.coding import Coding, image_samples
 from layerlift.clip.container import open_input
+from layerlift.clip.ebml import PLACEHOLDER_TURN, set_pixel_shape
 from layerlift.clip.fields import flagged, woven_timing
 from layerlift.clip.opus import OpusSound
 from layerlift.clip.recompose import Recomposer
@@ -63,7 +64,9 @@ class VideoSink:
 
         like = woven_timing(like) if coding.fields is not None else like
         self._like, self._coding, self._count = like, coding, 0
+        self._path, self._webm = path, container == "webm"
         self._matroska = container == "matroska"
+        self._shaped = like.pixel_aspect if (self._matroska or self._webm) and like.pixel_aspect != 1 else None
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by presentation time
         self._first_dts: int | None = None
         self._stack = ExitStack()
@@ -91,6 +94,8 @@ class VideoSink:
             self._time_base = _time_base(like, self._start)
             self._configure(self._stream.codec_context)
             self._stream.time_base = self._time_base
+            if self._shaped is not None:
+                self._stream.set_display_rotation(PLACEHOLDER_TURN)
         except BaseException:
             self._stack.close()
             raise
@@ -140,6 +145,8 @@ class VideoSink:
         if self._copy is not None:
             self._copy.copy_until(None)
         self._stack.close()
+        if self._shaped is not None:
+            set_pixel_shape(self._path, self._shaped, webm=self._webm)
 
     def abandon(self) -> None:
         self._stack.close()

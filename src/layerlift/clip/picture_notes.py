@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from layerlift.clip.clip import Clip
 
-FFV1, VP9, PNGS = "FFV1 in .mkv", "VP9 in .webm", "a folder of PNGs"
+VP9, PNGS = "VP9 in .webm", "a folder of PNGs"
 
 
-def shape_note(like: Clip, holder: str, *, other: str | None = None) -> list[str]:
-    """That `holder` loses the shape of a clip's pixels; `other` is an ending that keeps it. Empty for square pixels."""
+def shape_note(like: Clip) -> list[str]:
+    """That a folder of PNGs loses the shape of a clip's pixels. Empty for square pixels."""
     shape = like.pixel_aspect
     if shape == 1:
         return []
     shown = "narrower" if shape > 1 else "wider"
-    hint = f"; {other} keeps it" if other is not None else ""
     return [
-        f"The pixels' shape of {_named(like)} ({shape.numerator}:{shape.denominator}) is not kept by {holder}: players "
-        f"show the picture {shown}{hint}."
+        f"The pixels' shape of {_named(like)} ({shape.numerator}:{shape.denominator}) is not kept by {PNGS}: players "
+        f"show the picture {shown}."
     ]
 
 

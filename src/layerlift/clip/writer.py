@@ -15,7 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from layerlift.clip.clip import Clip
-from layerlift.clip.picture_notes import FFV1, PNGS, VP9, fields_note, shape_note
+from layerlift.clip.picture_notes import VP9, fields_note, shape_note
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
 from layerlift.places import check_writable
@@ -142,12 +142,8 @@ def output_notes(path: str | Path, like: Clip, *, lossless: bool = False, alpha:
     folder, ending = is_folder_output(path), Path(path).suffix.lower()
     notes = stream_notes(path, like, lossless=lossless)
     if folder:
-        return [*notes, *shape_note(like, PNGS), *fields_note(like, "a folder of images")]
-    if ending == ".webm":
-        return [*notes, *shape_note(like, VP9, other=".mov"), *fields_note(like, VP9)]
-    if ending == ".mkv" and (lossless or alpha):
-        notes += shape_note(like, FFV1, other=None if lossless else ".mov")
-    return notes
+        return [*notes, *shape_note(like), *fields_note(like, "a folder of images")]
+    return [*notes, *(fields_note(like, VP9) if ending == ".webm" else [])]
 
 
 def stream_notes(path: str | Path, like: Clip, *, lossless: bool = False) -> list[str]:
