@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip, open_clip
-from layerlift.clip.ebml import number, set_pixel_shape
+from layerlift.clip.ebml import read_number, set_pixel_shape
 from layerlift.clip.writer import ClipWriter
 
 TRACKS, SEGMENT = 0x1654AE6B, 0x18538067
@@ -30,7 +30,7 @@ def written(path: Path, aspect: Fraction) -> Path:
 def tracks(path: Path) -> bytes:
     with path.open("rb") as file:
         while True:
-            identity, length = number(file, keep_marker=True), number(file, keep_marker=False)
+            identity, length = read_number(file, keep_marker=True), read_number(file, keep_marker=False)
             assert length is not None
             if identity == TRACKS:
                 return file.read(length)

@@ -198,9 +198,7 @@ def test_pixel_aspect_stays(tmp_path: Path, name: str, lossless: bool, kind: str
 
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize(("aspect", "shown"), [(Fraction(16, 11), "narrower"), (Fraction(8, 9), "wider")])
-def test_a_pixel_shape_that_a_folder_loses_is_said(
-    tmp_path: Path, alpha: bool, aspect: Fraction, shown: str
-) -> None:
+def test_a_pixel_shape_that_a_folder_loses_is_said(tmp_path: Path, alpha: bool, aspect: Fraction, shown: str) -> None:
     frames = smooth()
     if alpha:
         frames = np.concatenate([frames, np.full_like(frames[..., :1], 90)], axis=3)

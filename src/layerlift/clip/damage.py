@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from layerlift.clip.ebml import HEADER, SEGMENT, number
+from layerlift.clip.ebml import HEADER, SEGMENT, read_number
 from layerlift.errors import InputError
 
 
@@ -28,8 +28,8 @@ def is_cut_short(path: Path) -> bool:
 def _ends_of_segments(file: BinaryIO) -> int:
     """Where the first segment of a Matroska file ends; 0 where that is left open, as in a live recording."""
     while True:
-        identity = number(file, keep_marker=True)
-        length = number(file, keep_marker=False)
+        identity = read_number(file, keep_marker=True)
+        length = read_number(file, keep_marker=False)
         if identity is None or length is None:
             return 0
         if identity == SEGMENT:

@@ -1,4 +1,4 @@
-"""EBML (RFC 8794), what Matroska and WebM are made of: reading its numbers, and saying how wide pixels are.
+"""EBML (RFC 8794), what Matroska and WebM are made of: reading it, and saying how wide pixels are.
 
 PyAV has no way to tell FFmpeg's writer the shape of pixels. So a turn, which it can tell, is written first to hold the
 place, and replaced once the file is finished; nothing else in the file moves.
@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 HEADER, SEGMENT = 0x1A45DFA3, 0x18538067
 _TRACKS, _TRACK, _VIDEO = 0x1654AE6B, 0xAE, 0xE0
 _WIDTH, _HEIGHT, _SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT, _PROJECTION = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2, 0x7670
+_COLOUR, _CHROMA_ACROSS, _CHROMA_DOWN = 0x55B0, 0x55B7, 0x55B8
 _CRC, _VOID = 0xBF, 0xEC
 _LARGEST = (1 << 24) - 1  # that three bytes hold
 _AS_RATIO = 3  # of _SHOWN_UNIT: what is shown is no size but a ratio
@@ -31,7 +32,7 @@ class _Element(NamedTuple):
     end: int
 
 
-def number(file: BinaryIO, *, keep_marker: bool) -> int | None:
+def read_number(file: BinaryIO, *, keep_marker: bool) -> int | None:
     """A number of variable length; None at the end, and for a length that is unknown."""
     first = file.read(1)
     if not first or first[0] == 0:
@@ -66,6 +67,22 @@ def set_pixel_shape(path: Path, shape: Fraction, *, webm: bool) -> None:
         file.write(tracks)
 
 
+def written_chroma(file: BinaryIO) -> tuple[int, int] | None:
+    """Where the first video track of a file that FFmpeg wrote has its chroma, (across, down) in halves of a pixel.
+
+    None where it says nothing.
+    """
+    file.seek(0)
+    _, length = _tracks(file)
+    tracks = bytearray(file.read(length))
+    for video in _videos(tracks):
+        for colour in (e for e in _elements(tracks, video) if e.identity == _COLOUR):
+            said = {e.identity: int.from_bytes(tracks[e.content : e.end], "big") for e in _elements(tracks, colour)}
+            across, down = said.get(_CHROMA_ACROSS, 0), said.get(_CHROMA_DOWN, 0)  # from 1; 0 is unknown
+            return (across - 1, down - 1) if across and down else None
+    return None
+
+
 def _shaped(data: bytearray, video: _Element, shape: Fraction, *, webm: bool) -> bytes:
     """What a video track says, in as many bytes, of pixels of another shape."""
     children = list(_elements(data, video))
@@ -78,7 +95,7 @@ def _shaped(data: bytearray, video: _Element, shape: Fraction, *, webm: bool) ->
         content += _whole(_SHOWN_WIDTH, shown, 3) + _whole(_SHOWN_HEIGHT, height, 3)
     else:
         exact = shape * width / height
-        ratio = exact.limit_denominator(max(int(_LARGEST / 2 / max(exact, 1)), 1))
+        ratio = exact.limit_denominator(max(int(_LARGEST // 2 / max(exact, Fraction(1))), 1))
         content += _whole(_SHOWN_WIDTH, ratio.numerator, 3) + _whole(_SHOWN_HEIGHT, ratio.denominator, 3)
         content += _whole(_SHOWN_UNIT, _AS_RATIO, 1)
     left = video.end - video.content - len(content)
@@ -91,8 +108,8 @@ def _whole(identity: int, value: int, length: int) -> bytes:
 
 def _tracks(file: BinaryIO) -> tuple[int, int]:
     """Where the list of tracks begins and how long it is; `file` stands there."""
-    while (identity := number(file, keep_marker=True)) is not None:
-        length = number(file, keep_marker=False) or 0
+    while (identity := read_number(file, keep_marker=True)) is not None:
+        length = read_number(file, keep_marker=False) or 0
         if identity == _TRACKS:
             return file.tell(), length
         if identity != SEGMENT:
@@ -114,7 +131,7 @@ def _elements(data: bytearray, parent: _Element) -> Iterator[_Element]:
     at = parent.content
     while at < parent.end:
         file.seek(at)
-        identity, length = number(file, keep_marker=True), number(file, keep_marker=False)
+        identity, length = read_number(file, keep_marker=True), read_number(file, keep_marker=False)
         if identity is None or length is None:
             return
         yield _Element(identity, at, file.tell(), file.tell() + length)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from layerlift.clip.chroma import encoder_option
 from layerlift.clip.clip import Clip
 from layerlift.clip.coding import Coding, image_samples
 from layerlift.clip.container import open_input
@@ -118,7 +119,7 @@ class VideoSink:
         if self._coding.fields is not None:
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
             context.field_order = {"top": 2, "bottom": 3}[self._coding.fields]  # AVFieldOrder
-        context.options = dict(self._coding.options)
+        context.options = self._coding.options | encoder_option(self._coding.chroma)
 
     def write(self, frame: np.ndarray) -> None:
         picture = self._coding.picture(frame)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from layerlift.clip.chroma import is_kept, place_name
 from layerlift.clip.clip import Clip
 
+if TYPE_CHECKING:
+    from layerlift.clip.coding import Coding
+
+_CODECS = {"libx264": "H.264", "libx265": "HEVC", "prores_ks": "ProRes", "ffv1": "FFV1", "libvpx-vp9": "VP9"}
 VP9, PNGS = "VP9 in .webm", "a folder of PNGs"
 
 
@@ -17,6 +24,14 @@ def shape_note(like: Clip) -> list[str]:
         f"The pixels' shape of {_named(like)} ({shape.numerator}:{shape.denominator}) is not kept by {PNGS}: players "
         f"show the picture {shown}."
     ]
+
+
+def chroma_note(like: Clip, coding: Coding, ending: str) -> list[str]:
+    """That an output loses where the chroma of a clip lies. Empty where it says that, or nothing is known."""
+    if coding.chroma is None or is_kept(coding.chroma, coding.codec, ending):
+        return []
+    holder = f"{_CODECS[coding.codec]} in {ending}"
+    return [f"The place of chroma samples of {_named(like)} ({place_name(coding.chroma)}) is not kept by {holder}."]
 
 
 def fields_note(like: Clip, holder: str) -> list[str]:

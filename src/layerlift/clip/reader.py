@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerlift.clip.chroma import chroma_place, upright_place
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
 from layerlift.clip.damage import damaged, frames_named, is_cut_short
@@ -108,6 +109,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
             assumed = not said
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        chroma = chroma_place(stream)
         alpha = alpha_decoder(stream)
         expected = _expected(stream)
         if index.count == 0:
@@ -146,6 +148,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         samples=_upright_samples(picture, turned, alpha is not None),
         pictures=pictures,
         picture_size=size,
+        chroma_place=upright_place(chroma, shown),
         rate_assumed=assumed,
     )  # fmt: skip
     if not constant and index.pts is not None:

@@ -81,7 +81,7 @@ def layer_coding(like: Clip, layer: LayerFormat) -> Coding:
         yuv = rgb_to_yuv(frame[..., :3], known, 8)
         return make_frame("yuva420p", [yuv[..., 0], *halved(yuv[..., 1:]), to_whole(frame[..., 3], 8)])
 
-    return Coding("libvpx-vp9", "yuva420p", known, vp9_options(), eight_bits, notes)
+    return Coding("libvpx-vp9", "yuva420p", known, vp9_options(), eight_bits, notes, chroma=(1, 1))
 
 
 def make_frame(pixel_format: str, planes: Sequence[np.ndarray]) -> VideoFrame:

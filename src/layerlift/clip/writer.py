@@ -15,7 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from layerlift.clip.clip import Clip
-from layerlift.clip.picture_notes import VP9, fields_note, shape_note
+from layerlift.clip.picture_notes import VP9, chroma_note, fields_note, shape_note
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
 from layerlift.places import check_writable
@@ -137,12 +137,16 @@ def is_folder_output(path: str | Path) -> bool:
 def output_notes(path: str | Path, like: Clip, *, lossless: bool = False, alpha: bool = False) -> list[str]:
     """What of `like` an output at `path` will not hold, each a sentence; `alpha` says that it is written with alpha.
 
-    That is what its container has no place for, the shape of its pixels, and that its fields share frames.
+    That is what its container has no place for, the shape of its pixels, where its chroma lies, and that its fields
+    share frames.
     """
+    from layerlift.clip.coding import clip_coding
+
     folder, ending = is_folder_output(path), Path(path).suffix.lower()
     notes = stream_notes(path, like, lossless=lossless)
     if folder:
         return [*notes, *shape_note(like), *fields_note(like, "a folder of images")]
+    notes += chroma_note(like, clip_coding(like, ending, lossless=lossless, alpha=alpha), ending)
     return [*notes, *(fields_note(like, VP9) if ending == ".webm" else [])]
 
 
