@@ -15,7 +15,7 @@ from layerlift.clip.chroma import chroma_place, upright_place
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
 from layerlift.clip.damage import damaged, frames_named, is_cut_short, not_whole
-from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
+from layerlift.clip.decode import DecodedPicture, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
 from layerlift.clip.hdr import hdr_metadata
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
@@ -58,7 +58,8 @@ def open_clip(
     disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused,
     here or when its frames are read, unless `allow_damage` is given: then the clip is what can be decoded, and `damage`
     says what was lost.
-    An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each.
+    An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each. So
+    there is where fields cannot be woven again: in a clip that is turned, or whose fields differ in height.
     `rate` is that of a bare stream or of a folder of images that says none, in frames of the file a second.
     Raises InputError for everything that cannot be read as a clip, and for a rate where the file has its own.
     """
@@ -162,7 +163,8 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         clip = _with_timestamps(clip, index, index.pts, time_base)
     if not picture.interlaced_frame:
         return clip
-    return _of_frames(clip) if deinterlace else _of_fields(clip, picture, shown)
+    weaves = can_weave(clip.samples, clip.height) and not shown.transposed and not shown.upended
+    return _of_fields(clip, picture) if weaves and not deinterlace else _of_frames(clip)
 
 
 def _of_frames(clip: Clip) -> Clip:
@@ -188,13 +190,12 @@ def _of_frames(clip: Clip) -> Clip:
     return replace(clip, pictures=pictures, reader=as_frames(pictures), deinterlaced=True)
 
 
-def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
+def _of_fields(clip: Clip, picture: VideoFrame) -> Clip:
     """An interlaced clip as one of its fields, at twice the rate."""
     assert clip.pictures is not None
     pictures = field_pictures(
         clip.pictures, lambda frame, like: DecodedPicture(frame, like.orientation), clip.frame_count
     )
-    weaves = can_weave(clip.samples, clip.height) and not shown.transposed and not shown.upended
     clip = replace(
         clip,
         frame_count=2 * clip.frame_count,
@@ -202,7 +203,7 @@ def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
         rate=2 * clip.rate,
         pictures=pictures,
         reader=as_frames(pictures),
-        field_order=field_order(picture) if weaves else None,
+        field_order=field_order(picture),
     )
     if clip.timestamps is None or clip.time_base is None or clip.last_duration is None:
         return clip
