@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip, ColorTags, check_output, open_clip, output_notes, write_clip, write_mask
+from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.clip.samples import Samples
 from layerlift.clip.writer import ClipWriter, OutputWarning
 from layerlift.errors import InputError
@@ -194,6 +195,22 @@ def test_pixel_aspect_stays(tmp_path: Path, name: str, lossless: bool, kind: str
     assert done.stderr == ""
     (found,) = json.loads(done.stdout)["streams"]
     assert found == {"sample_aspect_ratio": f"{aspect.numerator}:{aspect.denominator}"}
+
+
+@pytest.mark.parametrize(("transfer", "primaries", "said"), [
+    (16, 9, "PQ with BT.2020 primaries"), (18, 9, "HLG with BT.2020 primaries"), (13, 12, "P3 primaries"), (1, 1, None),
+    (2, 2, None),
+])  # fmt: skip
+def test_colours_that_a_folder_does_not_say_are_named(
+    tmp_path: Path, transfer: int, primaries: int, said: str | None
+) -> None:
+    clip = replace(Clip.from_array(smooth()), color=ColorTags(1, 1, primaries, transfer))
+    notes = ClipWriter(tmp_path / "a", clip).notes
+    assert notes == ([] if said is None else [f"The colours of clip are {said}, which a folder of PNGs does not say."])
+    layer = LayerWriter(tmp_path / "l", clip, choose_layer_format(tmp_path / "l")).notes
+    assert layer == [note.replace("PQ", "HLG") for note in notes]  # a layer holds the view
+    for name in ("a.mov", "a.mkv", "a.mp4"):
+        assert ClipWriter(tmp_path / name, clip).notes == []
 
 
 @pytest.mark.parametrize("alpha", [False, True])

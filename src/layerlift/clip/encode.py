@@ -73,7 +73,7 @@ class VideoSink:
         self._stack = ExitStack()
         # Without "bitexact" Matroska files get a random id, and no two are alike.
         options = {"fflags": "+bitexact"}
-        if container == "matroska":
+        if container in ("matroska", "webm"):
             options["default_mode"] = "passthrough"  # a track is the default where the clip's is
         if container in ("mp4", "mov"):
             # Colour tags where every reader finds them, not in the codec alone.
@@ -84,14 +84,18 @@ class VideoSink:
         self._output = self._stack.enter_context(av.open(str(path), "w", format=container, options=options))
         try:
             self._stream = cast("VideoStream", self._output.add_stream(coding.codec, rate=_int32(like.rate)))
-            self._copy: StreamCopy | OpusSound | None = None
+            self._copies: list[StreamCopy | OpusSound] = []
+            self._start = Fraction(0)
             if sound and like.path is not None:
-                kind = OpusSound if container == "webm" and refused_codecs(like, container) else StreamCopy
-                self._copy = kind(self._stack.enter_context(open_input(like.path)), self._output, like)
-                if isinstance(self._copy, StreamCopy):
-                    self._copy.say_of_video(self._stream, like)
+                recoded = container == "webm" and bool(refused_codecs(like, container))
+                source = self._stack.enter_context(open_input(like.path))
+                copy = StreamCopy(source, self._output, like, sound=not recoded)
+                copy.say_of_video(self._stream, like)
+                self._start, self._copies = copy.video_start, [copy]
+                for number in range(len(source.streams.audio) if recoded else 0):
+                    again = self._stack.enter_context(open_input(like.path))
+                    self._copies.append(OpusSound(again, self._output, like, number))
             self._output.metadata.update(coding.metadata)
-            self._start = self._copy.video_start if self._copy is not None else Fraction(0)
             self._time_base = _time_base(like, self._start)
             self._configure(self._stream.codec_context)
             self._stream.time_base = self._time_base
@@ -135,16 +139,16 @@ class VideoSink:
         self._durations[picture.pts] = picture.duration
         self._mux(self._stream.encode(picture))
         self._count += 1
-        if self._copy is not None:
-            self._copy.copy_until(picture.pts * self._time_base)
+        for copy in self._copies:
+            copy.copy_until(picture.pts * self._time_base)
 
     def finish(self) -> None:
         packets = self._stream.encode(None)
         self._mux(packets[:-1])
         for packet in packets[-1:]:
             self._mux_last(packet)
-        if self._copy is not None:
-            self._copy.copy_until(None)
+        for copy in self._copies:
+            copy.copy_until(None)
         self._stack.close()
         if self._shaped is not None:
             set_pixel_shape(self._path, self._shaped, webm=self._webm)

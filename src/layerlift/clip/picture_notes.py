@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from layerlift.clip.chroma import is_kept, place_name
 from layerlift.clip.clip import Clip
+from layerlift.clip.view import HLG, PQ
 
 if TYPE_CHECKING:
     from layerlift.clip.coding import Coding
 
 _CODECS = {"libx264": "H.264", "libx265": "HEVC", "prores_ks": "ProRes", "ffv1": "FFV1", "libvpx-vp9": "VP9"}
+_TRANSFERS, _PRIMARIES = {PQ: "PQ", HLG: "HLG"}, {9: "BT.2020 primaries", 11: "DCI-P3 primaries", 12: "P3 primaries"}
 VP9, PNGS = "VP9 in .webm", "a folder of PNGs"
 
 
@@ -24,6 +26,14 @@ def shape_note(like: Clip) -> list[str]:
         f"The pixels' shape of {_named(like)} ({shape.numerator}:{shape.denominator}) is not kept by {PNGS}: players "
         f"show the picture {shown}."
     ]
+
+
+def colour_note(like: Clip) -> list[str]:
+    """That a folder of PNGs does not say what the colours of a clip of HDR or of a wide gamut are. Else empty."""
+    said = [*filter(None, (_TRANSFERS.get(like.color.transfer), _PRIMARIES.get(like.color.primaries)))]
+    if not said:
+        return []
+    return [f"The colours of {_named(like)} are {' with '.join(said)}, which {PNGS} does not say."]
 
 
 def chroma_note(like: Clip, coding: Coding, ending: str) -> list[str]:
