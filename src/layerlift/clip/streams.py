@@ -95,7 +95,8 @@ def plan_copies(source: InputContainer, container: str) -> Copies:
 
 def _said_besides(source: InputContainer, main: VideoStream | None) -> dict[str, list[str]]:
     """Chapters and tags of a file, which images do not have."""
-    said = [*said_of_file(source), *(["timecode"] if timecode_of(source, main) else [])]
+    said = [key for key in said_of_file(source) if key.lower() != "software"]  # what AVI calls the encoder
+    said += ["timecode"] if timecode_of(source, main) else []
     chapters = len(source.chapters())
     return ({"chapters": [str(chapters)]} if chapters else {}) | ({"tags": said} if said else {})
 
