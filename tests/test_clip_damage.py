@@ -97,6 +97,77 @@ def test_a_file_that_was_cut_short_is_refused_or_said(tmp_path: Path, name: str,
     assert back.frame_count == clip.frame_count
 
 
+KINDS = {
+    "a.mkv": ("libx264", {}), "b.mkv": ("libx265", {}), "ffv1.mkv": ("ffv1", {}),
+    "live.mkv": ("libx264", {"live": "1"}), "a.mp4": ("libx264", FRONT),
+    "pieces.mp4": ("libx264", {"movflags": "frag_keyframe+empty_moov"}), "a.mov": ("libx264", FRONT),
+    "a.webm": ("libvpx-vp9", {}), "b.webm": ("libvpx", {}), "a.avi": ("mjpeg", {}),
+    "a.ts": ("libx264", {}), "b.ts": ("mpeg2video", {}), "a.m2ts": ("libx264", {"mpegts_m2ts_mode": "1"}),
+    "a.flv": ("libx264", {}), "a.h264": ("libx264", {}),
+}  # fmt: skip
+SAYING_THEIR_LENGTH = ["a.mkv", "b.mkv", "ffv1.mkv", "a.mp4", "a.mov", "a.webm", "b.webm", "a.avi"]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_cut_says_where_and_what_was_lost(tmp_path: Path, name: str, share: float) -> None:
+    codec, options = KINDS[name]
+    path = make(tmp_path / name, codec, options=options)
+    data = path.read_bytes()
+    assert not is_cut_short(path)
+    assert open_clip(path, allow_damage=True).damage is None
+    path.write_bytes(data[: int(len(data) * share) | 1])  # of no packet's size
+    with pytest.raises(InputError, match=r"--allow-damage") as caught:
+        open_clip(path).numpy()
+    clip = open_clip(path, allow_damage=True)
+    assert clip.damage is not None
+    for said in (str(caught.value), clip.damage):
+        if "stops at" in said or "cut short at" in said:
+            where = re.search(r"(?:stops|cut short) at (\d\.\d\d) s( of 1\.00 s)?[:.;]", said)
+            assert where is not None
+            # Decoding goes on with what is left of the last packets.
+            assert abs(float(where[1]) - clip.duration) < 0.13
+            assert (where[2] is not None) == (name in SAYING_THEIR_LENGTH and float(where[1]) < 1)
+        elif said is not clip.damage:
+            assert re.search(r"frame (\d+ \()?at \d\.\d\d s\)? cannot be decoded whole", said)
+    if name in SAYING_THEIR_LENGTH and clip.frame_count < COUNT:
+        assert f" of {COUNT} frames are lost" in clip.damage
+    np.testing.assert_array_equal(clip.numpy(), clip.numpy())
+
+
+def test_times_are_counted_from_the_first_picture(tmp_path: Path) -> None:
+    """FFmpeg's transport streams begin at 1.4 seconds."""
+    path = make(tmp_path / "a.ts")
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(3)
+    for at in rng.integers(len(data) // 2, len(data) // 2 + 3000, 60):
+        data[at] ^= 0x55 if at % 188 > 20 else 0
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"(at|up to) 0\.\d\d s"):
+        open_clip(path).numpy()
+
+
+def test_a_file_whose_index_is_cut_off_says_so(tmp_path: Path) -> None:
+    path = cut(make(tmp_path / "a.mp4"), 0.9)  # its index stands at its end
+    for allowed in (False, True):
+        with pytest.raises(InputError, match="is cut short, and what tells how to read it is missing"):
+            open_clip(path, allow_damage=allowed)
+
+
+def test_a_file_that_is_no_longer_than_it_says_has_lost_nothing(tmp_path: Path) -> None:
+    """Matroska says when the last frame ends, and with B-frames the first does not begin at 0."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(COUNT):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = index + 2, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert open_clip(path, allow_damage=True).damage is None
+
+
 def test_flipped_bytes_are_refused_with_the_place(tmp_path: Path) -> None:
     path = hurt(make(tmp_path / "a.mp4", options=FRONT))
     with pytest.raises(InputError, match=r"frame \d+ \(at 0\.\d\d s\) cannot be decoded whole|cannot be decoded"):

@@ -34,18 +34,20 @@ def moving() -> np.ndarray:
     return fields
 
 
-def encode(path: Path, order: FieldOrder, codec: str, samples: Samples) -> Path:
+def encode(path: Path, order: FieldOrder, codec: str, samples: Samples, rows: int = HEIGHT) -> Path:
     tags = tags_of(av.VideoFrame(16, 16, "yuv420p"))
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25)
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, samples.pixel_format
+        context.width, context.height, context.pix_fmt = WIDTH, rows, samples.pixel_format
         context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         context.field_order = {"top": 2, "bottom": 3}[order]
         context.options = (
             {"qp": "0"} if codec == "libx264" else {"qmin": "2", "qmax": "3"} if codec == "mpeg2video" else {}
         )
-        fields = [convert(list(np.moveaxis(field, -1, 0)), Samples("rgb"), tags, samples, tags) for field in moving()]
+        fields = [
+            convert(list(np.moveaxis(field[:rows], -1, 0)), Samples("rgb"), tags, samples, tags) for field in moving()
+        ]
         for number, (first, second) in enumerate(zip(fields[::2], fields[1::2], strict=True)):
             frame = flagged(frame_of(weave(order, first, second), samples), order)
             frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -180,3 +182,36 @@ def test_remove_says_what_it_does_with_fields(
     frames, interlaced = stored(tmp_path / "o.mkv")
     assert (len(frames), any(interlaced)) == (6, flag is None)
     assert open_clip(tmp_path / "o.mkv").duration == Fraction(6, 25)
+
+
+@pytest.mark.parametrize("how", ["turned by 90", "turned by 180", "two fields of other heights"])
+def test_fields_that_cannot_be_woven_again_become_frames_with_a_word(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = HEIGHT if "turned" in how else HEIGHT - 2  # 62 rows: 31 of chroma
+    codec, ending, samples = KINDS["mpeg2" if rows < HEIGHT else "h264"]
+    source = encode(tmp_path / f"in{ending}", "top", codec, samples, rows)
+    if "turned" in how:
+        with av.open(str(source)) as upright, av.open(str(tmp_path / "turned.mp4"), "w") as target:
+            stream: Any = target.add_stream_from_template(upright.streams.video[0])
+            stream.set_display_rotation(int(how.removeprefix("turned by ")))
+            for packet in upright.demux(upright.streams.video[0]):
+                if packet.size:
+                    packet.stream = stream
+                    target.mux(packet)
+        source = tmp_path / "turned.mp4"
+    clip = open_clip(source)
+    assert (clip.field_order, clip.frame_count, clip.rate, clip.deinterlaced) == (None, COUNT, 25, True)
+    assert (clip.width, clip.height) == ((HEIGHT, WIDTH) if "90" in how else (WIDTH, rows))
+    (tmp_path / "mask").mkdir()
+    for index in range(COUNT):  # one for each of the file's frames
+        picture = np.zeros((clip.height, clip.width), np.uint8)
+        picture[10:30, 10:30] = 255
+        cv2.imwrite(str(tmp_path / "mask" / f"{index}.png"), picture)
+    asked = ["remove", str(source), "--mask", str(tmp_path / "mask"), "--model", "none", "-o", str(tmp_path / "o.mkv")]
+    with pytest.raises(SystemExit) as ended:
+        main(asked)
+    assert ended.value.code == 0
+    assert "is interlaced, but its fields cannot be kept" in capsys.readouterr().err
+    frames, interlaced = stored(tmp_path / "o.mkv")
+    assert (len(frames), any(interlaced)) == (COUNT, False)

@@ -316,7 +316,7 @@ def huge_picture(path: Path) -> None:
         (concat_script, "a.mp4", "it is a playlist"),
         (link_loop, "a.mp4", "does not exist"),
         (sound_alone, "a.mp4", "has no video stream"),
-        (cut_before_its_header, "a.mp4", "cannot be read as a video"),
+        (cut_before_its_header, "a.mp4", "is cut short"),
         (cut_in_its_frames, "a.mp4", "is damaged or cut short"),
         (huge_picture, "a.png", r"a\.png"),
     ],

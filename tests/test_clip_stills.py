@@ -376,3 +376,20 @@ def test_the_alpha_of_avif_is_seen(tmp_path: Path) -> None:
     layer = open_layer(path).numpy()[0]
     assert np.abs(layer[..., 3] * 255 - alpha[..., 0]).mean() < 2
     assert off(np.rint(layer[60:180, 80:200, :3] * 255), picture()[60:180, 80:200]) < 8
+
+
+@pytest.mark.parametrize(("dtype", "said"), [
+    (np.int32, "32-bit whole numbers with a sign"), (np.float32, "32-bit floating-point numbers"),
+])  # fmt: skip
+def test_a_tiff_that_ffmpeg_cannot_decode_is_no_damage(tmp_path: Path, dtype: type, said: str) -> None:
+    labels = np.zeros((48, 64), dtype)
+    labels[10:20, 10:20] = 2
+    Image.fromarray(labels).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=rf"a\.tif is a TIFF of {said}.*save it with 8 or 16 bits"):
+        open_clip(tmp_path / "a.tif")
+    data = tmp_path / "b.tif"
+    Image.fromarray(labels.astype(np.uint8)).save(data, compression="tiff_lzw")
+    data.write_bytes(data.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"damaged|cannot be read") as caught:
+        open_clip(data).numpy()
+    assert "numbers" not in str(caught.value)

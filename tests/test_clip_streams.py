@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from av.stream import Disposition
 
 from layerlift.clip import open_clip, output_notes, write_clip
+from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.clip.timecode import moved_timecode
-from layerlift.clip.writer import OutputWarning
+from layerlift.clip.writer import ClipWriter, OutputWarning
 
 COUNT = 24
 
@@ -89,6 +91,42 @@ def words_of(path: Path) -> list[tuple[float, str]]:
         return found
 
 
+@pytest.mark.parametrize("source", [".mov", ".mkv"])
+def test_webm_has_every_sound_as_opus_and_all_that_is_said(tmp_path: Path, source: str) -> None:
+    clip = replace(open_clip(rich(tmp_path / f"in{source}")), has_alpha=True)
+    with ClipWriter(tmp_path / "out.webm", clip) as writer:
+        recoded, left = writer.notes
+        for frame in clip.frames():
+            writer.write(np.dstack([frame, np.full(frame.shape[:2], 90, np.uint8)]))
+    assert "(aac, aac) is coded as Opus" in recoded
+    assert "subtitles" in left
+    assert "sound (" not in left
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert container.metadata["title"] == "holiday"
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["one", "two"]
+        sounds = container.streams.audio
+        assert [sound.codec_context.codec.canonical_name for sound in sounds] == ["opus", "opus"]
+        assert [sound.metadata.get("language") for sound in sounds] in (["fre", "eng"], ["fra", "eng"])
+        assert [bool(sound.disposition & Disposition.default) for sound in sounds] == [False, True]
+        assert container.streams.video[0].metadata.get("TIMECODE") == "10:00:00:00"
+        lengths = dict.fromkeys((sounds[0].index, sounds[1].index), 0.0)
+        for packet in container.demux(*sounds):
+            if packet.pts is not None:
+                lengths[packet.stream_index] = float(packet.pts * packet.time_base)
+    assert list(lengths.values()) == pytest.approx([1, 1], abs=0.1)
+
+
+def test_a_folder_names_all_that_images_do_not_hold(tmp_path: Path) -> None:
+    clip = open_clip(rich(tmp_path / "in.mkv"))
+    (note,) = output_notes(tmp_path / "out", clip)
+    for lost in ("sound (aac)", "subtitles (subrip)", "chapters (2)", "title", "timecode", "images hold none"):
+        assert lost in note
+    beside = LayerWriter(tmp_path / "layer", clip, choose_layer_format(tmp_path / "layer"))
+    assert [note.split(" ")[0] for note in beside.notes] == ["The", "Left"]
+    assert "sound (" not in beside.notes[1]
+    assert "chapters (2)" in beside.notes[1]
+
+
 @pytest.mark.parametrize("target", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize("source", [".mp4", ".mov", ".mkv"])
 def test_everything_goes_with_the_pictures(tmp_path: Path, source: str, target: str) -> None:
@@ -113,8 +151,9 @@ def test_everything_goes_with_the_pictures(tmp_path: Path, source: str, target: 
     assert [time for time, _ in words_of(path)] == pytest.approx([0.1 + shift, 0.6 + shift], abs=0.01)
 
 
-def test_a_part_of_a_clip_has_its_part_of_everything(tmp_path: Path) -> None:
-    clip = open_clip(rich(tmp_path / "in.mov")).cut(12, 24)
+@pytest.mark.parametrize("source", [".mov", ".mkv"])
+def test_a_part_of_a_clip_has_its_part_of_everything(tmp_path: Path, source: str) -> None:
+    clip = open_clip(rich(tmp_path / f"in{source}")).cut(12, 24)
     path = write_clip(tmp_path / "out.mov", clip.frames(), clip)
     assert words_of(path) == [(pytest.approx(0.1, abs=0.01), "there")]
     with av.open(str(path)) as container:
@@ -274,7 +313,7 @@ def test_mastering_metadata_is_kept_by_hevc(tmp_path: Path, target: str) -> None
 def test_mastering_metadata_that_is_not_kept_is_named(tmp_path: Path) -> None:
     clip = open_clip(hdr_clip(tmp_path / "in.mp4"))
     for target, lossless in ((".mov", False), (".mkv", True), ("/", False)):
-        (note,) = output_notes(f"{tmp_path}/out{target}", clip, lossless=lossless)
+        note, *_ = output_notes(f"{tmp_path}/out{target}", clip, lossless=lossless)
         assert "HDR metadata (mastering display, content light level)" in note
     plain = open_clip(hdr_clip(tmp_path / "plain.mp4", ""))
     assert plain.hdr is None

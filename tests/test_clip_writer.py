@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip, ColorTags, check_output, open_clip, output_notes, write_clip, write_mask
+from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.clip.samples import Samples
 from layerlift.clip.writer import ClipWriter, OutputWarning
 from layerlift.errors import InputError
@@ -161,39 +165,65 @@ def test_variable_frame_rate_stays(tmp_path: Path, name: str, count: int) -> Non
     assert back.rate == count / clip.duration
 
 
-def test_pixel_aspect_stays(tmp_path: Path) -> None:
-    clip = replace(Clip.from_array(smooth()), pixel_aspect=Fraction(16, 15))
-    deep = replace(clip, samples=Samples("yuv", 10, (1, 1)))
-    for name, like in (("a.mp4", clip), ("a.mkv", clip), ("b.mp4", deep), ("b.mkv", deep), ("b.mov", deep)):
-        assert output_notes(tmp_path / name, like) == []
-        assert open_clip(write_clip(tmp_path / name, like.frames(), like)).pixel_aspect == Fraction(16, 15)
+ASPECTS = [Fraction(16, 11), Fraction(8, 9), Fraction(40, 33), Fraction(1, 2)]
 
 
-@pytest.mark.parametrize(("name", "lossless", "alpha"), [
-    ("a.mkv", True, False),
-    ("a.mkv", False, True),
-    ("a.webm", False, True),
-    ("a", False, False),
-    ("a", False, True),
+@pytest.mark.parametrize("aspect", ASPECTS, ids=str)
+@pytest.mark.parametrize(("name", "lossless", "kind"), [
+    ("a.mp4", False, "8"), ("a.mp4", False, "10"), ("a.mov", False, "10"), ("a.mov", False, "alpha"),
+    ("a.mkv", False, "8"), ("a.mkv", False, "10"), ("a.mkv", True, "8"), ("a.mkv", True, "10"),
+    ("a.mkv", False, "alpha"), ("a.webm", False, "alpha"),
 ])  # fmt: skip
-@pytest.mark.parametrize(("aspect", "shown"), [(Fraction(16, 11), "narrower"), (Fraction(8, 9), "wider")])
-def test_a_pixel_shape_that_is_lost_is_said(  # noqa: PLR0917
-    tmp_path: Path, name: str, lossless: bool, alpha: bool, aspect: Fraction, shown: str
+def test_pixel_aspect_stays(tmp_path: Path, name: str, lossless: bool, kind: str, aspect: Fraction) -> None:
+    frames = smooth(3, 1584, 32)  # WebM says whole pixels, and this is a width that all these shapes divide
+    if kind == "alpha":
+        frames = np.concatenate([frames, np.full_like(frames[..., :1], 90)], axis=3)
+    like = replace(Clip.from_array(frames), pixel_aspect=aspect)
+    if kind == "10":
+        like = replace(like, samples=Samples("yuv", 10, (1, 1)))
+    with ClipWriter(tmp_path / name, like, lossless=lossless) as writer:
+        assert writer.notes == []
+        for frame in like.rgba_frames() if kind == "alpha" else like.frames():
+            writer.write(frame)
+    back = open_clip(tmp_path / name)
+    assert (back.pixel_aspect, back.width, back.height, back.frame_count) == (aspect, 1584, 32, len(frames))
+    if shutil.which("ffprobe") is None:
+        return
+    asked = "stream=sample_aspect_ratio:stream_side_data=rotation"
+    command = ["ffprobe", "-v", "error", "-show_entries", asked, "-of", "json"]
+    done = subprocess.run([*command, str(tmp_path / name)], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    (found,) = json.loads(done.stdout)["streams"]
+    assert found == {"sample_aspect_ratio": f"{aspect.numerator}:{aspect.denominator}"}
+
+
+@pytest.mark.parametrize(("transfer", "primaries", "said"), [
+    (16, 9, "PQ with BT.2020 primaries"), (18, 9, "HLG with BT.2020 primaries"), (13, 12, "P3 primaries"), (1, 1, None),
+    (2, 2, None),
+])  # fmt: skip
+def test_colours_that_a_folder_does_not_say_are_named(
+    tmp_path: Path, transfer: int, primaries: int, said: str | None
 ) -> None:
+    clip = replace(Clip.from_array(smooth()), color=ColorTags(1, 1, primaries, transfer))
+    notes = ClipWriter(tmp_path / "a", clip).notes
+    assert notes == ([] if said is None else [f"The colours of clip are {said}, which a folder of PNGs does not say."])
+    layer = LayerWriter(tmp_path / "l", clip, choose_layer_format(tmp_path / "l")).notes
+    assert layer == [note.replace("PQ", "HLG") for note in notes]  # a layer holds the view
+    for name in ("a.mov", "a.mkv", "a.mp4"):
+        assert ClipWriter(tmp_path / name, clip).notes == []
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize(("aspect", "shown"), [(Fraction(16, 11), "narrower"), (Fraction(8, 9), "wider")])
+def test_a_pixel_shape_that_a_folder_loses_is_said(tmp_path: Path, alpha: bool, aspect: Fraction, shown: str) -> None:
     frames = smooth()
     if alpha:
         frames = np.concatenate([frames, np.full_like(frames[..., :1], 90)], axis=3)
     made = Clip.from_array(frames)
-    clip = replace(made, pixel_aspect=aspect, pictures=lambda _begin, _end: iter(()))
-    with ClipWriter(tmp_path / name, clip, lossless=lossless) as writer:
-        (note,) = writer.notes
-        for frame in clip.rgba_frames() if alpha else clip.frames():
-            writer.write(frame)
-    assert f"{aspect.numerator}:{aspect.denominator}" in note
+    (note,) = ClipWriter(tmp_path / "a", replace(made, pixel_aspect=aspect)).notes
+    assert f"({aspect.numerator}:{aspect.denominator}) is not kept by a folder of PNGs" in note
     assert shown in note
-    assert (".mov keeps it" in note) == (alpha and name != "a")
-    assert open_clip(tmp_path / name).pixel_aspect == 1
-    assert ClipWriter(tmp_path / f"square{name[1:]}", made, lossless=lossless).notes == []
+    assert ClipWriter(tmp_path / "square", made).notes == []
 
 
 @pytest.mark.parametrize(("codec", "source", "target"), [

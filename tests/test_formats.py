@@ -36,6 +36,7 @@ COLOURS = {
     "PQ": ColorTags(1, 9, 9, 16),
     "not said": ColorTags(0, 2, 2, 2),
     "full": ColorTags(2, 5, 2, 2),
+    "limited": ColorTags(1, 2, 2, 2),
     "RGB": ColorTags(2, 0, 1, 1),
     "–": ColorTags(),
 }
@@ -198,6 +199,7 @@ def test_the_table_is_long_and_no_row_is_there_twice() -> None:
     assert len(set(map(str, rows()))) == len(rows())
 
 
+@pytest.mark.filterwarnings("ignore:The colours of")  # HDR in PNGs
 @pytest.mark.parametrize("row", first_of(rows(), lambda row: (row.clip, row.codec, row.colour, row.fields)))
 def test_row(row: Row, tmp_path: Path) -> None:
     clip = open_clip(make(row, tmp_path))
@@ -234,6 +236,8 @@ def test_row(row: Row, tmp_path: Path) -> None:
     assert folder or back.color.transfer == clip.color.transfer
     if lossless and samples.model == "yuv" and row.clip != "folder":
         assert (tags.matrix, tags.primaries) == (clip.color.matrix, clip.color.primaries)
+    if lossless and samples.model == "gray":
+        assert tags.range == clip.color.range == COLOURS[row.colour].range
     has_alpha = samples.alpha and min(int(frame[-1].min()) for frame in after) < (1 << samples.bits) - 1
     assert has_alpha == any((frame[..., 3] < 255).any() for frame in clip.rgba_frames())
 

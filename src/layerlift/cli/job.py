@@ -39,6 +39,11 @@ def open_input(
         say(f"{path} does not say its rate: {shown} frames a second were assumed; give --rate if it has another.")
     if clip.field_order is not None:
         say(f"{path} is interlaced: its fields are worked on one by one; --deinterlace makes frames of them first.")
+    elif clip.deinterlaced and not deinterlace:
+        say(
+            f"{path} is interlaced, but its fields cannot be kept, because it is turned or they differ in height: "
+            "progressive frames were made of it, which is what the result has."
+        )
     elif clip.deinterlaced:
         say(f"{path} was interlaced: progressive frames were made of it, which is what the result has.")
     if span is None:

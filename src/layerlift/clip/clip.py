@@ -104,6 +104,7 @@ class Clip:
     samples: Samples | None = None
     pictures: PictureReader | None = field(default=None, repr=False, compare=False)
     picture_size: tuple[int, int] | None = None  # upright, (width, height)
+    chroma_place: tuple[int, int] | None = None  # of its samples, upright: see `chroma.py`
 
     @property
     def duration(self) -> Fraction:

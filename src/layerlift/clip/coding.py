@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layerlift.clip.chroma import Place, place_in
 from layerlift.clip.clip import Clip, ColorTags, FieldOrder
 from layerlift.clip.fields import weave
 from layerlift.clip.recompose import Recomposer
@@ -51,6 +52,7 @@ class Coding:
     metadata: dict[str, str] = field(default_factory=dict)
     fields: FieldOrder | None = None  # of interlaced frames, which `picture` gives at every second call
     tag: str | None = None  # the codec's four letters, where a container has several
+    chroma: Place | None = None  # where its samples lie, where that is known
 
 
 def clip_coding(  # noqa: PLR0911
@@ -135,7 +137,8 @@ def _coding(
         waiting.clear()
         return frame_of(woven, samples, pixel_format)
 
-    return Coding(codec, pixel_format or samples.pixel_format, tags, options, picture, fields=order, tag=tag)
+    form, chroma = pixel_format or samples.pixel_format, place_in(like, samples)
+    return Coding(codec, form, tags, options, picture, fields=order, tag=tag, chroma=chroma)
 
 
 def x264_options(fields: FieldOrder | None = None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from layerlift.clip.damage import is_cut_short
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 
@@ -49,6 +50,11 @@ def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
         try:
             container = files.enter_context(_open(path, files))
         except (av.error.FFmpegError, ValueError) as error:
+            if is_cut_short(path):
+                raise InputError(
+                    f"{path} is cut short, and what tells how to read it is missing (MP4 and MOV may have it at "
+                    "their end): nothing of it can be decoded; copy or export it again."
+                ) from error
             raise InputError(
                 f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
             ) from error

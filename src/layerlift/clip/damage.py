@@ -6,53 +6,50 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from layerlift.clip.ebml import CLUSTER, SEGMENT, read_number
 from layerlift.errors import InputError
 
-_SEGMENT, _HEADER = 0x18538067, 0x1A45DFA3  # elements of Matroska and WebM (RFC 9559)
+_PACKETS = (188, 192)  # bytes of a packet of a transport stream, and of one in an M2TS file
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether a Matroska, WebM, MP4, MOV or AVI file ends before what it says it holds; False where none is said."""
+    """Whether a file ends before what it says it holds; False where none is said.
+
+    Matroska, WebM, MP4, MOV and AVI say it; transport streams consist of packets of one size.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(2 * max(_PACKETS))
         file.seek(0)
         if head[:4] == b"\x1a\x45\xdf\xa3":
-            return _ends_of_segments(file) > size
+            return _end_of_elements(file, size) > size
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             return 8 + int(struct.unpack_from("<I", head, 4)[0]) > size
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _end_of_boxes(file, size) > size
+    for length in _PACKETS:
+        if head[length % 188 :: length][:2] == b"GG":  # 0x47 begins every packet; M2TS has four bytes before it
+            return size % length != 0
     return False
 
 
-def _ends_of_segments(file: BinaryIO) -> int:
-    """Where the first segment of a Matroska file ends; 0 where that is left open, as in a live recording."""
-    while True:
-        identity = _number(file, keep_marker=True)
-        length = _number(file, keep_marker=False)
-        if identity is None or length is None:
-            return 0
-        if identity == _SEGMENT:
-            return file.tell() + length
-        if identity != _HEADER:
-            return 0
-        file.seek(length, 1)
+def _end_of_elements(file: BinaryIO, size: int) -> int:
+    """Where the last element of a Matroska file ends.
 
-
-def _number(file: BinaryIO, *, keep_marker: bool) -> int | None:
-    """A number of variable length; None at the end, and for a length that is unknown."""
-    first = file.read(1)
-    if not first or first[0] == 0:
-        return None
-    length = 9 - first[0].bit_length()
-    rest = file.read(length - 1)
-    if len(rest) < length - 1:
-        return None
-    value = first[0] if keep_marker else first[0] & ((1 << (8 - length)) - 1)
-    whole = value << 8 * len(rest) | int.from_bytes(rest, "big")
-    unknown = (1 << 7 * length) - 1
-    return None if not keep_marker and whole == unknown else whole
+    A length may be left open, as in a live recording: such an element ends with the last one in it.
+    """
+    end = 0
+    while file.tell() < size:
+        identity, length = read_number(file, keep_marker=True), read_number(file, keep_marker=False)
+        if identity in (SEGMENT, CLUSTER) and length is None:
+            continue
+        if identity is None or length is None:  # cut inside a number, or nothing of Matroska's
+            return size + 1 if file.tell() == size else end
+        end = file.tell() + length
+        if identity == SEGMENT:
+            return end
+        file.seek(end)
+    return end
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
@@ -70,7 +67,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
     return at
 
 
-def damaged(path: Path, what: str = "not all of its frames can be decoded") -> InputError:
+def damaged(path: Path, what: str) -> InputError:
     """The error for a file that is not whole."""
     return InputError(
         f"{path} is damaged or cut short: {what}; export it again, or, if it is the clip, give --allow-damage to go on "
@@ -88,6 +85,17 @@ def spans(numbers: list[int]) -> str:
             found.append([number, number])
     shown = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in found[:8])
     return f"{shown} …" if len(found) > 8 else shown
+
+
+def not_whole(seconds: float | None) -> str:
+    """What is said of a frame that cannot be decoded, or of what follows it."""
+    return f"the frame {'' if seconds is None else f'at {seconds:.2f} s '}cannot be decoded whole"
+
+
+def moments_named(seconds: list[float]) -> str:
+    """Moments as "1.25 s, 2.00 s", the first few of them."""
+    shown = ", ".join(f"{second:.2f} s" for second in seconds[:8])
+    return f"{shown} …" if len(seconds) > 8 else shown
 
 
 def frames_named(numbers: list[int]) -> str:

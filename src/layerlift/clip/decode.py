@@ -14,7 +14,7 @@ from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.heif import is_tiled, tiled_picture, whole_picture
 from layerlift.clip.rgba import from_linear, straighten, to_whole
 from layerlift.clip.samples import Samples, planes_of, samples_of
-from layerlift.clip.stills import picture_kind
+from layerlift.clip.stills import picture_kind, unusual_tiff
 from layerlift.clip.view import tags_of, view_array
 from layerlift.errors import InputError
 
@@ -231,5 +231,11 @@ def first_frame(path: Path, what: str = "a video") -> tuple[VideoFrame, Orientat
                     return tiled_picture(path), UPRIGHT
                 return whole_picture(path, container, frame) if in_parts else frame, shown
         except av.error.FFmpegError as error:
+            samples = unusual_tiff(path)
+            if samples is not None:
+                raise InputError(
+                    f"{path} is a TIFF of {samples}, which layerlift does not read: save it with 8 or 16 bits a "
+                    "sample, without a sign (object numbers stay what they are)."
+                ) from error
             raise InputError(f"{path} is damaged: its first frame cannot be decoded; save it again.") from error
     raise InputError(f"{path} holds no frame that can be decoded; give the path of {what}.")

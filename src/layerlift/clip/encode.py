@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from layerlift.clip.chroma import encoder_option
 from layerlift.clip.clip import Clip
 from layerlift.clip.coding import Coding, image_samples
 from layerlift.clip.container import open_input
+from layerlift.clip.ebml import PLACEHOLDER_TURN, set_pixel_shape
 from layerlift.clip.fields import flagged, woven_timing
 from layerlift.clip.opus import OpusSound
 from layerlift.clip.recompose import Recomposer
@@ -63,13 +65,15 @@ class VideoSink:
 
         like = woven_timing(like) if coding.fields is not None else like
         self._like, self._coding, self._count = like, coding, 0
+        self._path, self._webm = path, container == "webm"
         self._matroska = container == "matroska"
+        self._shaped = like.pixel_aspect if (self._matroska or self._webm) and like.pixel_aspect != 1 else None
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by presentation time
         self._first_dts: int | None = None
         self._stack = ExitStack()
         # Without "bitexact" Matroska files get a random id, and no two are alike.
         options = {"fflags": "+bitexact"}
-        if container == "matroska":
+        if container in ("matroska", "webm"):
             options["default_mode"] = "passthrough"  # a track is the default where the clip's is
         if container in ("mp4", "mov"):
             # Colour tags where every reader finds them, not in the codec alone.
@@ -80,17 +84,23 @@ class VideoSink:
         self._output = self._stack.enter_context(av.open(str(path), "w", format=container, options=options))
         try:
             self._stream = cast("VideoStream", self._output.add_stream(coding.codec, rate=_int32(like.rate)))
-            self._copy: StreamCopy | OpusSound | None = None
+            self._copies: list[StreamCopy | OpusSound] = []
+            self._start = Fraction(0)
             if sound and like.path is not None:
-                kind = OpusSound if container == "webm" and refused_codecs(like, container) else StreamCopy
-                self._copy = kind(self._stack.enter_context(open_input(like.path)), self._output, like)
-                if isinstance(self._copy, StreamCopy):
-                    self._copy.say_of_video(self._stream, like)
+                recoded = container == "webm" and bool(refused_codecs(like, container))
+                source = self._stack.enter_context(open_input(like.path))
+                copy = StreamCopy(source, self._output, like, sound=not recoded)
+                copy.say_of_video(self._stream, like)
+                self._start, self._copies = copy.video_start, [copy]
+                for number in range(len(source.streams.audio) if recoded else 0):
+                    again = self._stack.enter_context(open_input(like.path))
+                    self._copies.append(OpusSound(again, self._output, like, number))
             self._output.metadata.update(coding.metadata)
-            self._start = self._copy.video_start if self._copy is not None else Fraction(0)
             self._time_base = _time_base(like, self._start)
             self._configure(self._stream.codec_context)
             self._stream.time_base = self._time_base
+            if self._shaped is not None:
+                self._stream.set_display_rotation(PLACEHOLDER_TURN)
         except BaseException:
             self._stack.close()
             raise
@@ -113,7 +123,7 @@ class VideoSink:
         if self._coding.fields is not None:
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
             context.field_order = {"top": 2, "bottom": 3}[self._coding.fields]  # AVFieldOrder
-        context.options = dict(self._coding.options)
+        context.options = self._coding.options | encoder_option(self._coding.chroma)
 
     def write(self, frame: np.ndarray) -> None:
         picture = self._coding.picture(frame)
@@ -129,17 +139,19 @@ class VideoSink:
         self._durations[picture.pts] = picture.duration
         self._mux(self._stream.encode(picture))
         self._count += 1
-        if self._copy is not None:
-            self._copy.copy_until(picture.pts * self._time_base)
+        for copy in self._copies:
+            copy.copy_until(picture.pts * self._time_base)
 
     def finish(self) -> None:
         packets = self._stream.encode(None)
         self._mux(packets[:-1])
         for packet in packets[-1:]:
             self._mux_last(packet)
-        if self._copy is not None:
-            self._copy.copy_until(None)
+        for copy in self._copies:
+            copy.copy_until(None)
         self._stack.close()
+        if self._shaped is not None:
+            set_pixel_shape(self._path, self._shaped, webm=self._webm)
 
     def abandon(self) -> None:
         self._stack.close()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerlift.clip.clip import Clip
+from layerlift.clip.streams import said_of_track
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -22,18 +23,18 @@ CHUNK = 960  # samples in one of Opus' packets: 20 ms
 
 
 class OpusSound:
-    """A clip's first sound track on its way into an output as Opus; times are relative to the first frame.
+    """A clip's sound track of a number on its way into an output as Opus; times are relative to the first frame.
 
     What sounds before the first frame is left out, and for a cut clip what sounds after its last.
     """
 
-    video_start = Fraction(0)
-
-    def __init__(self, source: InputContainer, target: OutputContainer, like: Clip) -> None:
+    def __init__(self, source: InputContainer, target: OutputContainer, like: Clip, number: int = 0) -> None:
         self._source, self._target, self._like = source, target, like
-        self._track: AudioStream = source.streams.audio[0]
+        self._track: AudioStream = source.streams.audio[number]
         self._layout = "mono" if self._track.codec_context.layout.nb_channels == 1 else "stereo"
         self._stream = target.add_stream("libopus", rate=RATE)
+        self._stream.metadata.update(said_of_track(self._track))
+        self._stream.disposition = self._track.disposition
         context = self._stream.codec_context
         context.layout, context.format, context.bit_rate = self._layout, "s16", BIT_RATE
         self._packets = self._encoded()
@@ -52,13 +53,21 @@ class OpusSound:
         from av.audio.fifo import AudioFifo
 
         fifo = AudioFifo()
+        begin: int | None = None  # PyAV's queue counts its samples from 0
+
+        def timed(chunk: AudioFrame) -> AudioFrame:
+            chunk.pts = (chunk.pts or 0) + (begin or 0)
+            return chunk
+
         for frame in self._wanted():
+            begin = frame.pts or 0 if begin is None else begin
+            frame.pts = (frame.pts or 0) - begin
             fifo.write(frame)
             for chunk in fifo.read_many(CHUNK):
-                yield from self._stream.encode(chunk)
+                yield from self._stream.encode(timed(chunk))
         rest = fifo.read(0, partial=True)
         if rest is not None:
-            yield from self._stream.encode(rest)
+            yield from self._stream.encode(timed(rest))
         yield from self._stream.encode(None)
 
     def _wanted(self) -> Iterator[AudioFrame]:

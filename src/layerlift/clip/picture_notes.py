@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from layerlift.clip.chroma import is_kept, place_name
 from layerlift.clip.clip import Clip
+from layerlift.clip.view import HLG, PQ
 
-FFV1, VP9, PNGS = "FFV1 in .mkv", "VP9 in .webm", "a folder of PNGs"
+if TYPE_CHECKING:
+    from layerlift.clip.coding import Coding
+
+_CODECS = {"libx264": "H.264", "libx265": "HEVC", "prores_ks": "ProRes", "ffv1": "FFV1", "libvpx-vp9": "VP9"}
+_TRANSFERS, _PRIMARIES = {PQ: "PQ", HLG: "HLG"}, {9: "BT.2020 primaries", 11: "DCI-P3 primaries", 12: "P3 primaries"}
+VP9, PNGS = "VP9 in .webm", "a folder of PNGs"
 
 
-def shape_note(like: Clip, holder: str, *, other: str | None = None) -> list[str]:
-    """That `holder` loses the shape of a clip's pixels; `other` is an ending that keeps it. Empty for square pixels."""
+def shape_note(like: Clip) -> list[str]:
+    """That a folder of PNGs loses the shape of a clip's pixels. Empty for square pixels."""
     shape = like.pixel_aspect
     if shape == 1:
         return []
     shown = "narrower" if shape > 1 else "wider"
-    hint = f"; {other} keeps it" if other is not None else ""
     return [
-        f"The pixels' shape of {_named(like)} ({shape.numerator}:{shape.denominator}) is not kept by {holder}: players "
-        f"show the picture {shown}{hint}."
+        f"The pixels' shape of {_named(like)} ({shape.numerator}:{shape.denominator}) is not kept by {PNGS}: players "
+        f"show the picture {shown}."
     ]
+
+
+def colour_note(like: Clip) -> list[str]:
+    """That a folder of PNGs does not say what the colours of a clip of HDR or of a wide gamut are. Else empty."""
+    said = [*filter(None, (_TRANSFERS.get(like.color.transfer), _PRIMARIES.get(like.color.primaries)))]
+    if not said:
+        return []
+    return [f"The colours of {_named(like)} are {' with '.join(said)}, which {PNGS} does not say."]
+
+
+def chroma_note(like: Clip, coding: Coding, ending: str) -> list[str]:
+    """That an output loses where the chroma of a clip lies. Empty where it says that, or nothing is known."""
+    if coding.chroma is None or is_kept(coding.chroma, coding.codec, ending):
+        return []
+    holder = f"{_CODECS[coding.codec]} in {ending}"
+    return [f"The place of chroma samples of {_named(like)} ({place_name(coding.chroma)}) is not kept by {holder}."]
 
 
 def fields_note(like: Clip, holder: str) -> list[str]:

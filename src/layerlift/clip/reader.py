@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerlift.clip.chroma import chroma_place, upright_place
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
-from layerlift.clip.damage import damaged, frames_named, is_cut_short
-from layerlift.clip.decode import DecodedPicture, Orientation, alpha_decoder, first_frame, has_alpha, orientation
+from layerlift.clip.damage import damaged, frames_named, is_cut_short, not_whole
+from layerlift.clip.decode import DecodedPicture, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
 from layerlift.clip.hdr import hdr_metadata
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
@@ -23,6 +23,7 @@ from layerlift.clip.layout import is_folder, is_layout, layout_masks
 from layerlift.clip.packet_damage import packet_check
 from layerlift.clip.samples import Samples, samples_of
 from layerlift.clip.stills import picture_kind
+from layerlift.clip.survey import expected_frames, seconds_of, survey, where_it_ends
 from layerlift.clip.timing import Index, constant_rate, held, missing, rate_with_holes
 from layerlift.clip.view import tags_of
 from layerlift.clip.webp import open_webp
@@ -57,7 +58,8 @@ def open_clip(
     disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused,
     here or when its frames are read, unless `allow_damage` is given: then the clip is what can be decoded, and `damage`
     says what was lost.
-    An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each.
+    An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each. So
+    there is where fields cannot be woven again: in a clip that is turned, or whose fields differ in height.
     `rate` is that of a bare stream or of a folder of images that says none, in frames of the file a second.
     Raises InputError for everything that cannot be read as a clip, and for a rate where the file has its own.
     """
@@ -89,15 +91,16 @@ def _open(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
 def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     picture, shown = first_frame(path)
     if is_cut_short(path) and not allow_damage:
-        raise damaged(path, "its end is missing")
+        raise damaged(path, f"its end is missing: it stops{where_it_ends(path)}")
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
-        broken: list[int] = []
+        found = None
         if allow_damage:
-            index, broken = _survey(path)
-        else:
-            index = _index(container, stream, path)
+            found = survey(
+                path, lambda marked: _decode(path, None, tolerant=True, marked=marked), expected_frames(stream)
+            )
+        index = found.index if found is not None else _index(container, stream, path)
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
         assumed = False
         if container.format.name in _RAW:
@@ -108,14 +111,14 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
             assumed = not said
         seekable = container.format.name.split(",")[0] in _SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        chroma = chroma_place(stream)
         alpha = alpha_decoder(stream)
-        expected = _expected(stream)
         if index.count == 0:
             raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
         rate, places = constant_rate(index.pts, time_base, rates), None
         if rate is None and index.pts is not None:
-            known_damage = allow_damage and expected > index.count
-            rate, places = rate_with_holes(container, index, index.pts, time_base, rates, known_damage=known_damage)
+            known = found is not None and found.is_damaged
+            rate, places = rate_with_holes(container, index, index.pts, time_base, rates, known_damage=known)
     gone = missing(places) if places is not None else []
     if gone and not allow_damage:
         when = float(gone[0] / rate) if rate else 0.0
@@ -124,7 +127,14 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     count = index.count + len(gone)
     turned = shown.transposed
     size = (picture.height, picture.width) if turned else (picture.width, picture.height)
-    pictures = _picture_reader(path, index, seekable and not allow_damage, alpha, allow_damage)
+
+    def seconds(number: int) -> float:
+        """When a frame is shown, from the first one on."""
+        if index.pts is not None:
+            return float((index.pts[number] - index.pts[0]) * time_base)
+        return float(number / (rates[0] if rates else DEFAULT_RATE))
+
+    pictures = _picture_reader(path, index, seekable and not allow_damage, alpha, allow_damage, seconds)
     if places is not None:
         pictures = held(pictures, places)
     clip = Clip(
@@ -140,19 +150,21 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         path=path,
         name=path.stem,
         start_time=index.pts[0] * time_base if index.pts else Fraction(0),
-        damage=_damage(path, count, expected, broken, gone) if allow_damage else None,
+        damage=None if found is None else found.words(path, count, gone),
         # A mask for the whole clip has its beginning for what is left of one that was cut short.
-        source_frame_count=expected if allow_damage and is_cut_short(path) and expected > count else None,
+        source_frame_count=found.expected if found is not None and found.cut and found.expected > count else None,
         samples=_upright_samples(picture, turned, alpha is not None),
         pictures=pictures,
         picture_size=size,
+        chroma_place=upright_place(chroma, shown),
         rate_assumed=assumed,
     )  # fmt: skip
     if not constant and index.pts is not None:
         clip = _with_timestamps(clip, index, index.pts, time_base)
     if not picture.interlaced_frame:
         return clip
-    return _of_frames(clip) if deinterlace else _of_fields(clip, picture, shown)
+    weaves = can_weave(clip.samples, clip.height) and not shown.transposed and not shown.upended
+    return _of_fields(clip, picture) if weaves and not deinterlace else _of_frames(clip)
 
 
 def _of_frames(clip: Clip) -> Clip:
@@ -178,13 +190,12 @@ def _of_frames(clip: Clip) -> Clip:
     return replace(clip, pictures=pictures, reader=as_frames(pictures), deinterlaced=True)
 
 
-def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
+def _of_fields(clip: Clip, picture: VideoFrame) -> Clip:
     """An interlaced clip as one of its fields, at twice the rate."""
     assert clip.pictures is not None
     pictures = field_pictures(
         clip.pictures, lambda frame, like: DecodedPicture(frame, like.orientation), clip.frame_count
     )
-    weaves = can_weave(clip.samples, clip.height) and not shown.transposed and not shown.upended
     clip = replace(
         clip,
         frame_count=2 * clip.frame_count,
@@ -192,7 +203,7 @@ def _of_fields(clip: Clip, picture: VideoFrame, shown: Orientation) -> Clip:
         rate=2 * clip.rate,
         pictures=pictures,
         reader=as_frames(pictures),
-        field_order=field_order(picture) if weaves else None,
+        field_order=field_order(picture),
     )
     if clip.timestamps is None or clip.time_base is None or clip.last_duration is None:
         return clip
@@ -262,60 +273,17 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
     """The stream's packets; a corrupt one, as at the end of a file that was cut short, is an InputError."""
     import av.error
 
+    latest = None
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue  # the flush packet
+            latest = seconds_of(packet, stream) or latest
             if packet.is_corrupt:
-                raise damaged(path)
+                raise damaged(path, not_whole(latest))
             yield packet
     except av.error.FFmpegError as error:
-        raise damaged(path) from error
-
-
-def _survey(path: Path) -> tuple[Index, list[int]]:
-    """Count what can be decoded of a file that may be damaged, and the frames that cannot be decoded whole."""
-    times: list[int | None] = []
-    keys: list[int] = []
-    broken: list[int] = []
-    duration: int | None = None
-    marked: set[int] = set()
-    for number, frame in enumerate(_decode(path, None, tolerant=True, marked=marked)):
-        times.append(frame.pts)
-        duration = frame.duration or duration
-        if frame.is_corrupt or frame.pts in marked:
-            broken.append(number)
-        if frame.key_frame and frame.pts is not None:
-            keys.append(frame.pts)
-    known = [t for t in times if t is not None]
-    ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
-    return Index(len(times), tuple(known) if ordered and known else None, tuple(keys), duration), broken
-
-
-def _damage(path: Path, count: int, expected: int, broken: list[int], gone: list[int]) -> str | None:
-    """What was lost of a file, in words; None where nothing was."""
-    lost = max(expected - count, 0) + len(gone)
-    if not lost and not broken:
-        return f"{path} is cut short." if is_cut_short(path) else None
-    parts = []
-    if lost:
-        instead = f": in the place of {frames_named(gone)} the one before is shown" if gone else ""
-        parts.append(f"{lost} of {max(expected, count)} frames are lost{instead}")
-    if broken:
-        parts.append(f"{frames_named(broken)} could not be decoded whole")
-    return f"{path} is damaged: {', and '.join(parts)}."
-
-
-def _expected(stream: VideoStream) -> int:
-    """Frames that a file says it has, 0 where it does not."""
-    if stream.frames:
-        return stream.frames
-    said = {key.upper(): value for key, value in stream.metadata.items()}.get("DURATION", "")
-    rate = stream.average_rate or stream.guessed_rate
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", said)
-    if match is None or rate is None:
-        return 0
-    return round((3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3])) * rate)
+        raise damaged(path, not_whole(latest)) from error
 
 
 def _decode(
@@ -330,7 +298,7 @@ def _decode(
 
     With `decoder`, by the decoder of that name. What is damaged is an InputError; `tolerant` leaves out what cannot be
     decoded, and decodes in one thread, so that what is made up for damage is always the same; times of pictures that
-    are not whole, but that FFmpeg takes for whole, go into `marked`.
+    are not whole, or that cannot be decoded at all, go into `marked`.
     """
     import av
     import av.error
@@ -338,6 +306,7 @@ def _decode(
     with open_input(path) as container:
         stream = video_stream(container, path)
         other: Any = av.CodecContext.create(decoder, "r") if decoder is not None else None
+        latest = None
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
@@ -345,27 +314,38 @@ def _decode(
             if tolerant:
                 stream.thread_type = "NONE"
             for packet in container.demux(stream):
-                if packet.is_corrupt and not tolerant:
-                    raise damaged(path)
-                if check is not None and packet.size and (marked is not None or not tolerant) and check(bytes(packet)):
-                    if marked is None:
-                        when = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.2f} s"
-                        raise damaged(path, f"the frame{when} cannot be decoded whole")
-                    marked |= set() if packet.pts is None else {packet.pts}
+                latest = seconds_of(packet, stream) or latest
+                asked = check is not None and packet.size and (marked is not None or not tolerant)
+                broken = packet.is_corrupt or bool(asked and check is not None and check(bytes(packet)))
+                if broken and not tolerant:
+                    raise damaged(path, not_whole(latest))
+                lost = set() if marked is None or packet.pts is None else {packet.pts}
+                if marked is not None and broken:
+                    marked |= lost
                 try:
                     yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
                 except av.error.FFmpegError:
                     if not tolerant:
                         raise
+                    if marked is not None:
+                        marked |= lost
         except av.error.FFmpegError as error:
             if not tolerant:
-                raise damaged(path) from error
+                raise damaged(path, not_whole(latest)) from error
 
 
-def _picture_reader(path: Path, index: Index, seekable: bool, alpha: str | None, tolerant: bool) -> PictureReader:
+def _picture_reader(  # noqa: PLR0917
+    path: Path,
+    index: Index,
+    seekable: bool,
+    alpha: str | None,
+    tolerant: bool,
+    seconds: Callable[[int], float],
+) -> PictureReader:
     """Pictures of a file; `alpha` is the decoder that sees its transparency where FFmpeg's own does not.
 
     A picture that could not be decoded whole is an InputError, unless `tolerant`: FFmpeg makes it up from others.
+    `seconds` says when a picture is shown.
     """
 
     def pictures(start: int, stop: int) -> Iterator[Picture]:
@@ -377,8 +357,7 @@ def _picture_reader(path: Path, index: Index, seekable: bool, alpha: str | None,
             # What is shown before the first key frame may lack what it refers to: a recording may begin between two.
             begun = begun or bool(frame.key_frame)
             if frame.is_corrupt and begun and not tolerant:
-                when = "" if frame.time is None else f" (at {frame.time:.2f} s)"
-                raise damaged(path, f"frame {done}{when} cannot be decoded whole")
+                raise damaged(path, f"frame {done} (at {seconds(done):.2f} s) cannot be decoded whole")
             if size is None:
                 size = frame.width, frame.height
             elif (frame.width, frame.height) != size:
@@ -390,7 +369,7 @@ def _picture_reader(path: Path, index: Index, seekable: bool, alpha: str | None,
             done += 1
             if done == stop:
                 return
-        raise damaged(path)
+        raise damaged(path, f"only {done} of its {index.count} frames can be decoded (up to {seconds(done):.2f} s)")
 
     return pictures
 

@@ -30,6 +30,7 @@ class Recomposer:
     def __init__(self, like: Clip, target: Samples, tags: ColorTags, *, strict: bool = False) -> None:
         self._target, self._tags, self._strict = target, tags, strict
         self._hdr = is_hdr(like.color)
+        self._down = 1 if like.chroma_place is None else like.chroma_place[1]
         self._pictures: Iterator[Picture] = iter(())
         if like.pictures is not None and (like.width, like.height) == like.picture_size:
             self._pictures = like.pictures(0, like.frame_count)
@@ -39,7 +40,7 @@ class Recomposer:
         picture = next(self._pictures, None)
         if picture is None or (samples := picture.samples) is None:
             return self._converted(frame)
-        base = convert(picture.planes(), samples, picture.tags, self._target, self._tags)
+        base = convert(picture.planes(), samples, picture.tags, self._target, self._tags, down=self._down)
         colour = frame[..., :3] if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
         off = picture.array("rgb24") ^ colour
         changed = (off[..., 0] | off[..., 1] | off[..., 2]) != 0  # much faster than numpy's any over the channels

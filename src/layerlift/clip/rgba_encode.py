@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -46,11 +46,15 @@ class LayerFormat:
         return self.kind == "exr"
 
 
+def layer_like(like: Clip) -> Clip:
+    """A clip with the colours of its layers: of an HDR clip, they hold the view (`view.py`)."""
+    return replace(like, color=replace(like.color, transfer=HLG)) if is_hdr(like.color) else like
+
+
 def layer_coding(like: Clip, layer: LayerFormat) -> Coding:
     """How a layer becomes a video stream."""
-    # Of an HDR clip, what a layer holds is the clip's view (`view.py`).
-    transfer = HLG if is_hdr(like.color) else _known(like.color.transfer)
-    known = ColorTags(_LIMITED, _BT709, _known(like.color.primaries), transfer)
+    told = layer_like(like).color
+    known = ColorTags(_LIMITED, _BT709, _known(told.primaries), _known(told.transfer))
     notes = {"comment": PREMULTIPLIED_NOTE} if layer.premultiplied else {}
 
     def stored(frame: np.ndarray) -> np.ndarray:
@@ -81,7 +85,7 @@ def layer_coding(like: Clip, layer: LayerFormat) -> Coding:
         yuv = rgb_to_yuv(frame[..., :3], known, 8)
         return make_frame("yuva420p", [yuv[..., 0], *halved(yuv[..., 1:]), to_whole(frame[..., 3], 8)])
 
-    return Coding("libvpx-vp9", "yuva420p", known, vp9_options(), eight_bits, notes)
+    return Coding("libvpx-vp9", "yuva420p", known, vp9_options(), eight_bits, notes, chroma=(1, 1))
 
 
 def make_frame(pixel_format: str, planes: Sequence[np.ndarray]) -> VideoFrame:

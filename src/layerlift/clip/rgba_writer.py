@@ -11,8 +11,8 @@ import numpy as np
 
 from layerlift.clip.clip import Clip
 from layerlift.clip.container import open_input
-from layerlift.clip.picture_notes import FFV1, PNGS, VP9, fields_note, shape_note
-from layerlift.clip.rgba_encode import LayerFormat, LayerImageSink, import_openexr, layer_coding
+from layerlift.clip.picture_notes import colour_note, fields_note, shape_note
+from layerlift.clip.rgba_encode import LayerFormat, LayerImageSink, import_openexr, layer_coding, layer_like
 from layerlift.clip.streams import StreamCopy
 from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output, stream_notes
 from layerlift.errors import InputError
@@ -22,8 +22,6 @@ from layerlift.names import check_name
 VIDEO_KINDS = {".mov": ("mov", "prores"), ".mkv": ("matroska", "ffv1"), ".webm": ("webm", "vp9")}
 IMAGE_KINDS = ("png", "exr")
 SOUND_ENDING = ".mka"
-# Kinds of layers that lose the shape of pixels.
-_SHAPELESS = {"ffv1": FFV1, "vp9": VP9, "png": PNGS}
 
 _OUR_IMAGES = re.compile(r"\d{5,}\.(png|exr)")
 
@@ -127,11 +125,12 @@ class LayerWriter(ClipWriter):
         check_layer_output(f"{self.path}/" if self._folder else self.path, self.like, overwrite=self._overwrite)
 
     def _notes(self) -> list[str]:
-        holder = _SHAPELESS.get(self.format.kind)
-        lost = [] if holder is None else shape_note(self.like, holder, other=None if self._folder else ".mov")
-        lost += fields_note(self.like, "a layer")
+        lost = fields_note(self.like, "a layer")
+        if self.format.kind == "png":
+            lost = [*shape_note(self.like), *colour_note(layer_like(self.like)), *lost]
         if self._folder:
-            return [*([f"The sound is in {sound_file(self.path)}."] if has_sound(self.like) else []), *lost]
+            sound = [f"The sound is in {sound_file(self.path)}."] if has_sound(self.like) else []
+            return [*sound, *stream_notes(f"{self.path}/", self.like, sound_beside=True), *lost]
         return [*stream_notes(self.path, self.like), *lost]
 
     def _prepare(self, frame: np.ndarray) -> np.ndarray:

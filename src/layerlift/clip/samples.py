@@ -219,9 +219,18 @@ def rounded(plane: np.ndarray, bits: int) -> np.ndarray:
 
 
 def convert(
-    planes: Sequence[np.ndarray], source: Samples, source_tags: ColorTags, target: Samples, tags: ColorTags
+    planes: Sequence[np.ndarray],
+    source: Samples,
+    source_tags: ColorTags,
+    target: Samples,
+    tags: ColorTags,
+    *,
+    down: int = 1,
 ) -> list[np.ndarray]:
-    """Samples of one kind as samples of another: the same numbers where both are alike, else rounded once."""
+    """Samples of one kind as samples of another: the same numbers where both are alike, else rounded once.
+
+    `down` is where chroma of 4:2:0 lies, in halves of a row (`chroma.py`).
+    """
     alpha = [_alpha(planes, source, target.bits)] if target.alpha else []
     if replace(source, alpha=False) == replace(target, alpha=False) and (
         source.model != "yuv" or (source_tags.range == FULL, source_tags.matrix) == (tags.range == FULL, tags.matrix)
@@ -229,15 +238,15 @@ def convert(
         return [*planes[: 3 if source.model != "gray" else 1], *alpha]
     same_matrix = source.model == "gray" or source_tags.matrix == tags.matrix
     if target.model == "yuv" and source.model != "rgb" and same_matrix:
-        return [*_relevelled(planes, source, source_tags, target, tags), *alpha]
+        return [*_relevelled(planes, source, source_tags, target, tags, down), *alpha]
     made = from_rgb(to_rgb(planes, source, source_tags), target, tags)
     if target.model == "yuv":
         made = [made[0], *(reduced(plane, target.shift) for plane in made[1:])]
     return [*(rounded(plane, target.bits) for plane in made), *alpha]
 
 
-def _relevelled(
-    planes: Sequence[np.ndarray], source: Samples, source_tags: ColorTags, target: Samples, tags: ColorTags
+def _relevelled(  # noqa: PLR0917
+    planes: Sequence[np.ndarray], source: Samples, source_tags: ColorTags, target: Samples, tags: ColorTags, down: int
 ) -> list[np.ndarray]:
     """Luma and chroma in other levels, and chroma at another size."""
     import cv2
@@ -257,8 +266,10 @@ def _relevelled(
     for plane in planes[1:3]:
         made = plane.astype(np.float32)
         if source.shift[1] > target.shift[1] and source.shift[0] == target.shift[0]:
-            # Chroma lies in the middle of the rows that it covers, where a player, too, begins to fill in between.
-            made = cv2.resize(made, (made.shape[1], height), interpolation=cv2.INTER_CUBIC)
+            # Row y of the picture lies at (y - down / 2) / 2 among the rows of chroma.
+            rows = np.array([[1, 0, 0], [0, 0.5, -down / 4]])
+            how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+            made = cv2.warpAffine(made, rows, (made.shape[1], height), flags=how, borderMode=cv2.BORDER_REPLICATE)
         elif source.shift != target.shift:
             made = reduced(enlarged(made, source.shift, width, height), target.shift)
         made = (made - np.float32(middle)) * np.float32(new_chroma_span / chroma_span) + np.float32(new_middle)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,8 @@ from typing import BinaryIO
 # A JPEG's segments that hold no picture, a PNG's chunks, and the like: what a header may take at most.
 _HEADER = 1 << 20
 _STEP = 1 << 16
+_TIFF_BITS, _TIFF_FORMAT = 258, 339  # tags: BitsPerSample, SampleFormat
+_TIFF_MOST = 16  # bits of a sample that FFmpeg decodes
 
 _BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # bytes of the header that follows a BMP's file header
 _STILL_BRANDS = frozenset({b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"miaf"})
@@ -59,6 +62,23 @@ def picture_kind(path: Path) -> PictureKind | None:
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS | _MOVING_BRANDS:
         return PictureKind("mov", head[8:12] in _STILL_BRANDS, lossy=True)
     return None
+
+
+def unusual_tiff(path: Path) -> str | None:
+    """What the samples of a TIFF are, where FFmpeg has no decoder for such: "32-bit whole numbers"; else None."""
+    from PIL import Image
+
+    kind = picture_kind(path)
+    if kind is None or kind.demuxer != "tiff_pipe":
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            said: Mapping[int, tuple[int, ...]] = getattr(image, "tag_v2", {})
+            bits, form = (said.get(tag, (1,))[0] for tag in (_TIFF_BITS, _TIFF_FORMAT))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    known = {1: "whole numbers", 2: "whole numbers with a sign", 3: "floating-point numbers"}
+    return f"{bits}-bit {known[form]}" if form in known and (bits > _TIFF_MOST or form > 1) else None
 
 
 def _is_motion_jpeg(file: BinaryIO) -> bool:

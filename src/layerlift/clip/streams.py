@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
+    from av.video.stream import VideoStream
 
 # What is said of a file and of a track in FFmpeg's words, and is no statement about how it was coded.
 _FILE_SAYS_NOT = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id"})
@@ -87,7 +88,17 @@ def plan_copies(source: InputContainer, container: str) -> Copies:
     free = free_tags(source, container)
     if free and "cover" in ways.values():
         dropped["tags"] = free
+    if container == IMAGES:
+        dropped |= _said_besides(source, main)
     return Copies(ways, dropped)
+
+
+def _said_besides(source: InputContainer, main: VideoStream | None) -> dict[str, list[str]]:
+    """Chapters and tags of a file, which images do not have."""
+    said = [key for key in said_of_file(source) if key.lower() != "software"]  # what AVI calls the encoder
+    said += ["timecode"] if timecode_of(source, main) else []
+    chapters = len(source.chapters())
+    return ({"chapters": [str(chapters)]} if chapters else {}) | ({"tags": said} if said else {})
 
 
 def _takes(container: str, source: InputContainer, stream: Stream) -> bool:
@@ -164,6 +175,12 @@ def _way(stream: Stream, source: InputContainer, container: str, supported: set[
     return None, "data"
 
 
+def timecode_of(source: InputContainer, main: VideoStream | None) -> str | None:
+    """What a file says of the time of its first frame, for its video or for itself; Matroska says it in capitals."""
+    said = [*(main.metadata.items() if main is not None else ()), *source.metadata.items()]
+    return next((value for key, value in said if key.lower() == "timecode"), None)
+
+
 def codec_of(stream: Stream) -> str:
     """FFmpeg's name of a stream's codec, or its four letters."""
     context: Any = stream.codec_context
@@ -185,11 +202,17 @@ def dropped_streams(like: Clip, container: str) -> dict[str, list[str]]:
 class StreamCopy:
     """The streams beside the video of a clip's file on their way into an output, as far as it can hold them.
 
-    A cut clip gets the packets that belong to it. With `only_sound`, nothing but sound.
+    A cut clip gets the packets that belong to it. With `only_sound`, nothing but sound; without `sound`, all but that.
     """
 
     def __init__(
-        self, source: InputContainer, target: OutputContainer, like: Clip, *, only_sound: bool = False
+        self,
+        source: InputContainer,
+        target: OutputContainer,
+        like: Clip,
+        *,
+        only_sound: bool = False,
+        sound: bool = True,
     ) -> None:
         self._target, self._source = target, source
         container = target.format.name
@@ -198,7 +221,7 @@ class StreamCopy:
         self._streams: dict[int, Stream] = {}
         for index, way in copies.ways.items():
             stream = source.streams[index]
-            if not only_sound or stream.type == "audio":
+            if sound if stream.type == "audio" else not only_sound:
                 self._add(stream, way)
         self._cut = like.source_frame_count is not None
         self._start, self._end = like.start_time, like.start_time + like.duration
@@ -225,8 +248,8 @@ class StreamCopy:
         old = main_video(self._source)
         if old is None:
             return
-        said = _said(old, _TRACK_SAYS)
-        timecode = said.get("timecode") or self._source.metadata.get("timecode")
+        said = {key: value for key, value in said_of_track(old).items() if key.lower() != "timecode"}
+        timecode = timecode_of(self._source, old)
         if timecode:
             offset = like.start_time - (old.start_time or 0) * (old.time_base or Fraction(0))
             said["timecode"] = moved_timecode(timecode, offset, old.average_rate or like.rate)
@@ -243,7 +266,7 @@ class StreamCopy:
             made: Stream = self._target.add_mux_stream(way.removeprefix("to "), time_base=Fraction(1, 1000))
         else:
             made = self._target.add_stream_from_template(stream)
-        made.metadata.update(_said(stream, _TRACK_SAYS))
+        made.metadata.update(said_of_track(stream))
         if self._target.format.name == "mov" and "language" in made.metadata:
             language = made.metadata["language"]
             made.metadata["language"] = _MAC_LANGUAGES.get(language, language)
@@ -344,8 +367,9 @@ def open_input_again(source: InputContainer) -> Any:
     return open_input(Path(source.name.removeprefix("file:")))
 
 
-def _said(stream: Stream, keys: frozenset[str]) -> dict[str, str]:
-    return {key: value for key, value in stream.metadata.items() if key.lower() in keys}
+def said_of_track(stream: Stream) -> dict[str, str]:
+    """What a file says of one of its tracks, but for how it was coded."""
+    return {key: value for key, value in stream.metadata.items() if key.lower() in _TRACK_SAYS}
 
 
 def _as_subrip(data: bytes) -> bytes:

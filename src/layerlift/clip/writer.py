@@ -15,7 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from layerlift.clip.clip import Clip
-from layerlift.clip.picture_notes import FFV1, PNGS, VP9, fields_note, shape_note
+from layerlift.clip.picture_notes import VP9, chroma_note, colour_note, fields_note, shape_note
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
 from layerlift.places import check_writable
@@ -137,26 +137,31 @@ def is_folder_output(path: str | Path) -> bool:
 def output_notes(path: str | Path, like: Clip, *, lossless: bool = False, alpha: bool = False) -> list[str]:
     """What of `like` an output at `path` will not hold, each a sentence; `alpha` says that it is written with alpha.
 
-    That is what its container has no place for, the shape of its pixels, and that its fields share frames.
+    That is what its container has no place for, the shape of its pixels, where its chroma lies, and that its fields
+    share frames.
     """
+    from layerlift.clip.coding import clip_coding
+
     folder, ending = is_folder_output(path), Path(path).suffix.lower()
     notes = stream_notes(path, like, lossless=lossless)
     if folder:
-        return [*notes, *shape_note(like, PNGS), *fields_note(like, "a folder of images")]
-    if ending == ".webm":
-        return [*notes, *shape_note(like, VP9, other=".mov"), *fields_note(like, VP9)]
-    if ending == ".mkv" and (lossless or alpha):
-        notes += shape_note(like, FFV1, other=None if lossless else ".mov")
-    return notes
+        return [*notes, *shape_note(like), *colour_note(like), *fields_note(like, "a folder of images")]
+    notes += chroma_note(like, clip_coding(like, ending, lossless=lossless, alpha=alpha), ending)
+    return [*notes, *(fields_note(like, VP9) if ending == ".webm" else [])]
 
 
-def stream_notes(path: str | Path, like: Clip, *, lossless: bool = False) -> list[str]:
-    """What of the file of `like` an output at `path` has no place for, in one sentence, and sound that it recodes."""
+def stream_notes(path: str | Path, like: Clip, *, lossless: bool = False, sound_beside: bool = False) -> list[str]:
+    """What of the file of `like` an output at `path` has no place for, in one sentence, and sound that it recodes.
+
+    `sound_beside` says that the sound of a folder lies in a file of its own.
+    """
     from layerlift.clip.coding import clip_codec
     from layerlift.clip.streams import IMAGES, dropped_streams
 
     folder, ending = is_folder_output(path), Path(path).suffix.lower()
     dropped = dropped_streams(like, IMAGES if folder else CONTAINERS[ending])
+    if sound_beside:
+        dropped.pop("sound", None)
     if like.hdr is not None:
         lost = like.hdr.names(codec=None if folder else clip_codec(like, path, lossless=lossless))
         dropped |= {"HDR metadata": lost} if lost else {}
@@ -172,7 +177,8 @@ def stream_notes(path: str | Path, like: Clip, *, lossless: bool = False) -> lis
         reason = "only one is worked on"
     else:
         kept = set(dropped) - set(dropped_streams(like, "matroska"))
-        reason = f"{ending} cannot hold it{', .mkv can' if kept else ''}"
+        holder = f"lossless {ending}" if lossless else ending
+        reason = f"{holder} cannot hold it{', .mkv can' if kept and ending != '.mkv' else ''}"
     return [*notes, f"Left out of {like.path}: {listed}; {reason}."]
 
 

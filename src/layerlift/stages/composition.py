@@ -140,6 +140,7 @@ def plan_composition(
         samples=background.samples,
         pictures=pictures_behind(background, [behind for _, behind in pairs]),
         picture_size=background.picture_size,
+        chroma_place=background.chroma_place,
         damage=" ".join(dict.fromkeys(c.damage for c in (*(o.clip for o in opened), background) if c.damage)) or None,
     )
     return Plan(opened, background, like, size, corner, pairs)
