@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from layerlift.evidence.register import Template, View, largest_shift
+from layerlift.evidence.register import LONGEST, Template, View, largest_shift
 
 SIZE = 96, 128
 EXTENT = (0.0, 0.0, 127.0, 95.0)
@@ -88,3 +88,9 @@ def test_a_frame_that_is_masked_wholly_is_like_no_other() -> None:
     everything = View(look(texture(), shift(30, 30)), np.ones(SIZE, bool))
     template = Template(everything, 1500)
     assert template.agreement(everything, np.eye(3)) == -1.0
+
+
+def test_opencv_looks_up_so_many_places_at_once() -> None:
+    places = np.ones((1, LONGEST), np.float32)
+    assert cv2.remap(np.full((3, 3), 7, np.float32), places, places, cv2.INTER_CUBIC).shape == (1, LONGEST)
+    assert cv2.remap(np.full((3, 3), 7, np.float32), places.T, places.T, cv2.INTER_CUBIC).shape == (LONGEST, 1)

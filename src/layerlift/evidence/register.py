@@ -40,7 +40,7 @@ FAINT = 2.5
 # Soft pictures without detail show the same where their colours correlate by this much.
 SOFT_ALIKE = 0.8
 # OpenCV's remap takes at most so many columns.
-LONGEST = 32767
+LONGEST = 32766
 # It is compared in so many blocks across and down.
 BLOCKS = 5
 
@@ -295,7 +295,6 @@ class Template:
         out = np.empty(len(x))
         x, y = x.astype(np.float32), y.astype(np.float32)
         for plane, (first, end) in zip(planes, pairwise(self._runs), strict=True):
-            # remap takes at most 32767 columns.
             for a in range(first, end, LONGEST):
                 run = slice(a, min(end, a + LONGEST))
                 out[run] = cv2.remap(

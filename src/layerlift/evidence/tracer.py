@@ -11,7 +11,7 @@ from layerlift.evidence.exposure import NOISE, Exposures
 from layerlift.evidence.links import Box, Link, box_around, complete_flow, cut, dense_flow, link_error
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies, inpainting_error
-from layerlift.evidence.register import project
+from layerlift.evidence.register import LONGEST, project
 from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.traces import COST, FRAME, Traces, follow_link, own_source, taken
 from layerlift.pixels import spread
@@ -271,6 +271,11 @@ def contradiction(flow: np.ndarray, back: Link, rows: np.ndarray, columns: np.nd
     `flow` (N, 2) is the link's. Where something covers or uncovers a pixel, the two lead to different things.
     """
     to = (flow + np.stack([columns, rows], 1) - np.array(back.box[:2])).astype(np.float32)
-    returned = cv2.remap(back.flow, to[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+    # As many rows as remap takes at a time.
+    parts = [
+        cv2.remap(back.flow, part[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+        for part in np.array_split(to, len(to) // LONGEST + 1)
+    ]
+    returned = np.concatenate(parts)
     off = np.hypot(*(flow + returned).T)
     return np.minimum(OFF_COST * np.maximum(off - OFF_FORGIVEN, 0), OFF_MOST)
