@@ -200,6 +200,8 @@ def test_a_folder_of_masks_is_all_of_them_and_a_still_lasts(clips: Path) -> None
         ("lake --masks walker.mkv", "--make"),
         ("lake --rows telea,foo", "choose from telea"),
         ("--make out", "no clip"),
+        ("--make out lake --masks walker.mkv --report r.json", "--report: --make measures nothing"),
+        ("--make out lake --masks walker.mkv --rows telea --model none", "--model, --rows: --make measures nothing"),
         ("--make out lake", "--masks of other clips"),
         ("--make out lake --masks black.mkv", "empty"),
         ("--make out lake --masks walker.mkv --size 3", "--size"),

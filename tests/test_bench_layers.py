@@ -72,3 +72,10 @@ def test_table_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert table["title"] in printed
         mean = np.mean(list(table["rows"][next(iter(table["rows"]))].values()))
         assert f"{mean:.{digits}f}" in printed
+
+
+def test_a_model_that_cannot_be_used_is_told_before_anything_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["bench", "layers", "--seeds", "1000:1001", "--size", "64x48", "--frames", "2", "--model", "nowhere"])
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

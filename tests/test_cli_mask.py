@@ -110,6 +110,15 @@ def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: P
     assert read_mask("m.mp4")[:, 28:32, 40:46].all()
 
 
+def test_a_video_of_what_was_found_in_a_clip_with_alpha(video: np.ndarray, model: Path) -> None:
+    seen = np.dstack([video.reshape(-1, WIDTH, 3), np.full((FRAMES * HEIGHT, WIDTH), 9, np.uint8)])
+    like = Clip.from_array(video, 30)
+    write_clip("glass.mkv", seen.reshape(FRAMES, HEIGHT, WIDTH, 4), like, lossless=True)
+    flags = "--object ../still_0.png -o m.mkv --preview p.mp4"
+    assert layerlift("mask", "glass.mkv", "--model", model, *flags.split()) == 0
+    assert open_clip("p.mp4").numpy().shape == (FRAMES, HEIGHT, 2 * WIDTH, 3)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -116,6 +116,17 @@ def test_a_hole_of_more_pixels_than_opencv_takes_places_in_a_row() -> None:
     assert psnr(plate, truth, hidden) > 30
 
 
+def test_links_of_more_pixels_than_opencv_looks_up_at_once() -> None:
+    count = 3 * 32767
+    back = Link((0, 0, 20, 10), np.full((10, 20, 2), (-3, 0), np.float32), np.zeros((10, 20), np.float32))
+    flow = np.zeros((count, 2), np.float32)
+    flow[count // 2 :] = 3, 0
+    cost = contradiction(flow, back, np.full(count, 5), np.full(count, 4))
+    assert cost.shape == (count,)
+    assert (cost[: count // 2] > 5).all()
+    assert (cost[count // 2 :] == 0).all()
+
+
 def test_a_box_beyond_the_picture_keeps_its_size() -> None:
     picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
     np.testing.assert_array_equal(cut(picture, (1, 0, 4, 2), (-2, 1)), [[4, 4, 5], [8, 8, 9]])

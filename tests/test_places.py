@@ -1,12 +1,19 @@
 """Outputs against each other and against inputs, and whether they can be written: all of it before any work."""
 
+import errno
+import gc
 import os
+import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
+from layerlift.cli.refusals import refusal
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.errors import InputError, LayerliftError
@@ -17,6 +24,20 @@ from support import layerlift
 
 COUNT, HEIGHT, WIDTH = 3, 40, 56
 NOT_WRITABLE = Path("/proc")  # not even root can make a file there
+
+
+def write_with_sound(clip: Path, path: Path) -> None:
+    """The same video with a tone."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        sound = target.add_stream("pcm_s16le", rate=8000)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                target.mux(packet)
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        tone.sample_rate = 8000
+        target.mux([*sound.encode(tone), *sound.encode(None)])
 
 
 def contents(folder: Path = Path()) -> dict[str, bytes]:
@@ -296,6 +317,13 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
         (f"{REMOVE} -o holds/../taken.mkv", "exists already"),
         (f"{MASK} --save-scores holds/../taken.safetensors", "exists already"),
         (f"{MASK} --preview holds/../taken.png", "exists already"),
+        ("scene -o occupied --overwrite", "occupied/object_mask_0.mkv is a folder"),
+        ("scene -o really/occupied --overwrite", "really/occupied/truth is a file"),
+        ("demo -o ./occupied --overwrite", "occupied/object_mask_0.mkv is a folder"),
+        (
+            f"{EXTRACT.replace('walk', 'loud')} -o layers --overwrite",
+            "layers.mka, which would hold the layer's sound, is a",
+        ),
     ],
 )
 @pytest.mark.usefixtures("files")
@@ -309,12 +337,127 @@ def test_other_mistakes_about_outputs_are_found_before_the_work(
     Path("really").mkdir()
     Path("really/00000.png").write_text("mine")
     Path("taken").symlink_to("really")
+    Path("occupied/object_mask_0.mkv").mkdir(parents=True)
+    Path("really/occupied").mkdir()
+    Path("really/occupied/truth").write_text("mine")
+    Path("layers.mka").mkdir()
+    write_with_sound(Path("walk.mkv"), Path("loud.mkv"))
     before = contents()
     assert layerlift(*command.split()) == 2
     streams = capsys.readouterr()
     assert said in streams.err
     assert streams.err.count("\n") == 1
     assert contents() == before
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system answers about a folder that may not be searched, to root as well."""
+    stat = os.stat
+
+    def refusing(path: str | Path, *args: object, **kwargs: object) -> os.stat_result:
+        if isinstance(path, str | Path) and Path(path).parent.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refusing)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{REMOVE} -o locked/a.mkv",
+        f"{REMOVE} --report locked/r.json",
+        f"{REMOVE} --provenance locked/p.mkv",
+        f"{REMOVE} --reference locked/clean.png@0",
+        f"{REMOVE.replace('none', 'locked/model')}",
+        f"{RUN} -o locked/out",
+        f"{EXTRACT} -o locked/a.mov",
+        f"{MASK} -o m.mkv --save-scores locked/s.safetensors",
+        f"{COMPOSE} -o locked/a.mp4",
+        "reference walk.mkv --mask mask.mkv -o locked/refs",
+        "scene -o locked/scene",
+        "demo -o locked/demo",
+        "bench quality --report locked/r.json",
+        "bench footage --make locked/cases frames --masks mask.mkv",
+    ],
+)
+@pytest.mark.usefixtures("files", "locked")
+def test_a_folder_that_may_not_be_searched_is_told_in_a_sentence(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("locked").mkdir()
+    before = contents()
+    assert layerlift(*command.split()) == 1
+    streams = capsys.readouterr()
+    assert re.search(r"locked/\S+ cannot be opened: permission denied; get the right to it", streams.err)
+    assert streams.err.count("\n") == 1
+    assert contents() == before
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """Files cannot become large, as on a disk that is nearly full."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{REMOVE} -o new.mkv",
+        f"{EXTRACT} -o new.mov",
+        f"{EXTRACT} -o new/",
+        f"{EXTRACT} -o new/ --format exr",
+        f"{COMPOSE} -o new.mp4",
+        f"{COMPOSE} -o new/",
+        "scene -o new --size 32x32 --frames 2",
+        "scene -o holds --size 32x32 --frames 2 --overwrite",
+        "bench footage --make new frames --masks mask.mkv",
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
+    command: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "exr" in command:
+        pytest.importorskip("OpenEXR")
+    before = contents()
+    request.getfixturevalue("little_room")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # temporary files that were open are closed when forgotten
+        assert layerlift(*command.split()) == 1
+        gc.collect()
+    *_, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"layerlift: (a file( in \S+)?|no temporary file) c?an.* be written.*: file too large; .*\.", last
+    )
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "x", "disk/.layerlift-1/.layerlift-2.mkv"),
+            "a file in disk cannot be written: no space",
+        ),
+        (OSError(errno.ENOSPC, "x", "disk/a.mkv"), "disk/a.mkv cannot be written: no space left on device; make room"),
+        (OSError(errno.EDQUOT, "x"), "a file cannot be written: disk quota exceeded; make room on its disk"),
+        (OSError(errno.EROFS, "x"), "a file cannot be written: read-only file system; give another place"),
+        (RuntimeError("Cannot write a.exr. No space left on device."), "a file cannot be written: no space left"),
+    ],
+)
+def test_what_the_machine_refuses(error: Exception, said: str) -> None:
+    assert (refusal(error) or "").startswith(said)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EBADF, "x"), OSError("cut short"), RuntimeError("Permission denied")])
+def test_other_errors_are_bugs(error: Exception) -> None:
+    assert refusal(error) is None
 
 
 @pytest.mark.usefixtures("files")

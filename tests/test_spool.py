@@ -1,9 +1,19 @@
 """Frames in a temporary file: what comes back is what was put in, as often as asked for."""
 
+import errno
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+
 import numpy as np
 import pytest
+import torch
 
 from layerlift.clip import Clip
+from layerlift.errors import LayerliftError
+from layerlift.evidence.shelf import Shelf
+from layerlift.evidence.store import Spool
+from layerlift.stages.mapped import mapped
 from layerlift.stages.spool import FrameSpool
 
 
@@ -34,3 +44,39 @@ def test_clip_of_a_spool_has_all_else_of_another_clip() -> None:
         np.testing.assert_array_equal(clip.numpy(), frames)
         np.testing.assert_array_equal(clip.cut(1, 2).numpy(), frames[1:])
         assert next(clip.rgba_frames())[..., 3].min() == 255
+
+
+FRAME = np.full((4, 5, 3), 7, np.uint8)
+
+
+def keep_frames() -> None:
+    with FrameSpool() as spool:
+        spool.append(FRAME)
+
+
+def keep_evidence() -> None:
+    with closing(Spool()) as spool:
+        spool.append(FRAME, FRAME[..., 0])
+
+
+def keep_arrays() -> None:
+    with Shelf() as shelf:
+        shelf.put(0, FRAME)
+
+
+def keep_latents() -> None:
+    mapped(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("fill", [keep_frames, keep_evidence, keep_arrays, keep_latents])
+def test_a_full_folder_of_temporary_files_is_named(fill: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(
+        LayerliftError, match=r"^no temporary file can be written in .*: no space left.*TMPDIR\.$"
+    ) as told:
+        fill()
+    assert tempfile.gettempdir() in str(told.value)

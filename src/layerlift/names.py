@@ -12,6 +12,8 @@ from layerlift.errors import InputError
 _NAME, _PATH = 255, 4096
 # What unfinished files and the images of a folder add to a path.
 _ROOM = 64
+# How the names of unfinished files begin.
+UNFINISHED = ".layerlift-"
 
 
 def check_name(path: str | Path, flag: str = "") -> None:
@@ -32,7 +34,7 @@ def check_name(path: str | Path, flag: str = "") -> None:
 
 def unfinished(path: Path, ending: str = "") -> Path:
     """A new, hidden name beside `path` for what becomes it by a rename; it fits wherever a name does."""
-    return path.absolute().with_name(f".layerlift-{secrets.token_hex(4)}{ending}")
+    return path.absolute().with_name(f"{UNFINISHED}{secrets.token_hex(4)}{ending}")
 
 
 def _limit(folder: Path, name: str, otherwise: int) -> int:

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from layerlift import __version__
 from layerlift.cli import bench, compose, demo, doctor, download, extract, mask, plan, reference, remove, run, scene
 from layerlift.cli.interrupts import catch_interrupts
+from layerlift.cli.refusals import refusal
 from layerlift.errors import InputError, LayerliftError
 
 FAILED = 1
@@ -62,7 +63,10 @@ app.command("doctor")(doctor.doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 a user's mistake, 130 interrupted; a bug ends in a traceback."""
+    """Run the command line and exit: 0 done, 1 the machine cannot do it, 2 a user's mistake, 130 interrupted.
+
+    A bug ends in a traceback.
+    """
     if not {"-v", "--verbose"} & set(sys.argv[1:] if arguments is None else arguments):
         _hush_libraries()
     interrupts = catch_interrupts()
@@ -83,11 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception:
+    except Exception as error:
         # Ctrl-C inside a library may come out as an error of the library's: safetensors turns it into a ValueError.
-        if not interrupts.pressed:
+        if interrupts.pressed:
+            code = INTERRUPTED
+        elif (said := refusal(error)) is not None:
+            _complain(said)
+            sys.exit(FAILED)
+        else:
             raise
-        code = INTERRUPTED
     if code == INTERRUPTED:  # typer turns a KeyboardInterrupt inside a command into this code
         _complain("interrupted.")
     sys.exit(code if isinstance(code, int) else 0)

@@ -101,19 +101,19 @@ def layers(
     settle_report(report, read_of_model(model, text_encoder), overwrite=overwrite)
 
     from layerlift.bench.layers import layer_tables
+    from layerlift.device import choose_policy
+    from layerlift.model import open_model
 
+    chosen = choose_policy(device, dtype, policy, resident=True)
+    opened = None if model is None else open_model(model, text_encoder=text_encoder)
     record = Report("bench layers", {"seeds": seeds, "size": size, "frames": frames, "model": model})
     with show_progress() as progress:
         with record.stage("layers"):
             tables = layer_tables(span, size=pixels, frames=frames, progress=progress)
-        if model is not None:
+        if opened is not None:
             from layerlift.bench.end_to_end import end_to_end_tables
-            from layerlift.device import choose_policy
-            from layerlift.model import open_model
 
-            chosen = choose_policy(device, dtype, policy, resident=True)
             record.device = chosen.device
-            opened = open_model(model, text_encoder=text_encoder)
             with record.stage("end to end"):
                 tables += end_to_end_tables(span, opened, chosen, size=pixels, frames=frames, progress=progress)
     print_tables(tables, record, report, overwrite=overwrite)

@@ -13,6 +13,7 @@ from layerlift.errors import InputError
 from layerlift.report import Report
 
 _MAKE = "Making cases"
+_ALL_ROWS = "telea,patchmatch,evidence,demo,default"
 
 
 def footage(
@@ -36,7 +37,7 @@ def footage(
             help="What to measure, separated by commas: telea, patchmatch, evidence (no model), demo (the demo model), "
             "default (what remove does).",
         ),
-    ] = "telea,patchmatch,evidence,demo,default",
+    ] = _ALL_ROWS,
     make: Annotated[
         bool,
         typer.Option(
@@ -89,6 +90,11 @@ def footage(
     if not make and (clips or given):
         raise InputError(f"{', '.join([*given, *map(str, clips or [])])}: these are for --make, which was not given.")
     if make:
+        measuring = {"--report": report, "--model": model, "--text-encoder": text_encoder, "--device": device}
+        measuring |= {"--dtype": dtype, "--policy": policy, "--rows": None if rows == _ALL_ROWS else rows}
+        given = [name for name, value in measuring.items() if value is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: --make measures nothing; leave that out, or --make.")
         _make(folder, clips or [], masks or [], size, frames, overwrite=overwrite)
         return
     chosen_rows = _parse_rows(rows)

@@ -43,12 +43,14 @@ def demo(
     from layerlift.device import choose_policy
     from layerlift.device.budget import check_memory
     from layerlift.model import open_model
+    from layerlift.scenes.folder import check_scene_folder
     from layerlift.stages.effects import EffectOptions
     from layerlift.stages.removal import RemovalOptions
     from layerlift.stages.run import RunOptions, run_stages, stays_in_memory
 
     settle_places({"-o": output, "--report": report}, read_of_model(model, text_encoder))
     settle_folder(output, overwrite=overwrite)
+    check_scene_folder(output)
     result = output / "result"
     if result.exists():
         check_run_folder(result, overwrite=overwrite)

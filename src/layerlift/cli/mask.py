@@ -329,7 +329,7 @@ def with_preview(
 
 
 def clip_twice_as_wide(clip: "Clip") -> "Clip":
-    """What a writer needs to know of a clip whose frames lie two side by side."""
+    """What a writer needs to know of a clip whose frames lie two side by side; a clip's alpha is not among that."""
     from dataclasses import replace
 
-    return replace(clip, width=2 * clip.width)
+    return replace(clip, width=2 * clip.width, has_alpha=False)

@@ -31,10 +31,11 @@ def scene(
     width, height = parse_scene_size(size)
 
     from layerlift.scenes import make_scene
-    from layerlift.scenes.folder import write_scene
+    from layerlift.scenes.folder import check_scene_folder, write_scene
 
     settle_places({"-o": output, "--report": report}, {})
     settle_folder(output, overwrite=overwrite)
+    check_scene_folder(output)
     if report is not None:
         check_report(report, overwrite=overwrite)
     record = Report("scene", {"seed": seed, "size": size, "frames": frames, "output": output})

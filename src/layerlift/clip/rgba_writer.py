@@ -83,6 +83,8 @@ def check_layer_output(path: str | Path, like: Clip, *, overwrite: bool = False)
     if not (folder and has_sound(like)):
         return Path(path)
     check_name(sound)
+    if sound.is_dir():
+        raise InputError(f"{sound}, which would hold the layer's sound, is a folder; choose another output")
     if sound.exists() and not overwrite:
         raise InputError(
             f"{sound}, which would hold the layer's sound, exists already; choose another output or add --overwrite"

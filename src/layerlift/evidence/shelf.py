@@ -10,6 +10,8 @@ from typing import IO, Self
 
 import numpy as np
 
+from layerlift.temporary import write_at
+
 
 class Shelf:
     """Arrays by the number of their frame, read and written in any order and from any thread.
@@ -27,7 +29,10 @@ class Shelf:
         return index in self._places
 
     def put(self, index: int, *arrays: np.ndarray) -> None:
-        """Keep the arrays of a frame, of any shapes and types."""
+        """Keep the arrays of a frame, of any shapes and types.
+
+        Raises LayerliftError when the folder of temporary files is full.
+        """
         places = []
         with self._lock:
             for array in arrays:
@@ -37,9 +42,7 @@ class Shelf:
                     if array.size
                     else memoryview(b"")
                 )
-                written = 0
-                while written < len(data):
-                    written += os.pwrite(self._file.fileno(), data[written:], self._end + written)
+                write_at(self._file, self._end, data)
                 self._end += len(data)
             self._places[index] = places
 

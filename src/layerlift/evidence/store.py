@@ -14,6 +14,7 @@ from layerlift.ahead import ahead
 from layerlift.clip import Clip
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.state import State
+from layerlift.temporary import write_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,17 @@ class Spool:
     """States and colours of hidden pixels, appended frame by frame."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="layerlift-evidence-")  # noqa: SIM115 - closed by close
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="layerlift-evidence-", buffering=0)  # noqa: SIM115 - closed by close
         self._records: list[_Record | None] = []
 
     def __len__(self) -> int:
         return len(self._records)
 
     def append(self, frame: np.ndarray, state: np.ndarray) -> None:
-        """Keep the pixels of a frame (H, W, 3) uint8 whose state (H, W) uint8 is not ORIGINAL."""
+        """Keep the pixels of a frame (H, W, 3) uint8 whose state (H, W) uint8 is not ORIGINAL.
+
+        Raises LayerliftError when the folder of temporary files is full.
+        """
         rows, columns = np.flatnonzero(state.any(1)), np.flatnonzero(state.any(0))
         if not len(rows):
             self._records.append(None)
@@ -44,9 +48,9 @@ class Spool:
         box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
         states = state[box[1] : box[3], box[0] : box[2]]
         colours = frame[box[1] : box[3], box[0] : box[2]][states != State.ORIGINAL]
-        self._records.append(_Record(self._file.seek(0, 2), box, len(colours)))
-        self._file.write(states.tobytes())
-        self._file.write(colours.tobytes())
+        place = self._file.seek(0, 2)
+        write_at(self._file, place, states.tobytes() + colours.tobytes())
+        self._records.append(_Record(place, box, len(colours)))
 
     def apply(self, index: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frame `index` with its gathered pixels written in, and its states."""

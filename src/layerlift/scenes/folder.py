@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from layerlift.clip import Clip, write_clip, write_mask
+from layerlift.errors import InputError
+from layerlift.names import unfinished
 from layerlift.scenes import Scene
 
 RATE = 24
 
 
 def write_scene(scene: Scene, folder: Path) -> None:
-    """Write `scene` into `folder`, which is made when it is missing; files of these names are replaced.
+    """Write `scene` into `folder`, which is made when it is missing; files of these names are replaced by whole ones.
 
     video.mkv, object_mask.mkv (the union) and object_mask_0.mkv …, total_mask.mkv; under truth/: background.mkv,
     effects_0.mkv … (masks) and layer_0.mkv … (RGBA, straight alpha), objects counted from back to front.
     """
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    place = Path(os.path.realpath(folder))  # a link to a folder is followed: that may be another disk
+    made = unfinished(place)
+    try:
+        (made / "truth").mkdir(parents=True)
+        _write(scene, made)
+        for path in sorted(file for file in made.rglob("*") if file.is_file()):
+            target = place / path.relative_to(made)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def check_scene_folder(folder: Path) -> None:
+    """Raises InputError when `folder` holds something that a scene's files cannot take the place of."""
+    truth = folder / "truth"
+    if truth.exists() and not truth.is_dir():
+        raise InputError(f"{truth} is a file, where a folder has to be: choose another folder.")
+    for path in (*folder.glob("*.mkv"), *truth.glob("*.mkv"), *folder.glob("*.png")):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, where a file has to be: choose another folder.")
+
+
+def _write(scene: Scene, folder: Path) -> None:
     video = Clip.from_array(scene.video, RATE)
 
     clips = {"video": scene.video, "truth/background": scene.background}
     clips |= {f"truth/layer_{index}": layer for index, layer in enumerate(scene.layers)}
     for name, frames in clips.items():
-        write_clip(folder / f"{name}.mkv", frames, video, lossless=True, overwrite=True)
+        write_clip(folder / f"{name}.mkv", frames, video, lossless=True)
 
     masks = {"object_mask": scene.object_mask, "total_mask": scene.total_mask}
     masks |= {f"object_mask_{index}": mask for index, mask in enumerate(scene.object_masks)}
     masks |= {f"truth/effects_{index}": mask for index, mask in enumerate(scene.effect_masks)}
     for name, mask in masks.items():
-        write_mask(folder / f"{name}.mkv", mask, video, overwrite=True)
+        write_mask(folder / f"{name}.mkv", mask, video)

@@ -12,13 +12,14 @@ import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.clip.clip import Pixels
+from layerlift.temporary import write_at
 
 
 class FrameSpool:
     """Frames, all of one shape and type, kept in order as they are; a context manager whose end removes the file."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="layerlift-frames-")  # noqa: SIM115 - closed on exit
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="layerlift-frames-", buffering=0)  # noqa: SIM115 - closed on exit
         self._shape: tuple[int, ...] | None = None
         self._type = np.dtype(np.uint8)
         self._count = 0
@@ -35,13 +36,12 @@ class FrameSpool:
         self._file.close()
 
     def append(self, frame: np.ndarray) -> None:
-        """Keep one more frame."""
+        """Keep one more frame. Raises LayerliftError when the folder of temporary files is full."""
         if self._shape is None:
             self._shape, self._type = frame.shape, frame.dtype
         if frame.shape != self._shape or frame.dtype != self._type:
             raise ValueError(f"a frame of {frame.shape} {frame.dtype} among those of {self._shape} {self._type}")
-        self._file.seek(0, 2)
-        self._file.write(np.ascontiguousarray(frame).tobytes())
+        write_at(self._file, self._count * frame.nbytes, np.ascontiguousarray(frame).tobytes())
         self._count += 1
 
     def keep(self, frame: np.ndarray) -> np.ndarray:

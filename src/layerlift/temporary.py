@@ -1,0 +1,48 @@
+"""Room for temporary files: taken before it is needed where it can be, and what is said when there is none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from layerlift.errors import LayerliftError
+
+
+def write_at(file: IO[bytes], place: int, data: bytes | memoryview) -> None:
+    """Write all of `data` at a place of an unbuffered temporary file, from any thread.
+
+    Raises LayerliftError, which names the folder of temporary files, when there is no room.
+    """
+    left = memoryview(data)
+    with _told():
+        while left:
+            count = os.pwrite(file.fileno(), left, place)
+            left, place = left[count:], place + count
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Take `size` bytes of room for a temporary file that will be mapped.
+
+    A file takes its room when it is written, and a mapped one ends the process when there is none left. Without
+    `posix_fallocate`, as on macOS, nothing is taken.
+
+    Raises LayerliftError as `write_at`.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with _told():
+            os.posix_fallocate(descriptor, 0, size)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise LayerliftError(
+            f"no temporary file can be written in {tempfile.gettempdir()}: {reason}; make room there, or name a folder "
+            "on another disk in TMPDIR."
+        ) from error
