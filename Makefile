@@ -13,7 +13,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 # The processors that pyproject.toml asks pypatchmatch for: a pinned version without this would be built elsewhere.
 WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
 
-.PHONY: demo test test-all lint format types lock clean install
+.PHONY: demo test test-all lint format types docs lock clean install
 
 ## remove an object from a small made-up clip, on the CPU, with the model in the package: see demo/contact_sheet.png
 demo: $(STAMP)
@@ -38,6 +38,10 @@ format: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+## the guides and the reference of the Python API as pages: see build/site/index.html
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
 
 install: $(STAMP)
 

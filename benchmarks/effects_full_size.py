@@ -34,28 +34,38 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from layerlift.device import Policy, choose_policy
-from layerlift.fit import Geometry
-from layerlift.model import Model
-from layerlift.model.attention import apply_policy
-from layerlift.model.checkpoint import Checkpoint, Component, build_module, bundled_config
-from layerlift.model.latents import encode_on_device
-from layerlift.model.probe import KINDS
-from layerlift.model.settings import Settings
-from layerlift.model.testing import tiny_transformer_config, tiny_vae_config
-from layerlift.model.text import TEXT_LENGTH, TextEmbedding
-from layerlift.model.vae_stream import set_frames_at_once
-from layerlift.sampling import token_coordinates
-from layerlift.stages.effect_pixels import Decision, draw_effects
-from layerlift.stages.effect_score import COLUMNS, HEADS_FILE, RELATIVE_THRESHOLD, choose_scorer, cover_tokens
-from layerlift.stages.effect_window import Look, find_in_window, score_frames
-from layerlift.stages.effects import DEFAULT_SIGMAS, EffectOptions, find_effects
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.model import Model
+from layerlift.engine.model.attention import apply_policy
+from layerlift.engine.model.checkpoint import Checkpoint, Component, build_module, bundled_config
+from layerlift.engine.model.effect_score import (
+    COLUMNS,
+    HEADS_FILE,
+    RELATIVE_THRESHOLD,
+    Scorer,
+    choose_scorer,
+    cover_tokens,
+    frame_scores,
+    score_tokens,
+)
+from layerlift.engine.model.latents import encode_on_device
+from layerlift.engine.model.probe import KINDS
+from layerlift.engine.model.settings import Settings
+from layerlift.engine.model.testing import tiny_transformer_config, tiny_vae_config
+from layerlift.engine.model.text import TEXT_LENGTH, TextEmbedding
+from layerlift.engine.model.vae_stream import set_frames_at_once
+from layerlift.engine.sampling import token_coordinates
+from layerlift.geometry.fit import Geometry
+from layerlift.options import DEFAULT_SIGMAS, EffectOptions
+from layerlift.pixels.effects import Decision, draw_effects
+from layerlift.runtime import Runtime
+from layerlift.stages.effects import find_effects
 
 GIB = 2**30
 ENCODING = "encoding alone"
 
 # The rows that are what users of LTX-Video get, and what was asked of them.
-COUNTING = ("find_effects, even heads", "find_in_window, even heads")
+COUNTING = ("find_effects, even heads",)
 BOUND_SECONDS, BOUND_GIB = 1.0, 0.2
 
 
@@ -126,32 +136,17 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         found = bench.note(
             f"find_effects, {scorer_name}",
             lambda options=options: list(
-                find_effects(frames, list(objects), options, model=model, policy=policy, cache=False)
+                find_effects(frames, list(objects), options, runtime=Runtime(model=model, policy=policy, cache=False))
             ),
         )
         if found is not None:
             check(np.stack([frame.effects for frame in found], 1), objects)
             print(f"  effects cover {np.mean([frame.effects.any(0).mean() for frame in found]):.0%} of the picture")
         scorer = choose_scorer(model, "auto")
-        look = Look(scorer, DEFAULT_SIGMAS, model.embedding, model.geometry, model.settings.rate, policy)
-        found = bench.note(
-            f"find_in_window, {scorer_name}",
-            lambda look=look, scorer=scorer: find_in_window(
-                model.vae,
-                model.net,
-                frames,
-                objects,
-                look=look,
-                decision=Decision(scorer.threshold, scorer.clear),
-                temporal_radius=model.geometry.time // 2,
-            ),
-        )
-        if found is not None:
-            check(found, objects)
         # 3. Its parts.
         masks = torch.from_numpy(objects).to(device)
         scores = bench.note(
-            f"... the look, {scorer_name}", lambda look=look, m=masks: look_once(model, latents, m, look)
+            f"... the look, {scorer_name}", lambda scorer=scorer, m=masks: look_once(model, latents, m, scorer, policy)
         )
     pixels = torch.from_numpy(frames).to(device)
     side = (float(model.geometry.space),) * 2
@@ -161,7 +156,11 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     if args.json is not None:
         args.json.write_text(json.dumps({"title": title, "rows": bench.rows, "failed": bench.failed}, indent=1) + "\n")
     if args.profile:
-        profile(lambda: list(find_effects(frames, list(objects), options, model=model, policy=policy, cache=False)))
+        profile(
+            lambda: list(
+                find_effects(frames, list(objects), options, runtime=Runtime(model=model, policy=policy, cache=False))
+            )
+        )
     if bench.failed:
         sys.exit(f"failed: {', '.join(bench.failed)}")
 
@@ -189,10 +188,17 @@ def plain_pass(model: RandomModel, latents: torch.Tensor) -> torch.Tensor:
     return made
 
 
-def look_once(model: RandomModel, latents: torch.Tensor, masks: torch.Tensor, look: Look) -> torch.Tensor:
+def look_once(
+    model: RandomModel, latents: torch.Tensor, masks: torch.Tensor, scorer: Scorer, policy: Policy
+) -> torch.Tensor:
     with torch.no_grad():
-        coverage = cover_tokens(masks, model.geometry)
-        return score_frames(model.net, latents, coverage, look, torch.Generator().manual_seed(0))
+        coverage, time = cover_tokens(masks, model.geometry), model.geometry.time
+        places = token_coordinates(latents.shape, model.geometry, model.settings.rate)
+        scores = score_tokens(
+            model.net, latents, coverage, model.embedding, places, scorer=scorer, sigmas=DEFAULT_SIGMAS,
+            generator=torch.Generator().manual_seed(0), policy=policy,
+        )  # fmt: skip
+        return frame_scores(scores, coverage, time)
 
 
 def markdown(title: str, bench: Bench) -> str:
@@ -292,7 +298,7 @@ class RandomText:
     def check(self, prompts: Sequence[str], policy: Policy, cache: bool) -> None:
         pass
 
-    def embed(self, prompts: Sequence[str], policy: Policy, cache: bool) -> list[TextEmbedding]:
+    def embed(self, prompts: Sequence[str], policy: Policy, cache: bool, progress: Any = None) -> list[TextEmbedding]:
         return [self._embedding for _ in prompts]
 
     def encoder_to_run(self, prompts: Sequence[str], policy: Policy, cache: bool) -> None:

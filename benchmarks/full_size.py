@@ -32,28 +32,29 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from layerlift import pixels
-from layerlift.device import BACKENDS, Policy
-from layerlift.device.needs import ModelFacts
-from layerlift.fit import Fit, Geometry, latent_frames
-from layerlift.model import record
-from layerlift.model.attention import apply_policy
-from layerlift.model.catalogue import CATALOGUE, DEFAULT
-from layerlift.model.checkpoint import Checkpoint, Component, build_module, bundled_config
-from layerlift.model.facts import read_facts
-from layerlift.model.latents import decode, decode_on_device, encode, unknown_tokens
-from layerlift.model.model import Model
-from layerlift.model.passes import Loops, open_passes
-from layerlift.model.settings import Settings
-from layerlift.model.speed import DEFAULT_REFRESH, PLAIN, Speed, full_passes, kept_bytes
-from layerlift.model.testing import tiny_transformer_config, tiny_vae_config
-from layerlift.model.text import TEXT_LENGTH, TextEmbedding
+from layerlift.engine.device import BACKENDS, Policy
+from layerlift.engine.device.needs import ModelFacts
+from layerlift.engine.model import record
+from layerlift.engine.model.attention import apply_policy
+from layerlift.engine.model.catalogue import CATALOGUE, DEFAULT
+from layerlift.engine.model.checkpoint import Checkpoint, Component, build_module, bundled_config
+from layerlift.engine.model.facts import read_facts
+from layerlift.engine.model.latents import decode, decode_on_device, encode, unknown_tokens
+from layerlift.engine.model.model import Model
+from layerlift.engine.model.passes import Loops, open_passes
+from layerlift.engine.model.settings import Settings
+from layerlift.engine.model.speed import DEFAULT_REFRESH, PLAIN, Speed, full_passes, kept_bytes
+from layerlift.engine.model.testing import tiny_transformer_config, tiny_vae_config
+from layerlift.engine.model.text import TEXT_LENGTH, TextEmbedding
+from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, open_denoising, token_coordinates
+from layerlift.engine.schedule import linear_quadratic, model_sigmas
+from layerlift.geometry.fit import Fit, Geometry, latent_frames
+from layerlift.pixels import arrays as pixels
+from layerlift.pixels import tensors as pixels_torch
+from layerlift.pixels.paste import ColorMatch, paste
 from layerlift.progress import QUIET
 from layerlift.report import Report
-from layerlift.sampling import Prompts, SamplingSettings, denoise, open_denoising, token_coordinates
-from layerlift.schedule import linear_quadratic, model_sigmas
-from layerlift.stages import pixels_torch
-from layerlift.stages.paste import ColorMatch, paste
+from layerlift.runtime import Runtime
 
 GIB = 2**30
 # Text tokens that are not padding: the default negative prompt, and "Empty", each with its end token.
@@ -559,7 +560,7 @@ class RandomModel(Model):
     def _component(self, kind: str, policy: Policy, load: Any) -> Iterator[Any]:
         yield self._parts[kind]
 
-    def text(self, prompts: Any, policy: Policy, cache: bool = True) -> list[TextEmbedding]:
+    def text(self, prompts: Any, policy: Policy, cache: bool = True, progress: Any = None) -> list[TextEmbedding]:
         rows = zip(self._prompts.embeds.split(1), self._prompts.mask.split(1), strict=True)
         return [TextEmbedding(embeds, mask) for embeds, mask in rows][-len(prompts) :]
 
@@ -616,7 +617,8 @@ def crop_rows(bench: Bench) -> None:
 
 def print_removal(bench: Bench, name: str, video: np.ndarray, masks: np.ndarray, chosen: dict[str, Any]) -> None:
     """A removal from frames in memory to frames in memory, twice, with weights on the device."""
-    from layerlift.stages.removal import RemovalOptions, remove_frames
+    from layerlift.options import RemovalOptions
+    from layerlift.stages.removal import remove_frames
 
     policy = replace(
         BACKENDS["cuda" if bench.device.type == "cuda" else "cpu"], device=str(bench.device), resident=True
@@ -625,9 +627,8 @@ def print_removal(bench: Bench, name: str, video: np.ndarray, masks: np.ndarray,
     for _ in range(2):
         report = Report(device=str(bench.device))
         frames = remove_frames(
-            video, masks, RemovalOptions(evidence="off", **chosen), model=RandomModel(bench), policy=policy,
-            report=report,
-        )  # fmt: skip
+            video, masks, RemovalOptions(evidence="off", **chosen), Runtime(RandomModel(bench), policy, report=report)
+        )
         taken, _ = bench.seconds(lambda frames=frames: [None for _ in frames])
         seconds.append(taken)
     stages = ", ".join(f"{stage} {cost.seconds:.2f}" for stage, cost in report.stages.items())

@@ -85,11 +85,13 @@ def make_inputs(size: tuple[int, int], frames: int, masked: float) -> tuple[Any,
 
 def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """One removal in this process: seconds, and bytes over the idle process, in all and by stage."""
-    from layerlift.device import choose_policy, memory
-    from layerlift.device.memory import MemoryMeter, host_anonymous_bytes
-    from layerlift.model import open_model
+    from layerlift.engine.device import choose_policy, memory
+    from layerlift.engine.device.memory import MemoryMeter, host_anonymous_bytes
+    from layerlift.engine.model import open_model
+    from layerlift.options import RemovalOptions
     from layerlift.report import Report
-    from layerlift.stages.removal import RemovalOptions, remove_frames
+    from layerlift.runtime import Runtime
+    from layerlift.stages.removal import remove_frames
 
     # A short clip has few moments at its peak: they must not be missed.
     memory.SAMPLE_SECONDS = 0.002
@@ -109,7 +111,7 @@ def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
     idle = host_anonymous_bytes()
     began, used = time.perf_counter(), time.process_time()
     with MemoryMeter(policy.device) as meter:
-        made = remove_frames(clip, mask, options, model=model, policy=policy, report=report)
+        made = remove_frames(clip, mask, options, runtime=Runtime(model=model, policy=policy, report=report))
         count = consume(made, clip, row["write"])
     assert count == row["frames"]
     return {

@@ -95,8 +95,8 @@ def write_model(folder: Path, small: bool) -> None:
     """Random weights in diffusers' layout, with ready text."""
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 
-    from layerlift.model.checkpoint import bundled_config
-    from layerlift.model.text import save_ready_text
+    from layerlift.engine.model.checkpoint import bundled_config
+    from layerlift.engine.model.text import save_ready_text
 
     transformer, vae = bundled_config("transformer_2b"), bundled_config("vae_0.9.5")
     if small:
@@ -159,7 +159,7 @@ def write_component(folder: Path, cls: Any, config: Mapping[str, Any]) -> None:
 
 def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """One job in this process: what was planned and what it took, in bytes and seconds."""
-    from layerlift.device.memory import host_anonymous_bytes
+    from layerlift.engine.device.memory import host_anonymous_bytes
 
     device, memory = row["device"], int(row["memory"] * GIB)
     if device.startswith("cuda"):
@@ -174,7 +174,7 @@ def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
             torch.backends.cuda.enable_mem_efficient_sdp(False)
             torch.backends.cuda.enable_cudnn_sdp(False)
 
-    from layerlift.device import choose_policy
+    from layerlift.engine.device import choose_policy
     from layerlift.report import Report
 
     class MeasuredReport(Report):
@@ -222,49 +222,52 @@ def run_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def start_remove(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
-    from layerlift.stages.removal import RemovalOptions, plan_generation, remove_frames
+    from layerlift.options import RemovalOptions
+    from layerlift.runtime import Runtime
+    from layerlift.stages.removal import plan_removal, run_removal
 
     clip, hidden, size = make_inputs(row)
     options = RemovalOptions(evidence="off", size=size, crop=False)
-    plan = plan_generation(clip, options, row["model"], policy, True, memory=memory).plan
-    return plan, remove_frames(clip, hidden, options, model=row["model"], policy=policy, report=report, memory=memory)
+    plan = plan_removal(clip, hidden, options, Runtime(row["model"], policy, memory_bytes=memory, report=report))
+    assert plan.job is not None
+    return plan.job.plan, run_removal(plan)
 
 
 def start_crop(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
     from layerlift.evidence.unsearched import Unsearched
-    from layerlift.stages.inputs import as_mask
-    from layerlift.stages.removal import RemovalOptions, choose_margin, narrow, plan_generation, remove_frames
+    from layerlift.options import RemovalOptions
+    from layerlift.runtime import Runtime
+    from layerlift.stages.removal import narrow, plan_removal, run_removal
 
     clip, hidden, _ = make_inputs(row)
     options = RemovalOptions(evidence="off", crop=True)
-    margin = choose_margin(options, clip)
-    job = plan_generation(clip, options, row["model"], policy, True, memory=memory)
-    near = narrow(job, Unsearched(clip, as_mask(hidden, clip), margin.dilate).hidden(), margin.feather)
-    frames = remove_frames(clip, hidden, options, model=row["model"], policy=policy, report=report, memory=memory)
-    return near.plan, frames
+    plan = plan_removal(clip, hidden, options, Runtime(row["model"], policy, memory_bytes=memory, report=report))
+    assert plan.job is not None
+    near = narrow(plan.job, Unsearched(clip, plan.mask, plan.margin.dilate).hidden(), plan.margin.feather)
+    return near.plan, run_removal(plan)
 
 
 def start_mask(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
-    from layerlift.model import open_model
-    from layerlift.stages.effects import EffectOptions, find_effects, plan_effects
-    from layerlift.stages.planning import plan_windows
+    from layerlift.options import EffectOptions
+    from layerlift.runtime import Runtime
+    from layerlift.stages.effects import plan_effects, run_effects
 
     clip, hidden, size = make_inputs(row)
-    options, model = EffectOptions(size=size, prompt=""), open_model(row["model"])
-    chosen = plan_effects(clip, options, model, policy, True)
-    plan = plan_windows(model, chosen.fit, chosen.windows, [chosen.prompt], policy, memory=memory, sparse=False)
-    return plan, find_effects(clip, [hidden], options, model=model, policy=policy, report=report, memory=memory)
+    runtime = Runtime(row["model"], policy, memory_bytes=memory, report=report)
+    plan = plan_effects(clip, [hidden], EffectOptions(size=size, prompt=""), runtime)
+    return plan.memory, run_effects(plan)
 
 
 def start_compose(row: Mapping[str, Any], policy: Any, report: Any, memory: int) -> tuple[Any, Iterator[Any]]:
-    from layerlift.stages import latent_composition as stage
+    from layerlift.options import LatentCompositionOptions
+    from layerlift.runtime import Runtime
+    from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition
 
     clip, hidden, size = make_inputs(row)
-    options = stage.LatentCompositionOptions(steps=2, size=size)
-    given: dict[str, Any] = {"options": options, "model": row["model"], "policy": policy, "memory": memory}
-    pictures = (clip, clip, [hidden], hidden, clip)
-    plan = stage.plan_latent_composition(*pictures, **given, cache=True).job.plan
-    return plan, stage.compose_latent_frames(*pictures, **given, report=report)
+    options = LatentCompositionOptions(steps=2, size=size)
+    runtime = Runtime(row["model"], policy, memory_bytes=memory, report=report)
+    plan = plan_latent_composition(clip, clip, [hidden], hidden, clip, options, runtime)
+    return plan.job.plan, run_latent_composition(plan)
 
 
 def make_inputs(row: Mapping[str, Any]) -> tuple[Any, Any, tuple[int, int]]:

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from layerlift.device import MemoryMeter, choose_policy
-from layerlift.device.memory import host_anonymous_bytes
+from layerlift.engine.device import MemoryMeter, choose_policy
+from layerlift.engine.device.memory import host_anonymous_bytes
 
 # T5 v1.1 XXL, as LTX-Video's text_encoder/config.json has it.
 CONFIG = {
@@ -117,12 +117,12 @@ def measure(folder: Path, device: str | None) -> None:
     tokens = [(ids, ids != 0), (ids.roll(1, 1), ids.roll(1, 1) != 0)]
     idle = host_anonymous_bytes()
     # Imports count: they are part of what the stage takes.
-    t5 = importlib.import_module("layerlift.model.t5")
-    stream = importlib.import_module("layerlift.model.t5_stream")
+    t5 = importlib.import_module("layerlift.engine.model.t5")
+    stream = importlib.import_module("layerlift.engine.model.t5_stream")
     began = time.perf_counter()
     with MemoryMeter(place) as meter, torch.inference_mode():
         encoder, tensors = t5.open_encoder(folder)
-        found = stream.encode_stream(encoder, tensors, tokens, policy)
+        found = stream.embed_stream(encoder, tensors, tokens, policy)
     seconds = time.perf_counter() - began
     host, there = meter.host_peak_bytes - idle, meter.device_peak_bytes
     assert all(torch.isfinite(embeds).all() for embeds in found)

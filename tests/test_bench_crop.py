@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from layerlift.bench.crop import HOLE_SHARE, crop_tables, fixed_hole
-from layerlift.device import choose_policy
-from layerlift.model import open_model
-from layerlift.model.testing import write_tiny_model
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import open_model
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.runtime import Runtime
 from layerlift.scenes import make_scene
 
 
@@ -26,7 +27,8 @@ def test_holes_are_small_and_stay_on_their_spot(seed: int) -> None:
 
 def test_tables_have_both_ways_and_what_they_cost(tmp_path: Path) -> None:
     model = open_model(write_tiny_model(tmp_path))
-    inside, tokens, seconds = crop_tables([1000], model, choose_policy("cpu", resident=True), size=(160, 128), frames=5)
+    runtime = Runtime(model, choose_policy("cpu", resident=True))
+    inside, tokens, seconds = crop_tables([1000], runtime, size=(160, 128), frames=5)
     ways = ["whole picture", "whole picture at the clip's size", "around the mask"]
     assert [list(table.rows) for table in (inside, tokens, seconds)] == [ways] * 3
     whole, native, near = (tokens.rows[way][1000] for way in ways)

@@ -7,9 +7,10 @@ import pytest
 
 from layerlift.bench.end_to_end import end_to_end_tables, found_totals, region_scores
 from layerlift.bench.layers import over
-from layerlift.device import choose_policy
-from layerlift.model import open_model
-from layerlift.model.testing import write_tiny_model
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import open_model
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.runtime import Runtime
 from layerlift.scenes import make_scene
 
 SHADOW, TWO, SIZE, FRAMES = 1000, 1008, (64, 48), 3
@@ -17,7 +18,7 @@ SHADOW, TWO, SIZE, FRAMES = 1000, 1008, (64, 48), 3
 
 def test_tables_have_both_ways(tmp_path: Path) -> None:
     model = open_model(write_tiny_model(tmp_path))
-    composites, alphas = end_to_end_tables([SHADOW], model, choose_policy("cpu"), size=SIZE, frames=FRAMES)
+    composites, alphas = end_to_end_tables([SHADOW], Runtime(model, choose_policy("cpu")), size=SIZE, frames=FRAMES)
     for way in ("layers", "latent arithmetic", "latent arithmetic, refined"):
         for masks in ("true total mask", "object mask alone"):
             for region in ("objects", "shadows"):
@@ -31,7 +32,7 @@ def test_tables_have_both_ways(tmp_path: Path) -> None:
 def test_totals_are_found_for_each_object_front_to_back(tmp_path: Path) -> None:
     model = open_model(write_tiny_model(tmp_path))
     scene = make_scene(TWO, *SIZE, FRAMES)
-    front, hind = found_totals(scene, model, choose_policy("cpu"))
+    front, hind = found_totals(scene, Runtime(model, choose_policy("cpu")))
     assert not (scene.object_masks[1] & ~front).any()
     assert not (scene.object_masks[0] & ~hind).any()
 

@@ -12,11 +12,11 @@ from layerlift.bench.footage import FILES, Case, Scores, footage_tables, open_ca
 from layerlift.bench.footage_cases import PAINT, make_cases
 from layerlift.bench.table import CaseTable
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.device import choose_policy
+from layerlift.engine.device import choose_policy
 from layerlift.evidence import State
 from layerlift.evidence.exemplar import exemplars_available
 from layerlift.masks import Mask
-from layerlift.report import Report
+from layerlift.runtime import Runtime
 from support import layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 60, 80
@@ -126,7 +126,7 @@ def test_cases_are_made_of_clips_and_masks_and_can_be_measured(
     clips: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(clips)
-    monkeypatch.setattr("layerlift.model.hub.find_checkpoint", lambda entry: None)
+    monkeypatch.setattr("layerlift.engine.model.hub.find_checkpoint", lambda entry: None)
     size = f"{WIDTH}x{HEIGHT}"
     assert (
         layerlift("bench", "footage", "--make", "out", "lake", "street", "--masks", "walker.mkv", "--size", size) == 0
@@ -246,24 +246,24 @@ def as_case(truth: np.ndarray, mask: np.ndarray) -> Case:
 
 @pytest.mark.skipif(not exemplars_available(), reason="pypatchmatch has no wheel for this machine")
 def test_patchmatch_fills_every_frame() -> None:
-    inside, *_ = footage_tables([as_case(smooth(0), moving_hole())], ["patchmatch"], choose_policy("cpu"))
+    inside, *_ = footage_tables(
+        [as_case(smooth(0), moving_hole())], ["patchmatch"], Runtime(policy=choose_policy("cpu"))
+    )
     assert inside.values["PatchMatch"]["a"] > 12
 
 
 def test_patchmatch_is_left_out_with_a_note_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "patchmatch", None)
-    report = Report()
-    inside, *_ = footage_tables(
-        [as_case(smooth(0), moving_hole())], ["telea", "patchmatch"], choose_policy("cpu"), report=report
-    )
+    runtime = Runtime(policy=choose_policy("cpu"))
+    inside, *_ = footage_tables([as_case(smooth(0), moving_hole())], ["telea", "patchmatch"], runtime)
     assert list(inside.values) == ["Telea"]
-    assert "pypatchmatch" in report.notes[0]
+    assert "pypatchmatch" in runtime.report.notes[0]
 
 
 def test_the_demo_row_runs_the_demo_model() -> None:
     mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
     mask[:, 8:52, 16:64] = True
     case = as_case(np.repeat(smooth(0)[:1], FRAMES, 0), mask)  # no frame shows what is hidden
-    inside, _, _, calibration, _ = footage_tables([case], ["evidence", "demo"], choose_policy("cpu"))
+    inside, _, _, calibration, _ = footage_tables([case], ["evidence", "demo"], Runtime(policy=choose_policy("cpu")))
     assert list(inside.values) == list(calibration.values) == ["evidence only", "demo"]
     assert inside.values["demo"] != inside.values["evidence only"]

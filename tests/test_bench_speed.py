@@ -9,12 +9,12 @@ import pytest
 from layerlift.bench import speed_report
 from layerlift.bench.speed import Measured, Stage, choose_ways, make_mask, measure_speed
 from layerlift.cli import main
-from layerlift.device import BACKENDS, choose_policy
-from layerlift.fit import Fit, Window
-from layerlift.model import Model, catalogue, checkpoint, open_model, random
-from layerlift.model.random import write_random_model
-from layerlift.model.testing import PROMPTS, tiny_transformer_config, tiny_vae_config, write_tiny_model
-from layerlift.stages.planning import plan_windows
+from layerlift.engine.device import BACKENDS, choose_policy
+from layerlift.engine.model import Model, catalogue, checkpoint, open_model, random
+from layerlift.engine.model.random import write_random_model
+from layerlift.engine.model.testing import PROMPTS, tiny_transformer_config, tiny_vae_config, write_tiny_model
+from layerlift.engine.planning import plan_windows
+from layerlift.geometry.fit import Fit, Window
 
 GUIDED = ("", "Empty")
 SIZE, FRAMES = (64, 48), 9
@@ -104,7 +104,7 @@ def test_ways_follow_the_plan_and_the_rules(model: Model) -> None:
 
 def test_sparse_steps_run_over_the_unknown_tokens(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted by what the transformer is given."""
-    from layerlift.model import passes
+    from layerlift.engine.model import passes
 
     seen: dict[int, int] = {}
     real = passes.predict_velocity

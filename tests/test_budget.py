@@ -9,15 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from layerlift.device import budget, choose_policy
-from layerlift.device.budget import attempt, attempt_each, capped, check_memory, ran_out, total_ram, usable_memory
-from layerlift.device.needs import GIB
-from layerlift.device.plan import Plan
+from layerlift.engine.device import budget, choose_policy
+from layerlift.engine.device.budget import (
+    attempt,
+    attempt_each,
+    capped,
+    check_memory,
+    ran_out,
+    total_ram,
+    usable_memory,
+)
+from layerlift.engine.device.needs import GIB
+from layerlift.engine.device.plan import Plan
+from layerlift.engine.model import open_model
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.engine.planning import plan_windows
 from layerlift.errors import InputError, LayerliftError
-from layerlift.fit import fit_size, fit_windows
-from layerlift.model import open_model
-from layerlift.model.testing import write_tiny_model
-from layerlift.stages.planning import plan_windows
+from layerlift.geometry.fit import fit_size, fit_windows
 
 CPU = choose_policy("cpu")
 
@@ -38,7 +46,7 @@ def test_plan_of_windows(plan: Plan) -> None:
 
 
 def test_default_memory_is_what_the_machine_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.stages.planning.usable_memory", lambda policy: 123 * GIB)
+    monkeypatch.setattr("layerlift.engine.planning.usable_memory", lambda policy: 123 * GIB)
     model = open_model(write_tiny_model(tmp_path))
     fit = fit_size((64, 48), (64, 48), 16)
     assert plan_windows(model, fit, fit_windows(9, 9, 4), ["Empty"], CPU).request.memory == 123 * GIB
@@ -98,9 +106,9 @@ def test_cap_on_mps_and_cuda(monkeypatch: pytest.MonkeyPatch, memory: float, fra
 
 GAPS = """
 import torch
-from layerlift.device import choose_policy
-from layerlift.device.budget import capped
-from layerlift.device.memory import host_anonymous_bytes
+from layerlift.engine.device import choose_policy
+from layerlift.engine.device.budget import capped
+from layerlift.engine.device.memory import host_anonymous_bytes
 
 def gaps():
     pairs = [(torch.ones(2 * 2**20), torch.ones(2**14)) for _ in range(24)]  # 8 MiB and 64 KiB

@@ -12,8 +12,9 @@ import typer
 from layerlift import __version__
 from layerlift.cli import main
 from layerlift.cli.app import app
-from layerlift.cli.options import check_guidance, default_output, parse_frames, parse_size
+from layerlift.cli.options import default_output
 from layerlift.errors import InputError, LayerliftError
+from layerlift.parse import parse_frames, parse_guidance, parse_size
 
 COMMANDS = ("remove", "reference", "scene", "demo", "bench", "download", "doctor")
 HEAVY = ("torch", "diffusers", "transformers", "av", "cv2", "scipy", "numpy")
@@ -181,9 +182,8 @@ def test_frames_that_are_none(text: str) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.5, -1.0])
 def test_guidance_that_cannot_be_used(value: float) -> None:
     with pytest.raises(InputError, match="--guidance"):
-        check_guidance(value)
-    assert check_guidance(1.0) == 1.0
-    assert check_guidance(None) is None
+        parse_guidance(value)
+    assert parse_guidance(1.0) == 1.0
 
 
 def test_default_output_lies_in_the_current_folder() -> None:
@@ -200,7 +200,7 @@ def test_an_interrupt_that_a_library_turns_into_another_error_is_an_interrupt(
         except KeyboardInterrupt:
             raise ValueError("could not read a tensor") from None
 
-    monkeypatch.setattr("layerlift.device.choose_policy", lambda *_, **__: library())
+    monkeypatch.setattr("layerlift.runtime.choose_policy", lambda *_, **__: library())
     before = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit) as exit_info:

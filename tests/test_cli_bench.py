@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from layerlift.cli import main
-from layerlift.cli.bench import parse_seeds
+from layerlift.cli.bench import parse_refinements, parse_seeds
 from layerlift.clip import open_clip
+from layerlift.engine.model.effect_score import EvenHeads
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
-from layerlift.model.testing import write_tiny_model
-from layerlift.stages.effect_score import EvenHeads
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,26 @@ def test_table_and_report(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert {"input", "OpenCV Telea per frame", "temporal median", "evidence only", "model only", "default"} <= set(
         inside["rows"]
     )
+
+
+def test_flags_of_a_removal_are_measured(model: Path, tmp_path: Path) -> None:
+    flags = ["--seeds", "1000:1001", "--size", "64x48", "--frames", "5", "--steps", "1"]
+
+    def measured(*more: object) -> dict[str, float]:
+        path = tmp_path / "report.json"
+        assert bench_quality("--model", model, *flags, "--report", path, "--overwrite", *more) == 0
+        rows = json.loads(path.read_text())["results"]["tables"][0]["rows"]
+        return {name: values["1000"] for name, values in rows.items()}
+
+    first, other = measured(), measured("--seed", 5, "--memory", 8)
+    assert first["evidence only"] == other["evidence only"]
+    assert first["model only"] != other["model only"]
+
+
+def test_refinements_as_typed() -> None:
+    assert parse_refinements("plate, none") == ["plate", "none"]
+    with pytest.raises(InputError, match="edges, none, plate"):
+        parse_refinements("plate,better")
 
 
 @pytest.mark.parametrize(

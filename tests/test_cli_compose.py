@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlift.cli.compose import parse_offset
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_writer import choose_layer_format, write_layer
+from layerlift.engine.model import Model
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
-from layerlift.model.testing import write_tiny_model
+from layerlift.parse import parse_offset
 from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 4, 24, 32
@@ -104,8 +105,8 @@ def test_folders_of_images_onto_a_picture(images: str) -> None:
         ("layer.mkv --onto onto.mkv --offset 5", "X,Y"),
         ("layer.mkv --onto onto.mkv --offset 500,0", "off the background"),
         ("layer.mkv --onto onto.mkv --scale 0", "scale of 0"),
-        ("layer.mkv --onto onto.mkv --length stretch", "hold, loop, cut, background"),
-        ("layer.mkv --onto onto.mkv --sound both", "layer, background, none"),
+        ("layer.mkv --onto onto.mkv --length stretch", "'hold', 'loop', 'cut', 'background'"),
+        ("layer.mkv --onto onto.mkv --sound both", "'layer', 'background', 'none'"),
         ("layer.mkv --onto onto.mkv --start 9 --length cut", "only 6"),
         ("layer.mkv --onto onto.mkv --report onto.mkv", "is --onto onto.mkv"),
     ],
@@ -148,7 +149,9 @@ def walk() -> np.ndarray:
     return frames
 
 
-def test_latent_way(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_latent_way(
+    walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = "--latent --background plate.mkv --onto onto.mkv --refine-steps 2 --refine-strength 0.5 --keep-intermediate"
     code = layerlift("compose", "walk", *flags.split(), "--model", model, "--lossless", "--report", "report.json")
     assert code == 0
@@ -164,6 +167,13 @@ def test_latent_way(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture
     report = json.loads(Path("report.json").read_text())
     assert list(report["stages"]) == ["encode", "decode", "text", "denoise"]
     assert report["settings"]["refine_strength"] == 0.5
+
+    under = []
+    real = Model.transformer
+    monkeypatch.setattr(Model, "transformer", lambda self, policy: (under.append(policy.int8), real(self, policy))[1])
+    eight = ["compose", "walk", *flags.split(), "--model", model, "--weights", "8bit", "-o", "8.mp4"]
+    assert layerlift(*eight) == 0
+    assert under == [True]
 
     again = ["compose", "walk", *flags.split(), "--no-refine", "--model", model, "-o", "plain.mp4"]
     assert layerlift(*again) == 0
@@ -201,7 +211,7 @@ def test_mistakes_of_the_latent_way(
 
 
 def test_flags_of_the_latent_way_do_not_pass_unnoticed(capsys: pytest.CaptureFixture[str]) -> None:
-    for flag in ("--background onto.mkv", "--object onto.mkv", "--refine-steps 3", "--no-refine", "--model demo"):
+    for flag in ("--background onto.mkv", "--object onto.mkv", "--refine-steps 3", "--no-refine", "--weights full"):
         assert layerlift("compose", "layer.mkv", "--onto", "onto.mkv", *flag.split()) == 2
         assert f"{flag.split()[0]} belongs to --latent" in capsys.readouterr().err
 

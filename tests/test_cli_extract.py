@@ -1,6 +1,7 @@
 """`layerlift extract` from end to end."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from layerlift.clip.rgba import to_linear
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.scenes import Scene, make_scene
 from layerlift.scenes.folder import write_scene
+from layerlift.stages.layers import ExtractionPlan
 from support import files, layerlift
 
 ONE, TWO = 1000, 1008
@@ -88,21 +90,22 @@ def test_objects_get_a_file_each_and_the_report_says_what_was_done(scenes: dict[
 def test_flags_reach_the_stage(scenes: dict[int, tuple[Path, Scene]], monkeypatch: pytest.MonkeyPatch) -> None:
     from layerlift.stages import layers
 
-    seen = {}
-    real = layers.extract_frames
+    seen: list[ExtractionPlan] = []
+    real = layers.run_extraction
 
-    def spy(clip, background, objects, total, options, **named):  # type: ignore[no-untyped-def]
-        seen.update(clip=clip, total=total, options=options)
-        return real(clip, background, objects, total, options, **named)
+    def spy(plan: ExtractionPlan) -> Iterator[list[np.ndarray]]:
+        seen.append(plan)
+        return real(plan)
 
-    monkeypatch.setattr(layers, "extract_frames", spy)
+    monkeypatch.setattr(layers, "run_extraction", spy)
     folder, _ = scenes[ONE]
     flags = f"--background {folder}/truth/background.mkv --object {folder}/object_mask.mkv -o layer.mkv"
     extra = "--edge 1 --noise 2.5 --frames 1:3 -v"
     assert layerlift("extract", folder / "video.mkv", *flags.split(), *extra.split()) == 0
-    assert (seen["options"].edge, seen["options"].noise, seen["options"].linear) == (1, 2.5, False)
-    assert seen["total"] is None
-    assert seen["clip"].frame_count == open_layer("layer.mkv").frame_count == 2
+    (plan,) = seen
+    assert (plan.scene.edge, plan.noise, plan.linear) == (1, 2.5 / 255, False)
+    assert plan.scene.totals == []
+    assert plan.scene.clip.frame_count == open_layer("layer.mkv").frame_count == 2
 
 
 @pytest.mark.parametrize(
@@ -117,8 +120,8 @@ def test_flags_reach_the_stage(scenes: dict[int, tuple[Path, Scene]], monkeypatc
         ("--background plate.mkv -o layer.gif", ".mov"),
         ("--background plate.mkv -o plate.mkv", "is --background plate.mkv"),
         ("--background plate.mkv -o layer.mov --lossless", "not lossless"),
-        ("--background plate.mkv -o layer --format tiff", "png or exr"),
-        ("--background plate.mkv --bits 12", "8 or 16"),
+        ("--background plate.mkv -o layer --format tiff", "'png', 'exr'"),
+        ("--background plate.mkv --bits 12", "'8', '16'"),
         ("--background plate.mkv -o nowhere/layer.mov", "does not exist"),
         ("--background plate.mkv --report plate.mkv", "is --background plate.mkv"),
         ("--background plate.mkv --frames 2:9", "0:3"),

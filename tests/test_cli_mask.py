@@ -1,6 +1,7 @@
 """`layerlift mask` and `remove --object` from the command line to the files, with a tiny random model."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from layerlift.cli.mask import parse_layers, parse_sigmas
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.masks import open_mask
-from layerlift.model.testing import write_tiny_model
+from layerlift.options import RemovalOptions
+from layerlift.parse import parse_layers, parse_sigmas
 from layerlift.stages import effects
+from layerlift.stages.effects import FrameEffects
+from layerlift.stages.effects.look import EffectPlan
 from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
@@ -74,14 +78,14 @@ def test_a_folder_with_two_objects(video: np.ndarray, model: Path, capsys: pytes
 
 
 def test_flags_reach_the_stage(video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {}
-    real = effects.find_effects
+    seen: list[EffectPlan] = []
+    real = effects.run_effects
 
-    def spy(clip, objects, options, **named):  # type: ignore[no-untyped-def]
-        seen.update(clip=clip, objects=objects, options=options, **named)
-        return real(clip, objects, options, **named)
+    def spy(plan: EffectPlan) -> Iterator[FrameEffects]:
+        seen.append(plan)
+        return real(plan)
 
-    monkeypatch.setattr(effects, "find_effects", spy)
+    monkeypatch.setattr(effects, "run_effects", spy)
     flags = (
         f"--object ../still_0.png --object ../still_1.png -o out/ --model {model} --threshold 0.4 --refine none "
         "--dilate 2 --temporal-radius 3 --max-distance 25 --sigma 0.2,0.6 --layers 1 --seed 7 --size 48x32 "
@@ -90,15 +94,31 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, monkeypatch: pyte
     assert layerlift("mask", "../swan/video.mkv", *flags.split()) == 0
     assert files() == ["out", "out_0", "out_1"]
     assert len(list(Path("out").iterdir())) == 4
-    options = seen["options"]
+    (plan,) = seen
+    options = plan.options
     assert (options.threshold, options.refine, options.dilate) == (0.4, "none", 2)
     assert (options.temporal_radius, options.max_distance) == (3, 25)
     assert (options.sigmas, options.layers, options.seed) == ((0.2, 0.6), (1,), 7)
     assert (options.size, options.prompt) == ((48, 32), "Empty")
-    assert (seen["policy"].backend, seen["cache"]) == ("mps", False)
-    assert len(seen["objects"]) == 2
-    assert all(mask.still for mask in seen["objects"])
-    assert seen["clip"].frame_count == 4
+    assert (plan.runtime.policy.backend, plan.runtime.cache) == ("mps", False)
+    assert len(plan.masks) == 2
+    assert all(mask.still for mask in plan.masks)
+    assert plan.clip.frame_count == 4
+
+
+def test_flags_of_a_removal_say_how_a_plate_is_made(
+    video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[EffectPlan] = []
+    real = effects.run_effects
+    monkeypatch.setattr(effects, "run_effects", lambda plan: (seen.append(plan), real(plan))[1])
+    flags = f"--object ../still_0.png -o m.mkv --model {model} --steps 2 --evidence off --seed 3 --size 48x32"
+    assert layerlift("mask", "../swan/video.mkv", *flags.split(), "--refine", "plate") == 0
+    (plan,) = seen
+    assert plan.removal is not None
+    assert plan.removal.options == RemovalOptions(steps=2, evidence="off", seed=3, size=(48, 32))
+    assert layerlift("mask", "../swan/video.mkv", *flags.split(), "--overwrite") == 2
+    assert "--steps belongs to --refine plate" in capsys.readouterr().err
 
 
 def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: Path) -> None:
@@ -128,7 +148,7 @@ def test_a_video_of_what_was_found_in_a_clip_with_alpha(video: np.ndarray, model
         ("--layers 5-3", "counts down"),
         ("--layers 99", "from 0 to 1"),
         ("--threshold 2", "2.0"),
-        ("--refine better", "edges, none, plate"),
+        ("--refine better", "'edges', 'none', 'plate'"),
         ("--preview p.gif", ".png nor .mp4"),
         ("--preview nowhere/p.png", "no folder"),
         ("--save-scores s.npz", ".safetensors"),
@@ -172,15 +192,15 @@ def test_sigmas_and_layers_as_typed() -> None:
 def test_remove_finds_the_effects_of_an_object_first(
     video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, asked = effects.find_effects, []
+    real, asked = effects.run_effects, []
 
-    def spy(clip, objects, options, **named):  # type: ignore[no-untyped-def]
-        for frame in real(clip, objects, options, **named):
+    def spy(plan: EffectPlan) -> Iterator[FrameEffects]:
+        for frame in real(plan):
             frame.totals[:, 30:34, 2:8] = True  # as if that was a shadow
             asked.append(frame)
             yield frame
 
-    monkeypatch.setattr(effects, "find_effects", spy)
+    monkeypatch.setattr(effects, "run_effects", spy)
     flags = "--object ../still_0.png --lossless --evidence off --dilate 0 --feather 0 --report r.json"
     assert layerlift("remove", "../swan/video.mkv", "--model", model, *flags.split()) == 0
     assert len(asked) == FRAMES
@@ -212,7 +232,7 @@ def test_a_total_mask_that_is_found_is_taken_where_none_is_typed(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("effects were looked for")
 
-    monkeypatch.setattr(effects, "find_effects", refuse)
+    monkeypatch.setattr(effects, "run_effects", refuse)
     mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
     mask[:, 5:30, 5:30] = True
     write_mask("../swan/total_mask.mkv", mask, Clip.from_array(video, 30))
@@ -234,7 +254,7 @@ def test_remove_refuses_before_effects_are_looked_for(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("effects were looked for")
 
-    monkeypatch.setattr(effects, "find_effects", refuse)
+    monkeypatch.setattr(effects, "run_effects", refuse)
     given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
     assert layerlift("remove", "../swan/video.mkv", *given) == 2
     assert said in " ".join(capsys.readouterr().err.split())

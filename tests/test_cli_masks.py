@@ -8,7 +8,7 @@ import pytest
 
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba_reader import open_layer
-from layerlift.model.testing import write_tiny_model
+from layerlift.engine.model.testing import write_tiny_model
 from support import layerlift
 
 COUNT, HEIGHT, WIDTH = 4, 80, 112

@@ -3,14 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from layerlift.cli import main
 from layerlift.clip import Clip, write_clip
-from layerlift.device.policy import BACKENDS
-from layerlift.model.testing import write_tiny_model
-from layerlift.stages import planning
+from layerlift.engine import planning
+from layerlift.engine.device.policy import BACKENDS
+from layerlift.engine.model.testing import write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of this machine's own is found."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("layerlift.model.hub.find_checkpoint", lambda entry: None)
-    monkeypatch.setattr("layerlift.model.hub.find_text_encoder", lambda: None)
+    monkeypatch.setattr("layerlift.engine.model.hub.find_checkpoint", lambda entry: None)
+    monkeypatch.setattr("layerlift.engine.model.hub.find_text_encoder", lambda: None)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -58,6 +59,20 @@ def test_plan_with_the_users_windows(clip: Path, tiny: Path, capsys: pytest.Capt
     flags = ["--model", tiny, "--device", "cpu", "--memory", 4]
     assert "3 windows of up to 5 frames, 24 tokens" in run(capsys, "plan", clip, *flags, "--window", 5)[1]
     assert run(capsys, "plan", clip, *flags, "--window", 4)[0] == 2
+
+
+def test_plan_plans_what_remove_would_run(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model", tiny, "--device", "cpu", "--memory", 4]
+    assert "over unknown tokens alone" in run(capsys, "plan", clip, *flags)[1]
+    assert "over all tokens" in run(capsys, "plan", clip, *flags, "--dense")[1]
+    assert "7 frames" in run(capsys, "plan", clip, *flags, "--frames", "2:9", "--allow-damage")[1]
+    code, out, err = run(capsys, "plan", clip, *flags, "--prompt", "a dog")  # which no text encoder is there for
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "text encoder" in err
+    mask = np.zeros((48, 80), np.uint8)
+    mask[16:32, 16:32] = 255
+    cv2.imwrite("mask.png", mask)
+    assert run(capsys, "remove", clip, "--mask", "mask.png", *flags, "--prompt", "a dog") == (code, out, err)
 
 
 def test_plan_with_little_memory(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,13 +129,13 @@ def test_weights(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert words in run(capsys, *given)[1]
     code, _, err = run(capsys, "doctor", "--device", "cpu", "--weights", "4bit")
     assert (code, err.count("\n")) == (2, 1)
-    assert "give one of auto, 8bit, full" in err
+    assert "not one of 'auto', '8bit', 'full'" in err
 
 
 def test_plan_reads_no_weight(
     clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("layerlift.engine.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
     assert run(capsys, "plan", clip, "--model", tiny, "--device", "cpu")[0] == 0
 
 
@@ -153,5 +168,5 @@ def test_doctor_with_too_little_memory(capsys: pytest.CaptureFixture[str]) -> No
 def test_doctor_says_why_a_device_cannot_be_used(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerlift.device.policy._why_not_mps", lambda index: "because of the moon")
+    monkeypatch.setattr("layerlift.engine.device.policy._why_not_mps", lambda index: "because of the moon")
     assert "mps                      no: because of the moon" in run(capsys, "doctor", "--device", "cpu")[1]

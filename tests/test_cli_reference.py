@@ -44,7 +44,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was loaded")
 
     for part in ("transformer", "vae_encoder", "vae_decoder", "text"):
-        monkeypatch.setattr(f"layerlift.model.Model.{part}", loaded)
+        monkeypatch.setattr(f"layerlift.engine.model.Model.{part}", loaded)
 
 
 def layerlift(line: str) -> int:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.model.testing import write_tiny_model
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.scenes import make_scene
 from layerlift.stages import removal
+from layerlift.stages.removal import RemovalPlan
+from layerlift.stages.removal.paste_back import Provenance
 from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
@@ -65,14 +67,14 @@ def test_folder_becomes_a_clean_plate_in_the_current_folder(
 
 
 def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {}
-    real = removal.remove_frames
+    seen: list[RemovalPlan] = []
+    real = removal.run_removal
 
-    def spy(clip, mask, options, **named):  # type: ignore[no-untyped-def]
-        seen.update(clip=clip, mask=mask, options=options, **named)
-        return real(clip, mask, options, **named)
+    def spy(plan: RemovalPlan, *told: Provenance | None) -> Iterator[np.ndarray]:
+        seen.append(plan)
+        return real(plan, *told)
 
-    monkeypatch.setattr(removal, "remove_frames", spy)
+    monkeypatch.setattr(removal, "run_removal", spy)
     still = np.zeros((HEIGHT, WIDTH), np.uint8)
     still[OBJECT] = 255
     cv2.imwrite("still.png", still)
@@ -81,13 +83,14 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, m
         "--feather 3 --frames 1:4 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty --evidence off -v"
     )
     assert layerlift("remove", "../swan/video.mkv", *flags.split(), "--negative-prompt", "") == 0
-    options = seen["options"]
+    (plan,) = seen
+    options, runtime = plan.options, plan.runtime
     assert (options.steps, options.guidance, options.seed) == (1, 2.0, 5)
     assert (options.size, options.dilate, options.feather) == ((48, 32), 4, 3)
     assert (options.prompt, options.negative_prompt, options.evidence) == ("Empty", "", "off")
-    assert (seen["policy"].backend, seen["policy"].device, seen["cache"]) == ("mps", "cpu", False)
-    assert seen["mask"].still
-    assert seen["clip"].frame_count == open_clip("out.mp4").frame_count == 3
+    assert (runtime.policy.backend, runtime.policy.device, runtime.cache) == ("mps", "cpu", False)
+    assert plan.mask.still
+    assert plan.clip.frame_count == open_clip("out.mp4").frame_count == 3
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -15,13 +15,14 @@ import pytest
 from layerlift.cli.folder import whole_folder
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba_reader import open_layer
-from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
+from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.effect_score import EvenHeads
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.options import EffectOptions, RemovalOptions
 from layerlift.scenes import make_scene
-from layerlift.stages.effect_score import EvenHeads
 from layerlift.stages.effects import mask
-from layerlift.stages.layers import extract_frames
-from layerlift.stages.run import boxed, stays_in_memory
+from layerlift.stages.layers import ExtractionPlan, run_extraction
+from layerlift.stages.run import RunFiles, RunPlan, boxed, run_stages
 from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
@@ -112,10 +113,12 @@ def test_run_from_the_object_masks_alone(
     for name in ("_load_vae_half", "_load_transformer"):
         real = getattr(Model, name)
         monkeypatch.setattr(Model, name, lambda s, kind, rules, real=real: reads.append(kind) or real(s, kind, rules))
-    monkeypatch.setattr(
-        "layerlift.stages.run.extract_frames",
-        lambda *args, **named: given.extend(args[3]) or extract_frames(*args, **named),
-    )
+
+    def spy(plan: ExtractionPlan) -> Iterator[list[np.ndarray]]:
+        given.extend(plan.scene.totals)
+        return run_extraction(plan)
+
+    monkeypatch.setattr("layerlift.stages.run.run_extraction", spy)
     flags = "--object front.mkv --object hind.mkv -o out --lossless --steps 1 --seed 4"
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
     assert reads == ["encoder", "transformer", "decoder"]  # each part once, whatever stages need it
@@ -131,7 +134,7 @@ def test_run_from_the_object_masks_alone(
 
 
 def test_a_total_mask_is_taken_as_it_is(walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.stages.run.find_effects", lambda *_, **__: pytest.fail("looked for effects"))
+    monkeypatch.setattr("layerlift.stages.run.run_effects", lambda *_, **__: pytest.fail("looked for effects"))
     flags = "--object front.mkv --object hind.mkv --total front.mkv --total total.mkv -o out --steps 1"
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
     np.testing.assert_array_equal(open_clip("out/total_mask.mkv").numpy()[..., 0] > 127, mask_of(TOTAL))
@@ -143,10 +146,47 @@ def test_run_without_a_model(walk: np.ndarray) -> None:
     assert json.loads(Path("out/report.json").read_text())["stages"].keys().isdisjoint({"encode", "denoise"})
 
 
+def test_run_takes_the_flags_of_every_stage(walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RunPlan] = []
+
+    def spy(plan: RunPlan, folder: Path) -> RunFiles:
+        seen.append(plan)
+        return run_stages(plan, folder)
+
+    monkeypatch.setattr("layerlift.stages.run.run_stages", spy)
+    flags = (
+        "--object front.mkv --onto onto.mkv -o out --threshold 0.9 --refine plate --temporal-radius 1 --sigma 0.3 "
+        "--steps 2 --dilate 3 --evidence off --dense --window 5 --edge 2 --noise 9 --offset 4,-2 --scale 0.5 --start 1 "
+        "--sound none --size 48x32 --seed 3"
+    )
+    assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
+    (plan,) = seen
+    removal = RemovalOptions(steps=2, dilate=3, evidence="off", dense=True, window=5, size=(48, 32), seed=3)
+    assert plan.removal.options == removal
+    assert plan.effects is not None
+    assert plan.effects.removal is not None
+    assert plan.effects.removal.options == removal
+    assert plan.effects.options == EffectOptions(0.9, (0.3,), temporal_radius=1, refine="plate", size=(48, 32), seed=3)
+    stages = json.loads(Path("out/report.json").read_text())["stages"]
+    assert "evidence" not in stages
+    composite = open_clip("out/composite.mp4").numpy()
+    assert (np.abs(composite[0].astype(int) - 180) < 8).all()  # the layer begins a frame later
+    assert (plan.extraction.scene.edge, plan.extraction.noise) == (2, 9 / 255)
+
+
+def test_run_with_evidence_only_generates_nothing(
+    walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = "--object front.mkv --total total.mkv -o out --evidence only"
+    assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
+    assert "filled in" in capsys.readouterr().out
+    assert json.loads(Path("out/report.json").read_text())["stages"].keys().isdisjoint({"encode", "denoise"})
+
+
 def test_small_models_are_read_once_and_freed_at_the_end(
     walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stays_in_memory(open_model(model))
+    assert open_model(model).stays_in_memory()
     seen, closed = [], []
     real = Model._component
     monkeypatch.setattr(
@@ -172,6 +212,9 @@ def test_small_models_are_read_once_and_freed_at_the_end(
         ("--object front.mkv --total total.mkv --size 8x8", "8x8"),
         ("--object front.mkv --object hind.mkv --total front.mkv --total hind.mkv --total total.mkv", "3 total masks"),
         ("--object front.mkv --object hind.mkv --total total.mkv --total front.mkv", "hind.mkv lies outside"),
+        ("--object front.mkv --offset 3,4", "--offset belongs to --onto"),
+        ("--object front.mkv --total total.mkv --sigma 0.3", "--sigma is for finding effects"),
+        ("--object front.mkv --prompt dog", "text encoder"),
         ("--object front.mkv --memory 0.1", "give --memory"),
         ("--object front.mkv --memory 0", "--memory 0 cannot be used"),
         ("--object front.mkv --total total.mkv --frames 3:9", "0:5"),
@@ -259,7 +302,7 @@ def test_demo_shows_every_stage_beside_the_truth(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing(0.8))
     tiny = open_model(model)
-    monkeypatch.setattr("layerlift.model.opening.open_model", lambda name, **_: {"demo": tiny}[name])
+    monkeypatch.setattr("layerlift.stages.choose_model.open_model", lambda name, **_: {"demo": tiny}[name])
     flags = ["demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v", "--report", "report.json"]
     for extra in ([], ["--overwrite"]):
         assert layerlift(*flags, *extra) == 0

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from rich.progress import Progress as Bars
 
 from layerlift.cli import terminal
 from layerlift.cli.interrupts import catch_interrupts
-from layerlift.cli.terminal import BarProgress, DownloadLines, LineProgress, print_costs, show_downloads, show_progress
-from layerlift.progress import QUIET, Progress
+from layerlift.cli.terminal import DownloadLines, LineProgress, print_costs, show_downloads, show_progress
+from layerlift.progress import QUIET, CancelledError
 from layerlift.report import Report
+from support import layerlift
 
 
 class Clock:
@@ -61,21 +61,42 @@ def caught() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("caught")
-@pytest.mark.parametrize("progress", [LineProgress(), BarProgress(Bars(disable=True))], ids=["lines", "bars"])
-def test_a_ctrl_c_that_was_lost_ends_the_work_at_the_next_step(progress: Progress) -> None:
+@pytest.mark.parametrize("on_terminal", [False, True], ids=["lines", "bars"])
+def test_a_ctrl_c_that_was_lost_ends_the_work_at_the_next_step(
+    on_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lose_one() -> None:
         with suppress(KeyboardInterrupt):  # as Python does while it finalises something
             signal.raise_signal(signal.SIGINT)
 
-    with progress.stage("denoise", 2) as bar:
-        bar.advance()
-    lose_one()
-    with pytest.raises(KeyboardInterrupt):
-        bar.advance()
-    with pytest.raises(KeyboardInterrupt), progress.stage("write", 2):
-        pass
-    with pytest.raises(KeyboardInterrupt):
-        DownloadLines()("file", 0, 10)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with show_progress() as progress, show_downloads() as told:
+        with progress.stage("denoise", 2) as bar:
+            bar.advance()
+        lose_one()
+        with pytest.raises(CancelledError):
+            bar.advance()
+        with pytest.raises(CancelledError), progress.stage("write", 2):
+            pass
+        with pytest.raises(CancelledError):
+            told("file", 0, 10)
+
+
+@pytest.mark.usefixtures("caught")
+def test_a_ctrl_c_that_was_lost_is_still_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def working() -> dict[str, str]:
+        with show_progress() as progress, progress.stage("denoise", 2) as bar:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            bar.advance()
+        raise AssertionError("the work went on")
+
+    monkeypatch.setattr("layerlift.report.versions", working)
+    assert layerlift("doctor") == 130
+    assert capsys.readouterr().err == "layerlift: interrupted.\n"
 
 
 def test_no_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ def make(path: Path, codec: str = "libx264", *, options: dict[str, str] | None =
         stream.codec_context.gop_size = gop
         if codec == "libx264":
             stream.codec_context.options = {"crf": "12"}
+            stream.codec_context.thread_count = 1  # the same file each time
         for index in range(COUNT):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(ground[index : index + 96, index : index + 160]))
             frame.pts, frame.time_base = index, Fraction(1, 24)

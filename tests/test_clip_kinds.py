@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from layerlift.cli import main
-from layerlift.cli.options import parse_rate
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba_encode import LayerFormat
 from layerlift.clip.rgba_writer import write_layer
 from layerlift.errors import InputError
+from layerlift.parse import parse_rate
 
 RATES = [Fraction(24), Fraction(25), Fraction(30), Fraction(60), Fraction(24000, 1001)]
 

@@ -23,7 +23,7 @@ from layerlift.clip.rgba_writer import write_layer
 from layerlift.clip.samples import Samples, convert, frame_of, planes_of, samples_of, to_rgb
 from layerlift.clip.view import hlg_to_nits, nits_to_hlg, nits_to_pq, pq_to_nits, sdr_to_view, tags_of, view_array
 from layerlift.errors import InputError
-from layerlift.stages.composition import compose_frames, plan_composition
+from layerlift.stages.composition import plan_composition, run_composition
 
 WIDTH, HEIGHT, COUNT = 96, 64, 5
 SPOT = (slice(16, 40), slice(30, 61))  # rows, columns of what the results change
@@ -205,7 +205,7 @@ def test_an_sdr_layer_over_an_hdr_clip_has_its_white_at_203_nits(tmp_path: Path,
     frames = np.zeros((COUNT, HEIGHT, WIDTH, 4), np.float32)
     frames[:, 16:40, 30:60] = 1
     plan = plan_composition([LayerClip.from_array(frames, rate=24)], open_clip(onto))
-    path = write_clip(tmp_path / "out.mkv", compose_frames(plan), plan.like, lossless=True)
+    path = write_clip(tmp_path / "out.mkv", run_composition(plan), plan.like, lossless=True)
     signal = 0.5807 if tags.transfer == 16 else 0.75
     for (before, *_), (after, kept, said) in zip(pictures(onto), pictures(path), strict=True):
         assert (kept, said) == (samples, tags)

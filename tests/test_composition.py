@@ -11,9 +11,10 @@ from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba import LayerClip, from_linear, to_linear
 from layerlift.clip.rgba_writer import write_layer
 from layerlift.errors import InputError
+from layerlift.options import CompositionOptions
 from layerlift.report import Report
 from layerlift.scenes import make_scene
-from layerlift.stages.composition import CompositionOptions, compose, plan_composition
+from layerlift.stages.composition import compose, plan_composition
 from layerlift.stages.layers import extract
 
 HEIGHT, WIDTH = 20, 32

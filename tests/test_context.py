@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from layerlift.device import choose_policy
-from layerlift.fit import Geometry, Window, fit_windows
-from layerlift.focus import Box
-from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
-from layerlift.sampling import token_coordinates
-from layerlift.stages import generation
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import Model, open_model, parts
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.engine.sampling import token_coordinates
+from layerlift.geometry.fit import Geometry, Window, fit_windows
+from layerlift.geometry.focus import Box
+from layerlift.options import RemovalOptions
+from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
 from layerlift.stages.generation import Section
-from layerlift.stages.removal import RemovalOptions, remove_frames
+from layerlift.stages.removal import remove_frames
 
 GEOMETRY, RATE = Geometry(16, 4, 8), 24.0
 GRID = (2, 3)
@@ -24,10 +25,10 @@ def make_sections(frames: int = 65, box: Box | None = None) -> list[Section | No
     the first column of tokens."""
     sections: list[Section | None] = []
     for number, window in enumerate(fit_windows(frames, 17, 4)):
-        latents = torch.zeros(1, 8, 5, *GRID)
+        latents = np.zeros((1, 8, 5, *GRID), np.float32)
         latents[:, 0] = number
-        latents[:, 1] = (window.start // 4 + torch.arange(5))[None, :, None, None]
-        unknown = torch.zeros(5, *GRID, dtype=torch.bool)
+        latents[:, 1] = (window.start // 4 + np.arange(5))[None, :, None, None]
+        unknown = np.zeros((5, *GRID), bool)
         unknown[:, :, 0] = True
         sections.append(Section(window, latents, unknown, True, box))
     return sections
@@ -56,17 +57,17 @@ def test_tokens_lie_at_their_own_places_seen_from_the_window() -> None:
     found = gather(sections, 2, count=100)
     whole = token_coordinates((1, 8, 17, *GRID), GEOMETRY, RATE).unflatten(2, (17, *GRID))
     start = sections[2].window.start / RATE  # type: ignore[union-attr]
-    for latents, (seconds, row, column) in zip(found.latents[0].T, found.coordinates[0].T, strict=True):
+    for latents, (seconds, row, column) in zip(found.latents[0].T, found.places[0].T, strict=True):
         assert seconds == pytest.approx(float(whole[0, 0, int(latents[1]), 0, 0]) - start)
         assert float(row) in (0, 16)
         assert float(column) in (0, 16, 32)
-    places = [tuple(place.tolist()) for place in found.coordinates[0].T]
+    places = [tuple(place.tolist()) for place in found.places[0].T]
     assert len(set(places)) == len(places)  # each of them once
 
 
 def test_what_later_windows_still_have_to_generate_is_not_shown() -> None:
     found = gather(make_sections(), 2, count=100)
-    hidden = found.coordinates[0, 2] == 0
+    hidden = found.places[0, 2] == 0
     assert hidden.any()
     assert (found.latents[0, 0, hidden] < 2).all()
     assert (found.latents[0, 0, ~hidden] > 2).any()
@@ -79,7 +80,7 @@ def test_a_window_elsewhere_in_the_picture_is_shown_where_both_look() -> None:
     sections[2].box = moved
     found = gather(sections, 2, count=100)
     # What the others show at 16 and 32 pixels lies at 0 and 16 here.
-    assert set(found.coordinates[0, 2].tolist()) == {0.0, 16.0}
+    assert set(found.places[0, 2].tolist()) == {0.0, 16.0}
     sections[2].box = Box(480, 0, 48, 32)
     assert len(gather(sections, 2)) == 0
 
@@ -88,12 +89,12 @@ def test_far_windows_and_those_without_anything_to_generate() -> None:
     sections = make_sections(frames=401)
     number = len(sections) // 2
     found = gather(sections, number, count=10**6)
-    assert found.coordinates[0, 0].abs().max() <= (3 + 1) * 17 / RATE
+    assert np.abs(found.places[0, 0]).max() <= (3 + 1) * 17 / RATE
     assert len(gather([None] * number + [sections[number]], number)) == 0
-    assert len(gather([Section(Window(0, 17, 0, 17), *parts(sections[0]), True)], 0)) == 0
+    assert len(gather([Section(Window(0, 17, 0, 17), *arrays(sections[0]), True)], 0)) == 0
 
 
-def parts(section: Section | None) -> tuple[torch.Tensor, torch.Tensor]:
+def arrays(section: Section | None) -> tuple[np.ndarray, np.ndarray]:
     assert section is not None
     return section.latents, section.unknown
 
@@ -111,7 +112,9 @@ def remove(model: Model, frames: int, context: int) -> np.ndarray:
     mask = np.zeros(video.shape[:3], bool)
     mask[:, 16:32, 16:32] = True
     options = RemovalOptions(evidence="off", context=context)
-    return np.stack(list(remove_frames(video, mask, options, model=model, policy=choose_policy("cpu"))))
+    return np.stack(
+        list(remove_frames(video, mask, options, runtime=Runtime(model=model, policy=choose_policy("cpu"))))
+    )
 
 
 def test_a_clip_of_one_window_is_what_it_was(model: Model) -> None:
@@ -120,7 +123,7 @@ def test_a_clip_of_one_window_is_what_it_was(model: Model) -> None:
 
 def test_a_window_sees_what_it_is_shown(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    denoise = generation.denoise
+    denoise = parts.denoise
 
     def spy(transformer: object, latents: torch.Tensor, unknown: torch.Tensor, prompts: object, places: torch.Tensor,
             **rest: object) -> torch.Tensor:  # fmt: skip
@@ -130,7 +133,7 @@ def test_a_window_sees_what_it_is_shown(model: Model, monkeypatch: pytest.Monkey
         assert torch.equal(made.flatten(2)[:, :, known], latents.flatten(2)[:, :, known])
         return made
 
-    monkeypatch.setattr(generation, "denoise", spy)
+    monkeypatch.setattr(parts, "denoise", spy)
     alone, shown = remove(model, 25, 0), remove(model, 25, 2)
     assert (alone != shown).any()
     half = len(seen) // 2

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from layerlift.device import MemoryMeter
-from layerlift.device.memory import host_anonymous_bytes
+from layerlift.engine.device import MemoryMeter
+from layerlift.engine.device.memory import host_anonymous_bytes
 
 MIB = 2**20
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import layerlift
-from layerlift.device import BACKENDS, Policy, choose_policy
-from layerlift.device import policy as policy_module
-from layerlift.device.policy import NOWHERE
+from layerlift.engine.device import BACKENDS, Policy, choose_policy
+from layerlift.engine.device import policy as policy_module
+from layerlift.engine.device.policy import NOWHERE
 from layerlift.errors import InputError
 
 # field → (cpu, cuda, mps): the expected value of every field that differs, or must not.
@@ -152,10 +152,9 @@ def code_of(file: Path) -> str:
 def test_never_on_any_backend(pattern: str) -> None:
     """No choice of the table, because no backend may: looked for wherever tensors reach a device."""
     root = Path(layerlift.__file__).parent
-    files = [*(root / "model").glob("*.py"), *(root / "stages").glob("*.py"), root / "sampling.py"]
-    files += (root / "device").glob("*.py")
+    files = [file for room in ("engine", "stages", "pixels") for file in (root / room).rglob("*.py")]
     assert len(files) > 40
-    files.remove(root / "device" / "policy.py")  # which has the patterns
+    files.remove(root / "engine" / "device" / "policy.py")  # which has the patterns
     assert not [file.name for file in files if re.search(pattern, code_of(file))]
 
 

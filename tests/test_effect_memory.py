@@ -8,14 +8,17 @@ import pytest
 import torch
 
 import layerlift
-from layerlift.device import Policy, choose_policy
-from layerlift.device.needs import GIB
+from layerlift.engine import planning
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.device.needs import GIB
+from layerlift.engine.model import Model, latents, open_model, parts
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError, LayerliftError
-from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
+from layerlift.options import EffectOptions
 from layerlift.report import Report
-from layerlift.stages import effect_clip, planning
-from layerlift.stages.effects import EffectOptions, find_effects
+from layerlift.runtime import Runtime
+from layerlift.stages.effects import find_effects
+from layerlift.stages.effects import look as effect_clip
 
 CPU = choose_policy("cpu")
 
@@ -36,7 +39,10 @@ def inputs() -> tuple[np.ndarray, np.ndarray]:
 def scores(model: Model, report: Report | None = None, policy: Policy = CPU, memory: float = 8.0) -> np.ndarray:
     frames, hidden = inputs()
     found = find_effects(
-        frames, [hidden], EffectOptions(seed=3), model=model, policy=policy, report=report, memory=int(memory * GIB)
+        frames,
+        [hidden],
+        EffectOptions(seed=3),
+        runtime=Runtime(model=model, policy=policy, report=report or Report(), memory_bytes=int(memory * GIB)),
     )
     return np.stack([frame.scores for frame in found])
 
@@ -48,7 +54,7 @@ def test_plan_is_in_the_report(model: Model) -> None:
 
 
 def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("layerlift.engine.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
     frames, hidden = inputs()
     with pytest.raises(InputError, match=r"give --memory 0\.4"):
         layerlift.mask(frames, hidden, model=model, device="cpu", memory=0.1)
@@ -104,14 +110,15 @@ class FailsAt:
         return self.real(*given, **named)
 
 
-@pytest.mark.parametrize(("function", "stage"), [("encode", "encode"), ("score_frames", "look")])
+@pytest.mark.parametrize(("function", "stage"), [("encode", "encode"), ("score_tokens", "look")])
 @pytest.mark.parametrize("calls", [{1}, {2}, {1, 2}])
 def test_memory_that_runs_out(
     model: Model, monkeypatch: pytest.MonkeyPatch, function: str, stage: str, calls: set[int]
 ) -> None:
     """In the first or the second window, or twice: the job goes on, says so, and finds what it would have found."""
     whole = scores(model)
-    monkeypatch.setattr(effect_clip, function, FailsAt(getattr(effect_clip, function), calls))
+    place = latents if function == "encode" else parts
+    monkeypatch.setattr(place, function, FailsAt(getattr(place, function), calls))
     report = Report()
     assert np.abs(scores(model, report) - whole).max() <= 0.05
     notes = [note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; going on with less: ")]
@@ -119,14 +126,14 @@ def test_memory_that_runs_out(
 
 
 def test_memory_that_is_never_enough(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effect_clip, "score_frames", FailsAt(effect_clip.score_frames, set(range(1, 999))))
+    monkeypatch.setattr(parts, "score_tokens", FailsAt(parts.score_tokens, set(range(1, 999))))
     with pytest.raises(LayerliftError, match="memory ran out in stage look, which was planned to take"):
         scores(model)
 
 
 def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     caps: list[float] = []
-    real = effect_clip.encode_windows
+    real = effect_clip.encode_looked
 
     class Cap:
         def __init__(self, policy: Policy, memory: float) -> None:
@@ -142,21 +149,21 @@ def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypat
         caps.append(1)
         return real(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("layerlift.device.budget.capped", Cap)
-    monkeypatch.setattr(effect_clip, "encode_windows", watched)
+    monkeypatch.setattr("layerlift.engine.device.budget.capped", Cap)
+    monkeypatch.setattr(effect_clip, "encode_looked", watched)
     frames, hidden = inputs()
-    list(find_effects(frames, [hidden], model=model, policy=CPU))
+    list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=CPU)))
     assert caps == [1]
-    list(find_effects(frames, [hidden], model=model, policy=CPU, memory=3 * GIB))
+    list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=CPU, memory_bytes=3 * GIB)))
     assert caps == [1, 3, 0, 1, -1]
     caps.clear()
-    list(find_effects(frames, [hidden], model=model, policy=replace(CPU, cap_memory=True)))
+    list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=replace(CPU, cap_memory=True))))
     assert caps[1:] == [0, 1, -1]
 
 
 def test_scores_that_are_no_numbers_end_the_run(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is drawn or written: half precision overflows on some backends without a word."""
-    real = effect_clip.score_frames
-    monkeypatch.setattr(effect_clip, "score_frames", lambda *given: real(*given) * float("nan"))
+    real = parts.score_tokens
+    monkeypatch.setattr(parts, "score_tokens", lambda *given, **named: real(*given, **named) * float("nan"))
     with pytest.raises(LayerliftError, match=r"NaN or infinity.*torch\.float32 overflows on cpu"):
         scores(model)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from layerlift.fit import Geometry, fit_size
-from layerlift.stages import effect_pixels
-from layerlift.stages.effect_pixels import (
+from layerlift.geometry.fit import Geometry, fit_size
+from layerlift.pixels import effects as effect_pixels
+from layerlift.pixels.effects import (
     Decision,
     cell_side,
     cell_weights,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerlift.stages.effect_plate import changed
+from layerlift.stages.effects.plate import changed
 
 
 @pytest.fixture

@@ -1,24 +1,22 @@
 """From attention to scores: coverage, head weights, and what happens without any."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from layerlift.device import choose_policy
-from layerlift.errors import InputError
-from layerlift.fit import Geometry
-from layerlift.model import Model, open_model
-from layerlift.model.probe import AttentionProbe
-from layerlift.model.testing import write_tiny_model
-from layerlift.sampling import token_coordinates
-from layerlift.stages.effect_score import (
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.effect_score import (
     HEADS_FILE,
     LEAST_MASS,
     Coverage,
     EvenHeads,
     FittedHeads,
+    cells_of_frames,
     choose_prompt,
     choose_scorer,
     core_of,
@@ -27,6 +25,11 @@ from layerlift.stages.effect_score import (
     score_tokens,
     token_shares,
 )
+from layerlift.engine.model.probe import AttentionProbe
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.engine.sampling import token_coordinates
+from layerlift.errors import InputError
+from layerlift.geometry.fit import Geometry
 
 GEOMETRY = Geometry(16, 4, 8)
 
@@ -239,3 +242,17 @@ def test_weights_of_another_model(tmp_path: Path) -> None:
 
 def test_prompt_without_a_word_for_objects(model: Model) -> None:
     assert choose_prompt(model) == ""
+
+
+def test_cells_are_touched_by_any_pixel() -> None:
+    objects = torch.zeros(1, 2, 32, 48, dtype=torch.bool)
+    objects[0, 1, 16, 47] = True
+    cells = cells_of_frames(objects, Geometry(16, 4, 8))
+    assert cells.shape == (1, 2, 2, 3)
+    assert cells.nonzero().tolist() == [[0, 1, 1, 2]]
+
+
+def test_neither_opencv_nor_pyav_is_imported() -> None:
+    """What looks at a window runs where neither is installed."""
+    code = "import sys, layerlift.engine.model.parts; sys.exit(bool({'cv2', 'av'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,23 +8,18 @@ import torch
 
 import layerlift
 from layerlift.clip import Clip
-from layerlift.device import Policy, choose_policy
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.model import Model, open_model, parts
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.masks import Mask
-from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
-from layerlift.pixels import grow
+from layerlift.options import EffectOptions
+from layerlift.pixels.arrays import grow
 from layerlift.report import Report
-from layerlift.stages import effect_clip
-from layerlift.stages.effects import (
-    EffectOptions,
-    FrameEffects,
-    find_effects,
-    find_total_mask,
-    join,
-    mask,
-    plan_effects,
-)
+from layerlift.runtime import Runtime
+from layerlift.stages.effects import FrameEffects, find_effects, mask, plan_effects, total_mask, with_effects
+from layerlift.stages.effects import look as effect_clip
+from layerlift.stages.removal import RemovalPlan
 from layerlift.stages.spool import FrameSpool
 
 WIDTH, HEIGHT = 70, 42
@@ -54,7 +49,7 @@ def box(clip: Clip, rows: slice = slice(12, 26), columns: slice = slice(20, 40))
 def find(clip: Clip, objects: list[np.ndarray], model: Model, policy: Policy, **options: object) -> list[FrameEffects]:
     # A random model finds what it finds: at a low threshold that is something.
     chosen = EffectOptions(**{"threshold": 0.1, **options})  # type: ignore[arg-type]
-    return list(find_effects(clip, objects, chosen, model=model, policy=policy))
+    return list(find_effects(clip, objects, chosen, runtime=Runtime(model=model, policy=policy)))
 
 
 def check(found: list[FrameEffects], clip: Clip, objects: list[np.ndarray]) -> None:
@@ -132,7 +127,7 @@ def test_two_objects_that_overlap(model: Model, policy: Policy) -> None:
 def test_masks_that_hold_no_object(model: Model, policy: Policy, there: np.ndarray, said: str) -> None:
     clip = make_clip(5)
     with pytest.raises(InputError, match=said):
-        find_effects(clip, [box(clip), there], model=model, policy=policy)
+        find_effects(clip, [box(clip), there], runtime=Runtime(model=model, policy=policy))
 
 
 @pytest.mark.parametrize(
@@ -154,21 +149,21 @@ def test_masks_that_hold_no_object(model: Model, policy: Policy, there: np.ndarr
 def test_options_that_cannot_be_used(model: Model, policy: Policy, options: dict, said: str) -> None:
     clip = make_clip(3)
     with pytest.raises(InputError, match=said):
-        find_effects(clip, [box(clip)], EffectOptions(**options), model=model, policy=policy)
+        find_effects(clip, [box(clip)], EffectOptions(**options), runtime=Runtime(model=model, policy=policy))
 
 
 def test_facts_of_a_model_are_read_once(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     """They take a tenth of a second, and every job plans with them."""
     again = open_model(model.path)
     facts, read = model.facts([""], policy), []
-    monkeypatch.setattr("layerlift.model.facts.read_facts", lambda *given: read.append(given) or facts)
+    monkeypatch.setattr("layerlift.engine.model.facts.read_facts", lambda *given: read.append(given) or facts)
     assert again.facts([""], policy) is again.facts([""], policy)
     assert len(read) == 1
 
 
 def test_no_object_at_all(model: Model) -> None:
     with pytest.raises(InputError, match="no object mask"):
-        find_effects(make_clip(1), [], model=model)
+        find_effects(make_clip(1), [], runtime=Runtime(model=model))
 
 
 def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +172,7 @@ def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy, mo
 
     monkeypatch.setattr(type(model), "vae_encoder", refuse)
     clip = make_clip(3)
-    find_effects(clip, [box(clip)], model=model, policy=policy)
+    find_effects(clip, [box(clip)], runtime=Runtime(model=model, policy=policy))
 
 
 class Fixed:
@@ -221,11 +216,11 @@ def test_options_reach_the_pixels(model: Model, policy: Policy, plain: Clip, mon
 def test_join_grows_over_no_other_object() -> None:
     objects, caused = np.zeros((2, 2, 9, 9), bool)
     objects[0, 2, 2] = objects[1, 2, 4] = caused[0, 3, 2] = True
-    totals = join(objects, caused, 2)
+    totals = with_effects(objects, caused, 2)
     assert totals[0, 5, 2]
     assert not totals[0, 2, 4]
     assert not totals[1, 2, 2]
-    assert (join(objects, caused, 0) == objects | caused).all()
+    assert (with_effects(objects, caused, 0) == objects | caused).all()
 
 
 def test_plate_keeps_of_the_effects_what_removal_changed(
@@ -237,14 +232,14 @@ def test_plate_keeps_of_the_effects_what_removal_changed(
     Fixed(monkeypatch, scores)
     asked = {}
 
-    def remove_frames(clip: Clip, hidden: Mask, *_: object, **__: object) -> Iterator[np.ndarray]:
-        asked["mask"] = hidden.numpy()
-        for frame in clip.frames():
+    def run_removal(plan: RemovalPlan) -> Iterator[np.ndarray]:
+        asked["mask"] = plan.mask.numpy()
+        for frame in plan.clip.frames():
             clean = frame.copy()
             clean[:, :32] += 40  # a shadow lay on the left half alone
             yield clean
 
-    monkeypatch.setattr("layerlift.stages.effect_plate.remove_frames", remove_frames)
+    monkeypatch.setattr("layerlift.stages.effects.plate.run_removal", run_removal)
     edges, plate = (find(plain, [there], model, policy, refine=refine, threshold=0.3) for refine in ("edges", "plate"))
     assert edges[0].effects[0, 24].all()
     assert plate[0].effects[0, 24, :28].all()
@@ -273,17 +268,18 @@ def test_from_python(model: Model) -> None:
     assert list(report.stages) == ["text", "encode", "look", "draw"]
     assert report.sizes["objects"] == 2
     assert report.results["threshold"] == 0.1
-    # One mask needs no list, one still is every frame's, an array is a clip, one sigma is several.
-    alone = mask(clip.numpy(), there[0], sigma=0.4, **given)
-    again = mask(clip, Mask.from_array(there), sigma=[0.4], **given)
+    # One mask needs no list, one still is every frame's, an array is a clip.
+    alone = mask(clip.numpy(), there[0], sigmas=(0.4,), **given)
+    again = mask(clip, Mask.from_array(there), sigmas=[0.4], **given)
     assert (alone.effects == again.effects).all()
-    assert (alone.effects != mask(clip, there, sigma=0.1, **given).effects).any()
+    assert (alone.effects != mask(clip, there, sigmas=(0.1,), **given).effects).any()
 
 
 def test_total_mask_for_removal(model: Model, policy: Policy) -> None:
     clip = make_clip(5)
     with FrameSpool() as spool:
-        total = find_total_mask(clip, [box(clip)], spool, EffectOptions(threshold=0.1), model=model, policy=policy)
+        plan = plan_effects(clip, [box(clip)], EffectOptions(threshold=0.1), Runtime(model, policy))
+        total = total_mask(plan, spool)
         found = find(clip, [box(clip)], model, policy)
         assert (total.numpy() == np.stack([frame.totals[0] for frame in found])).all()
 
@@ -292,16 +288,16 @@ def test_windows_hand_over_where_removal_does(model: Model, policy: Policy, monk
     """Every frame's scores come from the window that keeps it, in order."""
     windows = []
 
-    def numbered(transformer: object, latents: torch.Tensor, coverage: object, *_: object) -> torch.Tensor:
-        frames = 1 + 4 * (latents.shape[2] - 1)
+    def numbered(scores: torch.Tensor, *_: object) -> torch.Tensor:
+        frames = 1 + 4 * (scores.shape[1] - 1)
         windows.append(frames)
         scores = torch.arange(frames, dtype=torch.float32) / 100 + 0.2 * len(windows)
         return scores.view(1, -1, 1, 1).expand(1, -1, 3, 4)
 
-    monkeypatch.setattr(effect_clip, "score_frames", numbered)
+    monkeypatch.setattr(parts, "frame_scores", numbered)
     clip = make_clip(20)
     found = find(clip, [box(clip)], model, policy, temporal_radius=0, threshold=0.9)
-    plan = plan_effects(clip, EffectOptions(), model, policy, True)
+    plan = plan_effects(clip, [box(clip)], EffectOptions(), Runtime(model, policy))
     assert len(windows) == len(plan.windows) > 1
     for number, window in enumerate(plan.windows, 1):
         for index in range(window.keep_start, window.keep_stop):
@@ -310,8 +306,9 @@ def test_windows_hand_over_where_removal_does(model: Model, policy: Policy, monk
 
 def test_the_removal_that_a_refinement_needs_is_planned_with_the_user_s_memory(model: Model, policy: Policy) -> None:
     """Before anything is looked for, and not with what the machine has."""
-    clip = make_clip(5)
-    plan_effects(clip, EffectOptions(refine="plate"), model, policy, True)
-    plan_effects(clip, EffectOptions(refine="edges"), model, policy, True, memory=2**26)
-    with pytest.raises(InputError, match="give --memory"):
-        plan_effects(clip, EffectOptions(refine="plate"), model, policy, True, memory=2**26)
+    clip, runtime = make_clip(5), Runtime(model, policy, memory_bytes=2**30)
+    assert plan_effects(clip, [box(clip)], EffectOptions(refine="edges"), runtime).removal is None
+    removal = plan_effects(clip, [box(clip)], EffectOptions(refine="plate"), runtime).removal
+    assert removal is not None
+    assert removal.job is not None
+    assert removal.job.plan.request.memory == 2**30

@@ -9,11 +9,13 @@ import pytest
 
 from layerlift.bench.footage import TELEA_RADIUS
 from layerlift.clip import Clip
-from layerlift.device import choose_policy
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import open_model
 from layerlift.metrics import psnr
-from layerlift.model import open_model
-from layerlift.pixels import grow
-from layerlift.stages.removal import RemovalOptions, remove_frames
+from layerlift.options import RemovalOptions
+from layerlift.pixels.arrays import grow
+from layerlift.runtime import Runtime
+from layerlift.stages.removal import remove_frames
 
 HEIGHT, WIDTH, FRAMES = 96, 144, 9
 DILATE = 2
@@ -124,7 +126,7 @@ def test_evidence_makes_no_clip_worse(make: Callable[[], Case]) -> None:
     found = {}
     for evidence in ("off", "auto", "only"):
         options = RemovalOptions(evidence=evidence, steps=4, dilate=DILATE)
-        frames = remove_frames(Clip.from_array(video), case.mask, options, model=model, policy=policy)
+        frames = remove_frames(Clip.from_array(video), case.mask, options, runtime=Runtime(model=model, policy=policy))
         found[evidence] = psnr(np.stack(list(frames)), case.truth, case.mask)
     # The small model does badly on so small a clip: nor may evidence do worse than inpainting.
     alone = psnr(telea(video, case.mask), case.truth, case.mask)
@@ -143,7 +145,7 @@ def without_model(truth: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.n
     """The clip with an object in the mask, and what `remove --model none` makes of it."""
     video = truth.copy()
     video[mask] = (220, 30, 40)
-    frames = remove_frames(Clip.from_array(video), mask, RemovalOptions(dilate=DILATE), model="none")
+    frames = remove_frames(Clip.from_array(video), mask, RemovalOptions(dilate=DILATE), runtime=Runtime(model="none"))
     return video, np.stack(list(frames))
 
 

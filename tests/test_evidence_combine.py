@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from layerlift.evidence.align import Samples
+from layerlift.evidence.align import Aligned
 from layerlift.evidence.combine import PATTERNS, RARE_SAMPLES, combine, enliven, krige, patterns_of, variogram
 from layerlift.evidence.region import Region
-from layerlift.pixels import distance_to
+from layerlift.pixels.arrays import distance_to
 
 
 def waves(frames: int, pixels: int, noise: float = 0.0) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_a_hole_takes_the_value_that_the_others_show_in_this_exposure() -> None:
     seen_here = truth.copy()
     seen_here[hidden] = 0
     darker = np.rint((shown.astype(float) - 10) / 1.1).astype(np.uint8)
-    samples = Samples(
+    samples = Aligned(
         [1, 2], np.stack([shown, darker]), np.ones((2, 40, 40), bool),
         np.array([[1, 1, 1], [1.1, 1.1, 1.1]], np.float32), np.array([[0, 0, 0], [10, 10, 10]], np.float32),
     )  # fmt: skip

@@ -14,8 +14,10 @@ from layerlift.evidence.inpaint import inpaint
 from layerlift.evidence.traces import COST, FRAME, X, Y, own_source
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
+from layerlift.options import RemovalOptions
 from layerlift.report import Report
-from layerlift.stages.removal import RemovalOptions, remove_frames
+from layerlift.runtime import Runtime
+from layerlift.stages.removal import remove_frames
 
 HEIGHT, WIDTH, FRAMES, STEP = 120, 180, 12, 2
 # A hole that the camera moves little: its middle is in no frame.
@@ -99,7 +101,7 @@ def test_where_exemplars_are_not_to_be_had_a_note_says_so(monkeypatch: pytest.Mo
     report = Report()
     hidden = np.zeros(video.shape[:3], bool)
     hidden[:, 40:60, 60:90] = True
-    frames = list(remove_frames(Clip.from_array(video), hidden, model="none", report=report))
+    frames = list(remove_frames(Clip.from_array(video), hidden, runtime=Runtime(model="none", report=report)))
     assert len(frames) == 2
     assert any("pypatchmatch" in note for note in report.notes)
 
@@ -119,6 +121,8 @@ def test_letters_over_someone_who_walks_by_come_out_better_than_inpainted() -> N
     video = truth.copy()
     video[:, letters] = 255
     hidden = np.broadcast_to(letters, truth.shape[:3]).copy()
-    plate = np.stack(list(remove_frames(Clip.from_array(video), hidden, RemovalOptions(dilate=0), model="none")))
+    plate = np.stack(
+        list(remove_frames(Clip.from_array(video), hidden, RemovalOptions(dilate=0), runtime=Runtime(model="none")))
+    )
     spread = np.stack([inpaint(frame, letters) for frame in video])
     assert psnr(plate, truth, hidden) > psnr(spread, truth, hidden)

@@ -10,6 +10,8 @@ import pytest
 
 from layerlift.clip import Clip
 from layerlift.contact_sheet import write_png
+from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.fuse import Side
@@ -26,12 +28,12 @@ from layerlift.evidence.reference import (
 )
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
-from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
-from layerlift.pixels import grow
+from layerlift.options import RemovalOptions
+from layerlift.pixels.arrays import grow
 from layerlift.report import Report
+from layerlift.runtime import Runtime
 from layerlift.stages.reference import Suggestion, suggest_references
-from layerlift.stages.removal import RemovalOptions, remove, remove_frames
+from layerlift.stages.removal import remove, remove_frames
 
 FRAMES, HEIGHT, WIDTH = 13, 120, 176
 DILATE = 2
@@ -353,7 +355,9 @@ def test_a_folder_names_its_pictures_by_frames(tmp_path: Path) -> None:
 
 def plate(video: np.ndarray, mask: np.ndarray, report: Report | None = None, **options: object) -> np.ndarray:
     chosen = RemovalOptions(dilate=DILATE, **({"evidence": "only"} | options))  # type: ignore[arg-type]
-    return np.stack(list(remove_frames(Clip.from_array(video), mask, chosen, report=report)))
+    return np.stack(
+        list(remove_frames(Clip.from_array(video), mask, chosen, runtime=Runtime(report=report or Report())))
+    )
 
 
 @pytest.mark.parametrize("evidence", ["only", "off", "auto"])
@@ -364,7 +368,13 @@ def test_removal_shows_the_reference_in_its_frame(evidence: str, model: Model) -
     options = RemovalOptions(dilate=DILATE, evidence=evidence, steps=1, references={MIDDLE: truth[MIDDLE]})
     made = np.stack(
         list(
-            remove_frames(video, mask, options, model=model, report=report, provenance=lambda s: told.append(s.copy()))
+            remove_frames(
+                video,
+                mask,
+                options,
+                runtime=Runtime(model=model, report=report),
+                provenance=lambda s: told.append(s.copy()),
+            )
         )
     )
     hole = np.stack([grow(masked, DILATE) for masked in mask])

@@ -6,7 +6,7 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.fuse import SURE, Side, fuse
-from layerlift.evidence.links import Link, cut
+from layerlift.evidence.links import Link, cropped
 from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.tracer import contradiction
 from layerlift.masks import Mask
@@ -129,8 +129,8 @@ def test_links_of_more_pixels_than_opencv_looks_up_at_once() -> None:
 
 def test_a_box_beyond_the_picture_keeps_its_size() -> None:
     picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    np.testing.assert_array_equal(cut(picture, (1, 0, 4, 2), (-2, 1)), [[4, 4, 5], [8, 8, 9]])
-    assert cut(picture, (0, 0, 2, 2), (50, 50)).tolist() == [[11, 11], [11, 11]]
+    np.testing.assert_array_equal(cropped(picture, (1, 0, 4, 2), (-2, 1)), [[4, 4, 5], [8, 8, 9]])
+    assert cropped(picture, (0, 0, 2, 2), (50, 50)).tolist() == [[11, 11], [11, 11]]
 
 
 def test_a_shelf_gives_back_what_was_put_last() -> None:

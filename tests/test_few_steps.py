@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from layerlift import sampling
-from layerlift.device import choose_policy
-from layerlift.model import Model, catalogue, open_model, passes
-from layerlift.model.testing import write_tiny_model
-from layerlift.schedule import linear_quadratic
-from layerlift.stages import generation
-from layerlift.stages.removal import RemovalOptions, remove_frames
+from layerlift.engine import sampling
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import Model, catalogue, open_model, parts, passes
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.engine.schedule import linear_quadratic
+from layerlift.options import RemovalOptions
+from layerlift.runtime import Runtime
+from layerlift.stages.removal import remove_frames
 
 DISTILLED = [name for name in catalogue.CATALOGUE if "distilled" in name]
 OWN_LEVELS = {
@@ -38,7 +39,7 @@ def remove(model: Model, **options: object) -> np.ndarray:
     mask = np.zeros(video.shape[:3], bool)
     mask[:, 10:20, 10:20] = True
     chosen = RemovalOptions(evidence="off", dense=True, **options)  # type: ignore[arg-type]
-    return np.stack(list(remove_frames(video, mask, chosen, model=model, policy=choose_policy("cpu"))))
+    return np.stack(list(remove_frames(video, mask, chosen, runtime=Runtime(model=model, policy=choose_policy("cpu")))))
 
 
 class Asked:
@@ -92,7 +93,7 @@ def test_only_0_9_6_draws_noise_in_every_step(
             patch.setattr(sampling.torch, "randn", counting)
             return sampling.denoise(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(generation, "denoise", denoise)
+    monkeypatch.setattr(parts, "denoise", denoise)
     remove(as_listed(tiny, name))
     steps = catalogue.CATALOGUE[name].settings.steps
     # Where it begins, and after every step but the last.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerlift.errors import InputError
-from layerlift.fit import choose_box, choose_windows, fit_size, fit_windows, latent_frames, room_for
+from layerlift.geometry.fit import choose_box, choose_windows, fit_size, fit_windows, latent_frames, room_for
 
 # (frames of the model, frames of a token): LTX-Video, the demo model, and the smallest there can be.
 MODELS = [(97, 8), (121, 8), (257, 8), (17, 4), (33, 4), (9, 8), (5, 4), (9, 4), (20, 8)]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlift.fit import fit_size, fit_windows, latent_frames
-from layerlift.focus import LEAST_CELLS, Box, Spot, View, focus_view, focus_windows, offsets, whole_view
+from layerlift.geometry.fit import fit_size, fit_windows, latent_frames
+from layerlift.geometry.focus import LEAST_CELLS, Box, Spot, View, focus_view, focus_windows, offsets, whole_view
 
 NATIVE, BOX, SPACE, TIME, LENGTH = (1280, 690), (704, 480), 32, 8, 97
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip
-from layerlift.device import Policy, choose_policy
-from layerlift.device.needs import GIB
+from layerlift.engine import planning
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.device.needs import GIB
+from layerlift.engine.model import Model, latents, open_model, parts
+from layerlift.engine.model.testing import FailsAt, write_tiny_model
 from layerlift.errors import InputError, LayerliftError
-from layerlift.model import Model, open_model
-from layerlift.model.testing import FailsAt, write_tiny_model
+from layerlift.options import RemovalOptions
 from layerlift.report import Report
-from layerlift.stages import generation, planning
-from layerlift.stages.removal import RemovalOptions, remove_frames
+from layerlift.runtime import Runtime
+from layerlift.stages.removal import remove_frames
 
 CPU = choose_policy("cpu")
 
@@ -32,10 +34,7 @@ def run(model: Model, report: Report | None = None, policy: Policy = CPU, memory
         Clip.from_array(frames),
         mask,
         RemovalOptions(evidence="off", seed=3, guidance=3.0),
-        model=model,
-        policy=policy,
-        report=report,
-        memory=int(memory * GIB),
+        runtime=Runtime(model=model, policy=policy, report=report or Report(), memory_bytes=int(memory * GIB)),
     )
     return np.stack(list(made))
 
@@ -47,7 +46,7 @@ def test_plan_is_in_the_report(model: Model) -> None:
 
 
 def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("layerlift.engine.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
     with pytest.raises(InputError, match=r"give --memory 0\.4"):
         run(model, memory=0.1)
 
@@ -88,7 +87,8 @@ def test_same_result_in_less_memory(model: Model, monkeypatch: pytest.MonkeyPatc
 def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, stage: str, calls: set[int]) -> None:
     """In the first or the second window, or twice: the job goes on, says so, and makes what it would have made."""
     whole = run(model)
-    monkeypatch.setattr(generation, stage, FailsAt(getattr(generation, stage), calls))
+    place = parts if stage == "denoise" else latents
+    monkeypatch.setattr(place, stage, FailsAt(getattr(place, stage), calls))
     report = Report()
     made = run(model, report)
     assert np.abs(made.astype(int) - whole).max() <= 1
@@ -97,6 +97,6 @@ def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, sta
 
 
 def test_memory_that_is_never_enough(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "denoise", FailsAt(generation.denoise, set(range(1, 999))))
+    monkeypatch.setattr(parts, "denoise", FailsAt(parts.denoise, set(range(1, 999))))
     with pytest.raises(LayerliftError, match="memory ran out in stage denoise, which was planned to take"):
         run(model)

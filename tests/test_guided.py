@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from layerlift.stages.guided import SMOOTHNESS, apply_models, box_mean, filter_twice, linear_models, make_guide
+from layerlift.pixels.guided import SMOOTHNESS, apply_models, box_mean, filter_twice, linear_models, make_guide
 
 
 def test_box_mean_is_the_mean_of_the_square_around_each_cell() -> None:

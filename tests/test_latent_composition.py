@@ -8,24 +8,24 @@ import pytest
 import torch
 
 from layerlift.clip import Clip
-from layerlift.device import choose_policy
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import Model, latents, open_model, parts
+from layerlift.engine.model.latents import denormalize, encode
+from layerlift.engine.model.testing import FailsAt, write_tiny_model
+from layerlift.engine.schedule import refine_sigmas
 from layerlift.errors import InputError
-from layerlift.fit import fit_windows
-from layerlift.model import Model, open_model
-from layerlift.model.latents import denormalize, encode
-from layerlift.model.testing import FailsAt, write_tiny_model
-from layerlift.pixels import grow
+from layerlift.geometry.fit import fit_windows
+from layerlift.options import LatentCompositionOptions
+from layerlift.pixels.arrays import grow
 from layerlift.progress import QUIET
 from layerlift.report import Report
-from layerlift.schedule import refine_sigmas
-from layerlift.stages import generation, latent_windows
-from layerlift.stages.latent_composition import (
-    LatentCompositionOptions,
-    combine,
+from layerlift.runtime import Runtime
+from layerlift.stages.composition.latent import (
     compose_latent,
     compose_latent_frames,
     cover,
     plan_latent_composition,
+    sum_latents,
 )
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
@@ -77,17 +77,17 @@ def test_sum_of_normalised_latents_is_the_raw_sum_normalised(model: Model) -> No
     job = plan_latent_composition(
         *(clips[0], clips[1], np.pad(still(OBJECT), ((0, 8), (0, 8))), np.pad(still(TOTAL), ((0, 8), (0, 8)))),
         clips[2],
-        options=LatentCompositionOptions(),
-        model=model,
-        policy=choose_policy("cpu"),
-        cache=True,
+        LatentCompositionOptions(),
+        Runtime(model, choose_policy("cpu")),
     ).job
-    with model.vae_encoder(job.policy) as vae, QUIET.stage("", 1) as bar:
-        (summed,) = combine(vae, list(zip(clips, (1, -1, 1), strict=True)), job, progress=bar)
-        raw = [denormalize(vae, encode(vae, clip)) for clip in clips]
-        torch.testing.assert_close(denormalize(vae, summed), raw[0] - raw[1] + raw[2], atol=1e-4, rtol=1e-4)
+    with model.encoding(job.policy) as encode_clip, QUIET.stage("", 1) as bar:
+        (summed,) = sum_latents(encode_clip, list(zip(clips, (1, -1, 1), strict=True)), job, progress=bar)
         with pytest.raises(ValueError, match="sum to one"):
-            combine(vae, [(clips[0], 1), (clips[1], 1)], job, progress=bar)
+            sum_latents(encode_clip, [(clips[0], 1), (clips[1], 1)], job, progress=bar)
+    with model.vae_encoder(job.policy) as vae:
+        raw = [denormalize(vae, encode(vae, clip)) for clip in clips]
+        made = denormalize(vae, torch.from_numpy(summed))
+        torch.testing.assert_close(made, raw[0] - raw[1] + raw[2], atol=1e-4, rtol=1e-4)
 
 
 def test_where_clip_and_plate_agree_the_latents_are_the_background_s(model: Model) -> None:
@@ -96,8 +96,7 @@ def test_where_clip_and_plate_agree_the_latents_are_the_background_s(model: Mode
     frames = compose_latent_frames(
         *(noise(0), noise(0), still(OBJECT), still(TOTAL), noise(2)),
         options=LatentCompositionOptions(refine=False),
-        model=model,
-        policy=choose_policy("cpu"),
+        runtime=Runtime(model=model, policy=choose_policy("cpu")),
         keep=lambda name, frame: kept[name].append(frame),
     )
     assert len(list(frames)) == FRAMES
@@ -106,8 +105,7 @@ def test_where_clip_and_plate_agree_the_latents_are_the_background_s(model: Mode
         compose_latent_frames(
             *(noise(3), noise(3), still(OBJECT), still(TOTAL), noise(2)),
             options=LatentCompositionOptions(refine=False),
-            model=model,
-            policy=choose_policy("cpu"),
+            runtime=Runtime(model=model, policy=choose_policy("cpu")),
             keep=lambda name, frame: again.append(frame) if name == "latent" else None,
         )
     )
@@ -123,13 +121,13 @@ def test_windows_share_what_was_refined_and_no_token_else_is_known(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    real = generation.denoise
+    real = parts.denoise
 
-    def spy(transformer, latents, unknown, prompts, coordinates, **named):  # type: ignore[no-untyped-def]
+    def spy(transformer, before, unknown, prompts, coordinates, **named):  # type: ignore[no-untyped-def]
         seen.append((unknown.clone(), named["settings"]))
-        return real(transformer, latents, unknown, prompts, coordinates, **named)
+        return real(transformer, before, unknown, prompts, coordinates, **named)
 
-    monkeypatch.setattr(generation, "denoise", spy)
+    monkeypatch.setattr(parts, "denoise", spy)
     frames = 12
     made = compose_latent(
         *(noise(0, frames), noise(1, frames), still(OBJECT), still(TOTAL), noise(2, frames)),
@@ -240,7 +238,7 @@ def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, sta
     given = (noise(0, frames), noise(1, frames), still(OBJECT), still(TOTAL), noise(2, frames))
     options: dict[str, Any] = {"model": model, "steps": 2, "device": "cpu", "memory": 8.0}
     whole = compose_latent(*given, **options).numpy()
-    place = generation if stage == "denoise" else latent_windows
+    place = parts if stage == "denoise" else latents
     calls = calls if stage != "denoise" else {min(2, *calls)}
     monkeypatch.setattr(place, stage, FailsAt(getattr(place, stage), calls))
     report = Report()

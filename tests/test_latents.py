@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from layerlift.engine.model.latents import decode, denormalize, encode, normalize, unknown_tokens
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import LayerliftError
-from layerlift.fit import Geometry, fit_size
-from layerlift.model.latents import decode, denormalize, encode, normalize, unknown_tokens
-from layerlift.model.testing import write_tiny_model
-from layerlift.pixels import fill_masked, fit_frame, fit_mask, grow, spread, unfit_frame
+from layerlift.geometry.fit import Geometry, fit_size
+from layerlift.pixels.arrays import fill_masked, fit_frame, fit_mask, grow, spread, unfit_frame
 
 GEOMETRY = Geometry(space=16, time=4, channels=8)
 

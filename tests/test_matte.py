@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerlift.stages.matte import WINDOW_EPSILON, band_borders, matting_laplacian, solid_alpha
+from layerlift.stages.layers.matte import WINDOW_EPSILON, band_borders, matting_laplacian, solid_alpha
 
 
 def disc(radius: float, blur: float, size: int = 48) -> np.ndarray:

@@ -8,10 +8,10 @@ from diffusers import LTXVideoTransformer3DModel
 from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 from torch.nn import functional
 
-from layerlift.device import BACKENDS, Policy
-from layerlift.model import attention
-from layerlift.model.attention import PolicyAttnProcessor, Rotary, apply_policy, attend, query_chunk, rotate
-from layerlift.model.testing import tiny_transformer_config
+from layerlift.engine.device import BACKENDS, Policy
+from layerlift.engine.model import attention
+from layerlift.engine.model.attention import PolicyAttnProcessor, Rotary, apply_policy, attend, query_chunk, rotate
+from layerlift.engine.model.testing import tiny_transformer_config
 
 TOKENS = (3, 4, 5)  # latent frames, height, width
 

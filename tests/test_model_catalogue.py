@@ -2,9 +2,9 @@
 
 import pytest
 
+from layerlift.engine.model.catalogue import CATALOGUE, DEFAULT, by_file, names
+from layerlift.engine.model.settings import Settings
 from layerlift.errors import InputError
-from layerlift.model.catalogue import CATALOGUE, DEFAULT, by_file, names
-from layerlift.model.settings import Settings
 
 
 def test_default_for_real_work() -> None:

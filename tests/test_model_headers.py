@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from layerlift.engine.model.headers import read_header
 from layerlift.errors import InputError
-from layerlift.model.headers import read_header
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+from layerlift.engine.model import hub
+from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO
 from layerlift.errors import InputError
-from layerlift.model import hub
-from layerlift.model.catalogue import CATALOGUE, HUB_REPO
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 

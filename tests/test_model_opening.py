@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from layerlift.engine.model import hub, open_model, opening
+from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO
+from layerlift.engine.model.checkpoint import Checkpoint, Component
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
-from layerlift.fit import Geometry
-from layerlift.model import hub, open_model, opening
-from layerlift.model.catalogue import CATALOGUE, HUB_REPO
-from layerlift.model.checkpoint import Checkpoint, Component
-from layerlift.model.testing import write_tiny_model
+from layerlift.geometry.fit import Geometry
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     paths: list[Path] = []
 
     def outline(path: Path) -> Checkpoint:
-        from layerlift.model.checkpoint import bundled_config
+        from layerlift.engine.model.checkpoint import bundled_config
 
         paths.append(path)
         transformer = Component("transformer", bundled_config("transformer_2b"), {})
@@ -71,7 +71,6 @@ def test_path_of_a_folder(tiny: Path) -> None:
     assert model.name == "little"
     assert model.geometry == Geometry(space=16, time=4, channels=8)
     assert model.settings.size == (64, 48)
-    assert model.timestep_conditioned_decoder
     assert open_model(str(tiny)).path == tiny
 
 
@@ -165,7 +164,7 @@ def test_demo_missing_from_the_installation(tmp_path: Path, monkeypatch: pytest.
 def test_transformer_and_vae_that_do_not_belong_together(tmp_path: Path) -> None:
     from diffusers import LTXVideoTransformer3DModel
 
-    from layerlift.model.testing import tiny_transformer_config
+    from layerlift.engine.model.testing import tiny_transformer_config
 
     folder = write_tiny_model(tmp_path)
     LTXVideoTransformer3DModel(**tiny_transformer_config(channels=6)).save_pretrained(folder / "transformer")
@@ -179,7 +178,7 @@ def test_unknown_settings_are_named(tmp_path: Path) -> None:
 
 
 def test_text_encoder_missing_says_size_and_ways(opened: list[Path], offline: Path) -> None:
-    from layerlift.device import choose_policy
+    from layerlift.engine.device import choose_policy
 
     put_in_cache(offline, HUB_REPO, {CATALOGUE["ltx-2b-0.9.5"].file: b""})
     model = open_model(None)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from layerlift.device import choose_policy
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import Model, open_model, t5, text
+from layerlift.engine.model.testing import PROMPTS, write_tiny_model
+from layerlift.engine.model.text import TextEmbedding, cache_folder
 from layerlift.errors import InputError
-from layerlift.model import Model, open_model, t5, text
-from layerlift.model.testing import PROMPTS, write_tiny_model
-from layerlift.model.text import TextEmbedding, cache_folder
 
 CPU = choose_policy("cpu")
 REAL_TOKENIZER = Path(__file__).parents[2] / "shared" / "ltx" / "t5-tokenizer"
@@ -144,9 +144,9 @@ def test_hit_reads_no_weight_and_gives_the_same_bits(model: Model, loads: list[P
 def test_only_the_missing_are_made(model: Model, loads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model.text(["a"], CPU)
     asked: list[list[str]] = []
-    real = t5.encode
+    real = t5.embed
     monkeypatch.setattr(
-        t5, "encode", lambda folder, prompts, *rest: asked.append(prompts) or real(folder, prompts, *rest)
+        t5, "embed", lambda folder, prompts, *rest: asked.append(prompts) or real(folder, prompts, *rest)
     )
     model.text(["a", "b", "c", "b"], CPU)
     assert asked == [["b", "c"]]

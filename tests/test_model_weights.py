@@ -12,14 +12,14 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 
-from layerlift.device import MemoryMeter, choose_policy
-from layerlift.device.memory import host_anonymous_bytes
-from layerlift.model import Model, open_model, weights
-from layerlift.model.checkpoint import read_checkpoint
-from layerlift.model.latents import decode, encode
-from layerlift.model.residency import load_transformer
-from layerlift.model.testing import tiny_transformer_config, write_tiny_model
-from layerlift.model.vae_stream import frames_at_once
+from layerlift.engine.device import MemoryMeter, choose_policy
+from layerlift.engine.device.memory import host_anonymous_bytes
+from layerlift.engine.model import Model, open_model, weights
+from layerlift.engine.model.checkpoint import read_checkpoint
+from layerlift.engine.model.latents import decode, encode
+from layerlift.engine.model.residency import load_transformer
+from layerlift.engine.model.testing import tiny_transformer_config, write_tiny_model
+from layerlift.engine.model.vae_stream import frames_at_once
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CPU = choose_policy("cpu")

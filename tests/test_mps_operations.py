@@ -13,12 +13,14 @@ import torch
 import torchgen
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from layerlift.device import choose_policy
-from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
-from layerlift.stages.effects import EffectOptions, find_effects
-from layerlift.stages.latent_composition import LatentCompositionOptions, compose_latent_frames
-from layerlift.stages.removal import RemovalOptions, remove_frames
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.options import EffectOptions, LatentCompositionOptions, RemovalOptions
+from layerlift.runtime import Runtime
+from layerlift.stages.composition.latent import compose_latent_frames
+from layerlift.stages.effects import find_effects
+from layerlift.stages.removal import remove_frames
 
 MPS = choose_policy("cpu", force="mps")
 
@@ -77,18 +79,22 @@ def inputs() -> tuple[np.ndarray, np.ndarray]:
 
 def run_remove(model: Model) -> Iterator[object]:
     frames, hidden = inputs()
-    return remove_frames(frames, hidden, RemovalOptions(evidence="off", guidance=3.0, steps=3), model=model, policy=MPS)
+    return remove_frames(
+        frames, hidden, RemovalOptions(evidence="off", guidance=3.0, steps=3), runtime=Runtime(model=model, policy=MPS)
+    )
 
 
 def run_mask(model: Model) -> Iterator[object]:
     frames, hidden = inputs()
-    return find_effects(frames, [hidden], EffectOptions(prompt=""), model=model, policy=MPS)
+    return find_effects(frames, [hidden], EffectOptions(prompt=""), runtime=Runtime(model=model, policy=MPS))
 
 
 def run_compose(model: Model) -> Iterator[object]:
     frames, hidden = inputs()
     options = LatentCompositionOptions(steps=2)
-    return compose_latent_frames(frames, frames, hidden, hidden, frames, options=options, model=model, policy=MPS)
+    return compose_latent_frames(
+        frames, frames, hidden, hidden, frames, options=options, runtime=Runtime(model=model, policy=MPS)
+    )
 
 
 @pytest.mark.parametrize("start", [run_remove, run_mask, run_compose])

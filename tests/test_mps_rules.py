@@ -17,13 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from layerlift.device import BACKENDS, Policy, choose_policy
-from layerlift.model import Model, open_model, weights
-from layerlift.model.probe import KINDS, AttentionProbe
-from layerlift.model.speed import PLAIN, Speed
-from layerlift.model.testing import write_tiny_model
+from layerlift.engine.device import BACKENDS, Policy, choose_policy
+from layerlift.engine.model import Model, open_model, weights
+from layerlift.engine.model.probe import KINDS, AttentionProbe
+from layerlift.engine.model.speed import PLAIN, Speed
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.progress import QUIET
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 
 MPS = choose_policy("cpu", force="mps")
 

@@ -8,11 +8,11 @@ import pytest
 
 import layerlift as api
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
-from layerlift.model.testing import write_tiny_model
-from layerlift.pixels import grow
+from layerlift.pixels.arrays import grow
 from layerlift.report import Report
-from layerlift.stages.grown_objects import growth
+from layerlift.stages.effects.grown import growth
 from support import layerlift
 
 FRAMES, HEIGHT, WIDTH = 5, 120, 160
@@ -27,7 +27,7 @@ def mask_of(place: tuple[slice, slice]) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.model.hub.find_checkpoint", lambda entry: None)
+    monkeypatch.setattr("layerlift.engine.model.hub.find_checkpoint", lambda entry: None)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_run_goes_the_whole_way_without_a_model(walk: np.ndarray, capsys: pytest
 
 def test_grown_masks_never_reach_over_another_object() -> None:
     from layerlift.masks import Mask
-    from layerlift.stages.grown_objects import grown_objects
+    from layerlift.stages.effects.grown import grown_objects
 
     near = np.s_[40:60, 71:90]  # a pixel beside the front one
     clip = Clip.from_array(np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8))
@@ -149,11 +149,11 @@ def test_an_installed_checkpoint_is_used(
     walk: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_tiny_model(tmp_path / "tiny")
-    from layerlift.model import opening
+    from layerlift.engine.model import opening
 
     real = opening._settings
     monkeypatch.setattr(opening, "_settings", lambda checkpoint, entry: real(checkpoint, None))
-    monkeypatch.setattr("layerlift.model.hub.find_checkpoint", lambda entry: model)
+    monkeypatch.setattr("layerlift.engine.model.hub.find_checkpoint", lambda entry: model)
     assert layerlift("remove", "walk.mkv", "--mask", "total.mkv", "--steps", 1) == 0
     streams = capsys.readouterr()
     assert said_of_checkpoint(streams.err) == []

@@ -14,10 +14,10 @@ from diffusers import (
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from PIL import Image
 
-from layerlift.fit import Geometry
+from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.engine.schedule import linear_quadratic
+from layerlift.geometry.fit import Geometry
 from layerlift.progress import QUIET
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
-from layerlift.schedule import linear_quadratic
 
 CHANNELS, TEXT = 8, 32
 STEPS, RATE = 6, 25

@@ -17,9 +17,9 @@ pytest.importorskip("ltx_video", reason="pip install --no-deps ltx-video==0.1.2 
 
 from safetensors.torch import save_file  # noqa: E402
 
-from layerlift.device import choose_policy  # noqa: E402
-from layerlift.model import Model, open_model  # noqa: E402
-from layerlift.sampling import token_coordinates  # noqa: E402
+from layerlift.engine.device import choose_policy  # noqa: E402
+from layerlift.engine.model import Model, open_model  # noqa: E402
+from layerlift.engine.sampling import token_coordinates  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo
 
-from layerlift import pixels
-from layerlift.fit import Fit
-from layerlift.model.latents import decode, decode_on_device
-from layerlift.model.testing import tiny_vae_config
-from layerlift.stages import paste as on_cpu
-from layerlift.stages import pixels_torch
+from layerlift.engine.model.latents import decode, decode_on_device
+from layerlift.engine.model.testing import tiny_vae_config
+from layerlift.geometry.fit import Fit
+from layerlift.pixels import arrays as pixels
+from layerlift.pixels import paste as on_cpu
+from layerlift.pixels import tensors as pixels_torch
 
 SIZES = [(64, 96), (61, 83), (37, 20), (5, 3), (1, 40)]
 

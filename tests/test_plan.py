@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from layerlift.device import BACKENDS, Policy, choose_policy
-from layerlift.device.needs import (
+from layerlift.engine.device import BACKENDS, Policy, choose_policy
+from layerlift.engine.device.needs import (
     FRAGMENTATION,
     GIB,
     STAGES,
@@ -23,17 +23,17 @@ from layerlift.device.needs import (
     denoise_need,
     vae_need,
 )
-from layerlift.device.plan import Plan, least_memory, make_plan
+from layerlift.engine.device.plan import Plan, least_memory, make_plan
+from layerlift.engine.model import open_model
+from layerlift.engine.model.checkpoint import Checkpoint, Component, build_module, bundled_config
+from layerlift.engine.model.facts import read_facts
+from layerlift.engine.model.headers import TensorSpec
+from layerlift.engine.model.speed import kept_bytes
+from layerlift.engine.model.testing import write_tiny_model
+from layerlift.engine.model.vae_stream import decode_stream, encode_stream
 from layerlift.errors import InputError
-from layerlift.fit import Geometry, fit_size, fit_windows
-from layerlift.focus import focus_view, whole_view
-from layerlift.model import open_model
-from layerlift.model.checkpoint import Checkpoint, Component, build_module, bundled_config
-from layerlift.model.facts import read_facts
-from layerlift.model.headers import TensorSpec
-from layerlift.model.speed import kept_bytes
-from layerlift.model.testing import write_tiny_model
-from layerlift.model.vae_stream import decode_stream, encode_stream
+from layerlift.geometry.fit import Geometry, fit_size, fit_windows
+from layerlift.geometry.focus import focus_view, whole_view
 
 SMALL, LARGE = (704, 480), (1280, 704)
 # How far an estimate may be from what is allocated, either way.

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerlift.device import BACKENDS
-from layerlift.device.needs import GIB, ModelFacts
+from layerlift.engine.device import BACKENDS
+from layerlift.engine.device.needs import GIB, ModelFacts
+from layerlift.engine.model.catalogue import DEFAULT
+from layerlift.engine.model.checkpoint import Checkpoint, Component, bundled_config
+from layerlift.engine.model.facts import read_facts
+from layerlift.engine.planning import longest_alike, means, plan_clip, window_lengths
+from layerlift.engine.sampling import SamplingSettings
 from layerlift.errors import InputError
-from layerlift.fit import Fit, Geometry, fit_size
-from layerlift.focus import whole_view
-from layerlift.model.catalogue import DEFAULT
-from layerlift.model.checkpoint import Checkpoint, Component, bundled_config
-from layerlift.model.facts import read_facts
-from layerlift.sampling import SamplingSettings
+from layerlift.geometry.fit import Fit, Geometry, fit_size
+from layerlift.geometry.focus import whole_view
 from layerlift.stages.generation import Job
-from layerlift.stages.planning import longest_alike, means, plan_clip, window_lengths
 from layerlift.stages.removal import narrow
 
 CUDA = replace(BACKENDS["cuda"], device="cuda")

@@ -7,12 +7,12 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 
-from layerlift.device import choose_policy
-from layerlift.fit import Geometry
-from layerlift.model.attention import apply_policy
-from layerlift.model.probe import AttentionProbe
-from layerlift.model.testing import tiny_transformer_config
-from layerlift.sampling import token_coordinates
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model.attention import apply_policy
+from layerlift.engine.model.probe import AttentionProbe
+from layerlift.engine.model.testing import tiny_transformer_config
+from layerlift.engine.sampling import token_coordinates
+from layerlift.geometry.fit import Geometry
 
 SHAPE = (2, 3, 4)  # latent frames, rows, columns
 TOKENS = 24

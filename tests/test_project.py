@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 import layerlift
 from layerlift.cli import main
-from layerlift.model.catalogue import CATALOGUE
+from layerlift.engine.model.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def test_readme_names_flags_that_exist(capsys: pytest.CaptureFixture[str], monke
         "remove reference mask extract compose run scene demo plan bench-quality bench-layers bench-footage "
         "download doctor"
     )
-    for command in (name.split("-") for name in commands.split()):
+    for command in ([], *(name.split("-") for name in commands.split())):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         known |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out))

@@ -6,14 +6,14 @@ import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
 
-from layerlift.fit import Geometry
-from layerlift.model import record
-from layerlift.model.passes import Passes, open_loops, open_passes
-from layerlift.model.record import Recorder
-from layerlift.model.speed import Speed
-from layerlift.model.testing import tiny_transformer_config
-from layerlift.sampling import token_coordinates
-from layerlift.schedule import linear_quadratic
+from layerlift.engine.model import record
+from layerlift.engine.model.passes import Passes, open_loops, open_passes
+from layerlift.engine.model.record import Recorder
+from layerlift.engine.model.speed import Speed
+from layerlift.engine.model.testing import tiny_transformer_config
+from layerlift.engine.sampling import token_coordinates
+from layerlift.engine.schedule import linear_quadratic
+from layerlift.geometry.fit import Geometry
 
 SHAPE = (1, 8, 3, 4, 5)
 TOKENS = 60

@@ -13,21 +13,23 @@ from PIL import Image
 
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.samples import Samples, frame_of
-from layerlift.device import Policy, choose_policy
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.model import Model, latents, open_model, parts
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.evidence import State
-from layerlift.fit import Window, fit_windows, latent_frames
-from layerlift.model import Model, open_model
-from layerlift.model.testing import write_tiny_model
-from layerlift.pixels import grow
+from layerlift.geometry.fit import Window, fit_windows, latent_frames
+from layerlift.options import RemovalOptions
+from layerlift.pixels.arrays import grow
+from layerlift.pixels.paste import ColorMatch, feather_alpha, paste
+from layerlift.pixels.work import Patch
 from layerlift.progress import Progress
 from layerlift.report import Report
+from layerlift.runtime import Runtime
 from layerlift.stages import generation, removal
-from layerlift.stages.generation import cut
-from layerlift.stages.paste import ColorMatch, feather_alpha, paste
-from layerlift.stages.paste_back import paste_frames
-from layerlift.stages.pixel_work import Patch
-from layerlift.stages.removal import RemovalOptions, remove, remove_frames
+from layerlift.stages.removal import remove, remove_frames
+from layerlift.stages.removal.paste_back import paste_generated
+from layerlift.stages.windows import cut
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def policy() -> Policy:
 def plate(clip: Clip, mask: np.ndarray, model: Model, policy: Policy, **options) -> np.ndarray:
     """The clean plate, all of it generated: the frames of these clips are noise and tell nothing of each other."""
     options = {"evidence": "off"} | options
-    return np.stack(list(remove_frames(clip, mask, RemovalOptions(**options), model=model, policy=policy)))
+    return np.stack(
+        list(remove_frames(clip, mask, RemovalOptions(**options), runtime=Runtime(model=model, policy=policy)))
+    )
 
 
 def make_clip(frames: int, width: int = 70, height: int = 42, seed: int = 0) -> Clip:
@@ -140,7 +144,7 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.encoded = self.decoded = 0
         self.denoised: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # latents in, unknown, latents out
-        encode, decode, denoise = generation.encode, generation.decode, generation.denoise
+        encode, decode, denoise = latents.encode, latents.decode, parts.denoise
 
         def spy_encode(*given):
             self.encoded += 1
@@ -150,14 +154,14 @@ class Spy:
             self.decoded += 1
             return decode(*given)
 
-        def spy_denoise(transformer, latents, unknown, *given, **named):
-            made = denoise(transformer, latents, unknown, *given, **named)
-            self.denoised.append((latents.numpy().copy(), unknown.numpy().copy(), made.numpy()))
+        def spy_denoise(transformer, before, unknown, *given, **named):
+            made = denoise(transformer, before, unknown, *given, **named)
+            self.denoised.append((before.numpy().copy(), unknown.numpy().copy(), made.numpy()))
             return made
 
-        monkeypatch.setattr(generation, "encode", spy_encode)
-        monkeypatch.setattr(generation, "decode", spy_decode)
-        monkeypatch.setattr(generation, "denoise", spy_denoise)
+        monkeypatch.setattr(latents, "encode", spy_encode)
+        monkeypatch.setattr(latents, "decode", spy_decode)
+        monkeypatch.setattr(parts, "denoise", spy_denoise)
 
 
 def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(
@@ -193,7 +197,7 @@ def test_asking_where_pixels_come_from_changes_none(model: Model, policy: Policy
     clip = make_clip(5)
     mask, told = box_mask(clip), []
     options = RemovalOptions(evidence="off", dilate=2)
-    made = remove_frames(clip, mask, options, model=model, policy=policy, provenance=told.append)
+    made = remove_frames(clip, mask, options, runtime=Runtime(model=model, policy=policy), provenance=told.append)
     assert (np.stack(list(made)) == plate(clip, mask, model, policy, dilate=2)).all()
     grown = grow(mask[0], 2)
     for state in told:
@@ -212,7 +216,9 @@ def test_a_small_mask_is_generated_from_its_surroundings_alone(
         mask[i, 100:120, 100 + 6 * i : 120 + 6 * i] = True
     report = Report()
     options = RemovalOptions(evidence="off", dilate=3, size=(192, 160), crop=True)
-    made = np.stack(list(remove_frames(clip, mask, options, model=model, policy=policy, report=report)))
+    made = np.stack(
+        list(remove_frames(clip, mask, options, runtime=Runtime(model=model, policy=policy, report=report)))
+    )
     grown = np.stack([grow(masked, 3) for masked in mask])
     assert (made[~grown] == clip.numpy()[~grown]).all()
     assert (made[mask] != clip.numpy()[mask]).any(-1).mean() > 0.9
@@ -245,7 +251,7 @@ def test_small_pictures_are_seen_in_longer_windows_unless_the_user_says_otherwis
     clip = make_clip(33, 64, 48)
     report = Report()
     chosen = RemovalOptions(evidence="off", **options)
-    list(remove_frames(clip, box_mask(clip), chosen, model=large, policy=policy, report=report))
+    list(remove_frames(clip, box_mask(clip), chosen, runtime=Runtime(model=large, policy=policy, report=report)))
     assert len(report.sizes["windows"]) == windows
     assert report.results["tokens"]["all"] == sum(
         12 * latent_frames(stop - start, 4) for start, stop in report.sizes["windows"]
@@ -260,7 +266,7 @@ def test_the_user_s_windows_are_those_of_a_crop_too(tmp_path: Path, policy: Poli
     for window, lengths in ((None, {33}), (9, {9})):
         report = Report()
         options = RemovalOptions(evidence="off", crop=True, window=window)
-        list(remove_frames(clip, mask, options, model=large, policy=policy, report=report))
+        list(remove_frames(clip, mask, options, runtime=Runtime(model=large, policy=policy, report=report)))
         assert report.sizes["padded"] != [400, 304]
         assert {stop - start for start, stop in report.sizes["windows"]} == lengths
     report = Report()
@@ -281,7 +287,7 @@ def test_the_crop_is_for_what_evidence_leaves(
     mask[100:130, 100:130] = True
     report = Report()
     options = RemovalOptions(evidence=evidence, crop=crop, size=(192, 160))
-    list(remove_frames(clip, mask, options, model=model, policy=policy, report=report))
+    list(remove_frames(clip, mask, options, runtime=Runtime(model=model, policy=policy, report=report)))
     assert (report.sizes["scaled"] == [400, 300]) == near
 
 
@@ -316,7 +322,9 @@ def test_only_one_component_is_in_memory(folder: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(Model, kind, watched)
     clip = make_clip(9)
     options = RemovalOptions(evidence="off")
-    frames = remove_frames(clip, box_mask(clip), options, model=open_model(folder), policy=choose_policy("cpu"))
+    frames = remove_frames(
+        clip, box_mask(clip), options, runtime=Runtime(model=open_model(folder), policy=choose_policy("cpu"))
+    )
     assert events == []  # nothing is read before the first frame is asked for
     assert len(list(frames)) == 9
     assert events == ["vae_encoder", "transformer", "vae_decoder"]
@@ -342,7 +350,11 @@ def test_progress_reaches_its_totals_and_the_report_knows_sizes(model: Model, po
     clip = make_clip(20)
     progress: Progress = log
     options = RemovalOptions(evidence="off")
-    list(remove_frames(clip, box_mask(clip), options, model=model, policy=policy, progress=progress, report=report))
+    list(
+        remove_frames(
+            clip, box_mask(clip), options, runtime=Runtime(model=model, policy=policy, progress=progress, report=report)
+        )
+    )
     assert list(log.stages) == list(report.stages) == ["encode", "text", "denoise", "decode"]
     assert all(total in (None, done) for total, done in log.stages.values())
     assert report.sizes["clip"] == [70, 42, 20]
@@ -366,7 +378,7 @@ def test_progress_reaches_its_totals_and_the_report_knows_sizes(model: Model, po
 def test_what_cannot_be_used_is_said_at_once(model: Model, policy: Policy, given: dict, says: str) -> None:
     clip = make_clip(3)
     with pytest.raises(InputError, match=says):
-        remove_frames(clip, box_mask(clip), RemovalOptions(**given), model=model, policy=policy)
+        remove_frames(clip, box_mask(clip), RemovalOptions(**given), runtime=Runtime(model=model, policy=policy))
 
 
 def test_the_feather_grows_the_mask_with_it() -> None:
@@ -427,7 +439,7 @@ def test_colours_are_matched_afresh_after_a_frame_without_a_mask() -> None:
     def pasted(masks: list[np.ndarray], news: list[np.ndarray | None]) -> np.ndarray:
         frames = [(frame, np.where(mask, np.uint8(State.UNKNOWN), np.uint8(State.ORIGINAL))) for mask in masks]
         patches = [None if new is None else Patch((0, 0, clip.width, clip.height), new) for new in news]
-        return list(paste_frames(frames, patches, 2, choose_policy("cpu")))[-1]
+        return list(paste_generated(frames, patches, 2, choose_policy("cpu")))[-1]
 
     alone = pasted([mask], [pink])
     assert (pasted([mask, blank, mask], [pink / 2, None, pink]) == alone).all()
@@ -457,8 +469,8 @@ def walking_box(frames: int = 17) -> tuple[Clip, np.ndarray, np.ndarray]:
 def test_what_other_frames_show_is_taken_and_not_generated(model: Model, policy: Policy) -> None:
     clip, mask, background = walking_box()
     report, states = Report(), []
-    given = {"model": model, "policy": policy, "report": report, "provenance": states.append}
-    made = np.stack(list(remove_frames(clip, mask, RemovalOptions(), **given)))
+    runtime = Runtime(model, policy, report=report)
+    made = np.stack(list(remove_frames(clip, mask, RemovalOptions(), runtime, provenance=states.append)))
     assert np.abs(made.astype(int) - background).max() <= 2  # a model of random weights could not know it
     assert (np.stack(states)[mask] == State.GATHERED).all()
     assert report.results["tokens"]["unknown"] == 0
@@ -470,7 +482,11 @@ def test_what_no_frame_shows_is_generated_and_said(model: Model, policy: Policy)
     mask[:, 20:40, 40:48] = True  # never seen
     states: list[np.ndarray] = []
     made = np.stack(
-        list(remove_frames(clip, mask, RemovalOptions(), model=model, policy=policy, provenance=states.append))
+        list(
+            remove_frames(
+                clip, mask, RemovalOptions(), runtime=Runtime(model=model, policy=policy), provenance=states.append
+            )
+        )
     )
     state = np.stack(states)
     never = np.zeros_like(mask)
@@ -489,7 +505,7 @@ def test_what_no_frame_shows_is_generated_and_said(model: Model, policy: Policy)
 def test_without_a_model_what_no_frame_shows_is_inpainted() -> None:
     clip, mask, background = walking_box()
     mask[:, 20:40, 40:48] = True
-    made = np.stack(list(remove_frames(clip, mask, model="none")))
+    made = np.stack(list(remove_frames(clip, mask, runtime=Runtime(model="none"))))
     red = (made[..., 0] > 230) & (made[..., 1:].max(-1) < 30)
     assert not red.any()
     assert np.abs(made.astype(int) - background).mean() < 2

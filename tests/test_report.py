@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlift.device.memory import host_anonymous_bytes
+from layerlift.engine.device.memory import host_anonymous_bytes
 from layerlift.errors import InputError
 from layerlift.report import Report, check_report
 

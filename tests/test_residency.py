@@ -8,14 +8,14 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 
-from layerlift.device import MemoryMeter, Policy, choose_policy
-from layerlift.device.memory import host_anonymous_bytes
-from layerlift.model import Model, open_model
-from layerlift.model.residency import Int8Linear
-from layerlift.model.speed import Speed
-from layerlift.model.testing import tiny_transformer_config, write_tiny_model
+from layerlift.engine.device import MemoryMeter, Policy, choose_policy
+from layerlift.engine.device.memory import host_anonymous_bytes
+from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.residency import Int8Linear
+from layerlift.engine.model.speed import Speed
+from layerlift.engine.model.testing import tiny_transformer_config, write_tiny_model
+from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.progress import QUIET
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 
 CPU = choose_policy("cpu")
 LAYERS = 4

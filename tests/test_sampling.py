@@ -4,10 +4,10 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
+from layerlift.engine.sampling import Prompts, SamplingSettings, denoise
+from layerlift.engine.schedule import linear_quadratic
 from layerlift.errors import LayerliftError
 from layerlift.progress import QUIET
-from layerlift.sampling import Prompts, SamplingSettings, denoise
-from layerlift.schedule import linear_quadratic
 
 SHAPE = (1, 4, 3, 2, 2)
 

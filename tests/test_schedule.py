@@ -7,9 +7,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
 
+from layerlift.engine.model.settings import Settings
+from layerlift.engine.schedule import linear_quadratic, listed, model_sigmas, shifted_linear
 from layerlift.errors import InputError
-from layerlift.model.settings import Settings
-from layerlift.schedule import linear_quadratic, listed, model_sigmas, shifted_linear
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 8, 20, 40, 50])

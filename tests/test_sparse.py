@@ -6,13 +6,11 @@ import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
 
-from layerlift.device import BACKENDS
-from layerlift.errors import InputError
-from layerlift.fit import Geometry
-from layerlift.model.attention import apply_policy
-from layerlift.model.passes import open_passes
-from layerlift.model.sparse import LoopAttention
-from layerlift.model.speed import (
+from layerlift.engine.device import BACKENDS
+from layerlift.engine.model.attention import apply_policy
+from layerlift.engine.model.passes import open_passes
+from layerlift.engine.model.sparse import LoopAttention
+from layerlift.engine.model.speed import (
     COMPILE_SPARSE_STEPS,
     COMPILE_STEPS,
     DEFAULT_REFRESH,
@@ -25,10 +23,12 @@ from layerlift.model.speed import (
     kept_bytes,
     token_work,
 )
-from layerlift.model.testing import tiny_transformer_config
+from layerlift.engine.model.testing import tiny_transformer_config
+from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.engine.schedule import linear_quadratic
+from layerlift.errors import InputError
+from layerlift.geometry.fit import Geometry
 from layerlift.progress import QUIET
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
-from layerlift.schedule import linear_quadratic
 
 SHAPE = (1, 8, 3, 4, 5)
 TOKENS, UNKNOWN = 60, 13

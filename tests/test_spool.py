@@ -7,14 +7,13 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-import torch
 
 from layerlift.clip import Clip
 from layerlift.errors import LayerliftError
 from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.store import Spool
-from layerlift.stages.mapped import mapped
 from layerlift.stages.spool import FrameSpool
+from layerlift.stages.windows import filed
 
 
 def test_frames_come_back_in_any_span_while_more_are_added() -> None:
@@ -65,7 +64,7 @@ def keep_arrays() -> None:
 
 
 def keep_latents() -> None:
-    mapped(torch.ones(2, 3))
+    filed(np.ones((2, 3)))
 
 
 @pytest.mark.parametrize("fill", [keep_frames, keep_evidence, keep_arrays, keep_latents])

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
-from layerlift.device import choose_policy
-from layerlift.model import t5, t5_stream, weights
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import t5, t5_stream, weights
 
 CPU = replace(choose_policy("cpu"), text_dtype="float32")
 LENGTH = 24
@@ -40,7 +40,7 @@ def tokens(*lengths: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def stream(folder: Path, given: list[tuple[torch.Tensor, torch.Tensor]], dtype: str) -> list[torch.Tensor]:
     encoder, tensors = t5.open_encoder(folder)
     with torch.inference_mode():
-        return t5_stream.encode_stream(encoder, tensors, given, replace(CPU, text_dtype=dtype))
+        return t5_stream.embed_stream(encoder, tensors, given, replace(CPU, text_dtype=dtype))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.0), ("bfloat16", 1e-3)])
@@ -87,7 +87,7 @@ def test_never_more_than_one_block_and_never_the_table(folder: Path, monkeypatch
 
     monkeypatch.setattr(weights, "read_tensors", watched)
     with torch.inference_mode():
-        t5_stream.encode_stream(encoder, tensors, tokens(3, 7), CPU)
+        t5_stream.embed_stream(encoder, tensors, tokens(3, 7), CPU)
     largest = max(sum(value.numel() for value in block.parameters()) for block in encoder.encoder.block)
     assert len(held) == 6
     assert max(held) == largest
@@ -121,8 +121,8 @@ def test_policy_turns_it_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return real(*given)
 
     monkeypatch.setattr(t5, "encode_whole", watched)
-    (streamed,) = t5.encode(folder.parent, ["abc"], LENGTH, CPU)
+    (streamed,) = t5.embed(folder.parent, ["abc"], LENGTH, CPU)
     assert not whole
-    (at_once,) = t5.encode(folder.parent, ["abc"], LENGTH, replace(CPU, text_stream=False))
+    (at_once,) = t5.embed(folder.parent, ["abc"], LENGTH, replace(CPU, text_stream=False))
     assert whole
     assert torch.equal(streamed[0], at_once[0])

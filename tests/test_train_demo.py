@@ -13,15 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from layerlift.device import choose_policy
-from layerlift.fit import Geometry
-from layerlift.model import open_model
-from layerlift.model.latents import unknown_tokens
-from layerlift.model.testing import tiny_transformer_config, tiny_vae_config
-from layerlift.stages.removal import DEFAULT_NEGATIVE_PROMPT
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import open_model
+from layerlift.engine.model.latents import unknown_tokens
+from layerlift.engine.model.testing import tiny_transformer_config, tiny_vae_config
+from layerlift.geometry.fit import Geometry
+from layerlift.options import DEFAULT_NEGATIVE_PROMPT
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / "src" / "layerlift" / "model" / "demo"
+DEMO = ROOT / "src" / "layerlift" / "engine" / "model" / "demo"
 SMALL = ("--size", "48x32", "--scenes", "1", "--max-steps", "2", "--device", "cpu", "--no-compile")
 
 

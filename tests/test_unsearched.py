@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from layerlift import pixels
 from layerlift.clip import Clip
 from layerlift.evidence import State, unsearched
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.masks import Mask
-from layerlift.pixels import all_bounds, bounds, grow, same
+from layerlift.pixels import arrays as pixels
+from layerlift.pixels.arrays import all_bounds, bounds, grow, same
 
 
 def make_masks() -> np.ndarray:

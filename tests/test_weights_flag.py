@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import layerlift
-from layerlift.model import open_model
-from layerlift.model.testing import write_tiny_model
+from layerlift.engine.model import open_model
+from layerlift.engine.model.testing import write_tiny_model
 
 
 def test_remove_in_8_bits(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

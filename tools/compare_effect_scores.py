@@ -23,13 +23,9 @@ import torch
 from fit_effect_heads import HEIGHT, WIDTH, Recorder
 from layerlift.bench.effects import EFFECT_SHARE, LEAST_TOKENS, area_under_curve
 from layerlift.cli.bench import parse_seeds
-from layerlift.cli.mask import parse_sigmas
-from layerlift.device import choose_policy
-from layerlift.model import Model, open_model
-from layerlift.model.latents import encode
-from layerlift.sampling import token_coordinates
-from layerlift.scenes import make_scene
-from layerlift.stages.effect_score import (
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.effect_score import (
     CORE,
     LEAST_MASS,
     TOUCHED,
@@ -42,6 +38,10 @@ from layerlift.stages.effect_score import (
     summed_logs,
     token_shares,
 )
+from layerlift.engine.model.latents import encode
+from layerlift.engine.sampling import token_coordinates
+from layerlift.parse import parse_sigmas
+from layerlift.scenes import make_scene
 
 FRAMES = 17
 CONTENT, POSITIONAL = 0, 1

@@ -1,6 +1,6 @@
 """Fits a weight for every attention head of a model, so that their sum tells tokens that show an effect.
 
-    python tools/fit_effect_heads.py --model demo --to src/layerlift/model/demo/effects.safetensors
+    python tools/fit_effect_heads.py --model demo --to src/layerlift/engine/model/demo/effects.safetensors
 
 A logistic regression on scenes whose effects are known: its inputs are the logarithms of each head's attention mass on
 an object, before and after the rotary embedding, its target is the share of a token's visible background that an effect
@@ -19,14 +19,21 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from layerlift.bench.effects import area_under_curve
-from layerlift.device import choose_policy
-from layerlift.fit import Geometry
-from layerlift.model import open_model
-from layerlift.model.latents import encode
-from layerlift.model.probe import KINDS, Kind
-from layerlift.sampling import token_coordinates
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import open_model
+from layerlift.engine.model.effect_score import (
+    COLUMNS,
+    Coverage,
+    choose_prompt,
+    cover_tokens,
+    summed_logs,
+    token_shares,
+)
+from layerlift.engine.model.latents import encode
+from layerlift.engine.model.probe import KINDS, Kind
+from layerlift.engine.sampling import token_coordinates
+from layerlift.geometry.fit import Geometry
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.effect_score import COLUMNS, Coverage, choose_prompt, cover_tokens, summed_logs, token_shares
 
 FIRST_SEED = 2000
 WIDTH, HEIGHT = 288, 192

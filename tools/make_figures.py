@@ -19,17 +19,17 @@ import torch
 
 import layerlift as library
 from layerlift.cli import main as layerlift
-from layerlift.device import choose_policy
-from layerlift.model import open_model
-from layerlift.model.latents import decode, encode, unknown_tokens
-from layerlift.pixels import fill_masked, grow
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import open_model
+from layerlift.engine.model.latents import decode, encode, unknown_tokens
+from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+from layerlift.engine.schedule import model_sigmas
+from layerlift.pixels.arrays import fill_masked, grow
+from layerlift.pixels.paste import ColorMatch, paste
 from layerlift.progress import QUIET
-from layerlift.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.scenes import Scene, make_scene
-from layerlift.schedule import model_sigmas
-from layerlift.stages.effect_preview import preview_pair
 from layerlift.stages.effects import FrameEffects
-from layerlift.stages.paste import ColorMatch, paste
+from layerlift.stages.effects.preview import preview_pair
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 LARGEST = 300_000  # bytes of a picture; the repository stays small

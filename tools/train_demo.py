@@ -2,7 +2,7 @@
 
     python tools/train_demo.py vae --out RUN --seconds 1120 --freeze-after 390
     python tools/train_demo.py transformer --out RUN --seconds 720 --wait-for-vae
-    python tools/train_demo.py pack --out RUN --to src/layerlift/model/demo
+    python tools/train_demo.py pack --out RUN --to src/layerlift/engine/model/demo
 
 `vae` trains encoder and decoder together, freezes the encoder after `--freeze-after` seconds and goes on with the
 decoder alone; `transformer` may run beside it on another GPU and starts as soon as the encoder is frozen. `--init`

@@ -1,7 +1,9 @@
 """Take a video apart: clean plates without objects and their effects, from a pre-trained video diffusion model.
 
-The public Python API is the stages' functions and what they need; each name is imported only when it is used, so
-that ``import layerlift`` costs nothing.
+The public Python API. For each thing that is done there is a function that does it (`remove`), one that hands its
+result over frame by frame (`remove_frames`), and the two that these are made of: `plan_removal` checks everything and
+reads no weight, `run_removal` does the work. What a user can choose are the option classes; `Runtime` says with what it
+runs. Each name is imported only when it is used, so that ``import layerlift`` costs nothing.
 """
 
 import os
@@ -13,57 +15,128 @@ if TYPE_CHECKING:
     from layerlift.clip.rgba import LayerClip
     from layerlift.clip.rgba_reader import open_layer
     from layerlift.clip.rgba_writer import write_layer
+    from layerlift.engine.model import open_model
     from layerlift.errors import InputError, LayerliftError
     from layerlift.masks import Mask, open_mask
-    from layerlift.model import open_model
-    from layerlift.stages.composition import compose
-    from layerlift.stages.effects import mask
-    from layerlift.stages.latent_composition import compose_latent
-    from layerlift.stages.layers import extract
-    from layerlift.stages.reference import suggest_references
-    from layerlift.stages.removal import remove
+    from layerlift.options import (
+        CompositionOptions,
+        EffectOptions,
+        ExtractionOptions,
+        LatentCompositionOptions,
+        ReferenceOptions,
+        RemovalOptions,
+        RunOptions,
+        RuntimeOptions,
+    )
+    from layerlift.progress import Cancellation, CancelledError, Progress, StageProgress
+    from layerlift.report import Report
+    from layerlift.runtime import Runtime, open_runtime
+    from layerlift.stages.composition import compose, compose_frames, plan_composition, run_composition
+    from layerlift.stages.composition.latent import (
+        compose_latent,
+        compose_latent_frames,
+        plan_latent_composition,
+        run_latent_composition,
+    )
+    from layerlift.stages.effects import find_effects, mask, plan_effects, run_effects
+    from layerlift.stages.layers import extract, extract_frames, plan_extraction, run_extraction
+    from layerlift.stages.reference import plan_references, run_references, suggest_references
+    from layerlift.stages.removal import plan_removal, remove, remove_frames, run_removal
+    from layerlift.stages.run import open_inputs, plan_run, run, run_stages
 
 # Metal lacks an operation now and then: computed on the CPU instead of ending the run. Read when torch is imported.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Clip": "layerlift.clip",
-    "open_clip": "layerlift.clip",
-    "write_clip": "layerlift.clip",
-    "LayerClip": "layerlift.clip.rgba",
-    "open_layer": "layerlift.clip.rgba_reader",
-    "write_layer": "layerlift.clip.rgba_writer",
-    "Mask": "layerlift.masks",
-    "open_mask": "layerlift.masks",
-    "InputError": "layerlift.errors",
-    "LayerliftError": "layerlift.errors",
-    "open_model": "layerlift.model",
-    "compose": "layerlift.stages.composition",
-    "compose_latent": "layerlift.stages.latent_composition",
-    "extract": "layerlift.stages.layers",
-    "mask": "layerlift.stages.effects",
-    "remove": "layerlift.stages.removal",
-    "suggest_references": "layerlift.stages.reference",
+_NAMES = {
+    "layerlift.clip": ("Clip", "open_clip", "write_clip"),
+    "layerlift.clip.rgba": ("LayerClip",),
+    "layerlift.clip.rgba_reader": ("open_layer",),
+    "layerlift.clip.rgba_writer": ("write_layer",),
+    "layerlift.errors": ("InputError", "LayerliftError"),
+    "layerlift.masks": ("Mask", "open_mask"),
+    "layerlift.engine.model": ("open_model",),
+    "layerlift.options": (
+        "CompositionOptions",
+        "EffectOptions",
+        "ExtractionOptions",
+        "LatentCompositionOptions",
+        "ReferenceOptions",
+        "RemovalOptions",
+        "RunOptions",
+        "RuntimeOptions",
+    ),
+    "layerlift.progress": ("Cancellation", "CancelledError", "Progress", "StageProgress"),
+    "layerlift.report": ("Report",),
+    "layerlift.runtime": ("Runtime", "open_runtime"),
+    "layerlift.stages.composition": ("compose", "compose_frames", "plan_composition", "run_composition"),
+    "layerlift.stages.effects": ("find_effects", "mask", "plan_effects", "run_effects"),
+    "layerlift.stages.composition.latent": (
+        "compose_latent",
+        "compose_latent_frames",
+        "plan_latent_composition",
+        "run_latent_composition",
+    ),
+    "layerlift.stages.layers": ("extract", "extract_frames", "plan_extraction", "run_extraction"),
+    "layerlift.stages.reference": ("plan_references", "run_references", "suggest_references"),
+    "layerlift.stages.removal": ("plan_removal", "remove", "remove_frames", "run_removal"),
+    "layerlift.stages.run": ("open_inputs", "plan_run", "run", "run_stages"),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "Cancellation",
+    "CancelledError",
     "Clip",
+    "CompositionOptions",
+    "EffectOptions",
+    "ExtractionOptions",
     "InputError",
+    "LatentCompositionOptions",
     "LayerClip",
     "LayerliftError",
     "Mask",
+    "Progress",
+    "ReferenceOptions",
+    "RemovalOptions",
+    "Report",
+    "RunOptions",
+    "Runtime",
+    "RuntimeOptions",
+    "StageProgress",
     "__version__",
     "compose",
+    "compose_frames",
     "compose_latent",
+    "compose_latent_frames",
     "extract",
+    "extract_frames",
+    "find_effects",
     "mask",
     "open_clip",
+    "open_inputs",
     "open_layer",
     "open_mask",
     "open_model",
+    "open_runtime",
+    "plan_composition",
+    "plan_effects",
+    "plan_extraction",
+    "plan_latent_composition",
+    "plan_references",
+    "plan_removal",
+    "plan_run",
     "remove",
+    "remove_frames",
+    "run",
+    "run_composition",
+    "run_effects",
+    "run_extraction",
+    "run_latent_composition",
+    "run_references",
+    "run_removal",
+    "run_stages",
     "suggest_references",
     "write_clip",
     "write_layer",

@@ -34,7 +34,8 @@ class Mask:
     """Which pixels of a clip are masked, readable in order as often as wanted.
 
     A still mask holds one picture for all frames; `open_mask` and `match_mask` give it its clip's frame count. `notes`
-    are sentences for the user: what its file was understood as, and what looks like a mistake.
+    are sentences for the user: what its file was understood as, and what looks like a mistake. One that was `checked`
+    fits its clip and masks some of it.
     """
 
     width: int
@@ -44,6 +45,7 @@ class Mask:
     still: bool = False
     name: str = "mask"
     notes: tuple[str, ...] = ()
+    checked: bool = False
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Yield frames start … stop - 1 as (H, W) bool, True = masked."""
@@ -64,7 +66,7 @@ class Mask:
         if not 0 <= start < stop <= self.frame_count:
             raise InputError(f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}.")
         source = self.reader
-        return replace(self, frame_count=stop - start, reader=lambda a, b: source(start + a, start + b))
+        return replace(self, frame_count=stop - start, reader=lambda a, b: source(start + a, start + b), checked=False)
 
     @staticmethod
     def from_array(mask: np.ndarray, name: str = "mask") -> Mask:
@@ -158,7 +160,8 @@ class _MaskFile:
                 f"{self.path} has colours that are darker than half, which are not masked: give white objects, or flat "
                 "colours in a lossless file."
             )
-        return replace(made, notes=(self._understood(), *([self.timing] if self.timing else []), *notes))
+        told = (self._understood(), *([self.timing] if self.timing else []), *notes)
+        return replace(made, checked=True, notes=told)
 
     def _understood(self) -> str:
         """What the file was taken for, one sentence."""
@@ -234,6 +237,8 @@ def _find_label(opened: _MaskFile, name: str) -> Label:
 
 def match_mask(mask: Mask, clip: Clip) -> Mask:
     """Check and fit a mask from memory to a clip as `open_mask` does for files; raises the same errors."""
+    if mask.checked and (mask.width, mask.height, mask.frame_count) == (clip.width, clip.height, clip.frame_count):
+        return mask
     _check_shape(mask.width, mask.height, clip, mask.name)
     count = 1 if mask.still else mask.frame_count
     start, _, still = _span(count, clip, mask.name)
@@ -250,7 +255,7 @@ def match_mask(mask: Mask, clip: Clip) -> Mask:
         matched = _still(next(reader(0, 1)), clip.frame_count, mask.name)
     else:
         matched = Mask(clip.width, clip.height, clip.frame_count, reader, name=mask.name)
-    return replace(matched, notes=tuple(dict.fromkeys([*mask.notes, *_check_content(matched)])))
+    return replace(matched, checked=True, notes=tuple(dict.fromkeys([*mask.notes, *_check_content(matched)])))
 
 
 def union_masks(masks: Sequence[Mask]) -> Mask:
@@ -268,7 +273,7 @@ def union_masks(masks: Sequence[Mask]) -> Mask:
             yield np.logical_or.reduce(frames)
 
     name = " + ".join(mask.name for mask in parts)
-    return Mask(first.width, first.height, first.frame_count, reader, all(m.still for m in parts), name)
+    return Mask(first.width, first.height, first.frame_count, reader, all(mask.still for mask in parts), name)
 
 
 def _span(count: int, clip: Clip, name: str) -> tuple[int, int, bool]:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from layerlift.device import MemoryMeter
+from layerlift.engine.device import MemoryMeter
 from layerlift.places import check_file
 
 LIBRARIES = ("layerlift", "torch", "diffusers", "transformers", "safetensors", "numpy", "av", "opencv-python-headless")
@@ -31,7 +31,15 @@ class Report:
     """Collects what a run did. Making one costs nothing, so a stage that is given none makes its own.
 
     ``with report.stage("encode"):`` measures a stage; a name used again adds its seconds and keeps the higher peak.
-    `device` is where the run computes ("cpu", "cuda:1", …); set it as soon as that is known.
+
+    Attributes:
+        command: what ran.
+        settings: what it was told.
+        device: where the run computes ("cpu", "cuda:1", …); set it as soon as that is known.
+        stages: for every stage wall-clock seconds, and peaks of memory in bytes.
+        sizes: in pixels (width before height) and frames, of what was worked on.
+        results: figures that stages found, such as the shares of hidden pixels that were gathered.
+        notes: what a reader should know, a sentence each.
     """
 
     def __init__(self, command: str = "", settings: Mapping[str, Any] | None = None, device: str = "cpu") -> None:
@@ -92,7 +100,8 @@ class Report:
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the report as JSON, under a temporary name that is renamed when it is whole.
 
-        Raises as `check_report` does.
+        Raises InputError when `path` is no place for a file, or exists and `overwrite` is not given, and LayerliftError
+        when its folder cannot be written to.
         """
         path = check_report(path, overwrite=overwrite)
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"

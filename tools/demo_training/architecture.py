@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerlift.fit import Geometry
+from layerlift.geometry.fit import Geometry
 
 WIDTH, HEIGHT = 288, 192
 FRAMES, LONG_FRAMES = 17, 33

@@ -25,11 +25,11 @@ from demo_training.architecture import (
 from demo_training.latents import decode, encode, pack, to_model
 from demo_training.log import Log
 from demo_training.schedule import autocast
+from layerlift.engine.model.latents import unknown_tokens
+from layerlift.engine.sampling import TRAIN_TIMESTEPS, token_coordinates
+from layerlift.engine.schedule import shifted_linear
 from layerlift.metrics import PSNR_CAP
-from layerlift.model.latents import unknown_tokens
-from layerlift.sampling import TRAIN_TIMESTEPS, token_coordinates
 from layerlift.scenes import draw, render
-from layerlift.schedule import shifted_linear
 
 SCENES_AT_ONCE = 4
 # (steps, guidance, index of the negative prompt)
@@ -116,8 +116,8 @@ def sample(
 ) -> Tensor:
     """Removal of a batch: latents (B, C, f, h, w), unknown (B, f, h, w) bool, text (P, L, D).
 
-    `layerlift.sampling.denoise` takes one clip at a time and brings it back to the CPU: eight settings of 32 scenes
-    would take minutes of a GPU.
+    `layerlift.engine.sampling.denoise` takes one clip at a time and brings it back to the CPU: eight settings of 32
+    scenes would take minutes of a GPU.
     """
     shape = tuple(latents.shape[2:])
     known, moving = pack(latents), unknown.flatten(1)[..., None]

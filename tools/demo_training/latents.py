@@ -7,7 +7,7 @@ from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
 from demo_training.schedule import autocast
-from layerlift.model.latents import denormalize, normalize
+from layerlift.engine.model.latents import denormalize, normalize
 
 
 def to_model(frames: Tensor) -> Tensor:

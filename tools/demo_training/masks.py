@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from layerlift.fit import Geometry
+from layerlift.geometry.fit import Geometry
 
 
 def token_mask(mask: Tensor, geometry: Geometry) -> Tensor:
     """Pixels (B, F, H, W) bool → tokens (B, f, h, w) bool: any masked pixel masks its token.
 
-    `layerlift.model.latents.unknown_tokens` without growth, for a batch on any device.
+    `layerlift.engine.model.latents.unknown_tokens` without growth, for a batch on any device.
     """
     cells = F.max_pool2d(mask.float(), geometry.space)  # (B, F, h, w)
     first, later = cells[:, :1], cells[:, 1:].unflatten(1, (-1, geometry.time)).amax(2)

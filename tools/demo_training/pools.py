@@ -12,7 +12,7 @@ from torch import Tensor
 
 from demo_training.latents import encode, to_model
 from demo_training.masks import token_mask
-from layerlift.fit import Geometry
+from layerlift.geometry.fit import Geometry
 from layerlift.scenes import RenderedBatch, draw, render
 
 

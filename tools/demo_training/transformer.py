@@ -32,7 +32,7 @@ from demo_training.masks import draw_jobs
 from demo_training.pools import LatentPool, part_batches, scene_batches
 from demo_training.schedule import Phase, autocast, cosine, device_name, follow, set_rate, update
 from demo_training.weights import load, load_vae, save
-from layerlift.sampling import TRAIN_TIMESTEPS, token_coordinates
+from layerlift.engine.sampling import TRAIN_TIMESTEPS, token_coordinates
 
 LONGEST_AVERAGE = 0.999
 WARM_UP = 300  # steps

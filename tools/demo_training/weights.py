@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from demo_training.architecture import NEGATIVE_PROMPT, NOTHING, PROMPTS, SETTINGS, Architecture
+from layerlift.engine.model.checkpoint import CLASSES, check_tensors, read_checkpoint
+from layerlift.engine.model.headers import read_header
+from layerlift.engine.model.text import save_ready_text
+from layerlift.engine.model.weights import read_tensors
 from layerlift.errors import InputError
-from layerlift.model.checkpoint import CLASSES, check_tensors, read_checkpoint
-from layerlift.model.headers import read_header
-from layerlift.model.text import save_ready_text
-from layerlift.model.weights import read_tensors
 
 SHARD_BYTES = 12_000_000  # files under 16 MB keep the repository small
 PARTS = ("vae", "transformer")

@@ -9,20 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerlift.bench.table import Table, scene_columns
 from layerlift.metrics import psnr
-from layerlift.progress import QUIET, Progress
-from layerlift.report import Report
+from layerlift.options import RemovalOptions
+from layerlift.runtime import Runtime
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.removal import RemovalOptions, remove_frames
-
-if TYPE_CHECKING:
-    from layerlift.device import Policy
-    from layerlift.model import Model
+from layerlift.stages.removal import remove_frames
 
 # The hole's area as a share of the picture's.
 HOLE_SHARE = 0.01
@@ -31,13 +26,11 @@ WHOLE = "whole picture at the clip's size"
 
 def crop_tables(
     seeds: Sequence[int],
-    model: Model,
-    policy: Policy,
+    runtime: Runtime,
     *,
     size: tuple[int, int] = (576, 384),
     frames: int = 17,
     options: RemovalOptions | None = None,
-    progress: Progress = QUIET,
 ) -> list[Table]:
     """Fill a hole in the clean plate of each scene; what lies under it is known.
 
@@ -54,7 +47,7 @@ def crop_tables(
     columns = scene_columns(seeds)
     inside = Table("PSNR inside the hole", columns)
     tokens, seconds = (Table(f"{what}, over {WHOLE}", columns, digits=2) for what in ("tokens", "seconds"))
-    with progress.stage("scenes", len(seeds)) as bar:
+    with runtime.progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
             scene = make_scene(seed, *size, frames)
             plate, mask = scene.background, fixed_hole(scene)
@@ -62,12 +55,11 @@ def crop_tables(
             counts, times = {}, {}
             for name, chosen in ways.items():
                 for _ in range(2 if seed == seeds[0] else 1):
-                    report, began = Report(), time.perf_counter()
-                    frames_made = remove_frames(given, mask, chosen, model=model, policy=policy, report=report)
-                    made = np.stack(list(frames_made))
+                    quiet, began = runtime.quiet(), time.perf_counter()
+                    made = np.stack(list(remove_frames(given, mask, chosen, quiet)))
                     times[name] = time.perf_counter() - began
                 inside.add(name, seed, psnr(made, plate, mask))
-                counts[name] = report.results["tokens"]["all"]
+                counts[name] = quiet.report.results["tokens"]["all"]
             for name in ways:
                 tokens.add(name, seed, counts[name] / counts[WHOLE])
                 seconds.add(name, seed, times[name] / times[WHOLE])

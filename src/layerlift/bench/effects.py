@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from layerlift.bench.table import Table, scene_columns
+from layerlift.engine.model.effect_score import token_shares
 from layerlift.metrics import psnr
-from layerlift.progress import QUIET, Progress
+from layerlift.options import EffectOptions, Refinement, RemovalOptions
+from layerlift.runtime import Runtime
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.effect_score import token_shares
-from layerlift.stages.effects import EffectOptions, FrameEffects, find_effects
-from layerlift.stages.removal import RemovalOptions, remove_frames
+from layerlift.stages.choose_model import require_model
+from layerlift.stages.effects import FrameEffects, find_effects
+from layerlift.stages.removal import remove_frames
 
 if TYPE_CHECKING:
-    from layerlift.device import Policy
-    from layerlift.fit import Geometry
-    from layerlift.model import Model
+    from layerlift.geometry.fit import Geometry
 
 # A token shows an effect when the effect covers more of it.
 EFFECT_SHARE = 0.3
@@ -31,15 +31,13 @@ LEAST_TOKENS = 3
 
 def effect_tables(
     seeds: Sequence[int],
-    model: Model,
-    policy: Policy,
+    runtime: Runtime,
     *,
     size: tuple[int, int] = (288, 192),
     frames: int = 17,
     options: EffectOptions | None = None,
-    refinements: Sequence[str] = ("edges", "plate"),
+    refinements: Sequence[Refinement] = ("edges", "plate"),
     removal: bool = True,
-    progress: Progress = QUIET,
 ) -> list[Table]:
     """Measure on the scenes of `seeds`, with the true object masks.
 
@@ -52,27 +50,28 @@ def effect_tables(
     columns = scene_columns(seeds)
     shares = Table("effects", columns, digits=3)
     plates = Table("PSNR inside the true total mask", columns)
-    with progress.stage("scenes", len(seeds)) as bar:
+    geometry = require_model(runtime, "effects").geometry
+    with runtime.progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
             scene = make_scene(seed, *size, frames)
             for refine in refinements:
-                found = find(scene, replace(options, refine=refine), model, policy)
+                found = find(scene, replace(options, refine=refine), runtime)
                 if refine == refinements[0]:
-                    shares.add("AUC", seed, ranking(scene, found, model.geometry))
+                    shares.add("AUC", seed, ranking(scene, found, geometry))
                 for name, value in pixels(scene, found).items():
                     shares.add(f"{name}, {refine}", seed, value)
                 if removal:
                     total = np.stack([frame.totals.any(0) for frame in found])
-                    plates.add(f"mask found, {refine}", seed, removed(scene, total, model, policy))
+                    plates.add(f"mask found, {refine}", seed, removed(scene, total, runtime))
             if removal:
-                plates.add("true mask", seed, removed(scene, scene.total_mask, model, policy))
+                plates.add("true mask", seed, removed(scene, scene.total_mask, runtime))
             bar.advance()
     return [shares, plates] if removal else [shares]
 
 
-def find(scene: Scene, options: EffectOptions, model: Model, policy: Policy) -> list[FrameEffects]:
+def find(scene: Scene, options: EffectOptions, runtime: Runtime) -> list[FrameEffects]:
     """A scene's effects, from its true object masks."""
-    return list(find_effects(scene.video, list(scene.object_masks), options, model=model, policy=policy))
+    return list(find_effects(scene.video, list(scene.object_masks), options, runtime.quiet()))
 
 
 def ranking(scene: Scene, found: Sequence[FrameEffects], geometry: Geometry) -> float:
@@ -116,7 +115,7 @@ def pixels(scene: Scene, found: Sequence[FrameEffects]) -> dict[str, float]:
     return values
 
 
-def removed(scene: Scene, mask: np.ndarray, model: Model, policy: Policy) -> float:
+def removed(scene: Scene, mask: np.ndarray, runtime: Runtime) -> float:
     """PSNR inside the true total mask of a removal without evidence from other frames."""
-    plate = remove_frames(scene.video, mask, RemovalOptions(evidence="off"), model=model, policy=policy)
+    plate = remove_frames(scene.video, mask, RemovalOptions(evidence="off"), runtime.quiet())
     return psnr(np.stack(list(plate)), scene.background, scene.total_mask)

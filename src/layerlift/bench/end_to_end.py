@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerlift.bench.layers import CAP, alpha_scores, over, regions, true_through
 from layerlift.bench.table import Table, scene_columns
 from layerlift.metrics import psnr
-from layerlift.progress import QUIET, Progress
-from layerlift.report import Report
+from layerlift.options import LatentCompositionOptions
+from layerlift.runtime import Runtime
 from layerlift.scenes import Scene, make_scene
+from layerlift.stages.composition.latent import compose_latent_frames
 from layerlift.stages.effects import find_effects
-from layerlift.stages.latent_composition import LatentCompositionOptions, compose_latent_frames
 from layerlift.stages.layers import extract
 from layerlift.stages.removal import remove_frames
-
-if TYPE_CHECKING:
-    from layerlift.device import Policy
-    from layerlift.model import Model
 
 
 def end_to_end_tables(
     seeds: Sequence[int],
-    model: Model,
-    policy: Policy,
+    runtime: Runtime,
     *,
     size: tuple[int, int] = (288, 192),
     frames: int = 17,
-    progress: Progress = QUIET,
 ) -> list[Table]:
     """Take the scenes of `seeds` apart and lay what was taken out over the next scene's plate.
 
@@ -44,20 +37,20 @@ def end_to_end_tables(
         Table("Error of alpha, end to end", columns),
     )
     alphas.digits = 4
-    with progress.stage("scenes", len(seeds)) as bar:
+    with runtime.progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
             scene = make_scene(seed, *size, frames)
             other = make_scene(seed + 1, *size, frames).background
-            ways = {"true total mask": [scene.total_mask], "object mask alone": found_totals(scene, model, policy)}
+            ways = {"true total mask": [scene.total_mask], "object mask alone": found_totals(scene, runtime)}
             for name, totals in ways.items():
                 total = np.logical_or.reduce(totals)
-                plate = np.stack(list(remove_frames(scene.video, total, model=model, policy=policy)))
+                plate = np.stack(list(remove_frames(scene.video, total, runtime=runtime.quiet())))
                 made = extract(scene.video, plate, list(scene.object_masks[::-1]), totals)
                 layers = np.stack([layer.numpy() for layer in made[::-1]])
                 results = {"layers": over(layers, other)}
                 for refine in (False, True):
                     way = "latent arithmetic, refined" if refine else "latent arithmetic"
-                    results[way] = moved(scene, plate, total, other, model=model, policy=policy, refine=refine)
+                    results[way] = moved(scene, plate, total, other, runtime, refine=refine)
                 for way, result in results.items():
                     for region, value in region_scores(scene, result, other).items():
                         composites.add(f"{name}: {way}, {region}", seed, value)
@@ -67,9 +60,9 @@ def end_to_end_tables(
     return [composites, alphas]
 
 
-def found_totals(scene: Scene, model: Model, policy: Policy) -> list[np.ndarray]:
+def found_totals(scene: Scene, runtime: Runtime) -> list[np.ndarray]:
     """Each object with the effects that the model finds, (F, H, W) bool, front to back."""
-    frames = find_effects(scene.video, list(scene.object_masks[::-1]), model=model, policy=policy)
+    frames = find_effects(scene.video, list(scene.object_masks[::-1]), runtime=runtime.quiet())
     return list(np.stack([frame.totals for frame in frames], 1))
 
 
@@ -78,9 +71,8 @@ def moved(
     plate: np.ndarray,
     total: np.ndarray,
     other: np.ndarray,
+    runtime: Runtime,
     *,
-    model: Model,
-    policy: Policy,
     refine: bool,
 ) -> np.ndarray:
     """The scene's objects on another background by latent arithmetic, (F, H, W, 3) uint8."""
@@ -91,9 +83,7 @@ def moved(
         total,
         other,
         options=LatentCompositionOptions(refine=refine),
-        model=model,
-        policy=policy,
-        report=Report(),
+        runtime=runtime.quiet(),
     )
     return np.stack(list(frames))
 

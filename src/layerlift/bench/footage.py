@@ -18,19 +18,17 @@ import numpy as np
 
 from layerlift.bench.table import CaseTable
 from layerlift.clip import Clip, open_clip
-from layerlift.device import Policy
+from layerlift.engine.model import open_model
+from layerlift.engine.model.catalogue import DEMO
 from layerlift.errors import InputError
 from layerlift.evidence import State
 from layerlift.evidence.exemplar import exemplar_fill, exemplars_available
 from layerlift.masks import Mask, open_mask
-from layerlift.model import Model, open_model
-from layerlift.model.catalogue import DEMO
-from layerlift.pixels import bounds
-from layerlift.progress import QUIET, Progress
-from layerlift.report import Report
-from layerlift.stages.choose_model import NO_MODEL
-from layerlift.stages.removal import RemovalOptions, remove_frames
-from layerlift.stages.run import stays_in_memory
+from layerlift.options import RemovalOptions
+from layerlift.pixels.arrays import bounds
+from layerlift.runtime import Runtime
+from layerlift.stages.choose_model import NO_MODEL, choose_model
+from layerlift.stages.removal import remove_frames
 
 # What may be measured, by the name that is typed.
 ROWS = MappingProxyType({
@@ -200,22 +198,19 @@ def _open_case(folder: Path) -> Case:
 def footage_tables(
     cases: Sequence[Case],
     rows: Sequence[str],
-    policy: Policy,
+    runtime: Runtime,
     *,
-    model: Model | None = None,
-    progress: Progress = QUIET,
-    report: Report | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[CaseTable]:
     """Fill every case's hole in every way that `rows` (keys of `ROWS`) names, and compare with the truth.
 
-    `model`: what "default" runs; None is no model, and then "default" is "evidence": it is run once. `told` is told
-    about each case as it is done. The report gets seconds by row, and a note of what could not be measured.
+    "default" runs the runtime's model; where that is none, "default" is "evidence", and run once. `told` is told about
+    each case as it is done. The report gets seconds by row, and a note of what could not be measured.
 
     Returns five tables: PSNR, SSIM, temporal error, calibration and the share gathered, see `Scores`.
     """
-    report = report or Report()
-    ways = choose_ways(rows, policy, model, report)
+    report = runtime.report
+    ways = choose_ways(rows, runtime)
     tables = [
         CaseTable("PSNR inside the mask, dB"),
         CaseTable("SSIM inside the mask", 3),
@@ -223,7 +218,7 @@ def footage_tables(
         CaseTable("calibration: wrong, % of gathered"),
         CaseTable("gathered, % of the hole"),
     ]
-    with progress.stage("cases", len(cases) * len(ways)) as bar:
+    with runtime.progress.stage("cases", len(cases) * len(ways)) as bar:
         for case in cases:
             said: list[str] = []
             made: dict[Way, Scores] = {}
@@ -243,9 +238,16 @@ def footage_tables(
     return [table for table in tables if table.values]
 
 
-def choose_ways(rows: Sequence[str], policy: Policy, model: Model | None, report: Report) -> dict[str, Way]:
-    """The ways to fill a hole by their titles; a way that is there under two names is the same object."""
-    evidence = partial(removed, model=NO_MODEL, policy=policy)
+def choose_ways(rows: Sequence[str], runtime: Runtime) -> dict[str, Way]:
+    """The ways to fill a hole by their titles; a way that is there under two names is the same object.
+
+    Raises InputError as `choose_model`, and where nothing is left to measure.
+    """
+    quiet, report = runtime.quiet(), runtime.report
+    evidence = partial(removed, runtime=replace(quiet, model=NO_MODEL))
+    model, notes = choose_model(runtime) if "default" in rows else (None, [])
+    for note in notes:
+        report.note(note)
     ways: dict[str, Way] = {}
     for row in rows:
         if row == "telea":
@@ -259,8 +261,8 @@ def choose_ways(rows: Sequence[str], policy: Policy, model: Model | None, report
         else:
             opened = open_model(DEMO) if row == "demo" else model
             assert opened is not None
-            rules = replace(policy, resident=stays_in_memory(opened))
-            ways[ROWS[row]] = partial(removed, model=opened, policy=rules)
+            rules = replace(runtime.policy, resident=opened.stays_in_memory(runtime.memory_bytes))
+            ways[ROWS[row]] = partial(removed, runtime=replace(quiet, model=opened, policy=rules))
     if ways.get(ROWS["default"]) is evidence:
         report.note("default is evidence only: it runs no model.")
     if not ways:
@@ -277,13 +279,11 @@ def score(case: Case, way: Way) -> Scores:
     return scores
 
 
-def removed(
-    clip: Clip, mask: Mask, *, model: Model | str, policy: Policy
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def removed(clip: Clip, mask: Mask, *, runtime: Runtime) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """What removal makes, with the mask as it is."""
     states: deque[np.ndarray] = deque()
     options = RemovalOptions(dilate=0)
-    for frame in remove_frames(clip, mask, options, model=model, policy=policy, provenance=states.append):
+    for frame in remove_frames(clip, mask, options, runtime, provenance=states.append):
         yield frame, states.popleft()
 
 

@@ -11,8 +11,8 @@ from layerlift.clip.rgba import to_whole
 from layerlift.metrics import psnr
 from layerlift.progress import QUIET, Progress
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.effect_matte import least_alpha
 from layerlift.stages.layers import extract
+from layerlift.stages.layers.effect_matte import least_alpha
 
 # Beyond this a composite differs from the truth by less than rounding to 8 bits does.
 CAP = 60.0

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 
 from layerlift.bench.table import Table, scene_columns
+from layerlift.engine.model.latents import decode, encode
 from layerlift.metrics import psnr
-from layerlift.model.latents import decode, encode
-from layerlift.pixels import grow
-from layerlift.progress import QUIET, Progress
-from layerlift.report import Report
+from layerlift.options import RemovalOptions
+from layerlift.pixels.arrays import grow
+from layerlift.runtime import Runtime
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.removal import RemovalOptions, remove_frames
-
-if TYPE_CHECKING:
-    from layerlift.device import Policy
-    from layerlift.model import Model
+from layerlift.stages.choose_model import require_model
+from layerlift.stages.removal import remove_frames
 
 TELEA_RADIUS = 3  # pixels
 # Shares of the picture's height: the shore is left out, and water is compared with what is this near to the mask.
@@ -31,13 +27,11 @@ WATER_RING = 0.12
 
 def quality_tables(
     seeds: Sequence[int],
-    model: Model,
-    policy: Policy,
+    runtime: Runtime,
     *,
     size: tuple[int, int] = (288, 192),
     frames: int = 17,
     options: RemovalOptions | None = None,
-    progress: Progress = QUIET,
 ) -> list[Table]:
     """Measure on the scenes of `seeds` with the true total mask; PSNR in decibels, capped at 50 a scene.
 
@@ -49,14 +43,14 @@ def quality_tables(
     inside, whole = Table("PSNR inside the mask", columns), Table("PSNR of the whole picture", columns)
     motion = Table("water's change inside the mask, over that around it", columns, digits=2)
     left = Table("unknown tokens, over all that `--evidence off` has", columns, digits=2)
-    with progress.stage("scenes", len(seeds)) as bar:
+    with runtime.progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
             scene = make_scene(seed, *size, frames)
             mask, truth = scene.total_mask, scene.background
-            decoded = through_vae(truth, model, policy)
-            evidence_only, _ = removal(scene, model, policy, replace(options, evidence="only"))
-            model_only, all_tokens = removal(scene, model, policy, replace(options, evidence="off"))
-            default, tokens = removal(scene, model, policy, options)
+            decoded = through_vae(truth, runtime)
+            evidence_only, _ = removal(scene, runtime, replace(options, evidence="only"))
+            model_only, all_tokens = removal(scene, runtime, replace(options, evidence="off"))
+            default, tokens = removal(scene, runtime, options)
             results = {
                 "input": scene.video,
                 "OpenCV Telea per frame": telea(scene.video, mask),
@@ -76,12 +70,11 @@ def quality_tables(
     return [inside, whole, motion, left]
 
 
-def removal(scene: Scene, model: Model, policy: Policy, options: RemovalOptions) -> tuple[np.ndarray, int]:
+def removal(scene: Scene, runtime: Runtime, options: RemovalOptions) -> tuple[np.ndarray, int]:
     """The clean plate (F, H, W, 3) uint8 that removal makes of a scene with its true mask, and the unknown tokens."""
-    report = Report()
-    frames = remove_frames(scene.video, scene.total_mask, options, model=model, policy=policy, report=report)
-    plate = np.stack(list(frames))
-    return plate, report.results.get("tokens", {}).get("unknown", 0)
+    quiet = runtime.quiet()
+    plate = np.stack(list(remove_frames(scene.video, scene.total_mask, options, quiet)))
+    return plate, quiet.report.results.get("tokens", {}).get("unknown", 0)
 
 
 def water_motion(video: np.ndarray, scene: Scene) -> float:
@@ -121,8 +114,9 @@ def temporal_median(video: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def through_vae(video: np.ndarray, model: Model, policy: Policy) -> np.ndarray:
+def through_vae(video: np.ndarray, runtime: Runtime) -> np.ndarray:
     """What the VAE makes of a clip (F, H, W, 3) uint8 that fills whole tokens: the most a removal can reach."""
+    model, policy = require_model(runtime, "the VAE"), runtime.policy
     settings = model.settings
     with model.vae_encoder(policy) as vae:
         latents = encode(vae, video)

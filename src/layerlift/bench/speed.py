@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from layerlift.device import MemoryMeter
-from layerlift.device.memory import host_anonymous_bytes
-from layerlift.fit import Fit, Window, latent_frames
-from layerlift.model.latents import decode_on_device, encode_on_device, unknown_tokens
-from layerlift.model.passes import open_passes
-from layerlift.model.speed import DEFAULT_REFRESH, PLAIN, Speed, full_passes
+from layerlift.engine.device import MemoryMeter
+from layerlift.engine.device.memory import host_anonymous_bytes
+from layerlift.engine.model.latents import decode_on_device, encode_on_device, unknown_tokens
+from layerlift.engine.model.passes import open_passes
+from layerlift.engine.model.speed import DEFAULT_REFRESH, PLAIN, Speed, full_passes
+from layerlift.engine.planning import plan_windows
+from layerlift.engine.sampling import Prompts, token_coordinates
+from layerlift.engine.schedule import model_sigmas
+from layerlift.geometry.fit import Fit, Window, latent_frames
 from layerlift.progress import QUIET, Progress, StageProgress
-from layerlift.sampling import Prompts, token_coordinates
-from layerlift.schedule import model_sigmas
-from layerlift.stages.planning import plan_windows
 
 if TYPE_CHECKING:
-    from layerlift.device import Policy
-    from layerlift.device.plan import Plan
-    from layerlift.model import Model
+    from layerlift.engine.device import Policy
+    from layerlift.engine.device.plan import Plan
+    from layerlift.engine.model import Model
 
 # The share of the tokens that is unknown in sparse steps, about.
 SHARE = 0.1

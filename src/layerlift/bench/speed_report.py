@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerlift.device.needs import GIB
+from layerlift.engine.device.needs import GIB
 
 if TYPE_CHECKING:
     from layerlift.bench.speed import Measured
-    from layerlift.device import Policy
-    from layerlift.model import Model
+    from layerlift.engine.device import Policy
+    from layerlift.engine.model import Model
 
 # What is faster, and by which two ways of running a step one sees how much: the one without it, and with it.
 GAINS = {
@@ -98,3 +99,44 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table, a line each."""
     ruled = [header, ["---"] * len(header), *rows]
     return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in ruled]
+
+
+def describe_machine(device: str, memory: float) -> dict[str, str]:
+    """Device, memory and versions, for whoever reads the figures elsewhere."""
+    import os
+
+    import torch
+
+    from layerlift.engine.device.budget import total_ram
+    from layerlift.engine.device.needs import GIB
+    from layerlift.report import versions
+
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    rows = {
+        "device": f"{device}: {name}",
+        "cores": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
+        "RAM": f"{total_ram() / GIB:.1f} GiB",
+    }
+    if device.startswith("cuda"):
+        rows["on the card"] = f"{torch.cuda.get_device_properties(device).total_memory / GIB:.1f} GiB"
+    rows["may be taken"] = f"{memory / GIB:.1f} GiB"
+    return rows | versions()
+
+
+def _processor() -> str:
+    """What the processor calls itself; on Apple Silicon that names the GPU as well."""
+    import platform
+    import subprocess
+    import sys
+
+    if sys.platform == "darwin":
+        said = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return said.stdout.strip() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

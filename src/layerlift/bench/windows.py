@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerlift.bench.table import Table, scene_columns
+from layerlift.engine.planning import window_lengths
 from layerlift.errors import InputError
-from layerlift.fit import fit_windows, latent_frames
+from layerlift.geometry.fit import fit_windows, latent_frames
 from layerlift.metrics import psnr
-from layerlift.progress import QUIET, Progress
+from layerlift.options import RemovalOptions
+from layerlift.runtime import Runtime
 from layerlift.scenes import make_scene
-from layerlift.stages.planning import window_lengths
-from layerlift.stages.removal import RemovalOptions, remove_frames
-
-if TYPE_CHECKING:
-    from layerlift.device import Policy
-    from layerlift.model import Model
+from layerlift.stages.choose_model import require_model
+from layerlift.stages.removal import remove_frames
 
 
 def window_tables(
     seeds: Sequence[int],
-    model: Model,
-    policy: Policy,
+    runtime: Runtime,
     *,
     size: tuple[int, int] = (288, 192),
     frames: int = 129,
     options: RemovalOptions | None = None,
-    progress: Progress = QUIET,
 ) -> list[Table]:
     """Measure on the scenes of `seeds`, with the true total mask and without evidence.
 
@@ -42,6 +37,7 @@ def window_tables(
     """
     # All of the picture in every window: where windows lie is then known, and both ways see the same.
     options = replace(options or RemovalOptions(), evidence="off", crop=False)
+    model = require_model(runtime, "windows")
     length, _ = window_lengths(model, options.window)
     time = model.geometry.time
     borders = [window.keep_start for window in fit_windows(frames, length, time)[1:]]
@@ -57,12 +53,12 @@ def window_tables(
         f"windows of up to {length} frames": replace(options, window=length),
         f"one window of {frames} frames": replace(options, window=1 + (latent_frames(frames, time) - 1) * time),
     }
-    with progress.stage("scenes", len(seeds)) as bar:
+    with runtime.progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
             scene = make_scene(seed, *size, frames)
             mask, truth = scene.total_mask, scene.background
             for name, way in ways.items():
-                plate = np.stack(list(remove_frames(scene.video, mask, way, model=model, policy=policy)))
+                plate = np.stack(list(remove_frames(scene.video, mask, way, runtime.quiet())))
                 inside.add(name, seed, psnr(plate, truth, mask))
                 seams.add(name, seed, border_change(plate, mask, borders))
             several, one = (inside.rows[name][seed] for name in ways)

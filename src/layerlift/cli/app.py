@@ -18,6 +18,7 @@ from layerlift.cli import bench, compose, demo, doctor, download, extract, mask,
 from layerlift.cli.interrupts import catch_interrupts
 from layerlift.cli.refusals import refusal
 from layerlift.errors import InputError, LayerliftError
+from layerlift.progress import CancelledError
 
 FAILED = 1
 INPUT_ERROR = 2
@@ -28,7 +29,6 @@ app = typer.Typer(
     help="Take a video apart: remove objects together with their shadows and reflections. No training needed.",
     epilog="layerlift COMMAND --help explains a command.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback
 )
 
@@ -74,22 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = app(arguments, prog_name="layerlift", standalone_mode=False)
     except TyperException as error:
         # Bare `layerlift` and `layerlift bench` come here too, with their help printed already and nothing to add.
-        if error.format_message():
+        if message := error.format_message().replace("Value error, ", "").rstrip("."):  # pydantic's word for a choice
             context = getattr(error, "ctx", None)  # of the command whose flags could not be read
             command = "layerlift" if context is None else context.command_path
-            _complain(f"{error.format_message().rstrip('.')}: `{command} --help` lists what there is.")
+            _complain(f"{message}: `{command} --help` lists what there is.")
         sys.exit(INPUT_ERROR)
     except InputError as error:
         _complain(str(error))
         sys.exit(INPUT_ERROR)
+    except (KeyboardInterrupt, CancelledError):
+        code = INTERRUPTED
     except LayerliftError as error:  # raised on purpose, but not the user's doing: a model that returned NaN
         _complain(str(error))
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
     except Exception as error:
         # Ctrl-C inside a library may come out as an error of the library's: safetensors turns it into a ValueError.
-        if interrupts.pressed:
+        if interrupts.cancelled:
             code = INTERRUPTED
         elif (said := refusal(error)) is not None:
             _complain(said)

@@ -14,13 +14,13 @@ def download(
     ] = None,
 ) -> None:
     """Fetch a model by NAME, with the text encoder it needs; "text-encoder" fetches that alone, no NAME lists them."""
-    from layerlift.model.catalogue import CATALOGUE
+    from layerlift.engine.model.catalogue import CATALOGUE
 
     if name is None:
         for entry in CATALOGUE.values():
             typer.echo(f"{entry.name:24} {entry.gigabytes:5.1f} GB  {entry.title}\n{'':34}{entry.settings.licence}")
         return
-    from layerlift.model.hub import download as fetch
+    from layerlift.engine.model.hub import download as fetch
 
     with show_downloads() as progress:
         files = fetch(name, progress)

@@ -4,19 +4,18 @@ import signal
 import threading
 from types import FrameType
 
+from layerlift.progress import Cancellation
 
-class Interrupts:
-    """The handler of SIGINT: raises KeyboardInterrupt as ever, and remembers that it was `pressed`."""
 
-    def __init__(self) -> None:
-        self.pressed = False
+class Interrupts(Cancellation):
+    """The handler of SIGINT: raises KeyboardInterrupt as ever, and cancels the work in case that is dropped."""
 
     def __call__(self, signal_number: int, frame: FrameType | None) -> None:
-        self.pressed = True
+        self.cancel()
         signal.default_int_handler(signal_number, frame)
 
 
-def catch_interrupts() -> Interrupts:
+def catch_interrupts() -> Cancellation:
     """Put a handler in place, where signals can be caught: in the main thread."""
     handler = Interrupts()
     if threading.current_thread() is threading.main_thread():
@@ -24,8 +23,7 @@ def catch_interrupts() -> Interrupts:
     return handler
 
 
-def check_interrupted() -> None:
-    """Raises KeyboardInterrupt when Ctrl-C was pressed and the work goes on all the same."""
+def interrupted_by_user() -> Cancellation:
+    """What Ctrl-C cancels; nothing does where no handler is in place."""
     handler = signal.getsignal(signal.SIGINT)
-    if isinstance(handler, Interrupts) and handler.pressed:
-        raise KeyboardInterrupt
+    return handler if isinstance(handler, Interrupts) else Cancellation()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from layerlift.cli.options import default_output, parse_rate
+from layerlift.cli.options import ClipFlags, OutputFlags, default_output
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
 from layerlift.names import check_name
@@ -21,61 +21,56 @@ if TYPE_CHECKING:
     from layerlift.clip import Clip
 
 
-def open_input(
-    path: Path,
-    span: tuple[int, int | None] | None,
-    *,
-    allow_damage: bool = False,
-    deinterlace: bool = False,
-    rate: str | None = None,
-) -> "Clip":
+def open_source(path: Path, reading: ClipFlags) -> "Clip":
     """The clip at `path`, or the part of it that ``--frames`` names; see `open_clip`."""
     from layerlift.clip import open_clip
 
-    given = None if rate is None else parse_rate(rate)
-    clip = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace, rate=given)
+    clip = open_clip(path, allow_damage=reading.allow_damage, deinterlace=reading.deinterlace, rate=reading.rate)
     if clip.rate_assumed and clip.frame_count > 1 and path.is_file():
         shown = clip.rate if clip.field_order is None else clip.rate / 2
         say(f"{path} does not say its rate: {shown} frames a second were assumed; give --rate if it has another.")
     if clip.field_order is not None:
         say(f"{path} is interlaced: its fields are worked on one by one; --deinterlace makes frames of them first.")
-    elif clip.deinterlaced and not deinterlace:
+    elif clip.deinterlaced and not reading.deinterlace:
         say(
             f"{path} is interlaced, but its fields cannot be kept, because it is turned or they differ in height: "
             "progressive frames were made of it, which is what the result has."
         )
     elif clip.deinterlaced:
         say(f"{path} was interlaced: progressive frames were made of it, which is what the result has.")
-    if span is None:
+    if reading.frames is None:
         return clip
-    start, stop = span
+    start, stop = reading.frames
     if clip.field_order is not None:  # frames are numbered as they are in the file
         start, stop = 2 * start, None if stop is None else 2 * stop
     return clip.cut(start, clip.frame_count if stop is None else stop)
+
+
+def settle(places: Mapping[str, Given], read: Mapping[str, Given], writing: OutputFlags) -> None:
+    """Hold where a command writes, its report included, against itself and what is `read`, before any work is done.
+
+    Both map flags to paths. Raises as `settle_places` and `check_report`.
+    """
+    settle_places({**places, "--report": writing.report}, read)
+    if writing.report is not None:
+        check_report(writing.report, overwrite=writing.overwrite)
 
 
 def settle_outputs(
     clip: "Clip",
     stage: str,
     output: Path | None,
-    report: Path | None,
+    writing: OutputFlags,
     *,
     read: Mapping[str, Given],
     beside: Mapping[str, Given] | None = None,
-    lossless: bool,
-    overwrite: bool,
 ) -> Path:
-    """Where the result goes, checked before any work is done.
-
-    It is held against the report, outputs `beside` it and what is `read`, see `settle_places`.
-    """
+    """Where the result goes, checked before any work is done, with outputs `beside` it; see `settle`."""
     from layerlift.clip import check_output
 
-    output = output or output_for(clip, stage, lossless=lossless)
-    settle_places({"-o": output, **(beside or {}), "--report": report}, read)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
-    return check_output(output, lossless=lossless, overwrite=overwrite, like=clip)
+    output = output or output_for(clip, stage, lossless=writing.lossless)
+    settle({"-o": output, **(beside or {})}, read, writing)
+    return check_output(output, lossless=writing.lossless, overwrite=writing.overwrite, like=clip)
 
 
 def output_for(clip: "Clip", stage: str, *, lossless: bool) -> Path:
@@ -85,16 +80,6 @@ def output_for(clip: "Clip", stage: str, *, lossless: bool) -> Path:
     output = default_output(clip.name, stage, lossless=lossless)
     # MP4 holds no alpha.
     return output.with_suffix(".mov") if output.suffix == ".mp4" and keeps_alpha(clip) else output
-
-
-def settle_report(report: Path | None, read: Mapping[str, Given], *, overwrite: bool) -> None:
-    """For commands that write nothing else: check the report's path before any work is done, also against what is read.
-
-    Raises as `settle_places` and `check_report`.
-    """
-    settle_places({"--report": report}, read)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
 
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
@@ -111,12 +96,12 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_result(
-    path: Path, frames: Iterable["np.ndarray"], clip: "Clip", report: Report, *, lossless: bool, overwrite: bool
+    path: Path, frames: Iterable["np.ndarray"], clip: "Clip", report: Report, writing: OutputFlags
 ) -> None:
     """Write `frames` (each (H, W, 3) or (H, W, 4) uint8) as they come, with `clip`'s timing, colours and sound."""
     from layerlift.clip import ClipWriter
 
-    with ClipWriter(path, clip, lossless=lossless, overwrite=overwrite) as writer:
+    with ClipWriter(path, clip, lossless=writing.lossless, overwrite=writing.overwrite) as writer:
         for note in writer.notes:
             report.note(note)
             say(note)
@@ -124,31 +109,38 @@ def write_result(
             writer.write(frame)
 
 
-def finish(
-    report: Report, path: Path | None, *, overwrite: bool, verbose: bool, result: Path, said: str | None = None
-) -> None:
+def describe_evidence(report: Report, *, model: bool) -> str | None:
+    """How much of what was hidden other frames showed, as a phrase; None where they were not asked.
+
+    `model`: whether one generated the rest.
+    """
+    from layerlift.stages.removal.provenance import describe_shares
+
+    shares = report.results.get("evidence")
+    return None if shares is None else describe_shares(shares["gathered"], shares["unknown"], model=model)
+
+
+def finish(report: Report, writing: OutputFlags, *, result: Path, said: str | None = None) -> None:
     """Write the report if it was asked for, print the costs under -v, and say where the result is, and what of it.
 
     What each reference frame covered is told before that.
     """
-    if path is not None:
-        report.write(path, overwrite=overwrite)
-    if verbose:
+    if writing.report is not None:
+        report.write(writing.report, overwrite=writing.overwrite)
+    if writing.verbose:
         print_costs(report)
     if "references" in report.results:
-        from layerlift.stages.provenance import describe_references
+        from layerlift.stages.removal.provenance import describe_references
 
         for line in describe_references(report.results["references"]):
             typer.echo(line)
     typer.echo(f"wrote {result}" + (f" ({said})" if said else ""))
 
 
-def print_tables(
-    tables: "Sequence[Table | CaseTable]", record: Report, report: Path | None, *, overwrite: bool
-) -> None:
+def print_tables(tables: "Sequence[Table | CaseTable]", record: Report, writing: OutputFlags) -> None:
     """Print what was measured, and write it with every value where a report is wanted."""
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
-    if report is not None:
+    if writing.report is not None:
         record.results["tables"] = [asdict(table) for table in tables]
-        record.write(report, overwrite=overwrite)
+        record.write(writing.report, overwrite=writing.overwrite)

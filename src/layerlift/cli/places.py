@@ -1,10 +1,15 @@
 """What a command reads, as files and folders: what `settle_places` holds its outputs against."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from layerlift.options import RuntimeOptions
 from layerlift.places import Given
+
+if TYPE_CHECKING:
+    from layerlift.evidence.reference import GivenReferences
 
 
 def read_of_clip(clip: Path, *, total: bool = True) -> dict[str, Given]:
@@ -35,10 +40,16 @@ def read_of_layers(layers: Iterable[Path]) -> list[Path]:
     return [path for layer in layers for path in (*read_of(layer), sound_file(Path(os.path.realpath(layer))))]
 
 
-def read_of_model(model: str | None, text_encoder: Path | None) -> dict[str, Given]:
+def read_of_model(running: RuntimeOptions) -> dict[str, Given]:
     """The model's file or folder where it is given as one, and the text encoder's."""
-    from layerlift.model.catalogue import CATALOGUE, DEMO
+    from layerlift.engine.model.catalogue import CATALOGUE, DEMO
     from layerlift.stages.choose_model import NO_MODEL
 
-    named = model in (None, NO_MODEL, DEMO, *CATALOGUE)
-    return {"--model": None if named else Path(model or "").expanduser(), "--text-encoder": text_encoder}
+    named = running.model in (None, NO_MODEL, DEMO, *CATALOGUE)
+    model = None if named else Path(str(running.model)).expanduser()
+    return {"--model": model, "--text-encoder": running.text_encoder}
+
+
+def read_of_references(given: "GivenReferences | None") -> dict[str, Given]:
+    """The pictures, as `parse_references` found them."""
+    return {"--reference": [Path(str(picture)) for picture in given.values()] if isinstance(given, Mapping) else None}

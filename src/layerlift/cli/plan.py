@@ -1,62 +1,43 @@
 """`layerlift plan`: how a clip would be run in the memory there is, without running it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerlift.cli import options as common
-from layerlift.cli.job import open_input
+from layerlift.cli.flags import Without, with_flags
+from layerlift.cli.job import open_source
+from layerlift.cli.options import ClipArgument, ClipFlags
+from layerlift.options import RemovalOptions, RuntimeOptions
 
 if TYPE_CHECKING:
-    from layerlift.device.plan import Plan
+    from layerlift.engine.device.plan import Plan
 
 
+@with_flags
 def plan(
-    clip: common.ClipArgument,
-    model: common.ModelName = None,
-    text_encoder: common.TextEncoder = None,
-    no_cache: common.NoCache = False,
-    guidance: common.Guidance = None,
-    size: common.Size = None,
-    frames: common.Frames = None,
-    window: common.Window = None,
-    memory: common.Memory = None,
-    weights: common.Weights = "auto",
-    device: common.Device = None,
-    dtype: common.Dtype = None,
-    policy: common.PolicyName = None,
+    *,
+    clip: ClipArgument,
+    # Without what changes no plan; how much of it evidence and a crop save shows in the run alone.
+    options: Annotated[RemovalOptions, Without("steps", "seed", "dilate", "feather", "evidence", "crop", "references")],
+    reading: ClipFlags,
+    running: RuntimeOptions,
 ) -> None:
-    """Say how remove would run CLIP: precision, pieces, what stays in memory, and what each stage takes."""
-    pixels = common.parse_size(size) if size is not None else None
-    span = common.parse_frames(frames) if frames is not None else None
-    common.check_guidance(guidance)
+    """Show how `remove` would run, without running it: precision, windows, and the memory of each stage."""
+    from dataclasses import replace
 
-    from layerlift.device import choose_policy
-    from layerlift.device.budget import check_memory
-    from layerlift.fit import choose_box, fit_size
+    from layerlift.runtime import open_runtime
     from layerlift.stages.choose_model import require_model
-    from layerlift.stages.planning import plan_clip
-    from layerlift.stages.removal import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+    from layerlift.stages.removal import plan_generation
 
-    given = check_memory(memory)
-    source = open_input(clip, span)
-    chosen = choose_policy(device, dtype, policy, weights=weights)
-    opened = require_model(model, "a plan", text_encoder=text_encoder)
-    strength = opened.settings.guidance if guidance is None else guidance
-    prompts = [DEFAULT_PROMPT] if strength == 1 else [DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT]
-    opened.check_prompts(prompts, chosen, not no_cache)
-    native = (source.width, source.height)
-    geometry = opened.geometry
-    fit = fit_size(native, choose_box(native, opened.settings.size, pixels, geometry.space), geometry.space)
-    windows, made = plan_clip(
-        opened, fit, source.frame_count, prompts, chosen, window=window, memory=given,
-        context=opened.settings.context, cache=not no_cache,
-    )  # fmt: skip
-
+    source = open_source(clip, reading)
+    runtime = open_runtime(running)
+    runtime = replace(runtime, model=require_model(runtime, "a plan"))
+    job = plan_generation(source, options, runtime)
+    made = job.plan
     lines = [
         f"clip       {source.width}x{source.height}, {source.frame_count} frames",
-        f"model      {opened.name} on {chosen.device}",
-        f"works at   {fit.padded[0]}x{fit.padded[1]}, {_count(len(windows), 'window')} of up to "
+        f"model      {job.model.name} on {runtime.policy.device}",
+        f"works at   {job.fit.padded[0]}x{job.fit.padded[1]}, {_count(len(job.windows), 'window')} of up to "
         f"{made.request.frames} frames, {made.request.tokens} tokens",
     ]
     typer.echo("\n".join([*lines, *describe(made)]))
@@ -64,7 +45,7 @@ def plan(
 
 def describe(made: "Plan") -> list[str]:
     """A plan in lines: memory, every stage's part of it, and how it runs."""
-    from layerlift.device.needs import GIB
+    from layerlift.engine.device.needs import GIB
 
     request, policy = made.request, made.policy
     lines = [f"memory     {request.memory / GIB:.1f} GiB may be taken, {made.peak / GIB:.2f} are planned", ""]

@@ -1,54 +1,60 @@
 """`layerlift scene`: a procedural clip whose true layers are known."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from layerlift.cli import options as common
-from layerlift.cli.job import settle_folder
+from layerlift.cli.flags import Typed, Without, with_flags
+from layerlift.cli.job import settle, settle_folder
+from layerlift.cli.options import OutputFlags
 from layerlift.errors import InputError
-from layerlift.places import settle_places
-from layerlift.report import Report, check_report
+from layerlift.flags import flag
+from layerlift.parse import parse_size
+from layerlift.report import Report
 
 SMALLEST_SIDE = 16  # pixels; what `make_scene` can draw into
 
-SceneSize = Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height in pixels.")]
-SceneFrames = Annotated[int, typer.Option("--frames", min=1, metavar="N", help="How many frames.")]
-SceneSeed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, metavar="S", help="Which scene.")]
 Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to write into.")]
-
-
-def scene(
-    output: Folder,
-    seed: SceneSeed = 7,
-    size: SceneSize = "288x192",
-    frames: SceneFrames = 33,
-    report: common.ReportPath = None,
-    overwrite: common.Overwrite = False,
-) -> None:
-    """Render a clip from a seed, with its masks and true layers, into a folder."""
-    width, height = parse_scene_size(size)
-
-    from layerlift.scenes import make_scene
-    from layerlift.scenes.folder import check_scene_folder, write_scene
-
-    settle_places({"-o": output, "--report": report}, {})
-    settle_folder(output, overwrite=overwrite)
-    check_scene_folder(output)
-    if report is not None:
-        check_report(report, overwrite=overwrite)
-    record = Report("scene", {"seed": seed, "size": size, "frames": frames, "output": output})
-    with record.stage("scene"):
-        write_scene(make_scene(seed, width, height, frames), output)
-    if report is not None:
-        record.write(report, overwrite=overwrite)
-    typer.echo(f"wrote {output}")
 
 
 def parse_scene_size(text: str) -> tuple[int, int]:
     """Width and height in pixels. Raises InputError for what is no size or too small to hold a scene."""
-    size = common.parse_size(text)
+    size = parse_size(text)
     if min(size) < SMALLEST_SIDE:
         raise InputError(f"--size {text} is too small for a scene: give at least {SMALLEST_SIDE}x{SMALLEST_SIDE}.")
     return size
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFlags:
+    """Which scene is drawn, its (width, height) in pixels, and how many frames of it."""
+
+    seed: int = flag(7, "Which scene.", metavar="S", least=0, most=2**32 - 1)
+    size: tuple[int, int] = flag(
+        (288, 192), "Width and height in pixels (default: 288x192).", metavar="WxH", takes=str, parse=parse_scene_size
+    )
+    frames: int = flag(33, "How many frames.", metavar="N", least=1)
+
+
+@with_flags
+def scene(
+    output: Folder,
+    which: SceneFlags,
+    writing: Annotated[OutputFlags, Without("lossless", "verbose")],
+    typed: Typed,
+) -> None:
+    """Render a clip from a seed, with its masks and true layers, into a folder."""
+    from layerlift.scenes import make_scene
+    from layerlift.scenes.folder import check_scene_folder, write_scene
+
+    settle({"-o": output}, {}, writing)
+    settle_folder(output, overwrite=writing.overwrite)
+    check_scene_folder(output)
+    record = Report("scene", typed)
+    with record.stage("scene"):
+        write_scene(make_scene(which.seed, *which.size, which.frames), output)
+    if writing.report is not None:
+        record.write(writing.report, overwrite=writing.overwrite)
+    typer.echo(f"wrote {output}")

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from layerlift.cli.interrupts import check_interrupted
+from layerlift.cli.interrupts import interrupted_by_user
 from layerlift.progress import Progress, StageProgress
 from layerlift.report import Report
 
@@ -30,11 +30,12 @@ LINE_EVERY = 15.0
 def show_progress(notes: Sequence[str] = ()) -> Iterator[Progress]:
     """Progress on standard error: bars with stage, step and time left on a terminal, else occasional lines.
 
-    `notes` are lines that are said when the first stage begins: everything has been checked by then.
+    Ctrl-C ends the work at its next step at the latest. `notes` are lines that are said when the first stage begins:
+    everything has been checked by then.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield LineProgress(notes)
+        yield interrupted_by_user().watched(LineProgress(notes))
         return
     columns = (
         TextColumn("{task.description}"),
@@ -45,7 +46,7 @@ def show_progress(notes: Sequence[str] = ()) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=console) as bars:
-        yield BarProgress(bars, notes)
+        yield interrupted_by_user().watched(BarProgress(bars, notes))
 
 
 class _Notes:
@@ -71,7 +72,6 @@ class BarProgress:
         task = self._bars.add_task(name, total=total)
         try:
             yield _Bar(self._bars, task)
-            check_interrupted()
         finally:
             self._bars.stop_task(task)
 
@@ -81,7 +81,6 @@ class _Bar:
         self._bars, self._task = bars, task
 
     def advance(self, steps: int = 1) -> None:
-        check_interrupted()
         self._bars.advance(self._task, steps)
 
 
@@ -96,7 +95,6 @@ class LineProgress:
         self._notes.say()
         began = time.monotonic()
         yield _Lines(name, total, began)
-        check_interrupted()
         say(f"{name}: done in {time.monotonic() - began:.1f} s")
 
 
@@ -106,7 +104,6 @@ class _Lines:
         self._done, self._said = 0, began
 
     def advance(self, steps: int = 1) -> None:
-        check_interrupted()
         self._done += steps
         now = time.monotonic()
         if now - self._said < LINE_EVERY:
@@ -119,9 +116,27 @@ class _Lines:
         say(f"{self._name}: {self._done}/{self._total}, about {left:.0f} s left")
 
 
+Told = Callable[[str, int, int], None]
+
+
 @contextmanager
-def show_downloads() -> Iterator[Callable[[str, int, int], None]]:
-    """A function to be told (file, bytes done, bytes in all): a bar a file on a terminal, else occasional lines."""
+def show_downloads() -> Iterator[Told]:
+    """A function to be told (file, bytes done, bytes in all): a bar a file on a terminal, else occasional lines.
+
+    After Ctrl-C it raises CancelledError.
+    """
+    cancellation = interrupted_by_user()
+    with _open_downloads() as show:
+
+        def told(file: str, done: int, total: int) -> None:
+            cancellation.check()
+            show(file, done, total)
+
+        yield told
+
+
+@contextmanager
+def _open_downloads() -> Iterator[Told]:
     console = Console(stderr=True)
     if not console.is_terminal:
         yield DownloadLines()
@@ -137,13 +152,12 @@ def show_downloads() -> Iterator[Callable[[str, int, int], None]]:
     with Bars(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def told(file: str, done: int, total: int) -> None:
-            check_interrupted()
+        def show(file: str, done: int, total: int) -> None:
             if file not in tasks:
                 tasks[file] = bars.add_task(file)
             bars.update(tasks[file], completed=done, total=total or None)
 
-        yield told
+        yield show
 
 
 class DownloadLines:
@@ -153,7 +167,6 @@ class DownloadLines:
         self._said = time.monotonic()
 
     def __call__(self, file: str, done: int, total: int) -> None:
-        check_interrupted()
         now = time.monotonic()
         if done != total and now - self._said < LINE_EVERY:
             return

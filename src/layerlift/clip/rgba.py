@@ -137,7 +137,7 @@ def bleed(frame: np.ndarray) -> np.ndarray:
 
     Codecs that blur colours, and players that scale straight layers, then find no black beside the object.
     """
-    from layerlift.pixels import spread
+    from layerlift.pixels.arrays import spread
 
     colour = spread(np.ascontiguousarray(frame[..., :3]), np.minimum(16 * frame[..., 3], 1))
     return np.dstack([colour, frame[..., 3:]])

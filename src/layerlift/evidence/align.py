@@ -1,4 +1,4 @@
-"""Samples of a box from other frames: registered at full size and warped once."""
+"""Aligned of a box from other frames: registered at full size and warped once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.reach import Held, Reach
 from layerlift.evidence.region import Box, Region
-from layerlift.evidence.register import Template, View, largest_shift
+from layerlift.evidence.register import Sight, Template, largest_shift
 from layerlift.evidence.thin import thin_out
 
 POINTS = 800
@@ -33,7 +33,7 @@ EXPOSURE_LIMIT = 1.6
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class Aligned:
     """What S other frames show of a box, in the frame's place.
 
     Attributes:
@@ -62,14 +62,14 @@ class Aligner:
         self._off: dict[int, np.ndarray] = {}
         self._pool = ThreadPoolExecutor(WORKERS)
 
-    def take(self, present: int, sources: Sequence[int], region: Region) -> Samples:
-        """Samples of a region from chosen frames."""
+    def take(self, present: int, sources: Sequence[int], region: Region) -> Aligned:
+        """Aligned of a region from chosen frames."""
         shape = region.hidden.shape
         pictures = np.empty((len(sources), *shape, 3), np.uint8)
         valid = np.zeros((len(sources), *shape), bool)
         gains, biases = np.ones((len(sources), 3), np.float32), np.zeros((len(sources), 3), np.float32)
         template: Template | None = None
-        views: list[View] = []
+        views: list[Sight] = []
         if sources and not self._motion.still(present):
             ours, *views = self._held.views([present, *sources], self._pool)
             template = Template(ours.cut(_context(region.box, self._held[present].hidden.shape)), POINTS)
@@ -88,7 +88,7 @@ class Aligner:
         kept = [at for at, found in enumerate(self._pool.map(one, range(len(sources)))) if found]
         if len(kept) < len(sources):
             pictures, valid, gains, biases = pictures[kept], valid[kept], gains[kept], biases[kept]
-        return Samples([sources[at] for at in kept], pictures, valid, gains, biases)
+        return Aligned([sources[at] for at in kept], pictures, valid, gains, biases)
 
     def close(self) -> None:
         """End the threads."""
@@ -99,7 +99,7 @@ class Aligner:
         for index in [index for index in self._off if index < present - self._held.reach]:
             del self._off[index]
 
-    def _register(self, template: Template, view: View, index: int, chained: np.ndarray) -> np.ndarray | None:
+    def _register(self, template: Template, view: Sight, index: int, chained: np.ndarray) -> np.ndarray | None:
         start = template.judge(view, chained)
         if index in self._off:
             remembered = template.judge(view, self._off[index] @ chained)

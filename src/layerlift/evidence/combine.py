@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layerlift.evidence.align import Samples
+from layerlift.evidence.align import Aligned
 from layerlift.evidence.join import EDGE
 from layerlift.evidence.region import Region
 from layerlift.evidence.thin import thin_out
@@ -200,10 +200,10 @@ def enliven(
     return out
 
 
-def combine(samples: Samples, region: Region, *, carriers: Sequence[int] = ()) -> Combined:
+def combine(samples: Aligned, region: Region, *, carriers: Sequence[int] = ()) -> Combined:
     """Combine samples inside the mask, and at its edge, where it shows what they miss.
 
-    Samples are sorted by nearness; `carriers` are those preferred to carry what cannot be foretold (see `enliven`).
+    Aligned are sorted by nearness; `carriers` are those preferred to carry what cannot be foretold (see `enliven`).
     """
     hidden = region.hidden
     height, width = hidden.shape
@@ -228,7 +228,7 @@ def combine(samples: Samples, region: Region, *, carriers: Sequence[int] = ()) -
     return Combined(out.reshape(height, width, 3), any_sample.reshape(height, width), sigma.reshape(height, width))
 
 
-def mix(out: np.ndarray, samples: Samples, weights: np.ndarray, places: np.ndarray, index: np.ndarray) -> None:
+def mix(out: np.ndarray, samples: Aligned, weights: np.ndarray, places: np.ndarray, index: np.ndarray) -> None:
     """Write weighted sums of samples into `out` (h·w, 3) at `places` (M,).
 
     `weights` (P, S) float32 are those of every pattern of samples, `index` (M,) says which pattern a place has.

@@ -12,7 +12,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from layerlift.pixels import bounds, fill_masked
+from layerlift.pixels.arrays import bounds, fill_masked
 
 # Pixels. On real clips of 432×240, 3 to 6 reach the same PSNR; 5 is the fastest of them, and follows larger structure.
 # From 8 on a 720p frame takes three times as long.

@@ -14,6 +14,7 @@ import numpy as np
 
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies
+from layerlift.progress import QUIET, StageProgress
 
 # Frames are compared by means over squares of so many pixels.
 SCALE = 4
@@ -78,11 +79,12 @@ class Exposures:
         )
 
 
-def find_exposures(proxies: Proxies, motion: Motion) -> Exposures:
-    """Compare every frame with those just before it in its shot."""
+def find_exposures(proxies: Proxies, motion: Motion, progress: StageProgress = QUIET) -> Exposures:
+    """Compare every frame with those just before it in its shot; `progress` is asked at each whether to go on."""
     found = Exposures()
     recent: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for index in range(proxies.count):
+        progress.advance(0)
         recent[index] = _look(*proxies[index])
         recent.pop(index - BEFORE - 1, None)
         gain, bias = np.ones(3, np.float32), np.zeros(3, np.float32)

@@ -8,7 +8,7 @@ hidden before or because they explain their surroundings too badly by then, is f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ from layerlift.evidence.proxies import Proxies, inpainting_error
 from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.tracer import Tracer, ring_around
 from layerlift.evidence.traces import COST, FRAME, Fills, X, Y, follow_link, own_source, taken
-from layerlift.pixels import bounds, distance_to
+from layerlift.pixels.arrays import bounds, distance_to
+from layerlift.progress import StageProgress
 
 # What other frames show is too far off to be built on where it is expected to be wrong by more levels of 255.
 UNSEEN = 16.0
@@ -49,12 +50,13 @@ def fill_unseen(
     *,
     references: Collection[int],
     threads: ThreadPoolExecutor,
+    progress: StageProgress,
 ) -> Fills:
     """Fill what no frame shows in deep holes; the result has to be closed.
 
     `filled` holds every frame as its traces fill it, (h, w, 3) uint8, and the error (h, w) that these are expected to
     have. `references` are the numbers of frames that were cleaned: what they show is carried like a fill. Where
-    exemplars are not to be had here, inpainting takes their place.
+    exemplars are not to be had here, inpainting takes their place. `progress` advances by one for every frame.
     """
 
     def look(index: int) -> tuple[int, int, int]:
@@ -66,23 +68,33 @@ def fill_unseen(
         filled.put(index, picture, deep)
         return int(covered.sum()), int((covered & ~unseen).sum()), int(deep.sum())
 
-    hidden, seen, deep = np.array(list(threads.map(look, range(proxies.count)))).T
+    counts = []
+    for found in threads.map(look, range(proxies.count)):
+        counts.append(found)
+        progress.advance()
+    hidden, seen, deep = np.array(counts).T
     shots = np.asarray(motion.shots)
     fills = Fills(proxies.size)
-    for shot in np.unique(shots[deep > 0]):
-        frames = np.flatnonzero(shots == shot)
-        cleaned = [index for index in frames.tolist() if index in references]
-        still = len(frames) < LEAST_FRAMES or seen[frames].sum() < LEAST_SEEN * hidden[frames].sum()
-        if still and not cleaned:
-            continue
-        # Little is unseen where much of the surroundings is seen; where it is next to nothing, it tells nothing.
-        much = frames[2 * deep[frames] >= deep[frames].max()]
-        first = cleaned[0] if cleaned else int(much[np.argmin(deep[much])])
-        carrier = Carrier(tracer, filled, fills, cleaned)
-        carrier.carry([first], 0)
-        ways = frames[frames >= first].tolist(), frames[frames <= first][::-1].tolist()
-        for done in [threads.submit(carrier.carry, way, side) for side, way in enumerate(ways)]:
-            done.result()
+    try:
+        for shot in np.unique(shots[deep > 0]):
+            frames = np.flatnonzero(shots == shot)
+            cleaned = [index for index in frames.tolist() if index in references]
+            still = len(frames) < LEAST_FRAMES or seen[frames].sum() < LEAST_SEEN * hidden[frames].sum()
+            if still and not cleaned:
+                continue
+            # Little is unseen where much of the surroundings is seen; where it is next to nothing, it tells nothing.
+            much = frames[2 * deep[frames] >= deep[frames].max()]
+            first = cleaned[0] if cleaned else int(much[np.argmin(deep[much])])
+            carrier = Carrier(tracer, filled, fills, cleaned, progress)
+            carrier.carry([first], 0)
+            ways = frames[frames >= first].tolist(), frames[frames <= first][::-1].tolist()
+            carried = [threads.submit(carrier.carry, way, side) for side, way in enumerate(ways)]
+            wait(carried)
+            for done in carried:
+                done.result()
+    except BaseException:
+        fills.close()
+        raise
     return fills
 
 
@@ -115,17 +127,21 @@ def fine_detail(picture: np.ndarray, unseen: np.ndarray) -> np.ndarray:
 class Carrier:
     """Carries the fill of one shot from frame to frame."""
 
-    def __init__(self, tracer: Tracer, filled: Shelf, fills: Fills, cleaned: Collection[int]) -> None:
+    def __init__(
+        self, tracer: Tracer, filled: Shelf, fills: Fills, cleaned: Collection[int], progress: StageProgress
+    ) -> None:
         """`filled` holds every frame (h, w, 3) uint8, filled along its traces, and what is left to fill, (h, w).
 
-        What the frames `cleaned` show is carried, too.
+        What the frames `cleaned` show is carried, too. `progress` is asked at every frame whether to go on.
         """
         self._tracer, self._filled, self._fills, self._cleaned = tracer, filled, fills, cleaned
+        self._progress = progress
 
     def carry(self, order: Iterable[int], side: int) -> None:
         """Fill frames in this order: later ones by their links back (side 0), or earlier ones by theirs ahead (1)."""
         held: dict[int, np.ndarray] = {}  # by frame, where every unseen pixel's colour was made
         for index in order:
+            self._progress.advance(0)
             if index in self._cleaned:
                 held[index] = own_source(index, *self._filled.get(index)[1].shape)
             elif self._filled.get(index)[1].any():

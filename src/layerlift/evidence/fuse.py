@@ -15,7 +15,7 @@ import numpy as np
 from layerlift.evidence.inpaint import enlarge, inpaint
 from layerlift.evidence.proxies import inpainting_error
 from layerlift.evidence.traces import COST, FRAME, Trace, Traces, X, Y
-from layerlift.pixels import distance_to, sampled, spread
+from layerlift.pixels.arrays import distance_to, sampled, spread
 
 # Gathered is what is expected to be wrong by no more levels of 255.
 SURE = 9.0

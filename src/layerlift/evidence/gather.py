@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
 from layerlift.clip import Clip
-from layerlift.evidence.align import Aligner, Samples
+from layerlift.evidence.align import Aligned, Aligner
 from layerlift.evidence.choose import Lag, choose_frames
 from layerlift.evidence.combine import combine
 from layerlift.evidence.decide import Decider
@@ -39,7 +40,7 @@ from layerlift.evidence.reference import Reference
 from layerlift.evidence.region import Region, regions_of
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence, Spool
-from layerlift.evidence.tracing import ROUNDS, find_traces
+from layerlift.evidence.tracing import STEPS, find_traces
 from layerlift.masks import Mask
 from layerlift.progress import QUIET, Progress
 
@@ -55,7 +56,7 @@ SAMPLED_PIXELS = 2_000_000
 LEAST_SAMPLES = 8
 # Frames that are decided about and weighed while samples are taken for the next.
 AT_ONCE = 2
-# Samples of a region that are expected to be off by fewer levels of 255 need no second source.
+# Aligned of a region that are expected to be off by fewer levels of 255 need no second source.
 EXACT = 1.0
 
 
@@ -75,52 +76,55 @@ def gather_evidence(
     Returns an `Evidence` that has to be closed. Nothing is taken across a cut.
     """
     options = options or EvidenceOptions()
-    # 1. Follow the camera.
-    proxies = Proxies(reduced_size(clip))
-    with progress.stage("motion", clip.frame_count) as bar:
-        motion = follow(clip, mask, dilate, bar, proxies.append)
-    reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
-    painted = {at.index: covered_by(at.shows((clip.height, clip.width)), proxies.size) for at in references}
-    held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory, references=painted)
-    with progress.stage("trace", len(ROUNDS) * clip.frame_count) as bar:
-        traces = find_traces(proxies, motion, held.near, bar, painted)
+    with ExitStack() as stack:
+        # 1. Follow the camera.
+        proxies = Proxies(reduced_size(clip))
+        stack.callback(proxies.close)
+        with progress.stage("motion", clip.frame_count) as bar:
+            motion = follow(clip, mask, dilate, bar, proxies.append)
+        reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
+        painted = {at.index: covered_by(at.shows((clip.height, clip.width)), proxies.size) for at in references}
+        held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory, references=painted)
 
-    # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about the
-    # frame before.
-    width = max(RING_LEAST, round(RING_SHARE * min(clip.width, clip.height)))
-    spool, lag, aligner, decider = Spool(), Lag(), Aligner(motion, held), Decider(motion)
-    traced = TracedColours(traces, (clip.width, clip.height))
-    counts = np.zeros(2, np.int64)
-    try:
-        with (
-            progress.stage("gather", clip.frame_count) as bar,
-            ThreadPoolExecutor(1) as deciding,
-            ThreadPoolExecutor(1) as weighing,
-        ):
-            waiting: deque[Future[np.ndarray]] = deque()
-            for present in held.walk():
-                regions = [
-                    take_samples(motion, held, present, region, options=options, aligner=aligner, lag=lag)
-                    for region in regions_of(held[present], width)
-                ]
-                aligner.forget(present)
-                if len(waiting) == AT_ONCE:
-                    counts += waiting.popleft().result()
-                decided = deciding.submit(decide, present, regions, held[present], decider, traced.scale)
-                waiting.append(
-                    weighing.submit(
-                        weigh, present, decided, held.at_hand(), traced=traced, proxies=proxies, spool=spool
+        # 2. Trace hidden pixels to the frames that show them.
+        with progress.stage("trace", STEPS * clip.frame_count) as bar:
+            traces = find_traces(proxies, motion, held.near, bar, painted)
+        stack.callback(traces.close)
+
+        # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about
+        # the frame before.
+        width = max(RING_LEAST, round(RING_SHARE * min(clip.width, clip.height)))
+        lag, aligner, decider = Lag(), Aligner(motion, held), Decider(motion)
+        stack.callback(aligner.close)
+        traced = TracedColours(traces, (clip.width, clip.height))
+        counts = np.zeros(2, np.int64)
+        spool = Spool()
+        try:
+            with (
+                progress.stage("gather", clip.frame_count) as bar,
+                ThreadPoolExecutor(1) as deciding,
+                ThreadPoolExecutor(1) as weighing,
+            ):
+                waiting: deque[Future[np.ndarray]] = deque()
+                for present in held.walk():
+                    regions = [
+                        take_samples(motion, held, present, region, options=options, aligner=aligner, lag=lag)
+                        for region in regions_of(held[present], width)
+                    ]
+                    aligner.forget(present)
+                    if len(waiting) == AT_ONCE:
+                        counts += waiting.popleft().result()
+                    decided = deciding.submit(decide, present, regions, held[present], decider, traced.scale)
+                    waiting.append(
+                        weighing.submit(
+                            weigh, present, decided, held.at_hand(), traced=traced, proxies=proxies, spool=spool
+                        )
                     )
-                )
-                bar.advance()
-            counts += sum((weighed.result() for weighed in waiting), np.zeros(2, np.int64))
-    except BaseException:
-        spool.close()
-        raise
-    finally:
-        aligner.close()
-        traces.close()
-        proxies.close()
+                    bar.advance()
+                counts += sum((weighed.result() for weighed in waiting), np.zeros(2, np.int64))
+        except BaseException:
+            spool.close()
+            raise
     return Evidence(clip, spool, motion, hidden=int(counts[0]), gathered=int(counts[1]))
 
 
@@ -129,7 +133,7 @@ class Sampled:
     """A region, what other frames show of it, and which of these samples are to carry what cannot be foretold."""
 
     region: Region
-    samples: Samples
+    samples: Aligned
     carriers: list[int]
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from layerlift.evidence.state import State
-from layerlift.pixels import distance_to
+from layerlift.pixels.arrays import distance_to
 
 
 class ShallowHoles:

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from layerlift.pixels import bounds, distance_to, spread
+from layerlift.pixels.arrays import bounds, distance_to, spread
 
 # The plate's share falls to a third at this depth, in pixels.
 PLATE_DEPTH = 5.0

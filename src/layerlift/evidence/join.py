@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from layerlift.pixels import spread
+from layerlift.pixels.arrays import spread
 
 # The step at the mask's border is measured this many pixels wide, and after this blur.
 EDGE = 6

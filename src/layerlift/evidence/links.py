@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from layerlift.pixels import bounds, spread
+from layerlift.pixels.arrays import bounds, spread
 
 # Weight of the smoothness term of the variational refinement, as OpenCV has it: its default.
 SMOOTHNESS = 20.0
@@ -48,7 +48,7 @@ def box_around(hidden: np.ndarray) -> Box:
     return max(0, left - CONTEXT), max(0, top - CONTEXT), min(width, right + CONTEXT), min(height, bottom + CONTEXT)
 
 
-def cut(picture: np.ndarray, box: Box, shift: tuple[int, int] = (0, 0)) -> np.ndarray:
+def cropped(picture: np.ndarray, box: Box, shift: tuple[int, int] = (0, 0)) -> np.ndarray:
     """The box of a picture (h, w) or (h, w, C), moved by x and y; beyond the picture its edge repeats."""
     height, width = picture.shape[:2]
     left, top, right, bottom = box[0] + shift[0], box[1] + shift[1], box[2] + shift[0], box[3] + shift[1]

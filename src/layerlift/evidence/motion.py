@@ -14,9 +14,9 @@ import numpy as np
 
 from layerlift.ahead import ahead
 from layerlift.clip import Clip
-from layerlift.evidence.register import Template, View, largest_shift
+from layerlift.evidence.register import Sight, Template, largest_shift
 from layerlift.masks import Mask
-from layerlift.pixels import grow
+from layerlift.pixels.arrays import grow
 from layerlift.progress import StageProgress
 
 # Motion is followed on frames no longer than this; gathering registers again at full size.
@@ -73,7 +73,7 @@ class _Placed:
     """A frame as motion sees it: reduced, blurred, and where nothing is hidden."""
 
     index: int
-    view: View
+    view: Sight
     template: Template
     pose: np.ndarray = field(default_factory=lambda: np.eye(3))  # in reduced pixels
     shot: int = 0
@@ -156,7 +156,7 @@ def _look(
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     if keep is not None:
         keep(small, covered)
-    view = View(small, covered)
+    view = Sight(small, covered)
     return _Placed(index, view, Template(view, POINTS))
 
 
@@ -232,5 +232,5 @@ def _settle(motion: Motion, clip: Clip) -> None:
             motion.still_shots.add(shot)
 
 
-def _gray(view: View) -> np.ndarray:
+def _gray(view: Sight) -> np.ndarray:
     return cv2.cvtColor(cv2.merge(view.planes), cv2.COLOR_RGB2GRAY)

@@ -10,7 +10,7 @@ import numpy as np
 
 from layerlift.evidence.inpaint import inpaint
 from layerlift.evidence.shelf import Shelf
-from layerlift.pixels import distance_to, spread
+from layerlift.pixels.arrays import distance_to, spread
 
 # Pictures kept in memory of each kind: a trace looks at its neighbours' frames.
 KEPT = 40

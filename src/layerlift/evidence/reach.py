@@ -12,9 +12,9 @@ import numpy as np
 
 from layerlift.ahead import ahead
 from layerlift.clip import Clip
-from layerlift.evidence.register import View
+from layerlift.evidence.register import Sight
 from layerlift.masks import Mask
-from layerlift.pixels import bounds, grow
+from layerlift.pixels.arrays import bounds, grow
 
 # At most this many frames to either side are all held, with half of the memory; farther ones as sparsely as the rest
 # of it wants, but not more closely than `FAR_STEP`.
@@ -87,7 +87,7 @@ class Reach:
             self.stride = max(FAR_STEP, -(-2 * (reach - self.near) // max(1, fits - 2 * self.near - 1)))
         self.reach = reach
         self._held: dict[int, Held] = {}
-        self._views: OrderedDict[int, View] = OrderedDict()
+        self._views: OrderedDict[int, Sight] = OrderedDict()
 
     def walk(self) -> Iterator[int]:
         """Go through the clip; between two steps `frames` are what is in reach of the present one."""
@@ -122,10 +122,10 @@ class Reach:
     def __getitem__(self, index: int) -> Held:
         return self._held[index]
 
-    def views(self, indices: Sequence[int], pool: Executor) -> list[View]:
+    def views(self, indices: Sequence[int], pool: Executor) -> list[Sight]:
         """Held frames as registration compares them."""
         missing = [index for index in indices if index not in self._views]
-        made = pool.map(lambda held: View(held.frame, held.hidden), [self._held[index] for index in missing])
+        made = pool.map(lambda held: Sight(held.frame, held.hidden), [self._held[index] for index in missing])
         self._views.update(zip(missing, made, strict=True))
         for index in indices:
             self._views.move_to_end(index)

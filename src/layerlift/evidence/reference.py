@@ -20,10 +20,10 @@ from layerlift.clip.images import image_files, read_picture
 from layerlift.errors import InputError
 from layerlift.evidence.align import exposure
 from layerlift.evidence.join import EDGE, join
-from layerlift.evidence.register import LEAST_POINTS, Template, View, largest_shift
+from layerlift.evidence.register import LEAST_POINTS, Sight, Template, largest_shift
 from layerlift.evidence.state import State
 from layerlift.masks import ASPECT_SLACK, Mask
-from layerlift.pixels import bounds, distance_to, grow
+from layerlift.pixels.arrays import bounds, distance_to, grow
 
 # A file's path, or pixels (H, W, 3) or (H, W, 4) uint8.
 Picture = np.ndarray | str | Path
@@ -326,7 +326,7 @@ def _align(
     None where the two do not show the same.
     """
     window = np.s_[box[1] : box[3], box[0] : box[2]]
-    ours, theirs = (View(picture, hidden).cut(box) for picture in (truth, shown))
+    ours, theirs = (Sight(picture, hidden).cut(box) for picture in (truth, shown))
     template = Template(ours, POINTS)
     matrix = np.eye(3)
     if len(template) < LEAST_POINTS:
@@ -355,7 +355,7 @@ def _search(truth: np.ndarray, shown: np.ndarray, hidden: np.ndarray, corner: tu
         # Pixel centres: full-size x lies at (x + ½)·scale - ½.
         reduce = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
         covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-        ours, theirs = (View(cv2.resize(part, size, interpolation=cv2.INTER_AREA), covered) for part in (truth, shown))
+        ours, theirs = (Sight(cv2.resize(part, size, interpolation=cv2.INTER_AREA), covered) for part in (truth, shown))
         start = reduce @ matrix @ np.linalg.inv(reduce)
         found = Template(ours, POINTS).fit(theirs, start, MOVES)
         if found is not None:

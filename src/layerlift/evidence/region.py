@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from layerlift.evidence.reach import COARSE, Held
-from layerlift.pixels import distance_to
+from layerlift.pixels.arrays import distance_to
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from layerlift.pixels import sampled
+from layerlift.pixels.arrays import sampled
 
 # Pictures are compared after this blur (pixels): it hides sampling and noise, and keeps gradients linear over a step.
 BLUR = 0.7
@@ -62,7 +62,7 @@ class Registration:
     cost: float
 
 
-class View:
+class Sight:
     """A frame, or a part of it, as registration compares it.
 
     Attributes:
@@ -78,9 +78,9 @@ class View:
         self.usable = cv2.erode((~hidden).astype(np.uint8), np.ones((size, size), np.uint8), borderValue=1)
         self.offset = offset
 
-    def cut(self, box: tuple[int, int, int, int]) -> View:
+    def cut(self, box: tuple[int, int, int, int]) -> Sight:
         """The part within a box (left, top, right, bottom) of the frame."""
-        part = object.__new__(View)
+        part = object.__new__(Sight)
         rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
         part.planes = [plane[rows, columns] for plane in self.planes]
         part.usable, part.offset = self.usable[rows, columns], box[:2]
@@ -101,7 +101,7 @@ class View:
 class Template:
     """A picture prepared for registering others to it: points of strong gradient, spread evenly."""
 
-    def __init__(self, view: View, limit: int) -> None:
+    def __init__(self, view: Sight, limit: int) -> None:
         """At most about `limit` points."""
         usable, offset = view.usable, view.offset
         height, width = usable.shape
@@ -159,7 +159,7 @@ class Template:
         return len(self.x)
 
     def fit(
-        self, source: View, start: np.ndarray | Registration, freedom: Sequence[int] = FREEDOM
+        self, source: Sight, start: np.ndarray | Registration, freedom: Sequence[int] = FREEDOM
     ) -> Registration | None:
         """Find where the template's points lie in a source near `start`; None when too few of them are shown there.
 
@@ -184,7 +184,7 @@ class Template:
                 in_vain += 1
         return best
 
-    def _descend(self, source: View, start: np.ndarray, freedom: int) -> np.ndarray | None:
+    def _descend(self, source: Sight, start: np.ndarray, freedom: int) -> np.ndarray | None:
         """Gauss-Newton over the first `freedom` numbers of a motion, gain and offset."""
         matrix = start.copy()
         gain, bias = 1.0, 0.0
@@ -212,7 +212,7 @@ class Template:
                 break
         return matrix
 
-    def judge(self, source: View, matrix: np.ndarray) -> Registration | None:
+    def judge(self, source: Sight, matrix: np.ndarray) -> Registration | None:
         """How well a source fits under a given matrix; None when too few points are shown."""
         found = self._look(source, matrix)
         if found is None:
@@ -231,7 +231,7 @@ class Template:
         cost = float((limit * squares / (limit + squares)).mean())
         return Registration(matrix, error, len(ours) / len(seen), cost)
 
-    def agreement(self, source: View, matrix: np.ndarray) -> float:
+    def agreement(self, source: Sight, matrix: np.ndarray) -> float:
         """Likeness, -1 to 1, of the two pictures' detail under a matrix; 1 where neither has any.
 
         It is the median over blocks of the picture, so that something moving in a part of it does not tell.
@@ -277,7 +277,7 @@ class Template:
         limit = TUKEY**2 * (NOISE**2 + scale**2 + self._slack_squared)
         return np.square(np.maximum(0, 1 - np.square(residual) / limit))
 
-    def _look(self, source: View, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    def _look(self, source: Sight, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """The source's values at the template's points (N,), and which of them it shows (N,) bool."""
         x, y = project(matrix, self.x, self.y)
         x, y = x - source.offset[0], y - source.offset[1]

@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 
 from layerlift.evidence.exposure import NOISE, Exposures
-from layerlift.evidence.links import Box, Link, box_around, complete_flow, cut, dense_flow, link_error
+from layerlift.evidence.links import Box, Link, box_around, complete_flow, cropped, dense_flow, link_error
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies, inpainting_error
 from layerlift.evidence.register import project
 from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.traces import COST, FRAME, Traces, follow_link, own_source, taken
-from layerlift.pixels import sampled, spread
+from layerlift.pixels.arrays import sampled, spread
+from layerlift.progress import QUIET, StageProgress
 
 # What a link costs that the one back does not confirm: so many levels for every pixel by which it leads elsewhere, but
 # for a little, and at most so many.
@@ -43,10 +44,13 @@ class Tracer:
         *,
         strides: Sequence[int],
         filled: Shelf | None,
+        progress: StageProgress = QUIET,
     ) -> None:
-        """`filled`: every frame as the round before filled it; None in the first round."""
+        """`filled`: every frame as the round before filled it; None in the first round. `progress` is asked at every
+        frame of a walk whether to go on."""
         self._proxies, self._motion, self._exposures, self._reach = proxies, motion, exposures, reach
         self.strides, self._filled = strides, filled
+        self._progress = progress
         self._grays: dict[int, np.ndarray] = {}
         # By stride, and for each backwards and forwards in time.
         self._links = [Shelf() for _ in range(2 * len(strides))]
@@ -80,7 +84,7 @@ class Tracer:
                     )
                     self._links[2 * number + side].put(here, flow, error)
                     if self._filled is not None:  # nothing is carried before motion is found on filled frames
-                        ring = ring_around(cut(hidden, one.box))
+                        ring = ring_around(cropped(hidden, one.box))
                         self._rings[2 * number + side].put(here, one.flow[ring], one.error[ring])
 
     def walk(self, side: int, traces: Traces, ends: Mapping[int, np.ndarray] | None = None) -> None:
@@ -92,6 +96,7 @@ class Tracer:
         held: dict[int, np.ndarray] = {}  # the sources of the frames that links lead to
         width, height = self._proxies.size
         for index in range(count)[::step]:
+            self._progress.advance(0)
             source = own_source(index, height, width)
             hidden = self._proxies[index][1]
             if hidden.any():
@@ -134,7 +139,7 @@ class Tracer:
         Yields for each the number of the frame it leads to, its flow (N, 2) and its errors (N,), float32.
         """
         box = box_around(self._proxies[index][1])
-        hidden, unseen = cut(self._proxies[index][1], box), cut(unseen, box)
+        hidden, unseen = cropped(self._proxies[index][1], box), cropped(unseen, box)
         ring = ring_around(hidden)
         near = cv2.dilate(unseen.view(np.uint8), np.ones((2 * UNSURE + 1, 2 * UNSURE + 1), np.uint8)) > 0
         known = ((hidden | ring) & ~near).astype(np.float32)
@@ -179,14 +184,14 @@ class Tracer:
         # Where the camera pans fast, flow starts from the part that the camera's motion leads to.
         shift = self._shift(index, to, box)
         (frame, hidden), (other, concealed) = self._proxies[index], self._proxies[to]
-        ours = cut(frame, box), cut(hidden, box)
-        theirs = cut(other, box, shift), cut(concealed, box, shift)
-        gray = cut(self._gray(to), box, shift)
+        ours = cropped(frame, box), cropped(hidden, box)
+        theirs = cropped(other, box, shift), cropped(concealed, box, shift)
+        gray = cropped(self._gray(to), box, shift)
         change = self._exposures.between(to, index)
         if change is not None:
             theirs = change.apply(theirs[0]), theirs[1]
-            gray = cv2.cvtColor(change.apply(cut(self._picture(to), box, shift)), cv2.COLOR_RGB2GRAY)
-        flow = dense_flow(cut(self._gray(index), box), gray)
+            gray = cv2.cvtColor(change.apply(cropped(self._picture(to), box, shift)), cv2.COLOR_RGB2GRAY)
+        flow = dense_flow(cropped(self._gray(index), box), gray)
         if self._filled is None:
             flow = complete_flow(flow, ours[1], theirs[1])
         error = link_error(flow, ours, theirs)

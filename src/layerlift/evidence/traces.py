@@ -8,7 +8,7 @@ import numpy as np
 
 from layerlift.evidence.exposure import Exposures
 from layerlift.evidence.shelf import Shelf
-from layerlift.pixels import sampled
+from layerlift.pixels.arrays import sampled
 
 # The expected error of a trace in levels of 255: so much, and so much more by what it costs. Measured on frames of real
 # clips, whose errors follow this from costs of 1 to 40.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,8 @@ from layerlift.progress import StageProgress
 
 # How many frames away links lead, round by round.
 ROUNDS = ((1,), (1, 3, 8))
+# Done with every frame: it is inpainted, linked and filled in each round, and looked at for what no frame shows.
+STEPS = 2 + 2 * len(ROUNDS)
 # Frames are linked by so many threads: OpenCV works outside of the interpreter.
 WORKERS = min(4, os.cpu_count() or 1)
 
@@ -40,42 +43,43 @@ def find_traces(
     """Find the traces of all frames; no link leads from one shot to another, no trace farther than `reach` frames.
 
     `painted` is what reference frames show in their holes, (h, w) bool by their numbers. Traces that lead there are
-    found besides, even where another frame is nearer. `progress` advances by `len(ROUNDS)` for every frame.
+    found besides, even where another frame is nearer. `progress` advances by `STEPS` for every frame.
     """
-    filled: Shelf | None = None
     indices = range(proxies.count)
     with ThreadPoolExecutor(WORKERS) as threads:
         for _ in threads.map(proxies.fill, indices):
-            pass
-    exposures = find_exposures(proxies, motion)
-    traces = Traces(proxies.size, exposures)
+            progress.advance()
+    exposures = find_exposures(proxies, motion, progress)
+    traces, filled = Traces(proxies.size, exposures), None
     try:
         for number, strides in enumerate(ROUNDS):
+            last = number == len(ROUNDS) - 1
             traces.close()
             traces = Traces(proxies.size, exposures)
-            tracer = Tracer(proxies, motion, exposures, reach, strides=strides, filled=filled)
-            with ThreadPoolExecutor(WORKERS) as threads:
+            with ExitStack() as stack, ThreadPoolExecutor(WORKERS) as threads:
+                if filled is not None:
+                    stack.callback(filled.close)
+                tracer = Tracer(proxies, motion, exposures, reach, strides=strides, filled=filled, progress=progress)
+                stack.callback(tracer.close)
                 # 1. How every frame lies to the others: the links of a pair lead both ways.
                 for _ in threads.map(tracer.link, indices):
                     progress.advance()
                 # 2. Follow them to frames that show what is hidden, before and after.
                 walks: list[tuple[Traces, Mapping[int, np.ndarray] | None]] = [(traces, None)]
-                if painted and number == len(ROUNDS) - 1:
+                if painted and last:
                     traces.painted = Traces(proxies.size, exposures)
                     walks.append((traces.painted, painted))
                 for done in [threads.submit(tracer.walk, side, *walk) for walk in walks for side in (0, 1)]:
                     done.result()
                 # 3. Fill the frames: for the round that comes, and in the last one for what no frame shows.
-                before, filled = filled, Shelf()
+                filled = Shelf()
                 for index, parts in enumerate(threads.map(partial(tracer.fill, traces), indices)):
                     filled.put(index, *parts)
-                if before is not None:
-                    before.close()
-                if number == len(ROUNDS) - 1:
+                    progress.advance()
+                if last:
                     traces.fills = fill_unseen(
-                        proxies, motion, tracer, filled, references=painted or (), threads=threads
+                        proxies, motion, tracer, filled, references=painted or (), threads=threads, progress=progress
                     )
-            tracer.close()
     except BaseException:
         traces.close()
         raise

@@ -9,7 +9,7 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.evidence.state import State
 from layerlift.masks import Mask
-from layerlift.pixels import grow, same
+from layerlift.pixels.arrays import grow, same
 
 
 class Unsearched:

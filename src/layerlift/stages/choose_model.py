@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from layerlift.engine.model import Model, open_installed, open_model
+from layerlift.engine.model.catalogue import DEFAULT, TEXT_ENCODER_GB
 from layerlift.errors import InputError
-from layerlift.model import Model, open_installed, open_model
-from layerlift.model.catalogue import DEFAULT, TEXT_ENCODER_GB
-from layerlift.report import Report
+from layerlift.runtime import Runtime
 
 NO_MODEL = "none"
 
@@ -16,33 +14,34 @@ _DOWNLOAD = (
 )
 
 
-def choose_model(given: Model | str | Path | None, report: Report, *, text_encoder: Path | None = None) -> Model | None:
-    """The model to run; None where it is to be done without.
+def choose_model(runtime: Runtime) -> tuple[Model | None, list[str]]:
+    """The model to run, and what the user should know; None where it is to be done without.
 
-    That is where "none" is given, or nothing while no LTX checkpoint is on this machine: then the report gets a note of
-    what a checkpoint would add. The demo model is never chosen unless it is named. Raises InputError as `open_model`.
+    That is where "none" is given, or nothing while no LTX checkpoint is on this machine: then there is a note of what a
+    checkpoint would add. The demo model is never chosen unless it is named. Raises InputError as `open_model`.
     """
-    found = _find(given, text_encoder)
-    if found is None and given is None:
-        report.note(
+    found = _find(runtime)
+    if found is None and runtime.model is None:
+        return None, [
             "No LTX-Video checkpoint is on this machine, so what no frame shows is filled in without a model; a "
             f"checkpoint generates it: {_DOWNLOAD}."
-        )
-    return found
+        ]
+    return found, []
 
 
-def require_model(given: Model | str | Path | None, needed_for: str, *, text_encoder: Path | None = None) -> Model:
+def require_model(runtime: Runtime, needed_for: str) -> Model:
     """The same for what cannot be done without a model. Raises InputError, too, where there is none."""
-    found = _find(given, text_encoder)
+    found = _find(runtime)
     if found is None:
-        why = "no LTX-Video checkpoint is on this machine" if given is None else "the model none was given"
+        why = "no LTX-Video checkpoint is on this machine" if runtime.model is None else "the model none was given"
         raise InputError(
             f"{needed_for} needs a model, and {why}: run {_DOWNLOAD}, or try the built-in model with --model demo."
         )
     return found
 
 
-def _find(given: Model | str | Path | None, text_encoder: Path | None) -> Model | None:
+def _find(runtime: Runtime) -> Model | None:
+    given, text_encoder = runtime.model, runtime.text_encoder
     if isinstance(given, Model):
         return given
     if given is None:

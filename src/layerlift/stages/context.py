@@ -9,52 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from layerlift.focus import offsets
-from layerlift.sampling import token_coordinates
+from layerlift.engine.base import Context
+from layerlift.geometry.fit import Geometry, token_places
+from layerlift.geometry.focus import offsets
 
 if TYPE_CHECKING:
-    from layerlift.fit import Geometry
     from layerlift.stages.generation import Section
 
 # They lie within so many window lengths before its start and after its end.
 CONTEXT_REACH = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Known tokens from elsewhere: latents (1, C, N), and where they lie seen from the window, (1, 3, N) as
-    `token_coordinates` has it; times before the window are negative."""
-
-    latents: torch.Tensor
-    coordinates: torch.Tensor
-
-    def __len__(self) -> int:
-        return self.latents.shape[2]
-
-    def behind(self, latents: torch.Tensor, unknown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A window's latents (1, C, f, h, w) and unknown tokens (f, h, w) as one row of tokens with these behind it,
-        (1, C, 1, 1, S + N) and (1, 1, S + N); as they are when there are none."""
-        if not len(self):
-            return latents, unknown
-        known = torch.zeros(len(self), dtype=torch.bool)
-        row = torch.cat([latents.flatten(2), self.latents], 2)
-        return row[:, :, None, None], torch.cat([unknown.flatten(), known])[None, None]
-
-    def after(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """A window's coordinates (1, 3, S) with these behind them."""
-        return torch.cat([coordinates, self.coordinates], 2)
-
-    def leave(self, made: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """The window's own latents of what became of `behind`, (1, C, f, h, w) = `shape`."""
-        if not len(self):
-            return made
-        grid = tuple(shape[2:])
-        return made.flatten(2)[:, :, : prod(grid)].unflatten(2, grid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +51,7 @@ def gather_context(
     if len(candidates) > count:
         step = (len(candidates) - 1) / max(1, count - 1)
         candidates = [candidates[round(i * step)] for i in range(count)]
-    latents, coordinates = [], []
+    latents, there = [], []
     for candidate in candidates:
         theirs = sections[candidate.section]
         assert theirs is not None
@@ -98,13 +65,13 @@ def gather_context(
         known = ~theirs.unknown[candidate.index, rows, columns] | (candidate.section < number)
         # Where the tokens lie in this window's picture, and when.
         shape = (1, *ours.latents.shape[3:])
-        places = token_coordinates(shape, geometry, rate).unflatten(2, shape)[:, :, 0, our_rows, our_columns].clone()
+        places = token_places(shape, geometry, rate)[None, :, 0, our_rows, our_columns].copy()  # (1, 3, h', w')
         places[:, 0] = (candidate.frame - ours.window.start) / float(rate)
         latents.append(frame[:, :, known])
-        coordinates.append(places[:, :, known])
+        there.append(places[:, :, known])
     if not latents:
-        return Context(ours.latents.new_zeros(1, geometry.channels, 0), torch.zeros(1, 3, 0))
-    return Context(torch.cat(latents, 2), torch.cat(coordinates, 2))
+        return Context(np.zeros((1, geometry.channels, 0), np.float32), np.zeros((1, 3, 0), np.float32))
+    return Context(np.concatenate(latents, 2), np.concatenate(there, 2))
 
 
 def _in_reach(sections: Sequence[Section | None], number: int, time: int) -> list[_Candidate]:

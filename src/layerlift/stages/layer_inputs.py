@@ -10,7 +10,7 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.errors import InputError
 from layerlift.masks import Mask
-from layerlift.pixels import grow
+from layerlift.pixels.arrays import grow
 from layerlift.stages.inputs import GivenMask, as_clip, as_mask, as_objects
 
 # Of an object's pixels so many may lie outside the total mask: edges move when masks are scaled or compressed.

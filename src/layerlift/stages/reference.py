@@ -1,10 +1,11 @@
-"""Which frames a user had best clean by hand, ready for an image editor. Read `suggest_references` first."""
+"""Which frames a user had best clean by hand, ready for an image editor. Read `run_references` first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +15,12 @@ from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.coverage import choose_references
 from layerlift.evidence.reference import MARK
 from layerlift.masks import Mask
-from layerlift.pixels import grow
-from layerlift.progress import QUIET, Progress
-from layerlift.report import Report
-from layerlift.stages.inputs import as_clip, as_mask
-from layerlift.stages.removal import RemovalOptions, choose_margin
+from layerlift.options import ReferenceOptions, RemovalOptions
+from layerlift.pixels.arrays import grow
+from layerlift.runtime import Runtime, chosen
+from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.removal import Margin, choose_margin
 
-# As many frames as anyone would clean.
-COUNT = 8
 # Marks reach this many pixels into what was gathered, so that what is painted meets it.
 OVERLAP = 2
 
@@ -45,49 +44,87 @@ class Suggestion:
 
 def suggest_references(
     clip: Clip | np.ndarray | str | Path,
-    mask: Mask | np.ndarray | str | Path,
-    *,
-    count: int = COUNT,
-    dilate: int | None = None,
-    progress: Progress = QUIET,
-    report: Report | None = None,
+    mask: GivenMask,
+    options: ReferenceOptions | None = None,
+    runtime: Runtime | None = None,
+    **choices: Any,
 ) -> Iterator[Suggestion]:
-    """The fewest frames that, once cleaned, cover what no frame shows: at most `count`, in the clip's order.
+    """The fewest frames that, once cleaned, cover what no frame shows: at most as many as asked for, in their order.
 
     Args:
-        clip, mask: as `remove` takes them.
-        count: of frames, at most.
-        dilate: pixels by which the mask grows, as for `remove`; None is what suits the clip.
-        progress: told how far each stage is.
-        report: filled with seconds and memory, and the shares of hidden pixels that were gathered or are unknown.
+        clip: as `remove` takes it.
+        mask: as `remove` takes it.
+        options: what was chosen; None is every default.
+        runtime: what it runs with; None is made from the choices.
+        **choices: single choices by their names: fields of `ReferenceOptions`, which win over `options`, and, without a
+            `runtime`, `progress` and `report`, which gets the shares of hidden pixels that were gathered or are
+            unknown.
+
+    Returns:
+        The frames, made as they are asked for.
 
     Raises:
         InputError: anything given cannot be used; raised by the call, not by the first frame that is asked for.
+        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
     """
-    # 1. Open and check.
+    options, runtime = chosen(ReferenceOptions, options, runtime, choices)
+    return run_references(plan_references(clip, mask, options, runtime))
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePlan:
+    """A search for frames to clean that was checked.
+
+    Attributes:
+        clip: what is looked at.
+        mask: what is to be removed from it.
+        count: of frames, at most.
+        margin: what the mask grows by.
+        runtime: what it runs with.
+    """
+
+    clip: Clip
+    mask: Mask
+    count: int
+    margin: Margin
+    runtime: Runtime
+
+
+def plan_references(
+    clip: Clip | np.ndarray | str | Path,
+    mask: GivenMask,
+    options: ReferenceOptions | None = None,
+    runtime: Runtime | None = None,
+) -> ReferencePlan:
+    """Open and check everything. Takes what `suggest_references` takes.
+
+    Raises InputError for what cannot be used.
+    """
+    options = options or ReferenceOptions()
     clip = as_clip(clip)
     mask = as_mask(mask, clip)
-    report = report or Report()
-    margin = choose_margin(RemovalOptions(dilate=dilate), clip)
-    if count < 1:
-        raise InputError(f"{count} frames were asked for: give at least 1.")
+    margin = choose_margin(RemovalOptions(dilate=options.dilate), clip)
+    if options.count < 1:
+        raise InputError(f"{options.count} frames were asked for: give at least 1.")
+    return ReferencePlan(clip, mask, options.count, margin, runtime or Runtime())
 
-    def run() -> Iterator[Suggestion]:
-        # 2. Gather what other frames show.
-        with report.stage("evidence"):
-            found = gather_evidence(clip, mask, dilate=margin.dilate, progress=progress)
-        report.results["evidence"] = found.shares
-        with found:
-            # 3. Choose the frames that cover most of the rest, and mark it in them.
-            with report.stage("choose"):
-                chosen = choose_references(found, clip.rate, count)
-            for index, covers in _first_fields(clip, chosen):
-                frame, state = next(found.frames(index, index + 1))
-                marked = grow(state == State.UNKNOWN, OVERLAP) & (state != State.ORIGINAL)
-                picture = np.where(marked[..., None], np.array(MARK, np.uint8), frame)
-                yield Suggestion(clip.number_of(index), covers, picture, marked)
 
-    return run()
+def run_references(plan: ReferencePlan) -> Iterator[Suggestion]:
+    """Yield the frames to clean, in the clip's order."""
+    clip, report, progress = plan.clip, plan.runtime.report, plan.runtime.progress
+    # 1. Gather what other frames show.
+    with report.stage("evidence"):
+        found = gather_evidence(clip, plan.mask, dilate=plan.margin.dilate, progress=progress)
+    report.results["evidence"] = found.shares
+    with found:
+        # 2. Choose the frames that cover most of the rest, and mark it in them.
+        with report.stage("choose"):
+            best = choose_references(found, clip.rate, plan.count)
+        for index, covers in _first_fields(clip, best):
+            frame, state = next(found.frames(index, index + 1))
+            marked = grow(state == State.UNKNOWN, OVERLAP) & (state != State.ORIGINAL)
+            picture = np.where(marked[..., None], np.array(MARK, np.uint8), frame)
+            yield Suggestion(clip.number_of(index), covers, picture, marked)
 
 
 def _first_fields(clip: Clip, chosen: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -1,40 +1,38 @@
-"""The whole job, stage after stage: effects → clean plate → layers → composite. Read `run_stages` from the top."""
+"""The whole job, stage after stage: effects → clean plate → layers → composite. Read `plan_run`, then `run_stages`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
-from typing import TypedDict
 
 import cv2
 import numpy as np
 
 from layerlift.clip import Clip, ClipWriter, write_mask
-from layerlift.clip.rgba import LayerClip
+from layerlift.clip.rgba import LayerClip, as_layer
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.clip.writer import keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
-from layerlift.device import Policy
-from layerlift.evidence.reference import open_references
+from layerlift.engine.model import Model
+from layerlift.errors import InputError
 from layerlift.masks import Mask, union_masks
-from layerlift.model import Model
-from layerlift.progress import QUIET, Progress
+from layerlift.options import RunOptions
 from layerlift.report import Report
+from layerlift.runtime import Runtime
 from layerlift.stages.choose_model import NO_MODEL, choose_model, require_model
-from layerlift.stages.composition import Sequential, compose_frames, over, plan_composition
-from layerlift.stages.effects import EffectOptions, find_effects
-from layerlift.stages.grown_objects import grown_objects, note_growth
+from layerlift.stages.composition import CompositionPlan, Sequential, over, plan_composition, run_composition
+from layerlift.stages.effects import plan_effects, run_effects
+from layerlift.stages.effects.grown import grown_objects, growth_note
+from layerlift.stages.effects.look import EffectPlan
 from layerlift.stages.inputs import GivenMask, as_clip
-from layerlift.stages.layer_inputs import check_totals, open_objects, open_totals
-from layerlift.stages.layers import ExtractionOptions, choose_edge, extract_frames
-from layerlift.stages.removal import OFF, RemovalOptions, choose_margin, plan_generation, remove_frames
+from layerlift.stages.layer_inputs import open_objects, open_totals
+from layerlift.stages.layers import ExtractionPlan, plan_extraction, run_extraction
+from layerlift.stages.removal import OFF, RemovalPlan, plan_removal, run_removal
 from layerlift.stages.spool import FrameSpool
-
-# A model of no more bytes on disk stays in memory from stage to stage; a larger one is read again for each.
-SMALL_MODEL = 2**30
 
 ROWS = 4  # frames in the contact sheet
 THUMBNAIL = 400  # pixels of width at most of a picture in it
@@ -43,33 +41,16 @@ LIGHT, DARK = 150, 105  # grey levels of its squares
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a user can choose about the whole job.
+class RunFiles:
+    """What a run wrote.
 
     Attributes:
-        removal: see `RemovalOptions`.
-        effects: how what the objects cause is found, see `EffectOptions`.
-        lossless: write FFV1 in .mkv, bit for bit, instead of H.264 in .mp4 and ProRes 4444 in .mov.
+        background: the clean plate.
+        layers: one for each object, the frontmost first.
+        total_mask: all objects with their effects.
+        composite: the layers over what they were laid onto; None where there is nothing.
+        contact_sheet: everything at a glance, a PNG.
     """
-
-    removal: RemovalOptions = field(default_factory=RemovalOptions)
-    effects: EffectOptions = field(default_factory=EffectOptions)
-    lossless: bool = False
-
-
-class Shared(TypedDict):
-    """What every stage that runs a model is given alike."""
-
-    policy: Policy
-    progress: Progress
-    report: Report
-    cache: bool
-    memory: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunFiles:
-    """What a run wrote; layers the frontmost first."""
 
     background: Path
     layers: list[Path]
@@ -107,80 +88,162 @@ def open_inputs(
     *,
     numbers: Sequence[int] | None = None,
 ) -> Inputs:
-    """Open and check what a run is given; `numbers` are those of the layers' files, else they are counted from 0.
+    """Open what a run is given: the same as `extract` takes, and what the layers are laid over, if anything.
+
+    `numbers` are those of the layers' files, one for each object; else they are counted from 0.
 
     Raises InputError for what cannot be used.
     """
     clip = as_clip(clip)
     masks = open_objects(objects, clip)
     totals = open_totals(total, masks, clip)
-    check_totals(masks, totals, choose_edge(ExtractionOptions(), clip))
     behind = None if onto is None else as_clip(onto)
     return Inputs(clip, masks, list(numbers or range(len(masks))), totals, behind)
 
 
-def run_stages(
-    inputs: Inputs,
-    folder: Path,
-    options: RunOptions | None = None,
+def run(
+    clip: Clip | np.ndarray | str | Path,
+    objects: Sequence[GivenMask],
+    folder: str | Path,
     *,
-    model: Model | str | Path | None = None,
-    policy: Policy,
-    progress: Progress = QUIET,
-    report: Report | None = None,
-    cache: bool = True,
-    memory: int | None = None,
+    total: Sequence[GivenMask] | GivenMask | None = None,
+    onto: Clip | np.ndarray | str | Path | None = None,
+    options: RunOptions | None = None,
+    runtime: Runtime | None = None,
 ) -> RunFiles:
+    """Take a clip apart into a folder: effects, clean plate, layers, composite, contact sheet.
+
+    Args:
+        clip: as `extract` takes it.
+        objects: as `extract` takes them.
+        folder: which does not exist yet, or is empty. What is written there is listed at `run_stages`.
+        total: as `extract` takes it; without it effects are looked for, as `mask` does.
+        onto: what the layers are laid over, if anything: a `Clip`, frames (F, H, W, 3) uint8, or a path.
+        options: what was chosen; None is every default.
+        runtime: what it runs with; None is what suits this machine.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: anything given cannot be used; raised before a weight is read.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    """
+    plan = plan_run(open_inputs(clip, objects, total, onto), options, runtime)
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not an empty folder: name another one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return run_stages(plan, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The whole job, checked: one plan for every stage.
+
+    Attributes:
+        inputs: what is taken apart.
+        effects: how effects are found; None where total masks are given, or no model is there to look.
+        removal: of the objects, or of the total masks that are given.
+        extraction: of the layers, with the clip in place of the clean plate that is still to be made.
+        composition: the layers, which are still to be made, over what they are laid onto; None where there is nothing.
+        notes: what the user should know before the work begins, a sentence each.
+        lossless: see `RunOptions`.
+        model: what is to be freed at the end; None where nothing is kept in memory from stage to stage.
+        runtime: what it runs with.
+    """
+
+    inputs: Inputs
+    effects: EffectPlan | None
+    removal: RemovalPlan
+    extraction: ExtractionPlan
+    composition: CompositionPlan | None
+    notes: tuple[str, ...]
+    lossless: bool
+    model: Model | None
+    runtime: Runtime
+
+
+def plan_run(inputs: Inputs, options: RunOptions | None = None, runtime: Runtime | None = None) -> RunPlan:
+    """Check everything that any stage would refuse, and plan each. No weight is read.
+
+    Raises InputError for what cannot be used.
+    """
+    options, runtime = options or RunOptions(), runtime or Runtime()
+    clip, notes = inputs.clip, list[str]()
+    model: Model | None
+    if options.removal.evidence == "off":
+        model = require_model(runtime, OFF)
+    else:
+        model, notes = choose_model(runtime)
+    kept = model is not None and not runtime.policy.resident and model.stays_in_memory(runtime.memory_bytes)
+    policy = replace(runtime.policy, resident=True) if kept else runtime.policy
+    runtime = replace(runtime, model=model or NO_MODEL, policy=policy)
+
+    effects = None
+    if not inputs.totals:
+        if model is None:
+            notes = [*notes, growth_note(clip)]
+        else:
+            effects = plan_effects(clip, inputs.objects, options.effects, runtime, options.removal)
+    removal = plan_removal(clip, union_masks([*inputs.totals, *inputs.objects]), options.removal, runtime)
+    extraction = plan_extraction(clip, clip, inputs.objects, inputs.totals or None, options.extraction, runtime)
+    composition = None
+    if inputs.onto is not None:
+        blank = np.zeros((clip.height, clip.width, 4), np.float32)
+        layer = LayerClip(as_layer(clip, lambda a, b: repeat(blank, b - a)), lambda a, b: repeat(blank, b - a))
+        composition = plan_composition([layer], inputs.onto, options.composition, runtime)
+    notes = list(dict.fromkeys([*notes, *removal.notes]))
+    return RunPlan(
+        inputs, effects, removal, extraction, composition, tuple(notes), options.lossless, model if kept else None,
+        runtime,
+    )  # fmt: skip
+
+
+def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
     """Take a clip apart into an empty folder: every stage works on what the one before it made.
 
     Writes background, layer_0 …, total_mask, composite if there is something to lay the layers over, and
-    contact_sheet.png; the report is the caller's to write. `memory`: bytes that may be taken, host and device together;
-    None is what the machine reports as usable. `model`: as in `remove`.
+    contact_sheet.png; the report is the caller's to write.
 
-    Raises:
-        InputError: a choice that cannot be used; raised before a weight is read.
-        LayerliftError: the model returned NaN or infinity.
+    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no plan is smaller.
     """
-    options, report = options or RunOptions(), report or Report()
-    clip, lossless = inputs.clip, options.lossless
+    inputs, lossless, report = plan.inputs, plan.lossless, plan.runtime.report
+    clip = inputs.clip
+    for note in plan.notes:
+        report.note(note)
     ending, layer_ending = (".mkv", ".mkv") if lossless else (".mp4", ".mov")
     ending = ".mov" if ending == ".mp4" and keeps_alpha(clip) else ending  # MP4 holds no alpha
 
-    # 1. Check what the stages would refuse, before the first of them works.
-    margin = choose_margin(options.removal, clip)
-    open_references(options.removal.references, clip, union_masks([*inputs.totals, *inputs.objects]), margin.dilate)
-    evidence = options.removal.evidence
-    opened = require_model(model, OFF) if evidence == "off" else choose_model(model, report)
-    if opened is not None and evidence != "only":
-        plan_generation(clip, options.removal, opened, policy, cache, memory=memory)
-    shared: Shared = {"policy": policy, "progress": progress, "report": report, "cache": cache, "memory": memory}
-
-    with FrameSpool() as masks, FrameSpool() as spool:
-        # 2. Effects: the objects with what they cause, each its own where they are found here.
-        totals = inputs.totals or find_totals(inputs, masks, options.effects, opened, shared)
+    with ExitStack() as stack:
+        if plan.model is not None:
+            stack.callback(plan.model.close)
+        masks, spool = stack.enter_context(FrameSpool()), stack.enter_context(FrameSpool())
+        # 1. Effects: the objects with what they cause, each its own where they are found here.
+        totals = inputs.totals or find_totals(plan, masks)
         total = union_masks([*totals, *inputs.objects])
         total_path = write_mask(folder / "total_mask.mkv", total.frames(), clip)
 
-        # 3. Removal: the clean plate, kept as it is for the next stage beside the file.
-        plate = remove_frames(clip, total, options.removal, model=NO_MODEL if opened is None else opened, **shared)
+        # 2. Removal: the clean plate, kept as it is for the next stage beside the file.
+        plate = run_removal(plan.removal if inputs.totals else plan.removal.with_mask(total))
         background = folder / f"background{ending}"
         write_frames(background, (spool.keep(frame) for frame in plate), clip, report, lossless=lossless)
         plate_clip = spool.as_clip(clip)
 
-        # 4. Layers.
+        # 3. Layers.
         layers = [folder / f"layer_{number}{layer_ending}" for number in inputs.numbers]
-        parts = extract_frames(clip, plate_clip, inputs.objects, totals, progress=progress, report=report)
-        write_layers(layers, parts, clip, report, lossless=lossless)
+        scene = replace(plan.extraction.scene, plate=plate_clip, totals=totals)
+        write_layers(layers, run_extraction(replace(plan.extraction, scene=scene)), clip, report, lossless=lossless)
 
-        # 5. The layers over the new background, as whoever opens their files lays them.
+        # 4. The layers over the new background, as whoever opens their files lays them.
         laid = [open_layer(path) for path in layers]
         composite = None
-        if inputs.onto is not None:
+        if plan.composition is not None:
             composite = folder / f"composite{ending}"
-            plan = plan_composition(laid, inputs.onto)
-            write_frames(composite, compose_frames(plan, progress, report), plan.like, report, lossless=lossless)
+            composition = plan.composition.with_layers(laid)
+            write_frames(composite, run_composition(composition), composition.like, report, lossless=lossless)
 
-        # 6. Everything at a glance.
+        # 5. Everything at a glance.
         with report.stage("contact sheet"):
             columns = sheet_columns(inputs, total, plate_clip, laid, composite)
             rows = len(next(iter(columns.values())))
@@ -188,43 +251,26 @@ def run_stages(
     return RunFiles(background, layers, total_path, composite, sheet)
 
 
-def find_totals(
-    inputs: Inputs, spool: FrameSpool, options: EffectOptions, model: Model | None, shared: Shared
-) -> list[Mask]:
+def find_totals(plan: RunPlan, spool: FrameSpool) -> list[Mask]:
     """Each object with its effects, found by the model; without one, the objects grown. They live as long as the spool.
 
-    Raises InputError as `find_effects`.
+    Raises LayerliftError as `run_effects`.
     """
-    if model is None:
-        note_growth(inputs.clip, shared["report"])
-        for totals_now in grown_objects(inputs.clip, inputs.objects):
-            spool.append(totals_now)
-    else:
-        for frame in find_effects(inputs.clip, inputs.objects, options, model=model, **shared):
-            spool.append(frame.totals)
+    clip, objects = plan.inputs.clip, plan.inputs.objects
+    found = (
+        grown_objects(clip, objects) if plan.effects is None else (frame.totals for frame in run_effects(plan.effects))
+    )
+    for totals_now in found:
+        spool.append(totals_now)
 
     def total_of(index: int) -> Mask:
-        clip = inputs.clip
-
         def reader(start: int, stop: int) -> Iterator[np.ndarray]:
             return (totals[index] for totals in spool.frames(start, stop))
 
-        name = f"{inputs.objects[index].name} with its effects"
+        name = f"{objects[index].name} with its effects"
         return Mask(clip.width, clip.height, clip.frame_count, reader, name=name)
 
-    return [total_of(index) for index in range(len(inputs.objects))]
-
-
-def stays_in_memory(model: Model, memory: int | None = None) -> bool:
-    """Whether a model is small enough to keep its parts in memory from stage to stage.
-
-    Not where `memory`, bytes that may be taken, is given: a plan for it counts on the running part alone.
-    """
-    if memory is not None:
-        return False
-    path = model.path
-    files = path.rglob("*.safetensors") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files) <= SMALL_MODEL
+    return [total_of(index) for index in range(len(objects))]
 
 
 def write_frames(path: Path, frames: Iterable[np.ndarray], like: Clip, report: Report, *, lossless: bool) -> None:

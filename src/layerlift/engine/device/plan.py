@@ -1,0 +1,256 @@
+"""A plan for a machine's memory, made before a weight is read: what runs how, and what each stage will take."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+from layerlift.engine.device.needs import (
+    BYTES,
+    GIB,
+    STAGES,
+    DenoiseRun,
+    Need,
+    Request,
+    VaeRun,
+    denoise_need,
+    text_need,
+    vae_need,
+)
+from layerlift.engine.device.policy import Policy
+from layerlift.errors import InputError
+
+Run = TypeVar("Run")
+
+# Steps by which attention is cut up further when memory is short; smaller ones only cost launches.
+ATTENTION_LIMITS = tuple(2**exponent for exponent in (31, 30, 29, 28, 27, 26))
+VAE_FRAMES = (64, 32, 16, 8, 4, 2, 1)
+# Blocks streamed before 8-bit weights are tried: up to this share of them it costs little, and the result is the same.
+FEW_STREAMED = 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a job runs within its memory: `policy` says all of it but `sparse`, which is the denoising loop's to know.
+
+    Attributes:
+        request: what it was made for.
+        policy: the rules to run by.
+        sparse: there is room to keep keys and values of all tokens between the steps.
+        needs: what each stage takes, as far as one can tell.
+    """
+
+    request: Request
+    policy: Policy
+    sparse: bool
+    needs: tuple[Need, ...]
+
+    @cached_property
+    def peak(self) -> float:
+        """Bytes at the highest, device and host together."""
+        return max(need.total for need in self.needs)
+
+    def need(self, stage: str) -> Need:
+        return next(need for need in self.needs if need.stage == stage)
+
+    def smaller(self, stage: str) -> "Plan | None":
+        """The next plan in which `stage` takes less, after it could not get what this one says; None: there is none."""
+        caps = {**self.request.caps, stage: self.need(stage).total - 1}
+        try:
+            return make_plan(replace(self.request, caps=caps))
+        except InputError:
+            return None
+
+    def differences(self, other: Policy) -> list[str]:
+        """What this plan has changed about a policy, one phrase each."""
+        ours = self.policy
+        said = []
+        if ours.vae_frames != other.vae_frames:
+            said.append(f"the VAE takes {ours.vae_frames or 'all'} frames at a time")
+        if ours.vae_streamed:
+            said.append("the VAE's weights are read from disk for every piece of the clip")
+        elif ours.vae_storage != other.vae_storage:
+            said.append(f"the VAE's weights are kept in {ours.vae_storage}")
+        if ours.batched_guidance != other.batched_guidance:
+            said.append("guidance runs its two passes one after the other")
+        if ours.attention_limit_bytes != other.attention_limit_bytes and ours.attention_limit_bytes is not None:
+            said.append(f"attention is cut into pieces of {ours.attention_limit_bytes / 2**20:.0f} MiB")
+        if ours.int8 and not other.int8:
+            said.append("the transformer's weights are kept in 8 bits")
+        if ours.streamed_blocks:
+            said.append(
+                f"{ours.streamed_blocks} of {self.request.facts.layers} transformer blocks are read from disk in every "
+                f"pass"
+            )
+        if not self.sparse and self.request.sparse:
+            said.append("every pass runs on all tokens: keeping keys and values takes more than there is")
+        return said
+
+
+def make_plan(request: Request) -> Plan:
+    """The fastest plan that fits, and where it costs little one whose result is the whole model's.
+
+    Raises:
+        InputError: nothing fits; names the stage that needs the most, and the smallest thing to change.
+    """
+    _check_axes(request)
+    text = text_need(request)
+    if text.total > request.cap("text"):
+        raise _refusal(request)
+    vae = [_first(request, stage, ((run, vae_need(request, stage, run)) for run in vae_runs(request, stage)))
+           for stage in ("encode", "decode")]  # fmt: skip
+    both = _narrower(*vae)
+    run = _first(request, "denoise", ((run, denoise_need(request, run)) for run in denoise_runs(request)))
+    policy = replace(
+        request.policy,
+        vae_frames=both.frames,
+        vae_storage=both.storage,
+        vae_streamed=both.streamed,
+        batched_guidance=run.batched_guidance,
+        int8=run.int8 or request.policy.int8,
+        streamed_blocks=run.streamed_blocks,
+        attention_limit_bytes=run.attention_limit_bytes,
+    )
+    if run.int8 or run.streamed_blocks:
+        # Recording and compiling hold on to where weights lie, and blocks that come and go lie nowhere.
+        policy = replace(policy, can_compile=False, cuda_graphs=False)
+    needs = (
+        vae_need(request, "encode", both),
+        text,
+        denoise_need(request, run),
+        vae_need(request, "decode", both),
+    )
+    return Plan(request, policy, run.sparse, needs)
+
+
+def _first(request: Request, stage: str, options: Iterator[tuple[Run, Need]]) -> Run:
+    for run, need in options:
+        if need.total <= request.cap(stage):
+            return run
+    raise _refusal(request)
+
+
+def _narrower(one: VaeRun, other: VaeRun) -> VaeRun:
+    """Both halves of the VAE run by one policy: what the one that has less room asked for holds for the other too."""
+    frames = [run.frames for run in (one, other) if run.frames is not None]
+    streamed = one.streamed or other.streamed
+    return VaeRun(min(frames, default=None), None if streamed else one.storage or other.storage, streamed)
+
+
+# --- what the stages can do with less --------------------------------------------------------------------------------
+
+
+def vae_runs(request: Request, stage: str) -> Iterator[VaeRun]:
+    """Ways to run a half of the VAE, from the fastest to the smallest; the result is the same."""
+    policy, half = request.policy, request.half(stage)
+    size = BYTES[policy.vae_dtype]
+    width, height = request.size
+    most = policy.vae_frames
+    lengths = (None, *VAE_FRAMES) if most is None else tuple(length for length in VAE_FRAMES if length <= most)
+    stored = request.facts.vae_stored
+    kept = [VaeRun(None), VaeRun(None, streamed=True)]
+    if stored is not None and BYTES[stored] < size:
+        kept.insert(1, VaeRun(None, stored))
+    for way in kept:
+        for length in lengths:
+            frames = 2 + (request.frames if length is None else min(length, request.frames))
+            large = policy.vae_limit_bytes is not None and (
+                width * height * frames * half.frame * size > policy.vae_limit_bytes
+            )
+            long = policy.vae_axis_limit is not None and frames > policy.vae_axis_limit
+            # A single frame at a time is as small as it gets; weights come and go where it runs in pieces only.
+            if (length == 1 or not (large or long)) and (length is not None or way == VaeRun(None)):
+                yield replace(way, frames=length)
+
+
+def denoise_runs(request: Request) -> Iterator[DenoiseRun]:
+    """Ways to run the transformer, from the fastest to the smallest; those whose result is the whole model's come
+    first where that costs little."""
+    policy, layers = request.policy, request.facts.layers
+    limits: tuple[int | None, ...] = (None,)
+    if policy.attention_limit_bytes is not None:
+        limits = tuple(limit for limit in ATTENTION_LIMITS if limit <= policy.attention_limit_bytes)
+
+    def resident(int8: bool) -> Iterator[DenoiseRun]:
+        for sparse in (True, False) if request.sparse else (False,):
+            for batched in (True, False) if policy.batched_guidance and request.branches > 1 else (False,):
+                for limit in limits:
+                    yield DenoiseRun(batched, sparse, int8, 0, limit)
+
+    def streamed(counts: range) -> Iterator[DenoiseRun]:
+        return (DenoiseRun(streamed_blocks=count, attention_limit_bytes=limit) for count in counts for limit in limits)
+
+    if policy.int8:
+        yield from resident(True)
+        return
+    few = int(FEW_STREAMED * layers)
+    yield from resident(False)
+    yield from streamed(range(1, few + 1))
+    if policy.int8 is None:
+        yield from resident(True)
+    yield from streamed(range(few + 1, layers + 1))
+
+
+def _check_axes(request: Request) -> None:
+    """Raises InputError when an array of the VAE is longer than the backend's convolutions can make."""
+    limit = request.policy.vae_axis_limit
+    if limit is None:
+        return
+    longest = max(request.facts.encoder.axis, request.facts.decoder.axis, *request.size)
+    if longest > limit:
+        width, height = request.size
+        raise InputError(
+            f"{request.facts.name} at {width}x{height} has an axis of {longest} in its VAE, and convolutions on "
+            f"{request.policy.backend} reach to {limit}: give a smaller --size, or --device cpu."
+        )
+
+
+# --- refusing --------------------------------------------------------------------------------------------------------
+
+
+def _least(request: Request, stage: str) -> float:
+    if stage == "text":
+        return text_need(request).total
+    if stage == "denoise":
+        return min(denoise_need(request, run).total for run in denoise_runs(request))
+    return min(vae_need(request, stage, run).total for run in vae_runs(request, stage))
+
+
+def least_memory(request: Request) -> float:
+    """The smallest `memory` that a plan can be made for, in bytes."""
+    return max(_least(request, stage) for stage in STAGES)
+
+
+def _refusal(request: Request) -> InputError:
+    width, height = request.size
+    stage = max(STAGES, key=lambda stage: _least(request, stage))
+    least = _least(request, stage)
+    smaller = _largest_size(request)
+    way = f"give --memory {_up(least)}"
+    if smaller is not None:
+        way += f", or --size {smaller[0]}x{smaller[1]}"
+    # In 8 bits all blocks stay in memory; as they are, most can be read for every pass.
+    free = replace(request, policy=replace(request.policy, int8=None))
+    if request.policy.int8 and least_memory(free) <= request.memory:
+        way += ", or leave out --weights 8bit"
+    return InputError(
+        f"{request.facts.name} at {width}x{height} with {request.frames} frames a window takes at least "
+        f"{_up(least)} GiB (in stage {stage}), but {request.memory / GIB:.2f} GiB may be used: {way}."
+    )
+
+
+def _largest_size(request: Request) -> tuple[int, int] | None:
+    """The largest picture of the same shape that fits; None when not even a small one does."""
+    width, height = request.size
+    space = request.facts.space
+    for side in range(max(width, height) - space, 4 * space, -space):
+        scale = side / max(width, height)
+        size = tuple(max(space, round(length * scale / space) * space) for length in (width, height))
+        if least_memory(replace(request, size=(size[0], size[1]))) <= request.memory:
+            return size[0], size[1]
+    return None
+
+
+def _up(size: float) -> str:
+    """GiB with one digit, rounded up, so that what is said is enough."""
+    return f"{-(-size * 10 // GIB) / 10:.1f}"

@@ -1,0 +1,98 @@
+"""A tiny random model in diffusers' layout: the real classes, small enough for a test."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+PROMPTS = ("Empty", "", "worst quality, inconsistent motion, blurry, jittery, distorted")
+
+
+def tiny_transformer_config(channels: int = 8, layers: int = 2, text_width: int = 16) -> dict[str, Any]:
+    """Config of a transformer of `layers` blocks, 2 heads of 16."""
+    return {
+        "in_channels": channels,
+        "out_channels": channels,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "cross_attention_dim": 32,
+        "num_layers": layers,
+        "caption_channels": text_width,
+    }
+
+
+def tiny_vae_config(channels: int = 8, timestep_conditioning: bool = True) -> dict[str, Any]:
+    """Config of a VAE of the 0.9.5 kind, 16 × 16 pixels and 4 frames to a latent cell."""
+    return {
+        "latent_channels": channels,
+        "block_out_channels": [8, 16, 16],
+        "down_block_types": ["LTXVideo095DownBlock3D"] * 2,
+        "decoder_block_out_channels": [16, 32],
+        "layers_per_block": [1, 1, 1],
+        "decoder_layers_per_block": [1, 1, 1],
+        "spatio_temporal_scaling": [True, True],
+        "decoder_spatio_temporal_scaling": [True, True],
+        "decoder_inject_noise": [False, False, False],
+        "downsample_type": ["spatiotemporal", "spatiotemporal"],
+        "upsample_residual": [True, True],
+        "upsample_factor": [2, 2],
+        "timestep_conditioning": timestep_conditioning,
+        "patch_size": 4,
+        "patch_size_t": 1,
+        "encoder_causal": True,
+        "decoder_causal": False,
+        "spatial_compression_ratio": 16,
+        "temporal_compression_ratio": 4,
+    }
+
+
+def write_tiny_model(
+    folder: Path, *, prompts: Sequence[str] = PROMPTS, seed: int = 0, layers: int = 2, **settings: Any
+) -> Path:
+    """Write a random model (8 latent channels, 16 × 16 pixels × 4 frames a cell, ready text embeddings of 4 tokens)
+    into `folder` and return it. `settings` replace those written: 2 steps, guidance 3, 64x48, 9 frames."""
+    import torch
+    from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+
+    from layerlift.engine.model.text import save_ready_text
+
+    text_width, text_length = 16, 4
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = LTXVideoTransformer3DModel(**tiny_transformer_config(layers=layers, text_width=text_width))
+        vae = AutoencoderKLLTXVideo(**tiny_vae_config())
+        # Statistics that are not 0 and 1, so that a test notices when normalising is forgotten.
+        vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 8))
+        vae.latents_std.copy_(torch.linspace(0.5, 1.5, 8))
+        embeds = torch.randn(len(prompts), text_length, text_width)
+    transformer.save_pretrained(folder / "transformer")
+    vae.save_pretrained(folder / "vae")
+    mask = torch.ones(len(prompts), text_length, dtype=torch.bool)
+    mask[:, -1] = False
+    save_ready_text(folder / "text.safetensors", prompts, embeds, mask)
+    values: dict[str, Any] = {
+        "steps": 2,
+        "guidance": 3.0,
+        "size": [64, 48],
+        "frames": 9,
+        "rate": 24.0,
+        "licence": "random numbers",
+        **settings,
+    }
+    (folder / "layerlift.json").write_text(json.dumps(values, indent=1))
+    return folder
+
+
+class FailsAt:
+    """Raises an out-of-memory error in the n-th call, and else does what it stands in for."""
+
+    def __init__(self, real: Callable[..., object], calls: set[int]) -> None:
+        self.real, self.calls, self.count = real, calls, 0
+
+    def __call__(self, *given: object, **named: object) -> object:
+        import torch
+
+        self.count += 1
+        if self.count in self.calls:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.real(*given, **named)

@@ -1,0 +1,238 @@
+"""Prompts to embeddings: ready ones that come with a model, or a text encoder's behind a cache."""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from layerlift.engine.model.headers import read_header
+from layerlift.errors import InputError
+from layerlift.progress import QUIET, StageProgress
+
+if TYPE_CHECKING:
+    import torch
+
+    from layerlift.engine.device import Policy
+
+# Tokens LTX-Video is given: longer prompts are cut, shorter ones padded and masked.
+TEXT_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """One prompt for the transformer, on the CPU: embeds (1, L, D) float32, mask (1, L) bool, True = a real token."""
+
+    embeds: "torch.Tensor"
+    mask: "torch.Tensor"
+
+    def __post_init__(self) -> None:
+        if self.embeds.ndim != 3 or self.mask.shape != self.embeds.shape[:2] or self.embeds.shape[0] != 1:
+            raise ValueError(f"expected (1, L, D) and (1, L), got {self.embeds.shape} and {self.mask.shape}")
+        # A row with nothing to attend to is NaN on some backends (pytorch #156707).
+        if not bool(self.mask.any()):
+            raise ValueError("a text embedding needs at least one token that is not masked")
+
+
+class TextSource(Protocol):
+    """Where a model's text embeddings come from."""
+
+    @property
+    def known_prompts(self) -> tuple[str, ...] | None:
+        """The only prompts it can answer; None: any."""
+        ...
+
+    def check(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> None:
+        """Raises InputError when `embed` could not answer; reads no weight."""
+        ...
+
+    def embed(
+        self, prompts: Sequence[str], policy: "Policy", cache: bool, progress: StageProgress = QUIET
+    ) -> list[TextEmbedding]:
+        """One embedding per prompt."""
+        ...
+
+    def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
+        """The folder of the text encoder that `embed` would run; None when every embedding is there already."""
+        ...
+
+
+# --- ready embeddings ------------------------------------------------------------------------------------------------
+
+
+def save_ready_text(path: Path, prompts: Sequence[str], embeds: "torch.Tensor", mask: "torch.Tensor") -> None:
+    """Write ready embeddings: `embeds` (P, L, D), `mask` (P, L) bool, and the prompts in the file's metadata."""
+    import torch
+    from safetensors.torch import save_file
+
+    if embeds.shape[0] != len(prompts) or mask.shape != embeds.shape[:2]:
+        raise ValueError(f"{len(prompts)} prompts do not fit {tuple(embeds.shape)} and {tuple(mask.shape)}")
+    tensors = {"embeds": embeds.contiguous(), "mask": mask.to(torch.uint8).contiguous()}
+    save_file(tensors, path, metadata={"prompts": json.dumps(list(prompts))})
+
+
+class ReadyText:
+    """Embeddings that come with a model, in a file as `save_ready_text` writes it."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        """`width`: the embedding size D the transformer expects. Raises InputError when the file does not fit."""
+        specs, metadata = read_header(path)
+        try:
+            prompts = [str(prompt) for prompt in json.loads(metadata["prompts"])]
+            embeds, mask = specs["embeds"].shape, specs["mask"].shape
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path} holds no text embeddings with their prompts; fetch the model again.") from error
+        if len(embeds) != 3 or embeds[0] != len(prompts) or embeds[2] != width or mask != embeds[:2]:
+            raise InputError(
+                f"{path} does not fit its model: embeds {list(embeds)} and mask {list(mask)} for {len(prompts)} "
+                f"prompts of width {width}; fetch the model again."
+            )
+        self.path = path
+        self._index = {prompt: index for index, prompt in enumerate(prompts)}
+
+    @property
+    def known_prompts(self) -> tuple[str, ...]:
+        return tuple(self._index)
+
+    def check(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> None:
+        for prompt in prompts:
+            if prompt not in self._index:
+                known = ", ".join(repr(name) for name in self._index)
+                raise InputError(
+                    f"this model does not know the prompt {prompt!r}: it has no text encoder, only {known}."
+                )
+
+    def embed(
+        self, prompts: Sequence[str], policy: "Policy", cache: bool, progress: StageProgress = QUIET
+    ) -> list[TextEmbedding]:
+        from safetensors.torch import load_file
+
+        self.check(prompts, policy, cache)
+        tensors = load_file(self.path)
+        found = []
+        for prompt in prompts:
+            row = slice(self._index[prompt], self._index[prompt] + 1)
+            found.append(TextEmbedding(tensors["embeds"][row].float(), tensors["mask"][row].bool()))
+        return found
+
+    def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
+        return None
+
+
+# --- a text encoder behind a cache -----------------------------------------------------------------------------------
+
+
+class EncodedText:
+    """Embeddings by a T5 encoder, each made once and then read from the cache folder."""
+
+    known_prompts = None
+
+    def __init__(self, find_folder: Callable[[], Path], width: int) -> None:
+        """`find_folder` returns a folder with `text_encoder` and `tokenizer`, or raises the InputError that says how
+        to get one; `width`: the embedding size D the transformer expects."""
+        self._find_folder = find_folder
+        self._width = width
+
+    def check(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> None:
+        self.check_encoder()
+
+    def check_encoder(self) -> Path:
+        """The encoder's folder. Raises InputError when there is none or it does not fit the model."""
+        from layerlift.engine.model.t5 import check_encoder
+
+        folder = self._find_folder()
+        check_encoder(folder, self._width)
+        return folder
+
+    def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
+        folder = self.check_encoder()
+        paths = self._paths(folder, prompts, policy)
+        return None if cache and len(_read_all(paths)) == len(paths) else folder
+
+    def _paths(self, folder: Path, prompts: Sequence[str], policy: "Policy") -> dict[str, Path]:
+        from layerlift.engine.model.t5 import encoder_identity
+
+        identity = encoder_identity(folder)
+        return {prompt: cache_path(prompt, identity, TEXT_LENGTH, policy) for prompt in prompts}
+
+    def embed(
+        self, prompts: Sequence[str], policy: "Policy", cache: bool, progress: StageProgress = QUIET
+    ) -> list[TextEmbedding]:
+        import torch
+
+        from layerlift.engine.model import t5
+
+        folder = self.check_encoder()
+        paths = self._paths(folder, prompts, policy)
+        found = _read_all(paths) if cache else {}
+        missing = [prompt for prompt in paths if prompt not in found]
+        if missing:
+            cache_dtype = getattr(torch, policy.cache_dtype)
+            made = t5.embed(folder, missing, TEXT_LENGTH, policy, progress)
+            for prompt, (embeds, mask) in zip(missing, made, strict=True):
+                # Through the cache's dtype in any case: a hit and a miss give the same numbers.
+                kept = embeds.to(cache_dtype)
+                found[prompt] = TextEmbedding(kept.float(), mask)
+                if cache:
+                    write_cached(paths[prompt], prompt, kept, mask)
+        return [found[prompt] for prompt in prompts]
+
+
+def _read_all(paths: Mapping[str, Path]) -> dict[str, TextEmbedding]:
+    """The prompts whose embeddings are in the cache, of those whose files would be at `paths`."""
+    stored = {prompt: read_cached(path, prompt) for prompt, path in paths.items()}
+    return {prompt: embedding for prompt, embedding in stored.items() if embedding is not None}
+
+
+def cache_folder() -> Path:
+    """Where embeddings are kept: LAYERLIFT_CACHE, or the platform's cache folder."""
+    if given := os.environ.get("LAYERLIFT_CACHE"):
+        return Path(given).expanduser() / "text"
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "layerlift" / "text"
+
+
+def cache_path(prompt: str, encoder: str, length: int, policy: "Policy") -> Path:
+    """The file of one embedding: its name is a digest of everything the embedding depends on."""
+    key = json.dumps([prompt, encoder, length, policy.text_dtype, policy.cache_dtype])
+    return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+
+
+def read_cached(path: Path, prompt: str) -> TextEmbedding | None:
+    """The cached embedding, or None when there is none, it is damaged, or it is another prompt's."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt", device="cpu") as stored:
+            if (stored.metadata() or {}).get("prompt") != prompt:
+                return None
+            return TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
+    except (SafetensorError, ValueError):
+        return None  # damaged: made again, and written over
+
+
+def write_cached(path: Path, prompt: str, embeds: "torch.Tensor", mask: "torch.Tensor") -> None:
+    """Store one embedding: embeds (1, L, D), mask (1, L) bool; another process sees all of it or nothing."""
+    import torch
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        tensors = {"embeds": embeds.contiguous(), "mask": mask.to(torch.uint8).contiguous()}
+        save_file(tensors, name, metadata={"prompt": prompt})
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""What is typed, made into values. Each function raises InputError, saying what was given and what to give instead."""
+
+import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from layerlift.errors import InputError
+
+FASTEST = 1000  # frames a second; more is a typing error
+
+
+def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
+    """``704x480`` → (704, 480): width, height in pixels."""
+    match = re.fullmatch(r"(\d{1,6})\s*[x×X]\s*(\d{1,6})", text.strip())
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < 1:
+        raise InputError(f"{flag} {text!r} is not a size: give width and height in pixels, such as 704x480.")
+    return size
+
+
+def parse_frames(text: str) -> tuple[int, int | None]:
+    """``12:48`` → (12, 48), ``12:`` → (12, None), ``:48`` → (0, 48)."""
+    match = re.fullmatch(r"(\d{0,9}):(\d{0,9})", text.strip())
+    if match is None or text.strip() == ":":
+        raise InputError(f"--frames {text!r} is not START:END: give frame numbers counted from 0, such as 0:48 or 24:.")
+    start = int(match[1] or 0)
+    stop = int(match[2]) if match[2] else None
+    if stop is not None and stop <= start:
+        raise InputError(f"--frames {text!r} holds no frame: END must be larger than START.")
+    return start, stop
+
+
+def parse_rate(text: str) -> Fraction:
+    """``24``, ``30000/1001`` or ``23.976`` → frames a second, the last of these as 24000/1001."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(\d{1,6}))?", text.strip())
+    rate = Fraction(match[1]) / int(match[2] or 1) if match and int(match[2] or 1) else Fraction(0)
+    if not 0 < rate <= FASTEST:
+        raise InputError(
+            f"--rate {text!r} is no rate: give frames a second, such as 24, 23.976 or 30000/1001, up to {FASTEST}."
+        )
+    broadcast = Fraction(1000 * math.ceil(rate), 1001)
+    return broadcast if rate.denominator > 1 and abs(rate - broadcast) < Fraction(1, 200) else rate
+
+
+def parse_offset(text: str) -> tuple[int, int]:
+    """``12,-40`` → (12, -40): pixels right and down."""
+    match = re.fullmatch(r"([+-]?\d{1,6})\s*,\s*([+-]?\d{1,6})", text.strip())
+    if match is None:
+        raise InputError(f"--offset {text!r} is not X,Y: give pixels right and down, such as 120,-40.")
+    return int(match[1]), int(match[2])
+
+
+def parse_guidance(value: float) -> float:
+    """The number itself, when it is a guidance scale."""
+    if not (math.isfinite(value) and value >= 1):
+        raise InputError(f"--guidance {value} cannot be used: give a number of at least 1 (1 = no guidance).")
+    return value
+
+
+def parse_sigmas(text: str) -> tuple[float, ...]:
+    """``0.3,0.5`` → (0.3, 0.5)."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--sigma {text!r} is not a number or numbers with commas: give such as 0.4 or 0.3,0.5."
+        ) from error
+
+
+def parse_layers(text: str) -> str | tuple[int, ...]:
+    """``auto`` and ``all`` as they are, ``3,5-8`` → (3, 5, 6, 7, 8)."""
+    if text in ("auto", "all"):
+        return text
+    layers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        if match is None:
+            raise InputError(f"--layers {text!r} cannot be read: give auto, all, or numbers such as 3,5-8.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise InputError(f"--layers {text!r} counts down from {first} to {last}: give the smaller number first.")
+        layers.extend(range(first, last + 1))
+    return tuple(layers)
+
+
+def parse_references(texts: Sequence[str]) -> dict[int, Path]:
+    """``clean.png@12`` and folders of ``012.png`` → pictures by their frames' numbers, whether they exist or not.
+
+    Raises InputError also for two pictures for one frame.
+    """
+    found: dict[int, Path] = {}
+    if not texts:
+        return found
+    from layerlift.evidence.reference import pictures_of, two_for_one
+
+    for text in texts:
+        for frame, picture in (pictures_of(text) if Path(text).is_dir() else _parse_reference(text)).items():
+            if frame in found:
+                raise two_for_one(frame, found[frame], picture)
+            found[frame] = picture
+    return found
+
+
+def _parse_reference(text: str) -> dict[int, Path]:
+    name, _, number = text.rpartition("@")
+    if not name or not re.fullmatch(r"[0-9]{1,9}", number):
+        raise InputError(
+            f"--reference {text!r} names no frame: give PICTURE@FRAME, such as clean.png@12, or a folder of pictures "
+            "such as 012.png."
+        )
+    return {int(number): Path(name)}

@@ -1,0 +1,1 @@
+"""Work on pixels: kernels in numpy and OpenCV (`arrays`, `paste`), the same on a device (`tensors`), which to use."""

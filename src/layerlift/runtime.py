@@ -1,0 +1,89 @@
+"""What a stage runs with: the model, the rules of the device, memory, and whom it tells. It is handed down once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.device.budget import check_memory
+from layerlift.options import RuntimeOptions
+from layerlift.progress import QUIET, Progress
+from layerlift.report import Report
+
+if TYPE_CHECKING:
+    from layerlift.engine.model import Model
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a stage runs with.
+
+    Attributes:
+        model: an opened `Model`, or what `open_model` takes. "none" is to do without, and so is None while no LTX
+            checkpoint is on this machine.
+        policy: the rules of the device.
+        text_encoder: see `RuntimeOptions`.
+        memory_bytes: what may be taken, host and device together; None is what the machine reports as usable.
+        cache: read and keep prompt embeddings on disk.
+        progress: told how far each stage is; it can stop the work, see `Cancellation`.
+        report: filled with seconds, memory and sizes.
+    """
+
+    model: Model | str | Path | None = None
+    policy: Policy = field(default_factory=choose_policy)
+    text_encoder: Path | None = None
+    memory_bytes: int | None = None
+    cache: bool = True
+    progress: Progress = QUIET
+    report: Report = field(default_factory=Report)
+
+    def quiet(self) -> Runtime:
+        """The same, with a report of its own, which tells nobody: for work that is one step of something larger."""
+        return replace(self, progress=QUIET, report=Report())
+
+
+def open_runtime(
+    options: RuntimeOptions | None = None, *, progress: Progress = QUIET, report: Report | None = None
+) -> Runtime:
+    """A runtime as the user chose it; no model is opened.
+
+    `progress` is told how far the work is and can stop it; `report` is filled with what the work took, else a new one.
+
+    Raises InputError for a device, number format or amount of memory that cannot be used.
+    """
+    options = options or RuntimeOptions()
+    policy = choose_policy(options.device, options.dtype, options.backend, weights=options.weights)
+    report = report or Report()
+    report.device = policy.device
+    return Runtime(
+        options.model, policy, options.text_encoder, check_memory(options.memory), options.cache, progress, report
+    )
+
+
+def chosen(
+    kind: type[Options], options: Options | None, runtime: Runtime | None, choices: dict[str, Any]
+) -> tuple[Options, Runtime]:
+    """Options and runtime of a public function that takes either, or single choices by their names.
+
+    `choices`: fields of `kind`, of `RuntimeOptions`, and `progress` and `report`.
+
+    Raises TypeError for another name, and for a choice of the runtime beside a whole `runtime`.
+    """
+    names = {at.name for at in fields(kind)}  # type: ignore[arg-type]
+    running = {at.name for at in fields(RuntimeOptions)} | {"progress", "report"}
+    for name in choices:
+        if name not in names | running:
+            raise TypeError(f"unknown choice {name!r}: give one of {', '.join(sorted(names | running))}")
+        if runtime is not None and name not in names:
+            raise TypeError(f"both runtime and {name} were given: say it in one of them")
+    own = {name: value for name, value in choices.items() if name in names}
+    options = replace(options, **own) if options is not None else kind(**own)  # type: ignore[type-var]
+    if runtime is None:
+        rest = {name: value for name, value in choices.items() if name not in names}
+        told = {"progress": rest.pop("progress", QUIET), "report": rest.pop("report", None)}
+        runtime = open_runtime(RuntimeOptions(**rest), **told)
+    return options, runtime

@@ -1,0 +1,277 @@
+"""Latent composition: an object moves with its effects to a new background. Read `run_latent_composition` first.
+
+After Samuel et al., *OmnimatteZero* (2025): what clip and clean plate differ by in latent space is the object with its
+effects; added to the latents of another background it lies there, roughly. The object's own pixels are put in, and a
+few denoising steps from low noise bring both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from layerlift.clip import Clip
+from layerlift.engine.base import Encode, Latents, Noise, SamplingSettings
+from layerlift.engine.device.budget import limit
+from layerlift.engine.device.plan import Plan
+from layerlift.engine.schedule import refine_sigmas
+from layerlift.masks import Mask, union_masks
+from layerlift.options import CompositionOptions, LatentCompositionOptions, RemovalOptions
+from layerlift.pixels.arrays import grow
+from layerlift.pixels.paste import ColorMatch, paste
+from layerlift.progress import StageProgress
+from layerlift.runtime import Runtime, chosen
+from layerlift.stages.choose_model import require_model
+from layerlift.stages.composition import Sequential, background_due, shown_at
+from layerlift.stages.composition.latent_windows import decode_all, encode_all, sum_latents
+from layerlift.stages.generation import Job, Section, denoise_sections
+from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
+from layerlift.stages.removal import Margin, choose_margin, plan_generation
+from layerlift.stages.spool import FrameSpool
+from layerlift.stages.windows import encoder, run_pass
+
+# Refinement continues what the latents hold: there is nothing to lead to, and nothing to lead away from.
+PROMPT = ""
+LATENT = "latent composition"
+
+# Told the name of an intermediate result, "latent" or "injected", and each of its frames, (H, W, 3) uint8.
+Keep = Callable[[str, np.ndarray], None]
+
+
+def compose_latent(
+    clip: Clip | np.ndarray | str | Path,
+    background: Clip | np.ndarray | str | Path,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: GivenMask,
+    onto: Clip | np.ndarray | str | Path,
+    options: LatentCompositionOptions | None = None,
+    runtime: Runtime | None = None,
+    **choices: Any,
+) -> Clip:
+    """Move the objects of a clip with their effects to a new background, by arithmetic on latents.
+
+    Args:
+        clip: a `Clip`, frames (F, H, W, 3) uint8, or a path.
+        background: its clean plate, alike, of the same size and length; a single picture serves for all frames.
+        objects: the objects' masks: `Mask`, bool (F, H, W) or (H, W), or paths; or just one.
+        total: objects and effects together.
+        onto: the new background, scaled to cover the clip's picture and cropped to its middle; its last frame is held
+            when it is shorter.
+        options: what was chosen; None is every default.
+        runtime: what it runs with; None is made from the choices.
+        **choices: single choices by their names: fields of `LatentCompositionOptions`, which win over `options`, and,
+            without a `runtime`, fields of `RuntimeOptions`, `progress` and `report`.
+
+    Returns:
+        A clip in memory of the size, length, timestamps and sound of `clip`. Its pixels are the clip's inside the
+        objects and the new background's beyond the grown total mask. `compose_latent_frames` hands it over frame by
+        frame.
+
+    Raises:
+        InputError: anything given cannot be used; raised before a weight is read.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
+        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+    """
+    options, runtime = chosen(LatentCompositionOptions, options, runtime, choices)
+    plan = plan_latent_composition(clip, background, objects, total, onto, options, runtime)
+    return plan.clip.with_colours(np.stack(list(run_latent_composition(plan))))
+
+
+def compose_latent_frames(
+    clip: Clip | np.ndarray | str | Path,
+    background: Clip | np.ndarray | str | Path,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: GivenMask,
+    onto: Clip | np.ndarray | str | Path,
+    options: LatentCompositionOptions | None = None,
+    runtime: Runtime | None = None,
+    *,
+    keep: Keep | None = None,
+) -> Iterator[np.ndarray]:
+    """`compose_latent`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
+
+    Everything is checked by the time this returns; the work begins with the first frame that is asked for. `keep`: see
+    `run_latent_composition`.
+
+    Raises InputError as `plan_latent_composition`, and LayerliftError, while frames are asked for, as
+    `run_latent_composition`.
+    """
+    plan = plan_latent_composition(clip, background, objects, total, onto, options, runtime)
+    return run_latent_composition(plan, keep)
+
+
+@dataclass(frozen=True, slots=True)
+class LatentCompositionPlan:
+    """A latent composition that was checked: what goes where, and by which model.
+
+    Attributes:
+        clip: the objects' clip.
+        plate: that without them.
+        objects: the mask of all objects.
+        total: that with their effects.
+        onto: the new background.
+        margin: what the total mask grows by, and where the result fades in.
+        options: the user's.
+        job: how the model runs.
+        runtime: what it runs with.
+    """
+
+    clip: Clip
+    plate: Clip
+    objects: Mask
+    total: Mask
+    onto: Clip
+    margin: Margin
+    options: LatentCompositionOptions
+    job: Job
+    runtime: Runtime
+
+    def plates(self) -> Iterator[np.ndarray]:
+        """The clean plate's frames, one for each of the clip's."""
+        return plate_frames(self.plate, 0, self.clip.frame_count)
+
+    def backgrounds(self) -> Iterator[np.ndarray]:
+        """The new background's frames, one for each of the clip's: due at that time, the last one held, of its size."""
+        reader = Sequential(self.onto.frames)
+        for index in range(self.clip.frame_count):
+            due = background_due(self.onto, shown_at(self.clip, index), CompositionOptions())
+            yield cover(reader.at(due), (self.clip.width, self.clip.height))
+
+
+def plan_latent_composition(
+    clip: Clip | np.ndarray | str | Path,
+    background: Clip | np.ndarray | str | Path,
+    objects: Sequence[GivenMask] | GivenMask,
+    total: GivenMask,
+    onto: Clip | np.ndarray | str | Path,
+    options: LatentCompositionOptions | None = None,
+    runtime: Runtime | None = None,
+) -> LatentCompositionPlan:
+    """Open and check everything; no weight is read. Takes what `compose_latent` takes.
+
+    Raises InputError for what cannot be used.
+    """
+    options, runtime = options or LatentCompositionOptions(), runtime or Runtime()
+    sigmas = refine_sigmas(options.strength, options.steps)
+    clip = as_clip(clip)
+    plate = open_plate(background, clip)
+    masks = open_objects(objects, clip)
+    reach = as_mask(total, clip)
+    margin = choose_margin(RemovalOptions(), clip)
+    check_inside(masks, reach, margin.dilate)
+    # Every token is to be generated: none leads the others, be it of another window, and none keeps what it computed.
+    given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size, dense=True, context=0)
+    job = plan_generation(clip, given, replace(runtime, model=require_model(runtime, LATENT)))
+    sampling = SamplingSettings(tuple(sigmas.tolist()), guidance=1.0, stochastic=job.sampling.stochastic)
+    union = union_masks(masks)
+    job = replace(job, sampling=sampling)
+    return LatentCompositionPlan(
+        clip, plate, union, union_masks([reach, union]), as_clip(onto), margin, options, job, runtime
+    )
+
+
+def run_latent_composition(plan: LatentCompositionPlan, keep: Keep | None = None) -> Iterator[np.ndarray]:
+    """Yield the composition's frames, (H, W, 3) uint8; `keep` is told the frames of what stands between the steps.
+
+    It gets "latent" or "injected" and a frame (H, W, 3) uint8: what the latents' sum decodes to, and that with the
+    objects' own pixels put in.
+
+    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    """
+    job, count, runtime = plan.job, plan.clip.frame_count, plan.runtime
+    runtime.report.sizes |= {"clip": [plan.clip.width, plan.clip.height, count], "padded": list(job.fit.padded)}
+    runtime.report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
+    runtime.report.results["planned_bytes"] = {need.stage: round(need.total) for need in job.plan.needs}
+    noise = job.model.noise(job.seed)
+
+    with FrameSpool() as injected, limit(job.plan, asked=runtime.memory_bytes is not None):
+        # 1. Latents of new background + (clip − plate), one clip after the other through the same encoder.
+        def encoded(encode: Encode, memory: Plan, bar: StageProgress) -> list[Latents]:
+            terms = [(plan.clip.frames(), 1), (plan.plates(), -1), (plan.backgrounds(), 1)]
+            return sum_latents(encode, terms, job, progress=bar)
+
+        latents, memory = run_pass(encoder(job.model), encoded, job.plan, "encode", 3 * count, runtime)
+
+        # 2. Decode, and put the objects' own pixels in.
+        for frame in inject(decode_all(latents, job, noise, memory, runtime), plan, keep):
+            injected.append(frame)
+        del latents
+
+        # 3. Refine: encode, noise to the strength, denoise, decode.
+        made: Iterable[np.ndarray] = injected.frames()
+        if plan.options.refine:
+            made = refine(injected, job, noise, memory, runtime)
+
+        # 4. Where neither object nor effect is, the new background's own pixels; inside the objects, the clip's.
+        yield from restore(made, plan)
+
+
+def inject(decoded: Iterable[np.ndarray], plan: LatentCompositionPlan, keep: Keep | None) -> Iterator[np.ndarray]:
+    """Put the objects' own pixels into decoded frames (H, W, 3) float32: yields uint8."""
+    for frame, own, where in zip(decoded, plan.clip.frames(), plan.objects.frames(), strict=True):
+        whole = np.rint(frame).astype(np.uint8)
+        injected = np.where(where[..., None], own, whole)
+        if keep is not None:
+            keep("latent", whole)
+            keep("injected", injected)
+        yield injected
+
+
+def refine(given: FrameSpool, job: Job, noise: Noise, plan: Plan, runtime: Runtime) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) uint8, noised to the first of the job's sigmas and denoised: (H, W, 3) float32 in 0 … 255."""
+
+    # 3.1 Every token is unknown: nothing of a composition is right already. What two windows share is carried over.
+    def encoded(encode: Encode, plan: Plan, bar: StageProgress) -> list[Section | None]:
+        latents = encode_all(encode, given.frames(), job.fit, job.windows, bar)
+        return [
+            Section(window, z, np.ones(z.shape[2:], bool), shown=True)
+            for window, z in zip(job.windows, latents, strict=True)
+        ]
+
+    sections, plan = run_pass(encoder(job.model), encoded, plan, "encode", len(given), runtime)
+
+    # 3.2 Noise to the strength and denoise, in the loop that removal uses.
+    made, plan = denoise_sections(job, sections, noise, plan, runtime)
+
+    # 3.3 Decode.
+    latents = [section.latents for section in made if section is not None]
+    yield from decode_all(latents, job, noise, plan, runtime)
+
+
+def restore(made: Iterable[np.ndarray], plan: LatentCompositionPlan) -> Iterator[np.ndarray]:
+    """Finish composed frames (H, W, 3): yields uint8, beyond the grown total mask the new background, bit for bit.
+
+    The composition fades in inside what the total mask has grown by, its colours matched to the new background's
+    around it; inside the objects every pixel is the clip's.
+    """
+    match = ColorMatch()
+    pictures = zip(
+        made, plan.backgrounds(), plan.clip.frames(), plan.objects.frames(), plan.total.frames(), strict=True
+    )
+    for frame, behind, own, where, reach in pictures:
+        if not reach.any():
+            match.reset()
+            yield behind
+            continue
+        shown = grow(reach, plan.margin.dilate)
+        matched = match(frame.astype(np.float32), behind, shown)
+        yield np.where(where[..., None], own, paste(behind, matched, shown, plan.margin.feather))
+
+
+def cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale a picture (H, W, 3) uint8 until it covers `size` (width, height), and crop it to its middle."""
+    width, height = size
+    given_height, given_width = frame.shape[:2]
+    if (given_width, given_height) == size:
+        return frame
+    scale = max(width / given_width, height / given_height)
+    scaled = max(width, round(given_width * scale)), max(height, round(given_height * scale))
+    frame = cv2.resize(frame, scaled, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    return frame[top : top + height, left : left + width]

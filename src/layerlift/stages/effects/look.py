@@ -1,0 +1,136 @@
+"""What a model sees of effects in a whole clip: scores of every frame's cells, window by window.
+
+All windows are encoded, then all are looked at, so that only one part of the model is in memory at a time; between the
+steps nothing is kept of the video but latents, and one score a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layerlift.clip import Clip
+from layerlift.engine.base import Encode, Engine, Latents, Noise, Score
+from layerlift.engine.device import Policy
+from layerlift.engine.device.plan import Plan
+from layerlift.geometry.fit import Fit, Window
+from layerlift.masks import Mask
+from layerlift.options import EffectOptions
+from layerlift.pixels.arrays import fit_frame, fit_mask
+from layerlift.pixels.effects import Decision
+from layerlift.progress import StageProgress
+from layerlift.runtime import Runtime
+from layerlift.stages.windows import cut, encoder, filed, kept_frames, run_pass
+
+if TYPE_CHECKING:
+    from layerlift.stages.removal import RemovalPlan
+
+
+@dataclass(frozen=True, slots=True)
+class EffectPlan:
+    """A search for effects that was checked.
+
+    Attributes:
+        clip: what is looked at.
+        masks: of its objects.
+        options: the user's.
+        model: what looks.
+        scorer: how its attention is weighed, as the engine has it.
+        prompt: what it is told.
+        temporal_radius: frames to either side over which scores are smoothed.
+        decision: what is called an effect.
+        fit: how the clip's picture meets the model's.
+        windows: how its length does.
+        memory: how the model runs in the memory there is.
+        removal: what effects are compared with, of the objects alone; None where that is not wanted.
+        runtime: what it runs with.
+    """
+
+    clip: Clip
+    masks: Sequence[Mask]
+    options: EffectOptions
+    model: Engine
+    scorer: Any
+    prompt: str
+    temporal_radius: int
+    decision: Decision
+    fit: Fit
+    windows: tuple[Window, ...]
+    memory: Plan
+    removal: RemovalPlan | None
+    runtime: Runtime
+
+
+def look_at_clip(plan: EffectPlan, prompts: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the clip's cells, (n, F, h, w) float32, and which of them each object touches, the same shape, bool.
+
+    `prompts` are the engine's. Where memory runs out all the same, it goes on under smaller plans.
+
+    Raises:
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    """
+    model, options = plan.model, plan.options
+
+    def encoded(encode: Encode, given: Plan, bar: StageProgress) -> list[Looked]:
+        return encode_looked(encode, plan, given.policy, progress=bar)
+
+    def opened(given: Plan) -> AbstractContextManager[Score]:
+        return model.scoring(given.policy, prompts, plan.scorer, options.sigmas)
+
+    def looked(score: Score, given: Plan, bar: StageProgress) -> np.ndarray:
+        return look_at_windows(score, windows, model.noise(options.seed), progress=bar)
+
+    windows, given = run_pass(encoder(model), encoded, plan.memory, "encode", plan.clip.frame_count, plan.runtime)
+    # One pass, of what denoising makes many of.
+    scores, _ = run_pass(opened, looked, given, "denoise", len(windows), plan.runtime, name="look")
+    return scores, np.concatenate([window.covered for window in windows], 1)
+
+
+@dataclass(slots=True)
+class Looked:
+    """A window between the passes.
+
+    Attributes:
+        window: its frames.
+        latents: (1, C, f, h, w) float32, in a file; None when it has no object.
+        coverage: of its tokens by the objects, as the engine has it.
+        covered: (n, F, h, w) bool, of the frames kept from this window: cells that each object touches.
+    """
+
+    window: Window
+    latents: Latents | None
+    coverage: Any
+    covered: np.ndarray
+
+
+def encode_looked(encode: Encode, plan: EffectPlan, policy: Policy, *, progress: StageProgress) -> list[Looked]:
+    """Read the clip once; encode every window, objects and all, that an object is in."""
+
+    def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for frame, *own in zip(plan.clip.frames(), *(given.frames() for given in plan.masks), strict=True):
+            yield fit_frame(frame, plan.fit), np.stack([fit_mask(hidden, plan.fit) for hidden in own])
+            progress.advance()
+
+    windows = []
+    for window, pairs in cut(fitted(), plan.windows):
+        objects = np.stack([own for _, own in pairs], 1)  # (n, F, H, W)
+        latents = filed(encode(np.stack([frame for frame, _ in pairs]))) if objects.any() else None
+        coverage, cells = plan.model.cover(objects, policy)
+        windows.append(Looked(window, latents, coverage, cells[:, kept_frames(window)]))
+    return windows
+
+
+def look_at_windows(score: Score, windows: Sequence[Looked], noise: Noise, *, progress: StageProgress) -> np.ndarray:
+    """Scores of every frame of the clip, (n, F, h, w) float32; windows hand over in the middle of what they share."""
+    parts = []
+    for window in windows:
+        if window.latents is None:
+            parts.append(np.zeros(window.covered.shape, np.float32))
+        else:
+            parts.append(score(window.latents, window.coverage, noise)[:, kept_frames(window.window)])
+        progress.advance()
+    return np.concatenate(parts, 1)

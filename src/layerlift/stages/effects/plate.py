@@ -1,0 +1,69 @@
+"""Effects sharpened by what removal shows: what is gone from the clean plate was there, and what stayed was not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from layerlift.masks import Mask, match_mask
+from layerlift.stages.removal import RemovalPlan, run_removal
+from layerlift.stages.spool import FrameSpool
+
+# Differences are averaged over a few pixels before they count: an effect darkens its neighbours alike, while the
+# grain that a model cannot know has both signs. Share of the picture's shorter side, and pixels at least.
+BLUR_SHARE = 1 / 160
+BLUR_LEAST = 1.0
+
+# The least change that counts, in levels of 255; and how many times the grain's own size it must be.
+LEAST_CHANGE = 4.0
+GRAIN_FACTOR = 1.0
+
+# An effect fades out softly: it reaches from where the change is this many times the floor down to the floor.
+CERTAIN = 2.0
+
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+
+
+def keep_changed(
+    plan: RemovalPlan, drawn: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Remove objects and generous effects once, and keep of the effects what changed.
+
+    `plan` was made for the objects alone. `drawn` yields objects and effects, (n, H, W) bool each, for every frame; so
+    does this.
+    """
+    clip = plan.clip
+    with FrameSpool() as spool:
+        for own, effects in drawn:
+            spool.append(np.stack([own, effects]))
+
+        def hidden(start: int, stop: int) -> Iterator[np.ndarray]:
+            return (np.asarray(both.any((0, 1))) for both in spool.frames(start, stop))
+
+        generous = match_mask(Mask(clip.width, clip.height, clip.frame_count, hidden, name="objects and effects"), clip)
+        plate = run_removal(plan.with_mask(generous))
+        for frame, clean, (own, effects) in zip(clip.frames(), plate, spool.frames(), strict=True):
+            yield own, effects & changed(frame, clean, effects.any(0))
+
+
+def changed(frame: np.ndarray, clean: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Pixels of `where` (H, W) bool in which a frame differs from its clean plate, both (H, W, 3) uint8, beyond noise.
+
+    The floor follows the grain: where the plate's texture is not the clip's, single pixels differ everywhere.
+    """
+    if not where.any():
+        return where
+    difference = frame.astype(np.float32) - clean.astype(np.float32)
+    sigma = max(BLUR_LEAST, BLUR_SHARE * min(where.shape))
+    # Normalised by what counts: the object's own change must not leak into its surroundings.
+    weight = cv2.GaussianBlur(where.astype(np.float32), (0, 0), sigma)
+    blurred = cv2.GaussianBlur(difference * where[..., None], (0, 0), sigma) / np.maximum(weight, 1e-3)[..., None]
+    change = np.abs(blurred).max(-1)
+    grain = MAD_TO_DEVIATION * float(np.median(np.abs(difference - blurred)[where]))
+    floor = max(LEAST_CHANGE, GRAIN_FACTOR * grain)
+    faint = where & (change > floor)
+    _, labels = cv2.connectedComponents(faint.astype(np.uint8), connectivity=8)
+    certain = np.unique(labels[where & (change > CERTAIN * floor)])
+    return faint & np.isin(labels, certain[certain > 0])

@@ -1,0 +1,347 @@
+"""Removal: a clip and a mask become the clean plate. Read `plan_removal`, then `run_removal`, from top to bottom.
+
+Evidence first: what another frame shows of the hidden background becomes known. Only what no frame shows is generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from layerlift.clip import Clip
+from layerlift.engine.base import SamplingSettings
+from layerlift.engine.device.budget import limit
+from layerlift.engine.device.plan import Plan
+from layerlift.engine.model import Model
+from layerlift.engine.model.speed import choose_speed
+from layerlift.engine.planning import longest_alike, plan_clip, replan, window_lengths
+from layerlift.engine.schedule import model_sigmas
+from layerlift.errors import InputError
+from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
+from layerlift.evidence.coverage import references_cover
+from layerlift.evidence.exemplar import exemplars_available
+from layerlift.evidence.reference import (
+    Reference,
+    apply_references,
+    open_references,
+    shares_with,
+    told_references,
+)
+from layerlift.evidence.unsearched import Unsearched
+from layerlift.geometry.fit import choose_box, fit_size
+from layerlift.geometry.focus import View, focus_view, whole_view
+from layerlift.masks import Mask
+from layerlift.options import EvidenceChoice, RemovalOptions
+from layerlift.pixels.arrays import all_bounds
+from layerlift.pixels.paste import ring_radius
+from layerlift.report import Report
+from layerlift.runtime import Runtime, chosen
+from layerlift.stages.choose_model import choose_model, require_model
+from layerlift.stages.generation import Job, Wanted, generate
+from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.removal.paste_back import Frames, Provenance, paste_generated, told
+
+OFF = "evidence off, which generates everything,"
+WITHOUT_EXEMPLARS = (
+    "What no frame shows is spread from its surroundings, since the package pypatchmatch does not work here; with it "
+    "texture would be continued."
+)
+
+# The mask grows by this share of the picture's shorter side (4 pixels at 480) unless the user says otherwise: masks end
+# at the object, its soft edge and its traces in a compressed video do not.
+DILATE_SHARE = 1 / 120
+DILATE_LEAST = 2
+
+
+def remove(
+    clip: Clip | np.ndarray | str | Path,
+    mask: GivenMask,
+    options: RemovalOptions | None = None,
+    runtime: Runtime | None = None,
+    **choices: Any,
+) -> Clip:
+    """Remove what the mask covers from a clip.
+
+    Args:
+        clip: a `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images.
+        mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path. To lose shadows and reflections too, it has
+            to cover them.
+        options: what was chosen; None is every default.
+        runtime: what it runs with; None is made from the choices.
+        **choices: single choices by their names: fields of `RemovalOptions`, which win over `options`, and, without a
+            `runtime`, fields of `RuntimeOptions`, `progress` and `report`.
+
+    Returns:
+        The clean plate, whole in memory, with the clip's size, frame count, rate and timestamps, and its very pixels
+        beyond the grown mask. `remove_frames` hands it over frame by frame.
+
+    Raises:
+        InputError: anything given cannot be used; raised before a weight is read.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
+        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+    """
+    options, runtime = chosen(RemovalOptions, options, runtime, choices)
+    plan = plan_removal(clip, mask, options, runtime)
+    # Everything but the colours stays: timestamps, colour tags, alpha, where the sound comes from.
+    return plan.clip.with_colours(np.stack(list(run_removal(plan))))
+
+
+def remove_frames(
+    clip: Clip | np.ndarray | str | Path,
+    mask: GivenMask,
+    options: RemovalOptions | None = None,
+    runtime: Runtime | None = None,
+    *,
+    provenance: Provenance | None = None,
+) -> Iterator[np.ndarray]:
+    """`remove`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
+
+    Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    `provenance`: see `run_removal`.
+
+    Raises InputError as `plan_removal`, and LayerliftError, while frames are asked for, as `run_removal`.
+    """
+    return run_removal(plan_removal(clip, mask, options, runtime), provenance)
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalPlan:
+    """A removal that was checked.
+
+    Attributes:
+        clip: what is removed from.
+        mask: what is removed.
+        options: the user's.
+        margin: what the mask grows by, and where the result fades in.
+        references: cleaned frames, each brought to its place.
+        job: how the model generates what no frame shows; None without a model.
+        notes: what the user should know before the work begins, a sentence each.
+        runtime: what it runs with.
+    """
+
+    clip: Clip
+    mask: Mask
+    options: RemovalOptions
+    margin: Margin
+    references: list[Reference]
+    job: Job | None
+    notes: tuple[str, ...]
+    runtime: Runtime
+
+    def with_mask(self, mask: Mask) -> RemovalPlan:
+        """The same for another mask of the clip, which holds all of the one it was planned with."""
+        references = open_references(self.options.references, self.clip, mask, self.margin.dilate)
+        return replace(self, mask=mask, references=references)
+
+
+def plan_removal(
+    clip: Clip | np.ndarray | str | Path,
+    mask: GivenMask,
+    options: RemovalOptions | None = None,
+    runtime: Runtime | None = None,
+) -> RemovalPlan:
+    """Open and check everything, and settle how the model meets the clip; no weight is read. Takes what `remove` takes.
+
+    Raises InputError for what cannot be used.
+    """
+    options, runtime = options or RemovalOptions(), runtime or Runtime()
+    clip = as_clip(clip)
+    mask = as_mask(mask, clip)
+    if options.evidence not in get_args(EvidenceChoice):
+        raise InputError(f"unknown evidence {options.evidence!r}: choose auto, off or only")
+    margin = choose_margin(options, clip)
+    references = open_references(options.references, clip, mask, margin.dilate)
+    model: Model | None = None
+    notes: list[str] = []
+    if options.evidence == "off":
+        model = require_model(runtime, OFF)
+    elif options.evidence == "auto":
+        model, notes = choose_model(runtime)
+    job = None if model is None else plan_generation(clip, options, replace(runtime, model=model))
+    if job is None and not exemplars_available():
+        notes = [*notes, WITHOUT_EXEMPLARS]
+    return RemovalPlan(clip, mask, options, margin, references, job, tuple(notes), runtime)
+
+
+def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iterator[np.ndarray]:
+    """Yield the clean plate's frames, (H, W, 3) uint8.
+
+    `provenance` is called before each frame is yielded, with where its pixels come from, (H, W) uint8: 0 is the clip's
+    own, 1 gathered from other frames, 3 generated or inpainted (`layerlift.evidence.State`).
+
+    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    """
+    clip, job, margin, report = plan.clip, plan.job, plan.margin, plan.runtime.report
+    report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
+    for note in plan.notes:
+        report.note(note)
+    if job is not None:
+        note_job(report, job)
+
+    # 1. Evidence: what other frames, references among them, show of the hidden pixels.
+    shown, masked = apply_references(clip, plan.mask, plan.references)
+    found: Evidence | Unsearched = Unsearched(shown, masked, margin.dilate)
+    if plan.options.evidence != "off":
+        with report.stage("evidence"):
+            found = gather_evidence(
+                shown, masked, dilate=margin.dilate, references=plan.references, progress=plan.runtime.progress
+            )
+        report.results["evidence"] = shares_with(plan.references, found.shares)
+
+    with found, ExitStack() as stack:
+        if plan.references:
+            report.results["references"] = references_cover(plan.references, found, clip.rate)
+        tell = told_references(plan.references, provenance)
+        if job is None:
+            # 2. Without a model what no frame shows is inpainted.
+            assert isinstance(found, Evidence)
+            yield from told(found.filled_frames(), tell)
+            return
+
+        # 2. Inpaint holes too shallow for a model, and look only at what is left.
+        filled, wanted, left = inpaint_shallow(found, job)
+        crop = plan.options.evidence != "off" if plan.options.crop is None else plan.options.crop
+        near = narrow(job, left(), margin.feather) if crop else job
+        note_job(report, near)
+
+        # 3. Generate that, and paste it into the frames.
+        stack.enter_context(limit(near.plan, asked=plan.runtime.memory_bytes is not None))
+        generated = generate(near, wanted, clip.frame_count, plan.runtime)
+        yield from paste_generated(filled(), generated, margin.feather, near.policy, tell)
+
+
+def plan_generation(clip: Clip, options: RemovalOptions, runtime: Runtime) -> Job:
+    """Settle everything about a model's run: one size for the picture, windows for the length.
+
+    Raises InputError for what cannot be used, and where the runtime has no model; no weight is read.
+    """
+    model, policy, cache = require_model(runtime, "generating"), runtime.policy, runtime.cache
+    sampling = choose_sampling(options, model)
+    prompts = [options.prompt] if sampling.guidance == 1 else [options.negative_prompt, options.prompt]
+    model.check_prompts(prompts, policy, cache)
+    native = (clip.width, clip.height)
+    space = model.geometry.space
+    fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
+    context = model.settings.context if options.context is None else options.context
+    if context < 0:
+        raise InputError(
+            f"a context of {context} was given: give how many latent frames of other windows to show, or 0"
+        )
+    choose_speed(policy, 1, refresh=options.refresh, dense=options.dense, compile=options.compile)  # can it be had?
+    windows, plan = plan_clip(
+        model, fit, clip.frame_count, prompts, policy, window=options.window, memory=runtime.memory_bytes,
+        sparse=not options.dense, context=context, cache=cache,
+    )  # fmt: skip
+    return Job(
+        model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
+        refresh=options.refresh, dense=options.dense, compile=options.compile, context=context,
+        window=options.window,
+    )  # fmt: skip
+
+
+def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
+    """The job with nothing in view but what lies around the pixels to be generated; `wanted` (H, W) bool a frame."""
+    width, height = job.fit.native
+    spots = all_bounds(wanted)
+    geometry = job.model.geometry
+    frames, longest = window_lengths(job.model, job.window)
+
+    def planned(budget: int, most: int) -> tuple[View, Plan]:
+        view = focus_view(
+            job.view, spots, space=geometry.space, time=geometry.time, model_frames=frames, longest=most,
+            budget=budget, margin=feather + ring_radius(height, width), any_scale=job.model.settings.any_scale,
+        )  # fmt: skip
+        return view, replan(job.plan, view.windows, view.size, job.context)
+
+    # A clip's windows are made even, and so often shorter than the model's. What has more pixels than they have may be
+    # more than there is memory for, and so may other windows' context; all of the clip fits: it was planned.
+    own = max(window.frame_count for window in job.windows)
+    for budget in dict.fromkeys((max(own, frames), own)):
+        try:
+            view, plan = longest_alike(partial(planned, budget), frames, longest, geometry.time)
+        except InputError:
+            continue
+        return replace(job, view=view, plan=plan)
+    return job
+
+
+def note_job(report: Report, job: Job) -> None:
+    """What the model sees of the clip, and what that was planned to take."""
+    report.sizes |= {"scaled": list(job.fit.scaled), "padded": list(job.view.size)}
+    report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
+    report.sizes["boxes"] = [[box.left, box.top] for box in job.view.boxes]
+    report.results["planned_bytes"] = {need.stage: round(need.total) for need in job.plan.needs}
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """Pixels of the clip: what the mask grows by, and over how many of them the result fades in."""
+
+    dilate: int
+    feather: int
+
+
+def choose_sampling(options: RemovalOptions, model: Model) -> SamplingSettings:
+    """The loop's settings: the user's choice, else the model's.
+
+    Raises:
+        InputError: steps or guidance that cannot be used.
+    """
+    settings = model.settings
+    guidance = settings.guidance if options.guidance is None else options.guidance
+    if not (isfinite(guidance) and guidance >= 1):
+        raise InputError(f"a guidance of {guidance} was given: give a number of at least 1, which is none")
+    if options.steps is not None and options.steps < 1:
+        raise InputError(f"{options.steps} steps were asked for: give at least 1")
+    sigmas = model_sigmas(settings, options.steps)
+    return SamplingSettings(tuple(sigmas.tolist()), guidance, settings.stochastic)
+
+
+def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
+    """How far the mask grows and the result fades in: by default as far as each other, so that no object shows through.
+
+    Raises:
+        InputError: a negative number, or a feather that does not fit into what the mask has grown by.
+    """
+    dilate, feather = options.dilate, options.feather
+    for name, value in (("dilate", dilate), ("feather", feather)):
+        if value is not None and value < 0:
+            raise InputError(f"{name} is {value} pixels: give 0 or more")
+    if dilate is None:
+        default = max(DILATE_LEAST, round(DILATE_SHARE * min(clip.width, clip.height)))
+        dilate = max(default, feather or 0)
+    if feather is None:
+        feather = dilate
+    if feather > dilate:
+        raise InputError(
+            f"a feather of {feather} pixels does not fit into a mask grown by {dilate}, and the object would show "
+            f"through: give a feather of at most {dilate}, or dilate by {feather}"
+        )
+    return Margin(dilate, feather)
+
+
+def inpaint_shallow(
+    found: Evidence | Unsearched, job: Job
+) -> tuple[Callable[[], Frames], Callable[[], Iterator[Wanted]], Callable[[], Iterator[np.ndarray]]]:
+    """The evidence's frames with their `State`, with holes inpainted that are too shallow for the job's model; the same
+    frames with where the other holes are, (H, W) bool; and that alone. Each of them as often as called."""
+    if isinstance(found, Unsearched):
+        return found.frames, found.wanted, found.hidden
+    scale = job.fit.native[0] / job.fit.scaled[0]
+    holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
+
+    def filled() -> Frames:
+        return holes.settle(found.frames())
+
+    return (
+        filled,
+        lambda: ((frame, state == State.UNKNOWN) for frame, state in filled()),
+        lambda: (holes.left(index, state) for index, state in enumerate(found.states())),
+    )
