@@ -1,7 +1,6 @@
 """`layerlift extract`: clip, clean plate and masks → RGBA layers."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from layerlift.cli.flags import Typed, with_flags
-from layerlift.cli.job import finish, open_source, settle
+from layerlift.cli.job import finish, open_source, settle, told_by
 from layerlift.cli.masks import notes_of, open_objects, open_totals
 from layerlift.cli.options import ClipArgument, ClipFlags, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip
-from layerlift.cli.terminal import say, show_progress
+from layerlift.cli.terminal import show_progress
 from layerlift.options import MASK, OUTPUT, ExtractionOptions
 from layerlift.places import Given
 from layerlift.report import Report
 
 if TYPE_CHECKING:
     from layerlift.clip import Clip
-    from layerlift.clip.rgba_encode import LayerFormat
 
 
 @with_flags
@@ -98,6 +96,7 @@ def extract(
     from layerlift.clip.rgba_writer import choose_layer_format
     from layerlift.runtime import Runtime
     from layerlift.stages.layers import plan_extraction, run_extraction
+    from layerlift.stages.writing import write_layers
 
     # 1. What the paths hold.
     source = open_source(clip, reading)
@@ -116,7 +115,7 @@ def extract(
         runtime = Runtime(progress=progress, report=record)
         plan = plan_extraction(source, background, masks, totals, replace(options, linear=form.linear), runtime)
         layers = run_extraction(plan)
-        write_layers(targets, layers, source, form, record, overwrite=writing.overwrite)
+        write_layers(targets, layers, source, form, told_by(record), overwrite=writing.overwrite)
     for path in targets[:-1]:
         typer.echo(f"wrote {path}")
     finish(record, writing, result=Path(targets[-1]))
@@ -144,19 +143,3 @@ def check_targets(targets: list[str], clip: "Clip", read: Mapping[str, Given], w
     settle({"-o": [*targets, *sounds]}, read, writing)
     for target in targets:
         check_layer_output(target, clip, overwrite=writing.overwrite)
-
-
-def write_layers(  # type: ignore[no-untyped-def]
-    targets: list[str], layers, clip: "Clip", form: "LayerFormat", record: Report, *, overwrite: bool
-) -> None:
-    """Write frames, a list of one (H, W, 4) float32 per target each, as they come."""
-    from layerlift.clip.rgba_writer import LayerWriter
-
-    with ExitStack() as stack:
-        writers = [stack.enter_context(LayerWriter(target, clip, form, overwrite=overwrite)) for target in targets]
-        for note in dict.fromkeys(note for writer in writers for note in writer.notes):
-            record.note(note)
-            say(note)
-        for frame in layers:
-            for writer, layer in zip(writers, frame, strict=True):
-                writer.write(layer)

@@ -1,6 +1,6 @@
 """What every stage's command does around its stage: open the clip, settle where results go, report at the end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,14 +99,19 @@ def write_result(
     path: Path, frames: Iterable["np.ndarray"], clip: "Clip", report: Report, writing: OutputFlags
 ) -> None:
     """Write `frames` (each (H, W, 3) or (H, W, 4) uint8) as they come, with `clip`'s timing, colours and sound."""
-    from layerlift.clip import ClipWriter
+    from layerlift.stages.writing import write_frames
 
-    with ClipWriter(path, clip, lossless=writing.lossless, overwrite=writing.overwrite) as writer:
-        for note in writer.notes:
-            report.note(note)
-            say(note)
-        for frame in frames:
-            writer.write(frame)
+    write_frames(path, frames, clip, told_by(report), lossless=writing.lossless, overwrite=writing.overwrite)
+
+
+def told_by(report: Report) -> Callable[[str], None]:
+    """Says a sentence, and keeps it in the report."""
+
+    def told(note: str) -> None:
+        report.note(note)
+        say(note)
+
+    return told
 
 
 def describe_evidence(report: Report, *, model: bool) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import repeat
@@ -11,17 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from layerlift.clip import Clip, ClipWriter, write_mask
+from layerlift.clip import Clip, write_mask
 from layerlift.clip.rgba import LayerClip, as_layer
 from layerlift.clip.rgba_reader import open_layer
-from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
+from layerlift.clip.rgba_writer import choose_layer_format
 from layerlift.clip.writer import keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.engine.model import Model
 from layerlift.errors import InputError
 from layerlift.masks import Mask, union_masks
 from layerlift.options import RunOptions
-from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.choose_model import NO_MODEL, choose_model, require_model
 from layerlift.stages.composition import CompositionPlan, Sequential, over, plan_composition, run_composition
@@ -33,6 +32,7 @@ from layerlift.stages.layer_inputs import open_objects, open_totals
 from layerlift.stages.layers import ExtractionPlan, plan_extraction, run_extraction
 from layerlift.stages.removal import OFF, RemovalPlan, plan_removal, run_removal
 from layerlift.stages.spool import FrameSpool
+from layerlift.stages.writing import write_frames, write_layers
 
 ROWS = 4  # frames in the contact sheet
 THUMBNAIL = 400  # pixels of width at most of a picture in it
@@ -227,13 +227,14 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         # 2. Removal: the clean plate, kept as it is for the next stage beside the file.
         plate = run_removal(plan.removal if inputs.totals else plan.removal.with_mask(total))
         background = folder / f"background{ending}"
-        write_frames(background, (spool.keep(frame) for frame in plate), clip, report, lossless=lossless)
+        write_frames(background, (spool.keep(frame) for frame in plate), clip, report.note, lossless=lossless)
         plate_clip = spool.as_clip(clip)
 
         # 3. Layers.
         layers = [folder / f"layer_{number}{layer_ending}" for number in inputs.numbers]
         scene = replace(plan.extraction.scene, plate=plate_clip, totals=totals)
-        write_layers(layers, run_extraction(replace(plan.extraction, scene=scene)), clip, report, lossless=lossless)
+        form = choose_layer_format(layers[0], lossless=lossless)
+        write_layers(layers, run_extraction(replace(plan.extraction, scene=scene)), clip, form, report.note)
 
         # 4. The layers over the new background, as whoever opens their files lays them.
         laid = [open_layer(path) for path in layers]
@@ -241,7 +242,7 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         if plan.composition is not None:
             composite = folder / f"composite{ending}"
             composition = plan.composition.with_layers(laid)
-            write_frames(composite, run_composition(composition), composition.like, report, lossless=lossless)
+            write_frames(composite, run_composition(composition), composition.like, report.note, lossless=lossless)
 
         # 5. Everything at a glance.
         with report.stage("contact sheet"):
@@ -271,30 +272,6 @@ def find_totals(plan: RunPlan, spool: FrameSpool) -> list[Mask]:
         return Mask(clip.width, clip.height, clip.frame_count, reader, name=name)
 
     return [total_of(index) for index in range(len(objects))]
-
-
-def write_frames(path: Path, frames: Iterable[np.ndarray], like: Clip, report: Report, *, lossless: bool) -> None:
-    """Write a video, (H, W, 3) uint8 a frame, as they come; what it cannot hold becomes a note of the report."""
-    with ClipWriter(path, like, lossless=lossless) as writer:
-        for note in writer.notes:
-            report.note(note)
-        for frame in frames:
-            writer.write(frame)
-
-
-def write_layers(
-    paths: Sequence[Path], frames: Iterable[list[np.ndarray]], like: Clip, report: Report, *, lossless: bool
-) -> None:
-    """Write layers, one (H, W, 4) float32 each a frame, as they come."""
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(LayerWriter(path, like, choose_layer_format(path, lossless=lossless))) for path in paths
-        ]
-        for note in dict.fromkeys(note for writer in writers for note in writer.notes):
-            report.note(note)
-        for parts in frames:
-            for writer, part in zip(writers, parts, strict=True):
-                writer.write(part)
 
 
 def sheet_columns(
