@@ -12,7 +12,7 @@ from layerlift.cli import main
 from layerlift.engine.device import BACKENDS, choose_policy
 from layerlift.engine.model import Model, catalogue, checkpoint, open_model, random
 from layerlift.engine.model.random import write_random_model
-from layerlift.engine.model.testing import PROMPTS, tiny_transformer_config, tiny_vae_config, write_tiny_model
+from layerlift.engine.model.testing import tiny_transformer_config, tiny_vae_config, write_tiny_model
 from layerlift.engine.planning import plan_windows
 from layerlift.geometry.fit import Fit, Window
 
@@ -135,7 +135,7 @@ def test_random_weights_of_a_model_of_the_table(
         monkeypatch.setattr(module, "bundled_config", configs.__getitem__)
     monkeypatch.setattr(random, "SHARD_BYTES", 2**15)  # several files
     entry = catalogue.CATALOGUE["ltx-2b-0.9.8-distilled"]
-    made = open_model(write_random_model(tmp_path / entry.name, entry, PROMPTS))
+    made = open_model(write_random_model(tmp_path / entry.name, entry))
     assert len(list((tmp_path / entry.name / "transformer").glob("*.safetensors"))) > 1
     assert replace(made.settings, licence="") == replace(entry.settings, licence="")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -153,7 +153,7 @@ def test_no_room_for_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(random, "SPARE_BYTES", 2**60)
     with pytest.raises(InputError, match=r"random weights of ltx-2b-0\.9\.5 take"):
-        write_random_model(tmp_path / "model", catalogue.DEFAULT, PROMPTS)
+        write_random_model(tmp_path / "model", catalogue.DEFAULT)
     assert not list((tmp_path / "model").iterdir())
 
 

@@ -15,13 +15,11 @@ from layerlift.engine.model.speed import (
     COMPILE_STEPS,
     DEFAULT_REFRESH,
     PLAIN,
-    SPARSE_SHARE,
     Speed,
     bucket,
     choose_speed,
     full_passes,
     kept_bytes,
-    token_work,
 )
 from layerlift.engine.model.testing import tiny_transformer_config
 from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
@@ -107,7 +105,6 @@ def test_only_unknown_tokens_are_run_between_full_passes() -> None:
     run(transformer, Speed(refresh=0.2), prompts=1)
     plan = full_passes(SIGMAS, 0.2)
     assert ran == [TOKENS if full else UNKNOWN for full in plan]
-    assert sum(ran) / (TOKENS * len(plan)) == pytest.approx(token_work(SIGMAS, 0.2, UNKNOWN / TOKENS))
     # Where nearly everything is unknown, and where it is asked for, every pass runs everything.
     for speed, unknown in ((Speed(refresh=0.2), 55), (PLAIN, UNKNOWN)):
         ran.clear()
@@ -160,12 +157,6 @@ def test_full_passes_follow_sigma_not_steps() -> None:
     assert full_passes(sigmas, 1.0) == (True,) + (False,) * 6
     # The linear-quadratic schedule's first half moves by 2.5% and is one full pass.
     assert sum(full_passes(tuple(linear_quadratic(30).tolist())[:16], 0.1)) == 1
-
-
-def test_token_work() -> None:
-    assert token_work((1.0, 0.5, 0.0), 1.0, 0.25) == pytest.approx((1 + 0.25) / 2)
-    assert token_work((1.0, 0.5, 0.0), None, 0.25) == 1
-    assert token_work((1.0, 0.5, 0.0), 1.0, SPARSE_SHARE + 0.01) == 1
 
 
 def test_buckets() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from layerlift.bench.made_up import made_up_clip
 from layerlift.engine.device import MemoryMeter
 from layerlift.engine.device.memory import host_anonymous_bytes
 from layerlift.engine.model.latents import decode_on_device, encode_on_device, unknown_tokens
@@ -108,7 +109,7 @@ def measure_speed(
     clock = _Clock(policy.device, host_anonymous_bytes(), repeats)
 
     # 1. Encode.
-    video = make_frames(size, frames)
+    video = made_up_clip(size, frames, (1, 1))[0].numpy()
     with progress.stage("encode", 1 + repeats) as bar:
         found.stages["encode"] = clock.stage(model.vae_encoder(policy), lambda vae: encode_on_device(vae, video), bar)
 
@@ -172,13 +173,6 @@ def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
-
-
-def make_frames(size: tuple[int, int], frames: int) -> np.ndarray:
-    """Blocks of random colours, (F, H, W, 3) uint8."""
-    width, height = size
-    drawn = np.random.default_rng(0).integers(0, 256, (frames, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
-    return drawn.repeat(8, 1).repeat(8, 2)[:, :height, :width]
 
 
 def make_mask(size: tuple[int, int], frames: int, space: int) -> np.ndarray:

@@ -97,8 +97,12 @@ def window_seconds(found: Measured) -> float:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table, a line each."""
-    ruled = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in ruled]
+    return [table_row(row) for row in (header, ["---"] * len(header), *rows)]
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def describe_machine(device: str, memory: float) -> dict[str, str]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -104,16 +100,6 @@ def scene_columns(seeds: Sequence[int]) -> dict[str, list[int]]:
     columns["two objects"] = [spec.seed for spec in specs if spec.object_count == 2]
     columns["no effects"] = [spec.seed for spec in specs if not spec.has_effects]
     return {name: seeds for name, seeds in columns.items() if seeds}
-
-
-def write_json(path: Path, tables: Sequence[Table], settings: dict[str, Any]) -> None:
-    """Every scene's value and what they were measured with."""
-    content = {
-        "settings": settings,
-        "machine": {"processor": platform.processor() or platform.machine(), "python": platform.python_version()},
-        "tables": [{"title": t.title, "columns": t.columns, "rows": t.rows} for t in tables],
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _pad(line: Sequence[str], widths: Sequence[int]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from layerlift.cli import bench_footage, bench_speed
+from layerlift.cli import bench_footage, bench_jobs, bench_speed
 from layerlift.cli.flags import Default, Typed, Without, with_flags
 from layerlift.cli.job import print_tables, settle
 from layerlift.cli.options import OutputFlags
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure against a truth that is known.")
 app.command("speed")(bench_speed.speed)
+app.command("jobs")(bench_jobs.jobs)
+app.command("memory")(bench_jobs.memory)
+app.command("length")(bench_jobs.length)
 app.command("footage")(bench_footage.footage)
 
 

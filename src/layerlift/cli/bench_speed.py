@@ -1,6 +1,8 @@
 """`layerlift bench speed`: how fast a model is here, in a form that fits a bug report."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,23 +12,50 @@ from layerlift.cli.flags import Default, Only, with_flags
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.options import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, RemovalOptions, RuntimeOptions
+from layerlift.report import Report
 
 if TYPE_CHECKING:
     from layerlift.engine.model import Model
     from layerlift.runtime import Runtime
 
 
+Random = Annotated[
+    str | None,
+    typer.Option(
+        "--random",
+        metavar="NAME",
+        help="Instead of a checkpoint random weights of this model of the table, written to the temporary folder.",
+    ),
+]
+
+
+@contextmanager
+def model_to_measure(running: RuntimeOptions, random: str | None, record: Report) -> "Iterator[tuple[Model, Runtime]]":
+    """The model whose speed or memory is measured, opened: the user's, or one of `random` weights; and the runtime.
+
+    Raises InputError for an unknown name and where there is no model, and as `open_runtime` and `write_random_model`.
+    """
+    from layerlift.engine.model.catalogue import CATALOGUE
+    from layerlift.runtime import open_runtime
+    from layerlift.stages.choose_model import require_model
+
+    if random is not None and random not in CATALOGUE:
+        raise InputError(f"--random {random!r} is no model of the table: give one of {', '.join(CATALOGUE)}.")
+    with show_progress() as progress, tempfile.TemporaryDirectory(prefix="layerlift-random-") as folder:
+        runtime = open_runtime(running, progress=progress, report=record)
+        if random is None:
+            yield require_model(runtime, record.command), runtime
+            return
+        from layerlift.engine.model import open_model
+        from layerlift.engine.model.random import write_random_model
+
+        yield open_model(write_random_model(Path(folder) / random, CATALOGUE[random])), runtime
+
+
 @with_flags
 def speed(
     *,
-    random: Annotated[
-        str | None,
-        typer.Option(
-            "--random",
-            metavar="NAME",
-            help="Instead of a checkpoint random weights of this model of the table, written to the temporary folder.",
-        ),
-    ] = None,
+    random: Random = None,
     options: Annotated[RemovalOptions, Only("size", "steps")],
     frames: Annotated[
         int | None, typer.Option("--frames", min=1, metavar="N", help="Frames of the window (default: the model's).")
@@ -43,24 +72,9 @@ def speed(
     running: Annotated[RuntimeOptions, Default(model="demo")],
 ) -> None:
     """Print how fast a model is on this machine: seconds of each stage, memory, and what each optimisation brings."""
-    from layerlift.engine.model.catalogue import CATALOGUE
-    from layerlift.runtime import open_runtime
-    from layerlift.stages.choose_model import require_model
-
-    if random is not None and random not in CATALOGUE:
-        raise InputError(f"--random {random!r} is no model of the table: give one of {', '.join(CATALOGUE)}.")
-    with show_progress() as progress, tempfile.TemporaryDirectory(prefix="layerlift-random-") as folder:
-        runtime = open_runtime(running, progress=progress)
+    with model_to_measure(running, random, Report("bench speed")) as (opened, runtime):
         if compile and not runtime.policy.can_compile:
             raise InputError(f"--compile is not supported on {runtime.policy.backend}: leave it out.")
-        if random is not None:
-            from layerlift.engine.model import open_model
-            from layerlift.engine.model.random import write_random_model
-
-            prompts = (DEFAULT_PROMPT, DEFAULT_NEGATIVE_PROMPT)
-            opened = open_model(write_random_model(Path(folder) / random, CATALOGUE[random], prompts))
-        else:
-            opened = require_model(runtime, "bench speed")
         text = _measure(opened, runtime, options, frames, repeats, compile, random=random is not None)
     typer.echo(text)
 

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.engine.model.checkpoint import CLASSES, Component, build_module, bundled_config
 from layerlift.errors import InputError
+from layerlift.options import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
 if TYPE_CHECKING:
     import torch
 
     from layerlift.engine.model.catalogue import Entry
+    from layerlift.engine.model.model import Model
 
 # Files are written when they have grown to so many bytes: no more than this and a tensor is in memory.
 SHARD_BYTES = 2**30
@@ -26,45 +28,99 @@ SHARD_BYTES = 2**30
 SPARE_BYTES = 2**28
 # Random numbers are drawn once and repeated: drawing billions takes minutes. A prime, so that no two rows are alike.
 DRAWN = 2**22 + 15
-TEXT_TOKENS = 256
+# Prompts of a random model: what stages give it where nobody says otherwise.
+PROMPTS = (DEFAULT_PROMPT, "", DEFAULT_NEGATIVE_PROMPT)
+# T5 v1.1 XXL, as LTX-Video's text_encoder/config.json has it.
+T5_XXL: dict[str, Any] = {
+    "architectures": ["T5EncoderModel"],
+    "model_type": "t5",
+    "d_ff": 10240,
+    "d_kv": 64,
+    "d_model": 4096,
+    "feed_forward_proj": "gated-gelu",
+    "is_encoder_decoder": True,
+    "layer_norm_epsilon": 1e-06,
+    "num_heads": 64,
+    "num_layers": 24,
+    "relative_attention_max_distance": 128,
+    "relative_attention_num_buckets": 32,
+    "tie_word_embeddings": False,
+    "vocab_size": 32128,
+}
 
 
-def write_random_model(folder: Path, entry: Entry, prompts: Sequence[str]) -> Path:
+def write_random_model(folder: Path, entry: Entry) -> Path:
     """Write a diffusers folder with bfloat16 random weights of `entry`'s architecture, its settings, and ready
-    embeddings of `prompts`; returns `folder`.
+    embeddings of `PROMPTS`; returns `folder`.
 
     Raises:
         InputError: there is too little room on the disk.
     """
     import torch
 
-    from layerlift.engine.model.text import save_ready_text
+    from layerlift.engine.model.text import TEXT_LENGTH, save_ready_text
 
     configs = {
         "transformer": bundled_config("transformer_13b" if "13b" in entry.name else "transformer_2b"),
         "vae": bundled_config("vae_0.9.5"),
     }
     modules = {kind: build_module(Component(kind, config, {})) for kind, config in configs.items()}
-    needed = SPARE_BYTES + sum(2 * v.numel() for module in modules.values() for v in module.state_dict().values())
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"random weights of {entry.name} take {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB left: "
-            f"make room, or set TMPDIR to a folder on another disk."
-        )
+    _check_room(folder, modules.values(), entry.name)
     for kind, module in modules.items():
         _write_component(folder / kind, module.state_dict())
         described = {"_class_name": CLASSES[kind], **configs[kind]}
         (folder / kind / "config.json").write_text(json.dumps(described))
     width = int(configs["transformer"]["caption_channels"])
     generator = torch.Generator().manual_seed(0)
-    embeds = torch.randn(len(prompts), TEXT_TOKENS, width, generator=generator)
-    mask = torch.ones(len(prompts), TEXT_TOKENS, dtype=torch.bool)
-    save_ready_text(folder / "text.safetensors", prompts, embeds, mask)
+    embeds = torch.randn(len(PROMPTS), TEXT_LENGTH, width, generator=generator)
+    mask = torch.ones(len(PROMPTS), TEXT_LENGTH, dtype=torch.bool)
+    save_ready_text(folder / "text.safetensors", PROMPTS, embeds, mask)
     settings = {**asdict(entry.settings), "licence": "random numbers"}
     (folder / "layerlift.json").write_text(json.dumps(settings))
     return folder
+
+
+def write_random_encoder(folder: Path, config: Mapping[str, Any] = T5_XXL) -> Path:
+    """Write a T5 encoder of bfloat16 random weights as transformers does, without a tokenizer; returns `folder`.
+
+    Raises:
+        InputError: there is too little room on the disk.
+    """
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    from layerlift.engine.model.t5 import TIED
+
+    with torch.device("meta"):
+        encoder = T5EncoderModel(T5Config(**config))
+    _check_room(folder, [encoder], "T5")
+    _write_component(folder, {key: value for key, value in encoder.state_dict().items() if key != TIED})
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_random_heads(model: Model) -> None:
+    """From now on the model has a random weight for each of its heads; see `effect_score.FittedHeads`."""
+    import torch
+    from safetensors.torch import save_file
+
+    from layerlift.engine.model.effect_score import COLUMNS, HEADS_FILE
+    from layerlift.engine.model.probe import KINDS
+
+    shape = (len(KINDS), COLUMNS, *model.attention_heads)
+    weights = torch.randn(shape, generator=torch.Generator().manual_seed(0)) / 100
+    save_file({"weights": weights}, model.path / HEADS_FILE, {"bias": "0", "threshold": "0.25"})
+
+
+def _check_room(folder: Path, modules: Iterable[Any], name: str) -> None:
+    needed = SPARE_BYTES + sum(2 * value.numel() for module in modules for value in module.state_dict().values())
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"random weights of {name} take {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB left: make "
+            "room, or set TMPDIR to a folder on another disk."
+        )
 
 
 def _write_component(folder: Path, shapes: Mapping[str, torch.Tensor]) -> None:

@@ -85,12 +85,6 @@ def full_passes(sigmas: Sequence[float], refresh: float | None) -> tuple[bool, .
     return tuple(plan)
 
 
-def token_work(sigmas: Sequence[float], refresh: float | None, share: float) -> float:
-    """Tokens that are run, as a share of what running every token in every step would be; `share` are unknown."""
-    plan = full_passes(sigmas, refresh if pays_sparse(share) else None)
-    return sum(1.0 if full else share for full in plan) / len(plan)
-
-
 def pays_sparse(share: float) -> bool:
     """Whether running `share` of the tokens (0 … 1) on their own is worth it."""
     return 0 < share <= SPARSE_SHARE
