@@ -1,6 +1,7 @@
 """Latent composition: arithmetic on latents, what is put in and back, refinement in the sampler of removal."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def still(place: tuple[slice, slice]) -> np.ndarray:
 
 def compose(model: Model, onto: np.ndarray | None = None, **options: object) -> np.ndarray:
     onto = noise(2) if onto is None else onto
-    named = {"model": model, "device": "cpu", **options}
+    named = options if "runtime" in options else {"model": model, "device": "cpu", **options}
     return compose_latent(noise(0), noise(1), still(OBJECT), still(TOTAL), onto, **named).numpy()  # type: ignore[arg-type]
 
 
@@ -164,6 +165,19 @@ def test_only_one_part_of_the_model_is_there_at_a_time_and_the_encoder_is_read_t
         del model._component
     assert parts == ["encoder", "decoder", "encoder", "transformer", "decoder"]
     assert list(report.stages) == ["encode", "decode", "text", "denoise"]
+
+
+def test_pictures_are_decoded_to_the_host_where_pixels_are_worked_on_there(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the rules of CUDA removal leaves them on the device; here numpy goes on with them."""
+
+    def stay(*_: object) -> Iterator[torch.Tensor]:
+        raise AssertionError("pictures were left on the device")
+
+    monkeypatch.setattr(latents, "decode_on_device", stay)
+    policy = replace(choose_policy("cpu"), device_pixels=True)
+    compose(model, runtime=Runtime(model, policy), steps=1)
 
 
 def test_background_of_another_size_and_length(model: Model) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -14,7 +16,7 @@ from layerlift.pixels.arrays import fit_frame, unfit_frame
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.generation import Job
-from layerlift.stages.windows import cut, decoder, kept_frames, run_pass_each
+from layerlift.stages.windows import cut, kept_frames, run_pass_each
 
 
 def sum_latents(
@@ -54,12 +56,16 @@ def decode_all(
     """Every frame of the windows' latents once, (H, W, 3) float32 in 0 … 255 at the clip's size."""
     start = noise.get_state()
 
+    def opened(plan: Plan) -> AbstractContextManager[Decode]:
+        # Numpy goes on with the pictures: they are not left on the device.
+        return job.model.decoding(replace(plan.policy, device_pixels=False))
+
     def decoded(decode: Decode, plan: Plan, bar: StageProgress) -> Iterator[np.ndarray]:
         noise.set_state(start)
         for window, z in zip(job.windows, latents, strict=True):
             kept = kept_frames(window)
             for frame in islice(decode(z, noise), kept.start, kept.stop):
-                yield unfit_frame(np.asarray(frame), job.fit)
+                yield unfit_frame(frame, job.fit)
                 bar.advance()
 
-    return run_pass_each(decoder(job.model), decoded, plan, "decode", job.windows[-1].keep_stop, runtime)
+    return run_pass_each(opened, decoded, plan, "decode", job.windows[-1].keep_stop, runtime)
