@@ -1,16 +1,21 @@
 """Pixels on the device are those of OpenCV on the CPU, up to rounding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo
 
+from layerlift.engine.device import choose_policy
 from layerlift.engine.model.latents import decode, decode_on_device
 from layerlift.engine.model.testing import tiny_vae_config
 from layerlift.geometry.fit import Fit
+from layerlift.geometry.focus import Box
 from layerlift.pixels import arrays as pixels
 from layerlift.pixels import paste as on_cpu
 from layerlift.pixels import tensors as pixels_torch
+from layerlift.pixels.work import fit_regions
 
 SIZES = [(64, 96), (61, 83), (37, 20), (5, 3), (1, 40)]
 
@@ -40,8 +45,11 @@ def clip(size: tuple[int, int], frames: int = 5, seed: int = 0) -> tuple[np.ndar
 def test_fit_and_fill_and_back(fit: Fit) -> None:
     video, masks, generated = clip((fit.native[1], fit.native[0]))
     masks[2] = False
-    made = list(pixels_torch.fit_frames(zip(video, masks, strict=True), fit, "cpu"))
-    for (frame, mask), original, given in zip(made, video, masks, strict=True):
+    whole, policy = Box(0, 0, *fit.padded), replace(choose_policy("cpu"), device_pixels=True)
+    made = list(fit_regions(zip(video, masks, strict=True), [whole] * len(video), fit, policy))
+    for part, original, given in zip(made, video, masks, strict=True):
+        assert part is not None
+        frame, mask = part.frame, part.hidden
         hidden = pixels.fit_mask(given, fit)
         assert np.array_equal(mask, hidden)
         fitted = pixels.fit_frame(original, fit)

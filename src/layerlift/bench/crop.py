@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from layerlift.bench.table import Table, scene_columns
+from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.metrics import psnr
 from layerlift.options import RemovalOptions
 from layerlift.runtime import Runtime
-from layerlift.scenes import Scene, make_scene
+from layerlift.scenes import Scene
 from layerlift.stages.removal import remove_frames
 
 # The hole's area as a share of the picture's.
@@ -47,23 +47,20 @@ def crop_tables(
     columns = scene_columns(seeds)
     inside = Table("PSNR inside the hole", columns)
     tokens, seconds = (Table(f"{what}, over {WHOLE}", columns, digits=2) for what in ("tokens", "seconds"))
-    with runtime.progress.stage("scenes", len(seeds)) as bar:
-        for seed in seeds:
-            scene = make_scene(seed, *size, frames)
-            plate, mask = scene.background, fixed_hole(scene)
-            given = np.where(mask[..., None], np.uint8(0), plate)
-            counts, times = {}, {}
-            for name, chosen in ways.items():
-                for _ in range(2 if seed == seeds[0] else 1):
-                    quiet, began = runtime.quiet(), time.perf_counter()
-                    made = np.stack(list(remove_frames(given, mask, chosen, quiet)))
-                    times[name] = time.perf_counter() - began
-                inside.add(name, seed, psnr(made, plate, mask))
-                counts[name] = quiet.report.results["tokens"]["all"]
-            for name in ways:
-                tokens.add(name, seed, counts[name] / counts[WHOLE])
-                seconds.add(name, seed, times[name] / times[WHOLE])
-            bar.advance()
+    for seed, scene in each_scene(seeds, size, frames, runtime.progress):
+        plate, mask = scene.background, fixed_hole(scene)
+        given = np.where(mask[..., None], np.uint8(0), plate)
+        counts, times = {}, {}
+        for name, chosen in ways.items():
+            for _ in range(2 if seed == seeds[0] else 1):
+                quiet, began = runtime.quiet(), time.perf_counter()
+                made = np.stack(list(remove_frames(given, mask, chosen, quiet)))
+                times[name] = time.perf_counter() - began
+            inside.add(name, seed, psnr(made, plate, mask))
+            counts[name] = quiet.report.results["tokens"]["all"]
+        for name in ways:
+            tokens.add(name, seed, counts[name] / counts[WHOLE])
+            seconds.add(name, seed, times[name] / times[WHOLE])
     return [inside, tokens, seconds]
 
 

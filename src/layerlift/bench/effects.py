@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from layerlift.bench.table import Table, scene_columns
+from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.engine.model.effect_score import token_shares
 from layerlift.metrics import psnr
 from layerlift.options import EffectOptions, Refinement, RemovalOptions
 from layerlift.runtime import Runtime
-from layerlift.scenes import Scene, make_scene
+from layerlift.scenes import Scene
 from layerlift.stages.choose_model import require_model
 from layerlift.stages.effects import FrameEffects, find_effects
 from layerlift.stages.removal import remove_frames
@@ -51,21 +51,18 @@ def effect_tables(
     shares = Table("effects", columns, digits=3)
     plates = Table("PSNR inside the true total mask", columns)
     geometry = require_model(runtime, "effects").geometry
-    with runtime.progress.stage("scenes", len(seeds)) as bar:
-        for seed in seeds:
-            scene = make_scene(seed, *size, frames)
-            for refine in refinements:
-                found = find(scene, replace(options, refine=refine), runtime)
-                if refine == refinements[0]:
-                    shares.add("AUC", seed, ranking(scene, found, geometry))
-                for name, value in pixels(scene, found).items():
-                    shares.add(f"{name}, {refine}", seed, value)
-                if removal:
-                    total = np.stack([frame.totals.any(0) for frame in found])
-                    plates.add(f"mask found, {refine}", seed, removed(scene, total, runtime))
+    for seed, scene in each_scene(seeds, size, frames, runtime.progress):
+        for refine in refinements:
+            found = find(scene, replace(options, refine=refine), runtime)
+            if refine == refinements[0]:
+                shares.add("AUC", seed, ranking(scene, found, geometry))
+            for name, value in pixels(scene, found).items():
+                shares.add(f"{name}, {refine}", seed, value)
             if removal:
-                plates.add("true mask", seed, removed(scene, scene.total_mask, runtime))
-            bar.advance()
+                total = np.stack([frame.totals.any(0) for frame in found])
+                plates.add(f"mask found, {refine}", seed, removed(scene, total, runtime))
+        if removal:
+            plates.add("true mask", seed, removed(scene, scene.total_mask, runtime))
     return [shares, plates] if removal else [shares]
 
 

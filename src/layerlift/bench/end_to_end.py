@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from layerlift.bench.layers import CAP, alpha_scores, over, regions, true_through
-from layerlift.bench.table import Table, scene_columns
+from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.metrics import psnr
 from layerlift.options import LatentCompositionOptions
 from layerlift.runtime import Runtime
@@ -37,26 +37,23 @@ def end_to_end_tables(
         Table("Error of alpha, end to end", columns),
     )
     alphas.digits = 4
-    with runtime.progress.stage("scenes", len(seeds)) as bar:
-        for seed in seeds:
-            scene = make_scene(seed, *size, frames)
-            other = make_scene(seed + 1, *size, frames).background
-            ways = {"true total mask": [scene.total_mask], "object mask alone": found_totals(scene, runtime)}
-            for name, totals in ways.items():
-                total = np.logical_or.reduce(totals)
-                plate = np.stack(list(remove_frames(scene.video, total, runtime=runtime.quiet())))
-                made = extract(scene.video, plate, list(scene.object_masks[::-1]), totals)
-                layers = np.stack([layer.numpy() for layer in made[::-1]])
-                results = {"layers": over(layers, other)}
-                for refine in (False, True):
-                    way = "latent arithmetic, refined" if refine else "latent arithmetic"
-                    results[way] = moved(scene, plate, total, other, runtime, refine=refine)
-                for way, result in results.items():
-                    for region, value in region_scores(scene, result, other).items():
-                        composites.add(f"{name}: {way}, {region}", seed, value)
-                for error, value in alpha_scores(scene, layers).items():
-                    alphas.add(f"{name}: {error}", seed, value)
-            bar.advance()
+    for seed, scene in each_scene(seeds, size, frames, runtime.progress):
+        other = make_scene(seed + 1, *size, frames).background
+        ways = {"true total mask": [scene.total_mask], "object mask alone": found_totals(scene, runtime)}
+        for name, totals in ways.items():
+            total = np.logical_or.reduce(totals)
+            plate = np.stack(list(remove_frames(scene.video, total, runtime=runtime.quiet())))
+            made = extract(scene.video, plate, list(scene.object_masks[::-1]), totals)
+            layers = np.stack([layer.numpy() for layer in made[::-1]])
+            results = {"layers": over(layers, other)}
+            for refine in (False, True):
+                way = "latent arithmetic, refined" if refine else "latent arithmetic"
+                results[way] = moved(scene, plate, total, other, runtime, refine=refine)
+            for way, result in results.items():
+                for region, value in region_scores(scene, result, other).items():
+                    composites.add(f"{name}: {way}, {region}", seed, value)
+            for error, value in alpha_scores(scene, layers).items():
+                alphas.add(f"{name}: {error}", seed, value)
     return [composites, alphas]
 
 

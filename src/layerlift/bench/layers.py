@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from layerlift.bench.table import Table, scene_columns
+from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.clip.rgba import to_whole
 from layerlift.metrics import psnr
 from layerlift.progress import QUIET, Progress
@@ -37,16 +37,13 @@ def layer_tables(
     columns = scene_columns(seeds)
     composites = Table("PSNR of the composite", columns)
     alphas = Table("Error of alpha", columns, digits=4)
-    with progress.stage("scenes", len(seeds)) as bar:
-        for seed in seeds:
-            scene = make_scene(seed, *size, frames)
-            layers = extracted(scene)
-            other = make_scene(seed + 1, *size, frames).background
-            for name, value in composite_scores(scene, layers, other).items():
-                composites.add(name, seed, value)
-            for name, value in alpha_scores(scene, layers).items():
-                alphas.add(name, seed, value)
-            bar.advance()
+    for seed, scene in each_scene(seeds, size, frames, progress):
+        layers = extracted(scene)
+        other = make_scene(seed + 1, *size, frames).background
+        for name, value in composite_scores(scene, layers, other).items():
+            composites.add(name, seed, value)
+        for name, value in alpha_scores(scene, layers).items():
+            alphas.add(name, seed, value)
     return [composites, alphas]
 
 

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import torch
 
-from layerlift.bench.table import Table, scene_columns
+from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.engine.model.latents import decode, encode
 from layerlift.metrics import psnr
 from layerlift.options import RemovalOptions
 from layerlift.pixels.arrays import grow
 from layerlift.runtime import Runtime
-from layerlift.scenes import Scene, make_scene
+from layerlift.scenes import Scene
 from layerlift.stages.choose_model import require_model
 from layerlift.stages.removal import remove_frames
 
@@ -43,30 +43,27 @@ def quality_tables(
     inside, whole = Table("PSNR inside the mask", columns), Table("PSNR of the whole picture", columns)
     motion = Table("water's change inside the mask, over that around it", columns, digits=2)
     left = Table("unknown tokens, over all that `--evidence off` has", columns, digits=2)
-    with runtime.progress.stage("scenes", len(seeds)) as bar:
-        for seed in seeds:
-            scene = make_scene(seed, *size, frames)
-            mask, truth = scene.total_mask, scene.background
-            decoded = through_vae(truth, runtime)
-            evidence_only, _ = removal(scene, runtime, replace(options, evidence="only"))
-            model_only, all_tokens = removal(scene, runtime, replace(options, evidence="off"))
-            default, tokens = removal(scene, runtime, options)
-            results = {
-                "input": scene.video,
-                "OpenCV Telea per frame": telea(scene.video, mask),
-                "temporal median": temporal_median(scene.video, mask),
-                "evidence only": evidence_only,
-                "model only": model_only,
-                "default": default,
-                "VAE of the clean plate": decoded,
-            }
-            for name, result in results.items():
-                inside.add(name, seed, psnr(result, truth, mask))
-            whole.add("VAE of the clean plate", seed, psnr(decoded, truth))
-            for name, result in {"true clean plate": truth, "model only": model_only, "default": default}.items():
-                motion.add(name, seed, water_motion(result, scene))
-            left.add("default", seed, tokens / all_tokens)
-            bar.advance()
+    for seed, scene in each_scene(seeds, size, frames, runtime.progress):
+        mask, truth = scene.total_mask, scene.background
+        decoded = through_vae(truth, runtime)
+        evidence_only, _ = removal(scene, runtime, replace(options, evidence="only"))
+        model_only, all_tokens = removal(scene, runtime, replace(options, evidence="off"))
+        default, tokens = removal(scene, runtime, options)
+        results = {
+            "input": scene.video,
+            "OpenCV Telea per frame": telea(scene.video, mask),
+            "temporal median": temporal_median(scene.video, mask),
+            "evidence only": evidence_only,
+            "model only": model_only,
+            "default": default,
+            "VAE of the clean plate": decoded,
+        }
+        for name, result in results.items():
+            inside.add(name, seed, psnr(result, truth, mask))
+        whole.add("VAE of the clean plate", seed, psnr(decoded, truth))
+        for name, result in {"true clean plate": truth, "model only": model_only, "default": default}.items():
+            motion.add(name, seed, water_motion(result, scene))
+        left.add("default", seed, tokens / all_tokens)
     return [inside, whole, motion, left]
 
 

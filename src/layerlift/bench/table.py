@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from layerlift.progress import Progress
+    from layerlift.scenes import Scene
 
 
 @dataclass(slots=True)
@@ -100,6 +105,18 @@ def scene_columns(seeds: Sequence[int]) -> dict[str, list[int]]:
     columns["two objects"] = [spec.seed for spec in specs if spec.object_count == 2]
     columns["no effects"] = [spec.seed for spec in specs if not spec.has_effects]
     return {name: seeds for name, seeds in columns.items() if seeds}
+
+
+def each_scene(
+    seeds: Sequence[int], size: tuple[int, int], frames: int, progress: Progress
+) -> Iterator[tuple[int, Scene]]:
+    """Every seed with its scene, one after the other; `progress` is told of each that is done with."""
+    from layerlift.scenes import make_scene
+
+    with progress.stage("scenes", len(seeds)) as bar:
+        for seed in seeds:
+            yield seed, make_scene(seed, *size, frames)
+            bar.advance()
 
 
 def _pad(line: Sequence[str], widths: Sequence[int]) -> list[str]:

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from layerlift.bench.table import Table, scene_columns
+from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.engine.planning import window_lengths
 from layerlift.errors import InputError
 from layerlift.geometry.fit import fit_windows, latent_frames
 from layerlift.metrics import psnr
 from layerlift.options import RemovalOptions
 from layerlift.runtime import Runtime
-from layerlift.scenes import make_scene
 from layerlift.stages.choose_model import require_model
 from layerlift.stages.removal import remove_frames
 
@@ -53,18 +52,15 @@ def window_tables(
         f"windows of up to {length} frames": replace(options, window=length),
         f"one window of {frames} frames": replace(options, window=1 + (latent_frames(frames, time) - 1) * time),
     }
-    with runtime.progress.stage("scenes", len(seeds)) as bar:
-        for seed in seeds:
-            scene = make_scene(seed, *size, frames)
-            mask, truth = scene.total_mask, scene.background
-            for name, way in ways.items():
-                plate = np.stack(list(remove_frames(scene.video, mask, way, runtime.quiet())))
-                inside.add(name, seed, psnr(plate, truth, mask))
-                seams.add(name, seed, border_change(plate, mask, borders))
-            several, one = (inside.rows[name][seed] for name in ways)
-            inside.add("windows, less one window", seed, several - one)
-            seams.add("true clean plate", seed, border_change(truth, mask, borders))
-            bar.advance()
+    for seed, scene in each_scene(seeds, size, frames, runtime.progress):
+        mask, truth = scene.total_mask, scene.background
+        for name, way in ways.items():
+            plate = np.stack(list(remove_frames(scene.video, mask, way, runtime.quiet())))
+            inside.add(name, seed, psnr(plate, truth, mask))
+            seams.add(name, seed, border_change(plate, mask, borders))
+        several, one = (inside.rows[name][seed] for name in ways)
+        inside.add("windows, less one window", seed, several - one)
+        seams.add("true clean plate", seed, border_change(truth, mask, borders))
     return [inside, seams]
 
 

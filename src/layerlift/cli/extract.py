@@ -10,7 +10,7 @@ import typer
 from layerlift.cli.flags import Typed, with_flags
 from layerlift.cli.job import finish, open_source, settle, told_by
 from layerlift.cli.masks import notes_of, open_objects, open_totals
-from layerlift.cli.options import ClipArgument, ClipFlags, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, Objects, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip
 from layerlift.cli.terminal import show_progress
 from layerlift.options import MASK, OUTPUT, ExtractionOptions
@@ -34,17 +34,7 @@ def extract(
             show_default=False,
         ),
     ],
-    objects: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--object",
-            metavar="MASK[:ID]",
-            help="An object, white: a video, a folder of images, or one still. Repeat per object, the frontmost first. "
-            "A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, m.png:#FF0000). "
-            "(default: the masks in CLIP's folder, of which object_mask_0 is the hindmost)",
-            rich_help_panel=MASK,
-        ),
-    ] = None,
+    objects: Objects = None,
     total: Annotated[
         list[Path] | None,
         typer.Option(

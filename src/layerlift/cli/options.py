@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from layerlift.flags import flag
-from layerlift.options import OUTPUT
+from layerlift.options import MASK, OUTPUT
 from layerlift.parse import parse_frames, parse_rate
 
 
@@ -76,6 +76,17 @@ ClipArgument = Annotated[
         metavar="CLIP",
         help="A video, a folder of images, or a folder that holds video and masks (video.mp4, total_mask.mp4, …).",
         show_default=False,
+    ),
+]
+Objects = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--object",
+        metavar="MASK[:ID]",
+        help="An object, white: a video, a folder of images, or one still. Repeat per object, the frontmost first. "
+        "A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, m.png:#FF0000). "
+        "(default: the masks in CLIP's folder, of which object_mask_0 is the hindmost)",
+        rich_help_panel=MASK,
     ),
 ]
 Output = Annotated[

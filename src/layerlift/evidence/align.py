@@ -12,9 +12,8 @@ import numpy as np
 
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.reach import Held, Reach
-from layerlift.evidence.region import Box, Region
+from layerlift.evidence.region import Box, Region, thin_out
 from layerlift.evidence.register import Sight, Template, largest_shift
-from layerlift.evidence.thin import thin_out
 
 POINTS = 800
 # Sources are looked at by so many threads: OpenCV and numpy leave the interpreter alone most of the time.

@@ -16,8 +16,7 @@ import numpy as np
 
 from layerlift.evidence.align import Aligned
 from layerlift.evidence.join import EDGE
-from layerlift.evidence.region import Region
-from layerlift.evidence.thin import thin_out
+from layerlift.evidence.region import Region, thin_out
 
 # Variance of a sample that is always granted, in squared levels of 255: rounding, and resampling.
 NUGGET = 0.25

@@ -63,6 +63,14 @@ def boxes_around(held: Held, width: int) -> list[Box]:
     return [(max(0, x0), max(0, y0), min(full, x1), min(height, y1)) for x0, y0, x1, y1 in _merge(boxes)]
 
 
+def thin_out(where: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of at most `limit` of the True pixels of (H, W), evenly spread."""
+    width = where.shape[1]
+    places = np.flatnonzero(where)
+    places = places[:: max(1, -(-len(places) // limit))]
+    return places // width, places % width
+
+
 def _merge(boxes: list[Box]) -> list[Box]:
     """Boxes of which none overlaps another, around those given."""
     merged: list[Box] = []

@@ -34,23 +34,11 @@ SLIVER = 1e-3
 # --- whole clips -----------------------------------------------------------------------------------------------------
 
 
-def fit_frames(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], fit: Fit, device: torch.device | str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`pixels.fit_frame`, `fit_mask` and `fill_masked` for each frame (H, W, 3) uint8 with its mask (H, W) bool:
-    yields (frame, mask) at the model's size."""
-    for chunk in _chunks(pairs, lambda pair: pair[0]):
-        frames = _to_device([frame for frame, _ in chunk], device).permute(0, 3, 1, 2).float()
-        masks = _to_device([mask for _, mask in chunk], device)[:, None].float()
-        frames, masks = _fit(frames, fit).round(), _fit(masks, fit)[:, 0] > 0
-        filled = fill_masked(frames.permute(0, 2, 3, 1).to(torch.uint8), masks)
-        yield from zip(filled.cpu().numpy(), masks.cpu().numpy(), strict=True)
-
-
 def fit_parts(
     items: Iterable[tuple[np.ndarray, np.ndarray, Box | None]], fit: Fit, device: torch.device | str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Box | None]]:
-    """`fit_frames` for a region of each frame: yields its (frame, mask, region) at the model's size.
+    """`arrays.fit_frame`, `fit_mask` and `fill_masked` for a region of each frame (H, W, 3) uint8 with its mask (H, W)
+    bool: yields (frame, mask, region) at the model's size.
 
     Where the picture is not scaled, items bring the region's own pixels. Items without a region pass as they are.
     """

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
 from layerlift.engine.device.policy import Policy
 from layerlift.errors import InputError
@@ -97,14 +96,3 @@ def bucket(count: int, most: int) -> int:
     """
     step = max(1, 1 << max(0, count.bit_length() - 4))
     return min(most, -(-count // step) * step)
-
-
-def kept_bytes(config: Mapping[str, Any], tokens: int, branches: int, dtype: str) -> int:
-    """Memory that sparse denoising takes for keys and values of every token of a window, in bytes.
-
-    `config` is the transformer's, `tokens` those of a window (f·h·w), `branches` 2 with guidance (whether or not the
-    branches are run together) and else 1, `dtype` the transformer's as the policy names it.
-    """
-    width = config["num_attention_heads"] * config["attention_head_dim"]
-    size = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
-    return 2 * int(config["num_layers"]) * branches * tokens * int(width) * size
