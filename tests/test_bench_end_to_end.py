@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerlift.bench.end_to_end import end_to_end_tables, found_totals, region_scores
-from layerlift.bench.layers import over
+from layerlift.bench.layers import laid_over
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
 from layerlift.engine.model.testing import write_tiny_model
@@ -41,7 +41,7 @@ def test_scores_tell_good_composites_from_bad() -> None:
     scene = make_scene(SHADOW, *SIZE, FRAMES)
     other = make_scene(SHADOW + 1, *SIZE, FRAMES).background
     true_layers = scene.layers.astype(np.float32) / 255
-    good = region_scores(scene, over(true_layers, other), other)
+    good = region_scores(scene, laid_over(true_layers, other), other)
     bad = region_scores(scene, other, other)
     assert good["total mask"] > 35
     assert bad["total mask"] < good["total mask"] - 10

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerlift.stages.effects.plate import changed
+from layerlift.stages.effects.plate import what_changed
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_the_shadow_stays_and_the_rest_of_a_generous_mask_goes(
     scene: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     frame, plate, generous, shadow = scene
-    found = changed(frame, plate, generous)
+    found = what_changed(frame, plate, generous)
     assert not (found & ~generous).any()
     assert (found & shadow).sum() / (found | shadow).sum() > 0.9
     assert (generous & shadow).sum() / (generous | shadow).sum() < 0.6
@@ -35,9 +35,9 @@ def test_grain_alone_is_no_change(scene: tuple[np.ndarray, np.ndarray, np.ndarra
     _, plate, generous, _ = scene
     generator = np.random.default_rng(1)
     other = np.clip(plate + generator.normal(0, 6, plate.shape), 0, 255).astype(np.uint8)
-    assert changed(other, plate, generous).sum() < 0.01 * generous.sum()
+    assert what_changed(other, plate, generous).sum() < 0.01 * generous.sum()
 
 
 def test_nothing_where_nothing_was_asked_for(scene: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> None:
     frame, plate, generous, _ = scene
-    assert not changed(frame, plate, np.zeros_like(generous)).any()
+    assert not what_changed(frame, plate, np.zeros_like(generous)).any()

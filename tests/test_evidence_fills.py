@@ -9,7 +9,7 @@ import pytest
 from layerlift.clip import Clip
 from layerlift.evidence import gather_evidence
 from layerlift.evidence.exemplar import exemplars_available
-from layerlift.evidence.fills import CARRIED, SHALLOW, deep_parts, smoothed
+from layerlift.evidence.fills import CARRIED, SHALLOW, deep_parts, smooth_sources
 from layerlift.evidence.inpaint import inpaint
 from layerlift.evidence.traces import COST, FRAME, X, Y, own_source
 from layerlift.masks import Mask
@@ -85,7 +85,7 @@ def test_neighbours_come_from_one_fill() -> None:
     source[12, 12] = 20, 20, 7, 1  # a speck of another fill
     source[16, 16, COST] = 2 * CARRIED  # and one that costs too much
     source[~unseen] = np.nan, np.nan, np.nan, np.inf
-    smooth = smoothed(source, unseen)
+    smooth = smooth_sources(source, unseen)
     assert (smooth[unseen][:, FRAME] == 3).all()
     rows, columns = np.nonzero(unseen)
     np.testing.assert_allclose(smooth[unseen][:, X], columns + 2.5, atol=1e-3)
@@ -126,3 +126,8 @@ def test_letters_over_someone_who_walks_by_come_out_better_than_inpainted() -> N
     )
     spread = np.stack([inpaint(frame, letters) for frame in video])
     assert psnr(plate, truth, hidden) > psnr(spread, truth, hidden)
+
+
+def test_where_nothing_is_known_around_a_hole_nothing_is_deep() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    assert not deep_parts(picture, np.ones((40, 60), bool)).any()

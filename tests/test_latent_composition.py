@@ -24,7 +24,7 @@ from layerlift.runtime import Runtime
 from layerlift.stages.composition.latent import (
     compose_latent,
     compose_latent_frames,
-    cover,
+    covering,
     plan_latent_composition,
     sum_latents,
 )
@@ -185,17 +185,17 @@ def test_background_of_another_size_and_length(model: Model) -> None:
     made = compose(model, onto, refine=False)
     beyond = ~grow(still(TOTAL), 2)
     for frame, shown in zip(made, [onto[0], *[onto[1]] * 4], strict=True):
-        np.testing.assert_array_equal(frame[beyond], cover(shown, (WIDTH, HEIGHT))[beyond])
+        np.testing.assert_array_equal(frame[beyond], covering(shown, (WIDTH, HEIGHT))[beyond])
 
 
 def test_cover_scales_until_nothing_is_bare_and_crops_to_the_middle() -> None:
     wide = np.zeros((20, 100, 3), np.uint8)
     wide[:, 40:60] = 255
-    covered = cover(wide, (20, 20))
+    covered = covering(wide, (20, 20))
     assert covered.shape == (20, 20, 3)
     assert (covered == 255).all()
-    assert cover(wide, (30, 50)).shape == (50, 30, 3)
-    assert cover(wide, (100, 20)) is wide
+    assert covering(wide, (30, 50)).shape == (50, 30, 3)
+    assert covering(wide, (100, 20)) is wide
 
 
 def test_masks_that_come_and_go(model: Model) -> None:

@@ -60,9 +60,9 @@ def effect_tables(
                 shares.add(f"{name}, {refine}", seed, value)
             if removal:
                 total = np.stack([frame.totals.any(0) for frame in found])
-                plates.add(f"mask found, {refine}", seed, removed(scene, total, runtime))
+                plates.add(f"mask found, {refine}", seed, psnr_of_removal(scene, total, runtime))
         if removal:
-            plates.add("true mask", seed, removed(scene, scene.total_mask, runtime))
+            plates.add("true mask", seed, psnr_of_removal(scene, scene.total_mask, runtime))
     return [shares, plates] if removal else [shares]
 
 
@@ -112,7 +112,7 @@ def pixels(scene: Scene, found: Sequence[FrameEffects]) -> dict[str, float]:
     return values
 
 
-def removed(scene: Scene, mask: np.ndarray, runtime: Runtime) -> float:
+def psnr_of_removal(scene: Scene, mask: np.ndarray, runtime: Runtime) -> float:
     """PSNR inside the true total mask of a removal without evidence from other frames."""
     plate = remove_frames(scene.video, mask, RemovalOptions(evidence="off"), runtime.quiet())
     return psnr(np.stack(list(plate)), scene.background, scene.total_mask)

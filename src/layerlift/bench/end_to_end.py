@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from layerlift.bench.layers import CAP, alpha_scores, over, regions, true_through
+from layerlift.bench.layers import CAP, alpha_scores, laid_over, regions, true_through
 from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.metrics import psnr
 from layerlift.options import LatentCompositionOptions
@@ -45,7 +45,7 @@ def end_to_end_tables(
             plate = np.stack(list(remove_frames(scene.video, total, runtime=runtime.quiet())))
             made = extract(scene.video, plate, list(scene.object_masks[::-1]), totals)
             layers = np.stack([layer.numpy() for layer in made[::-1]])
-            results = {"layers": over(layers, other)}
+            results = {"layers": laid_over(layers, other)}
             for refine in (False, True):
                 way = "latent arithmetic, refined" if refine else "latent arithmetic"
                 results[way] = moved(scene, plate, total, other, runtime, refine=refine)

@@ -58,11 +58,11 @@ def composite_scores(scene: Scene, layers: np.ndarray, other: np.ndarray) -> dic
     own, video = scene.background, scene.video.astype(np.float32)
     truth = video + true_through(scene)[..., None] * (other.astype(np.float32) - own)
     objects, shadows, reflections = regions(scene)
-    laid, simple = over(layers, other), over(least_layer(scene)[None], other)
+    laid, simple = laid_over(layers, other), laid_over(least_layer(scene)[None], other)
     return {
-        "own plate, float": psnr(over(layers, own), video, cap=CAP),
-        "own plate, 16 bits": psnr(over(to_whole(layers, 16) / np.float32(65535), own), video, cap=CAP),
-        "own plate, 8 bits": psnr(over(to_whole(layers, 8) / np.float32(255), own), video, cap=CAP),
+        "own plate, float": psnr(laid_over(layers, own), video, cap=CAP),
+        "own plate, 16 bits": psnr(laid_over(to_whole(layers, 16) / np.float32(65535), own), video, cap=CAP),
+        "own plate, 8 bits": psnr(laid_over(to_whole(layers, 8) / np.float32(255), own), video, cap=CAP),
         "another plate, objects": psnr(laid, truth, objects, CAP),
         "another plate, shadows": psnr(laid, truth, shadows, CAP),
         "another plate, reflections": psnr(laid, truth, reflections, CAP),
@@ -102,7 +102,7 @@ def true_through(scene: Scene) -> np.ndarray:
     return np.prod(1 - scene.object_alphas - scene.effect_alphas, 0)
 
 
-def over(layers: np.ndarray, plate: np.ndarray) -> np.ndarray:
+def laid_over(layers: np.ndarray, plate: np.ndarray) -> np.ndarray:
     """Layers (N, F, H, W, 4), back to front, over a plate (F, H, W, 3) uint8; float32 from 0 to 255, not rounded."""
     picture = plate.astype(np.float32)
     for layer in layers:

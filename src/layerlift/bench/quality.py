@@ -51,7 +51,7 @@ def quality_tables(
         default, tokens = removal(scene, runtime, options)
         results = {
             "input": scene.video,
-            "OpenCV Telea per frame": telea(scene.video, mask),
+            "OpenCV Telea per frame": telea_inpainted(scene.video, mask),
             "temporal median": temporal_median(scene.video, mask),
             "evidence only": evidence_only,
             "model only": model_only,
@@ -93,7 +93,7 @@ def water_motion(video: np.ndarray, scene: Scene) -> float:
     return float(change[inside].mean() / change[around].mean())
 
 
-def telea(video: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def telea_inpainted(video: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Each frame inpainted on its own, after Telea (2004): (F, H, W, 3) uint8."""
     pairs = zip(video, mask, strict=True)
     return np.stack(
@@ -106,7 +106,7 @@ def temporal_median(video: np.ndarray, mask: np.ndarray) -> np.ndarray:
     seen = np.ma.masked_array(video, np.broadcast_to(mask[..., None], video.shape))
     median = np.ma.median(seen, axis=0)
     never = np.asarray(mask.all(0))
-    still = telea(median.filled(0).round().astype(np.uint8)[None], never[None])[0]
+    still = telea_inpainted(median.filled(0).round().astype(np.uint8)[None], never[None])[0]
     return np.where(mask[..., None], still, video)
 
 

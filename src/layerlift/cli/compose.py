@@ -73,9 +73,9 @@ def compose(
 
     from layerlift.clip.rgba_reader import open_layer
     from layerlift.runtime import Runtime
-    from layerlift.stages.composition import check_options, plan_composition, run_composition
+    from layerlift.stages.composition import check_composition, plan_composition, run_composition
 
-    check_options(options)
+    check_composition(options)
 
     # 1. What the paths hold.
     how = {"allow_damage": reading.allow_damage, "deinterlace": reading.deinterlace}

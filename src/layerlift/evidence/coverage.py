@@ -31,7 +31,7 @@ ENOUGH = 0.99
 LEAST_GAIN = 0.02
 
 
-class Coverage:
+class Reached:
     """The cells of a clip in which something is hidden, frame by frame."""
 
     def __init__(self, motion: Motion | None, reach: int) -> None:
@@ -101,7 +101,7 @@ def references_cover(
     hidden where a reference hides it, and seen in no frame of the clip.
     """
     at = {reference.index: reference for reference in references}
-    cover = Coverage(_motion(found), _reach(rate))
+    cover = Reached(_motion(found), _reach(rate))
     unknown: list[np.ndarray] = []
     for index, state in enumerate(_states(found)):
         told = state if index not in at else at[index].tell(state)
@@ -130,7 +130,7 @@ def choose_references(found: Evidence, rate: Fraction | float, count: int) -> li
 
     Returns their places in the clip, rising, each with the share (0 to 1) of the unknown pixels that it would cover.
     """
-    cover = Coverage(_motion(found), _reach(rate))
+    cover = Reached(_motion(found), _reach(rate))
     unknown: list[np.ndarray] = []
     for state in _states(found):
         cover.add(state != State.ORIGINAL)

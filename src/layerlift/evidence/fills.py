@@ -112,7 +112,8 @@ def deep_parts(picture: np.ndarray, unseen: np.ndarray) -> np.ndarray:
     for label in np.unique(labels[bad & unseen]):
         part = labels == label
         ring = ring_around(part, RING) & ~unseen
-        deep |= part & (np.square(detail[ring]).mean() > PLAIN**2)
+        if ring.any():  # else nothing is known that could be taken
+            deep |= part & (np.square(detail[ring]).mean() > PLAIN**2)
     return deep
 
 
@@ -156,7 +157,7 @@ class Carrier:
         own[~unseen] = np.nan, np.nan, np.nan, np.inf
         if index in self._fills:  # where the way in the other direction began
             return own
-        source = smoothed(self._sources(index, side, unseen, held), unseen)
+        source = smooth_sources(self._sources(index, side, unseen, held), unseen)
         carried = np.isfinite(source[..., COST])
         if carried.any():
             colours = taken(source, carried, lambda at: self._tracer.as_in(self._filled.get(at)[0], at, index))
@@ -190,7 +191,7 @@ class Carrier:
         return source
 
 
-def smoothed(source: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+def smooth_sources(source: np.ndarray, unseen: np.ndarray) -> np.ndarray:
     """Sources (h, w, 4) of what is `unseen` (h, w) bool, smooth in space; those that cost too much are left out.
 
     Each pixel takes the frame that most of its surroundings take, and the mean of the ways there.

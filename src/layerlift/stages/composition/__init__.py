@@ -115,7 +115,7 @@ def plan_composition(
         InputError: a layer without alpha, layers that do not belong together, a placement off the background.
     """
     options = options or CompositionOptions()
-    check_options(options)
+    check_composition(options)
     background = as_clip(onto)
     opened = [suited(layer, background) for layer in open_layers(layers)]
     layer = opened[0]
@@ -276,7 +276,7 @@ def open_layers(layers: Sequence[LayerClip | str | Path] | LayerClip | str | Pat
     return opened
 
 
-def check_options(options: CompositionOptions) -> None:
+def check_composition(options: CompositionOptions) -> None:
     """Raises InputError for a choice that makes no sense whatever the clips are."""
     if options.start < 0:
         raise InputError(f"a start at frame {options.start} was given: frames are counted from 0")

@@ -141,7 +141,7 @@ class LatentCompositionPlan:
         reader = Sequential(self.onto.frames)
         for index in range(self.clip.frame_count):
             due = background_due(self.onto, shown_at(self.clip, index), CompositionOptions())
-            yield cover(reader.at(due), (self.clip.width, self.clip.height))
+            yield covering(reader.at(due), (self.clip.width, self.clip.height))
 
 
 def plan_latent_composition(
@@ -206,7 +206,7 @@ def run_latent_composition(plan: LatentCompositionPlan, keep: Keep | None = None
         # 3. Refine: encode, noise to the strength, denoise, decode.
         made: Iterable[np.ndarray] = injected.frames()
         if plan.options.refine:
-            made = refine(injected, job, noise, memory, runtime)
+            made = refined(injected, job, noise, memory, runtime)
 
         # 4. Where neither object nor effect is, the new background's own pixels; inside the objects, the clip's.
         yield from restore(made, plan)
@@ -223,7 +223,7 @@ def inject(decoded: Iterable[np.ndarray], plan: LatentCompositionPlan, keep: Kee
         yield injected
 
 
-def refine(given: FrameSpool, job: Job, noise: Noise, plan: Plan, runtime: Runtime) -> Iterator[np.ndarray]:
+def refined(given: FrameSpool, job: Job, noise: Noise, plan: Plan, runtime: Runtime) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8, noised to the first of the job's sigmas and denoised: (H, W, 3) float32 in 0 … 255."""
 
     # 3.1 Every token is unknown: nothing of a composition is right already. What two windows share is carried over.
@@ -264,7 +264,7 @@ def restore(made: Iterable[np.ndarray], plan: LatentCompositionPlan) -> Iterator
         yield np.where(where[..., None], own, paste(behind, matched, shown, plan.margin.feather))
 
 
-def cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def covering(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale a picture (H, W, 3) uint8 until it covers `size` (width, height), and crop it to its middle."""
     width, height = size
     given_height, given_width = frame.shape[:2]

@@ -157,7 +157,7 @@ def plan_effects(
     model = require_model(runtime, LOOKING)
 
     # 2. Check what the user chose.
-    check_options(options)
+    check_effects(options)
     scorer = choose_scorer(model, options.layers)
     prompt = choose_prompt(model) if options.prompt is None else options.prompt
     model.check_prompts([prompt], runtime.policy, runtime.cache)
@@ -194,7 +194,7 @@ def plan_effects(
     )
 
 
-def check_options(options: EffectOptions) -> None:
+def check_effects(options: EffectOptions) -> None:
     """Raises InputError for a choice that makes no sense whatever the clip is."""
     if options.refine not in get_args(Refinement):
         raise InputError(f"unknown refine {options.refine!r}: choose {', '.join(get_args(Refinement))}")

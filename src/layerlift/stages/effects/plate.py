@@ -45,10 +45,10 @@ def keep_changed(
         generous = match_mask(Mask(clip.width, clip.height, clip.frame_count, hidden, name="objects and effects"), clip)
         plate = run_removal(plan.with_mask(generous))
         for frame, clean, (own, effects) in zip(clip.frames(), plate, spool.frames(), strict=True):
-            yield own, effects & changed(frame, clean, effects.any(0))
+            yield own, effects & what_changed(frame, clean, effects.any(0))
 
 
-def changed(frame: np.ndarray, clean: np.ndarray, where: np.ndarray) -> np.ndarray:
+def what_changed(frame: np.ndarray, clean: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Pixels of `where` (H, W) bool in which a frame differs from its clean plate, both (H, W, 3) uint8, beyond noise.
 
     The floor follows the grain: where the plate's texture is not the clip's, single pixels differ everywhere.
