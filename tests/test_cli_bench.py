@@ -88,7 +88,9 @@ def test_machines_without_pyav_can_measure(
 ) -> None:
     """Scenes are made in memory; machines with a GPU seldom have what reads and writes video."""
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", lambda *_: EvenHeads((0, 1), threshold=0.8))
+    monkeypatch.setattr(
+        "layerlift.engine.model.effect_score.choose_scorer", lambda *_: EvenHeads((0, 1), threshold=0.8)
+    )
     with pytest.raises(ImportError):
         open_clip(write_clip_without_av(tmp_path))
     flags = ["--seeds", "1000:1001", "--size", "64x48", "--frames", "5", "--model", str(model), "--device", "cpu"]

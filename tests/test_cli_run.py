@@ -108,7 +108,7 @@ def test_run_from_the_object_masks_alone(
     walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the objects cause is found first, and each object's own is what its layer is made of."""
-    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing(0.5))
+    monkeypatch.setattr("layerlift.engine.model.effect_score.choose_scorer", sparing(0.5))
     reads, given = [], []
     for name in ("_load_vae_half", "_load_transformer"):
         real = getattr(Model, name)
@@ -300,7 +300,7 @@ def test_demo_shows_every_stage_beside_the_truth(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("layerlift.stages.effects.choose_scorer", sparing(0.8))
+    monkeypatch.setattr("layerlift.engine.model.effect_score.choose_scorer", sparing(0.8))
     tiny = open_model(model)
     monkeypatch.setattr("layerlift.stages.choose_model.open_model", lambda name, **_: {"demo": tiny}[name])
     flags = ["demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v", "--report", "report.json"]

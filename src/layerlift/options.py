@@ -12,7 +12,7 @@ from layerlift.flags import flag
 from layerlift.parse import parse_guidance, parse_layers, parse_offset, parse_references, parse_sigmas, parse_size
 
 if TYPE_CHECKING:
-    from layerlift.engine.model import Model
+    from layerlift.engine.base import Engine
     from layerlift.evidence.reference import GivenReferences
 
 # Generators take seeds up to this.
@@ -67,7 +67,7 @@ class RuntimeOptions:
         backend: whose rules are followed, on whatever device.
     """
 
-    model: "Model | str | Path | None" = flag(
+    model: "Engine | str | Path | None" = flag(
         None,
         "Model to use (default: the installed LTX-Video checkpoint, or none).",
         metavar="none|demo|NAME|PATH|HUB-ID",

@@ -13,7 +13,7 @@ from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
 
 if TYPE_CHECKING:
-    from layerlift.engine.model import Model
+    from layerlift.engine.base import Engine
 
 Options = TypeVar("Options")
 
@@ -33,7 +33,7 @@ class Runtime:
         report: filled with seconds, memory and sizes.
     """
 
-    model: Model | str | Path | None = None
+    model: Engine | str | Path | None = None
     policy: Policy = field(default_factory=choose_policy)
     text_encoder: Path | None = None
     memory_bytes: int | None = None

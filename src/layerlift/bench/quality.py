@@ -7,10 +7,8 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import torch
 
 from layerlift.bench.table import Table, each_scene, scene_columns
-from layerlift.engine.model.latents import decode, encode
 from layerlift.metrics import psnr
 from layerlift.options import RemovalOptions
 from layerlift.pixels.arrays import grow
@@ -110,14 +108,12 @@ def temporal_median(video: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None], still, video)
 
 
-@torch.no_grad()
 def through_vae(video: np.ndarray, runtime: Runtime) -> np.ndarray:
     """What the VAE makes of a clip (F, H, W, 3) uint8 that fills whole tokens: the most a removal can reach."""
     model, policy = require_model(runtime, "the VAE"), runtime.policy
-    settings = model.settings
-    with model.vae_encoder(policy) as vae:
-        latents = encode(vae, video)
-    with model.vae_decoder(policy) as vae:
-        generator = torch.Generator().manual_seed(0)
-        frames = decode(vae, latents, generator, settings.decode_timestep, settings.decode_noise)
+    policy = replace(policy, device_pixels=False)  # frames are counted on the host
+    with model.encoding(policy) as encode:
+        latents = encode(video)
+    with model.decoding(policy) as decode:
+        frames = decode(latents, model.noise(0))
         return np.stack([np.rint(frame).astype(np.uint8) for frame in frames])

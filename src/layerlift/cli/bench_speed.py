@@ -35,6 +35,7 @@ def model_to_measure(running: RuntimeOptions, random: str | None, record: Report
 
     Raises InputError for an unknown name and where there is no model, and as `open_runtime` and `write_random_model`.
     """
+    from layerlift.engine.model import Model
     from layerlift.engine.model.catalogue import CATALOGUE
     from layerlift.runtime import open_runtime
     from layerlift.stages.choose_model import require_model
@@ -44,7 +45,9 @@ def model_to_measure(running: RuntimeOptions, random: str | None, record: Report
     with show_progress() as progress, tempfile.TemporaryDirectory(prefix="layerlift-random-") as folder:
         runtime = open_runtime(running, progress=progress, report=record)
         if random is None:
-            yield require_model(runtime, record.command), runtime
+            opened = require_model(runtime, record.command)
+            assert isinstance(opened, Model)  # what is measured are torch's parts
+            yield opened, runtime
             return
         from layerlift.engine.model import open_model
         from layerlift.engine.model.random import write_random_model

@@ -114,6 +114,21 @@ class Score(Protocol):
         ...
 
 
+class Scorer(Protocol):
+    """How attention is weighed into scores.
+
+    Attributes:
+        threshold: scores from here on are taken for effects, unless the user says otherwise.
+        clear: an effect with such scores is seen in full.
+    """
+
+    @property
+    def threshold(self) -> float: ...
+
+    @property
+    def clear(self) -> float: ...
+
+
 class Engine(Protocol):
     """A model that can be run. Whoever opened it has checked its files; no weight is read before a part is opened.
 
@@ -156,6 +171,14 @@ class Engine(Protocol):
         """What n objects (n, F, H, W) bool cover of a window's tokens, and the cells they touch, (n, F, h, w) bool."""
         ...
 
+    def scorer(self, layers: str | Sequence[int]) -> Scorer:
+        """How its attention is weighed: "auto", "all", or layers by their numbers from 0. Raises InputError."""
+        ...
+
+    def scoring_prompt(self) -> str:
+        """What it is told while it is asked, where the user says nothing."""
+        ...
+
     def encoding(self, policy: Policy) -> AbstractContextManager[Encode]:
         """Open the VAE's encoder."""
         ...
@@ -171,7 +194,7 @@ class Engine(Protocol):
         ...
 
     def scoring(
-        self, policy: Policy, prompts: Any, scorer: Any, sigmas: Sequence[float]
+        self, policy: Policy, prompts: Any, scorer: Scorer, sigmas: Sequence[float]
     ) -> AbstractContextManager[Score]:
         """Open the transformer to be asked. `scorer`: how its heads are weighed; `sigmas`: noise levels it looks at."""
         ...

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from layerlift.engine.model import Model, open_installed, open_model
+from pathlib import Path
+
+from layerlift.engine.base import Engine
+from layerlift.engine.model import open_installed, open_model
 from layerlift.engine.model.catalogue import DEFAULT, TEXT_ENCODER_GB
 from layerlift.errors import InputError
 from layerlift.runtime import Runtime
@@ -14,7 +17,7 @@ _DOWNLOAD = (
 )
 
 
-def choose_model(runtime: Runtime) -> tuple[Model | None, list[str]]:
+def choose_model(runtime: Runtime) -> tuple[Engine | None, list[str]]:
     """The model to run, and what the user should know; None where it is to be done without.
 
     That is where "none" is given, or nothing while no LTX checkpoint is on this machine: then there is a note of what a
@@ -29,7 +32,7 @@ def choose_model(runtime: Runtime) -> tuple[Model | None, list[str]]:
     return found, []
 
 
-def require_model(runtime: Runtime, needed_for: str) -> Model:
+def require_model(runtime: Runtime, needed_for: str) -> Engine:
     """The same for what cannot be done without a model. Raises InputError, too, where there is none."""
     found = _find(runtime)
     if found is None:
@@ -40,10 +43,10 @@ def require_model(runtime: Runtime, needed_for: str) -> Model:
     return found
 
 
-def _find(runtime: Runtime) -> Model | None:
+def _find(runtime: Runtime) -> Engine | None:
     given, text_encoder = runtime.model, runtime.text_encoder
-    if isinstance(given, Model):
-        return given
     if given is None:
         return open_installed(text_encoder=text_encoder)
+    if not isinstance(given, str | Path):
+        return given
     return None if given == NO_MODEL else open_model(given, text_encoder=text_encoder)

@@ -17,7 +17,7 @@ from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import choose_layer_format
 from layerlift.clip.writer import keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
-from layerlift.engine.model import Model
+from layerlift.engine.base import Engine
 from layerlift.errors import InputError
 from layerlift.masks import Mask, union_masks
 from layerlift.options import RunOptions
@@ -160,7 +160,7 @@ class RunPlan:
     composition: CompositionPlan | None
     notes: tuple[str, ...]
     lossless: bool
-    model: Model | None
+    model: Engine | None
     runtime: Runtime
 
 
@@ -171,7 +171,7 @@ def plan_run(inputs: Inputs, options: RunOptions | None = None, runtime: Runtime
     """
     options, runtime = options or RunOptions(), runtime or Runtime()
     clip, notes = inputs.clip, list[str]()
-    model: Model | None
+    model: Engine | None
     if options.removal.evidence == "off":
         model = require_model(runtime, OFF)
     else:

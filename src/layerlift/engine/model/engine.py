@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from layerlift.engine.base import Decode, Denoise, Encode, Noise, SamplingSettings, Score
+from layerlift.engine.base import Decode, Denoise, Encode, Noise, SamplingSettings, Score, Scorer
 from layerlift.engine.device import Policy
 from layerlift.engine.model.speed import Speed
 from layerlift.geometry.fit import Geometry
 from layerlift.progress import StageProgress
 
 if TYPE_CHECKING:
-    from layerlift.engine.model.effect_score import Scorer
+    from layerlift.engine.model.model import Model
     from layerlift.engine.sampling import Prompts
 
 
@@ -44,6 +44,16 @@ class TorchEngine:
 
         return parts.cover(self, objects, policy)
 
+    def scorer(self, layers: str | Sequence[int]) -> Scorer:
+        from layerlift.engine.model import effect_score
+
+        return effect_score.choose_scorer(cast("Model", self), layers)
+
+    def scoring_prompt(self) -> str:
+        from layerlift.engine.model.effect_score import choose_prompt
+
+        return choose_prompt(cast("Model", self))
+
     def encoding(self, policy: Policy) -> AbstractContextManager[Encode]:
         from layerlift.engine.model import parts
 
@@ -62,7 +72,7 @@ class TorchEngine:
         return parts.denoising(self, policy, prompts, sampling, speed)
 
     def scoring(
-        self, policy: Policy, prompts: Prompts, scorer: Scorer, sigmas: Sequence[float]
+        self, policy: Policy, prompts: Prompts, scorer: Any, sigmas: Sequence[float]
     ) -> AbstractContextManager[Score]:
         from layerlift.engine.model import parts
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.engine.device.budget import limit
-from layerlift.engine.model.effect_score import choose_prompt, choose_scorer
 from layerlift.engine.planning import plan_windows
 from layerlift.errors import InputError
 from layerlift.geometry.fit import choose_box, fit_size, fit_windows
@@ -158,8 +157,8 @@ def plan_effects(
 
     # 2. Check what the user chose.
     check_effects(options)
-    scorer = choose_scorer(model, options.layers)
-    prompt = choose_prompt(model) if options.prompt is None else options.prompt
+    scorer = model.scorer(options.layers)
+    prompt = model.scoring_prompt() if options.prompt is None else options.prompt
     model.check_prompts([prompt], runtime.policy, runtime.cache)
     removal = None
     if options.refine == "plate":

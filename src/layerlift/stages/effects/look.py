@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerlift.clip import Clip
-from layerlift.engine.base import Encode, Engine, Latents, Noise, Score
+from layerlift.engine.base import Encode, Engine, Latents, Noise, Score, Scorer
 from layerlift.engine.device import Policy
 from layerlift.engine.device.plan import Plan
 from layerlift.geometry.fit import Fit, Window
@@ -54,7 +54,7 @@ class EffectPlan:
     masks: Sequence[Mask]
     options: EffectOptions
     model: Engine
-    scorer: Any
+    scorer: Scorer
     prompt: str
     temporal_radius: int
     decision: Decision

@@ -16,10 +16,9 @@ from typing import Any, get_args
 import numpy as np
 
 from layerlift.clip import Clip
-from layerlift.engine.base import SamplingSettings
+from layerlift.engine.base import Engine, SamplingSettings
 from layerlift.engine.device.budget import limit
 from layerlift.engine.device.plan import Plan
-from layerlift.engine.model import Model
 from layerlift.engine.model.speed import choose_speed
 from layerlift.engine.planning import longest_alike, plan_clip, replan, window_lengths
 from layerlift.engine.schedule import model_sigmas
@@ -158,7 +157,7 @@ def plan_removal(
         raise InputError(f"unknown evidence {options.evidence!r}: choose auto, off or only")
     margin = choose_margin(options, clip)
     references = open_references(options.references, clip, mask, margin.dilate)
-    model: Model | None = None
+    model: Engine | None = None
     notes: list[str] = []
     if options.evidence == "off":
         model = require_model(runtime, OFF)
@@ -288,7 +287,7 @@ class Margin:
     feather: int
 
 
-def choose_sampling(options: RemovalOptions, model: Model) -> SamplingSettings:
+def choose_sampling(options: RemovalOptions, model: Engine) -> SamplingSettings:
     """The loop's settings: the user's choice, else the model's.
 
     Raises:
