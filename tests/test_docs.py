@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 EXAMPLES = [
     pytest.param(code, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] if 'model="demo"' in code else [])
-    for page in PAGES
+    for page in [ROOT / "README.md", ROOT / "docs" / "python.md", *PAGES]
     for number, code in enumerate(
         re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     )

@@ -40,7 +40,7 @@ TRANSFORMER_CONFIG: dict[str, Any] = {
     "qk_norm": "rms_norm_across_heads", "activation_fn": "gelu-approximate", "attention_bias": True,
     "attention_out_bias": True, "norm_elementwise_affine": False, "norm_eps": 1e-6,
 }  # fmt: skip
-# How the packed model wants to be sampled; docs/demo-model.md has the measurements behind steps and guidance.
+# How the packed model wants to be sampled; docs/notes/demo-model.md has the measurements behind steps and guidance.
 SETTINGS: dict[str, Any] = {
     "steps": 8,
     "guidance": 1.0,
@@ -49,7 +49,7 @@ SETTINGS: dict[str, Any] = {
     "rate": float(RATE),
     "licence": "Apache-2.0",
     "shift": 2.0,
-    "any_scale": False,  # crops at the clip's own resolution do a little worse: docs/demo-model.md
+    "any_scale": False,  # crops at the clip's own resolution do a little worse: docs/notes/demo-model.md
     "context": 8,  # latent frames of other windows help it: `bench windows`
     "fill_depth": 18.0,  # on scenes, inpainting beats this model in holes up to there: `bench quality`
 }
