@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import layerlift
-from layerlift.cli import main
 from layerlift.engine.model.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,30 +55,40 @@ def test_readme_lists_every_model_with_size_and_licence() -> None:
     assert "demo" in rows
 
 
-def test_readme_names_flags_that_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    known = set()
-    commands = (
-        "remove reference mask extract compose run scene demo plan bench-quality bench-layers bench-footage "
-        "download doctor"
+def test_readme_is_short_and_its_first_screen_has_a_picture_and_three_commands() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 130
+    first = "\n".join(lines[:32])
+    assert "](docs/images/" in first
+    assert "pip install ." in first
+    assert len(re.findall(r"^layerlift ", first, re.MULTILINE)) >= 3
+
+
+def test_citation_has_the_version_and_the_day_of_the_changelog(project: dict) -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    released = re.findall(
+        r"^## \[([\d.]+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
     )
-    for command in ([], *(name.split("-") for name in commands.split())):
-        with pytest.raises(SystemExit):
-            main([*command, "--help"])
-        known |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out))
-    ours = README[: README.index("## Coming from")].replace("--index-url", "")  # pip's
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours)) - known == set()
+    assert (str(cited["version"]), str(cited["date-released"])) == released[0]
+    assert cited["version"] == project["version"]
 
 
-def test_readme_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_ci_runs_what_make_offers_on_every_python_that_the_project_names(project: dict) -> None:
+    workflows = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / ".github/workflows").iterdir()}
+    check = workflows["ci"]["jobs"]["check"]
+    runs = [step["run"] for step in check["steps"] if "run" in step]
+    assert {"lint", "types", "test"} <= set(re.findall(r"make ([a-z-]+)", "\n".join(runs)))
+    named = [line.rsplit(" ", 1)[1] for line in project["classifiers"] if "Python :: 3." in line]
+    assert check["strategy"]["matrix"]["python"] == named
+    assert workflows["release"]["jobs"]["publish"]["permissions"] == {"id-token": "write"}
 
 
-def test_readme_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
-    assert {"demo", "test", "test-all", "lint", "types", "lock", "clean"} <= targets
+def test_a_bug_report_asks_for_what_doctor_prints() -> None:
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").iterdir():
+        assert yaml.safe_load(path.read_text(encoding="utf-8"))["body"], path.name
+    report = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug_report.yml").read_text(encoding="utf-8"))
+    (doctor,) = [field for field in report["body"] if "layerlift doctor" in field["attributes"]["label"]]
+    assert doctor["validations"]["required"]
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # Metal lacks an operation now and then: computed on the CPU instead of ending the run. Read when torch is imported.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _NAMES = {
     "layerlift.clip": ("Clip", "open_clip", "write_clip"),
