@@ -119,7 +119,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every file that the guide's commands open: a square that walks and casts a shadow, its masks, plate and layers."""
+    """The files that the guide's commands open: a square that walks and casts a shadow, masks, plate and layers."""
     folder = tmp_path_factory.mktemp("footage")
     small = np.random.default_rng(0).integers(60, 200, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
     plate = np.stack([small.repeat(8, 0).repeat(8, 1)] * FRAMES)

@@ -249,7 +249,7 @@ def test_what_is_no_collision_is_written() -> None:
     flags = "--mask mask.mkv --model none -o scene/plate.mkv --report scene/report.json --provenance scene/from.mkv"
     assert layerlift("remove", "link.mkv", *flags.split(), "--overwrite") == 0
     assert open_clip("scene/plate.mkv").frame_count == COUNT
-    # As README says: a mask may become the total mask of the clip's folder, also of one that is there.
+    # As docs/migration.md says: a mask may become the total mask of the clip's folder, also of one that is there.
     assert layerlift("mask", "scene", "--model", "demo", "-o", "scene/total_mask.mkv", "--overwrite") == 0
 
 

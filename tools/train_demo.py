@@ -7,8 +7,8 @@
 `vae` trains encoder and decoder together, freezes the encoder after `--freeze-after` seconds and goes on with the
 decoder alone; `transformer` may run beside it on another GPU and starts as soon as the encoder is frozen. `--init`
 continues from a run's file or a packed folder. Figures go to `RUN/log-*.jsonl`; take a new folder for every run. Scenes
-of training have seeds from 1,000,000 up, so those of the benchmark (1000 … 1031) are never seen. docs/notes/demo-model.md
-has more.
+of training have seeds from 1,000,000 up, so those of the benchmark (1000 … 1031) are never seen.
+docs/notes/demo-model.md has more.
 """
 
 from __future__ import annotations
