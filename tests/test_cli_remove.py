@@ -110,8 +110,9 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, m
         ("--dtype float8", "float8"),
         ("--policy tpu", "tpu"),
         ("--evidence perhaps", "perhaps"),
-        ("--provenance taken.mp4", "exists already"),
-        ("--provenance swan_remove.mp4", "are the same file"),
+        ("--source-map taken.mp4", "exists already"),
+        ("--source-map swan_remove.mp4", "are the same file"),
+        ("--provenance a.mp4 --source-map b.mp4", "give --source-map alone"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -130,15 +131,27 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert Path("taken.mp4").read_text() == "mine"
 
 
-def test_without_a_model_and_with_provenance(video: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        layerlift("remove", "../swan", "--model", "none", "--dilate", 0, "--provenance", "from.mkv", "--lossless") == 0
-    )
+@pytest.mark.parametrize("flag", ["--source-map", "--provenance"])  # the second is what it was called before
+def test_without_a_model_and_with_a_source_map(
+    flag: str, video: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model", "none", "--dilate", 0, flag, "from.mkv", "--lossless", "--report", "r.json"]
+    assert layerlift("remove", "../swan", *flags) == 0
+    settings = json.loads(Path("r.json").read_text())["settings"]
+    assert settings["source_map"] == "from.mkv"
+    assert "provenance" not in settings
     assert "0% of the hidden pixels were seen elsewhere, 100% filled in" in capsys.readouterr().out
     origin = open_clip("from.mkv").numpy()
     assert (origin[:, *OBJECT] == (255, 0, 255)).all()
     assert (origin[:, :10] == 0).all()
     assert (open_clip("swan_remove.mkv").numpy()[:, *OBJECT] != video[:, *OBJECT]).any(-1).mean() > 0.9
+
+
+def test_the_old_name_of_the_source_map_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("remove", "--help") == 0
+    said = capsys.readouterr().out
+    assert "--source-map" in said
+    assert "--provenance" not in said
 
 
 def test_clip_without_a_mask_says_how_to_give_one(video: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:

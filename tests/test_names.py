@@ -69,7 +69,7 @@ def test_a_dot_in_a_long_folder_s_name(walk: Clip) -> None:
         (*REMOVE, "-o", f"{name('', 256)}/"),
         (*REMOVE, "-o", f"{name('', 300)}/a.mp4"),
         (*REMOVE, "--report", name(".json", 256)),
-        (*REMOVE, "--provenance", name(".mkv", 256)),
+        (*REMOVE, "--source-map", name(".mkv", 256)),
         (*EXTRACT, "-o", name(".mov", 256)),
         (*EXTRACT, "-o", f"{name('', 256)}/"),
         (*RUN, "-o", name("", 256)),

@@ -186,12 +186,12 @@ REFERENCE = "reference walk.mkv --mask mask.mkv -o new"
     ("command", "said"),
     [
         (f"{REMOVE} -o a.mkv --report a.mkv", "--report a.mkv and -o a.mkv are the same file"),
-        (f"{REMOVE} -o a.mkv --provenance ./a.mkv", "--provenance a.mkv and -o a.mkv are the same file"),
-        (f"{REMOVE} -o a.mkv --provenance holds/../a.mkv", "--provenance holds/../a.mkv and -o a.mkv are"),
+        (f"{REMOVE} -o a.mkv --source-map ./a.mkv", "--source-map a.mkv and -o a.mkv are the same file"),
+        (f"{REMOVE} -o a.mkv --source-map holds/../a.mkv", "--source-map holds/../a.mkv and -o a.mkv are"),
         (f"{REMOVE} --report walk_remove.mp4", "are the same file"),
         (f"{REMOVE} -o walk.mkv", "-o walk.mkv is CLIP walk.mkv, which is read"),
         (f"{REMOVE} -o holds/../mask.mkv", "is --mask mask.mkv"),
-        (f"{REMOVE} --provenance mask.mkv", "is --mask mask.mkv"),
+        (f"{REMOVE} --source-map mask.mkv", "is --mask mask.mkv"),
         (f"{REMOVE} --report walk.mkv", "is CLIP walk.mkv"),
         (f"{REMOVE} --reference clean.png@0 --report clean.png", "is --reference clean.png"),
         ("remove walk.mkv --object object.mkv --model none -o object.mkv", "is --object object.mkv"),
@@ -246,7 +246,7 @@ def test_commands_settle_their_places_before_the_work(
 @pytest.mark.usefixtures("files")
 def test_what_is_no_collision_is_written() -> None:
     Path("link.mkv").symlink_to("walk.mkv")
-    flags = "--mask mask.mkv --model none -o scene/plate.mkv --report scene/report.json --provenance scene/from.mkv"
+    flags = "--mask mask.mkv --model none -o scene/plate.mkv --report scene/report.json --source-map scene/from.mkv"
     assert layerlift("remove", "link.mkv", *flags.split(), "--overwrite") == 0
     assert open_clip("scene/plate.mkv").frame_count == COUNT
     # As docs/migration.md says: a mask may become the total mask of the clip's folder, also of one that is there.
@@ -275,7 +275,7 @@ def test_cases_are_not_made_over_what_they_are_made_of(
         f"{REMOVE} -o NO/a.mkv",
         f"{REMOVE} -o NO/a",
         f"{REMOVE} --report NO/r.json",
-        f"{REMOVE} --provenance NO/p.mkv",
+        f"{REMOVE} --source-map NO/p.mkv",
         f"{RUN} -o NO/out",
         f"{EXTRACT} -o NO/a.mov",
         f"{MASK} --preview NO/p.png",
@@ -368,7 +368,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         f"{REMOVE} -o locked/a.mkv",
         f"{REMOVE} --report locked/r.json",
-        f"{REMOVE} --provenance locked/p.mkv",
+        f"{REMOVE} --source-map locked/p.mkv",
         f"{REMOVE} --reference locked/clean.png@0",
         f"{REMOVE.replace('none', 'locked/model')}",
         f"{RUN} -o locked/out",

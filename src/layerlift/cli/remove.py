@@ -52,15 +52,17 @@ def remove(
     ] = None,
     output: Output = None,
     options: RemovalOptions,
-    provenance: Annotated[
+    source_map: Annotated[
         Path | None,
         typer.Option(
-            "--provenance",
+            "--source-map",
             metavar="FILE",
-            help="Write a video of where pixels come from: original black, gathered green, generated magenta.",
+            help="Write a video that shows where each pixel comes from: black is original, green comes from other "
+            "frames, magenta is generated.",
             rich_help_panel=EVIDENCE,
         ),
     ] = None,
+    provenance: Annotated[Path | None, typer.Option("--provenance", hidden=True)] = None,  # --source-map's old name
     reading: ClipFlags,
     running: RuntimeOptions,
     writing: OutputFlags,
@@ -69,6 +71,11 @@ def remove(
     """Remove what the mask covers from CLIP and write the clean plate."""
     if objects and mask is not None:
         raise InputError("both --mask and --object were given: give --mask with the shadow, or --object without it.")
+
+    if provenance is not None and source_map is not None:
+        raise InputError("--provenance is the old name of --source-map, and both were given: give --source-map alone.")
+    del typed["provenance"]
+    source_map = typed["source_map"] = provenance if source_map is None else source_map
 
     from layerlift.clip import check_output
     from layerlift.masks import union_masks
@@ -84,9 +91,9 @@ def remove(
     masked = union_masks(own) if own else open_input_mask(mask, clip, source)
     read = {**read_of_clip(clip), "--mask": read_of(mask), "--object": read_of(objects)}
     read |= {**read_of_references(options.references), **read_of_model(running)}
-    target = settle_outputs(source, "remove", output, writing, read=read, beside={"--provenance": provenance})
-    if provenance is not None:
-        check_output(provenance, lossless=is_exact(provenance), overwrite=writing.overwrite)
+    target = settle_outputs(source, "remove", output, writing, read=read, beside={"--source-map": source_map})
+    if source_map is not None:
+        check_output(source_map, lossless=is_exact(source_map), overwrite=writing.overwrite)
     record = Report("remove", typed)
 
     with show_progress(notes_of(*(own or [masked]))) as progress, ExitStack() as files:
@@ -106,8 +113,8 @@ def remove(
             found = grown_total_mask(source, own, spool) if effects is None else total_mask(effects, spool)
             removal = removal.with_mask(found)
         tell = None
-        if provenance is not None:
-            tell = files.enter_context(write_provenance(provenance, source, overwrite=writing.overwrite))
+        if source_map is not None:
+            tell = files.enter_context(write_source_map(source_map, source, overwrite=writing.overwrite))
         write_result(target, run_removal(removal, tell), source, record, writing)
     finish(record, writing, result=target, said=describe_evidence(record, model=removal.job is not None))
 
@@ -135,13 +142,13 @@ def plan_search(
     return plan_effects(clip, objects, looking, runtime), runtime, notes
 
 
-def is_exact(provenance: Path) -> bool:
+def is_exact(source_map: Path) -> bool:
     """Whether a video of where pixels come from is written bit for bit."""
-    return provenance.suffix == ".mkv"
+    return source_map.suffix == ".mkv"
 
 
 @contextmanager
-def write_provenance(path: Path, clip: "Clip", *, overwrite: bool) -> "Iterator[Callable[[np.ndarray], None]]":
+def write_source_map(path: Path, clip: "Clip", *, overwrite: bool) -> "Iterator[Callable[[np.ndarray], None]]":
     """A function to be told each frame's `State`, (H, W) uint8, which writes it as colours."""
     from layerlift.clip import ClipWriter
     from layerlift.stages.removal.provenance import colour_provenance
