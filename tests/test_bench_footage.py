@@ -151,7 +151,7 @@ def test_cases_are_made_of_clips_and_masks_and_can_be_measured(
         for name, value in values.items():
             assert f"{value:.2f}" in next(line for line in streams.out.splitlines() if name in line)
     assert list(calibration["values"]) == list(gathered["values"]) == ["evidence only", "default"]
-    assert report["notes"][1:] == ["default is evidence only: it runs no model."]
+    assert report["notes"][1:] == ["The row default uses evidence alone: it runs no model."]
     assert "layerlift download" in report["notes"][0]
     assert "street_walker: Telea" in streams.err
 
@@ -194,20 +194,26 @@ def test_a_folder_of_masks_is_all_of_them_and_a_still_lasts(clips: Path) -> None
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("nowhere", "no folder"),
-        ("lake", "holds no case"),
+        ("nowhere", "is not a folder"),
+        ("lake", "contains no case"),
         ("lake street", "--make"),
         ("lake --masks walker.mkv", "--make"),
         ("lake --rows telea,foo", "choose from telea"),
         ("--make out", "no clip"),
-        ("--make out lake --masks walker.mkv --report r.json", "--report: --make measures nothing"),
-        ("--make out lake --masks walker.mkv --rows telea --model none", "--model, --rows: --make measures nothing"),
-        ("--make out lake", "--masks of other clips"),
+        (
+            "--make out lake --masks walker.mkv --report r.json",
+            "--make measures nothing, so it takes no --report",
+        ),
+        (
+            "--make out lake --masks walker.mkv --rows telea --model none",
+            "--make measures nothing, so it takes no --model, --rows",
+        ),
+        ("--make out lake", "--masks from other clips"),
         ("--make out lake --masks black.mkv", "empty"),
         ("--make out lake --masks walker.mkv --size 3", "--size"),
         ("--make out lake --masks dot.mkv --size 16x12", "hides nothing"),
-        ("--make there lake --masks walker.mkv", "exists already"),
-        ("--make there lake --masks walker.mkv --overwrite", "not replaced"),
+        ("--make there lake --masks walker.mkv", "already exists"),
+        ("--make there lake --masks walker.mkv --overwrite", "will not be replaced"),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence(

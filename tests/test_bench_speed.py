@@ -67,9 +67,9 @@ def test_what_is_printed(model: Model, capsys: pytest.CaptureFixture[str]) -> No
     assert [row[0] for row in found["what is faster"]] == [
         "sparse: only unknown tokens",
         "constant work done beforehand",
-        "both prompts in one pass, which the rules leave off",
+        "both prompts in one pass (off in the rules)",
     ]
-    assert "Not run: recorded (there are no CUDA graphs here); compiled (not supported on cpu)." in text
+    assert "Not run: recorded (this device has no CUDA graphs); compiled (not supported on cpu)." in text
 
 
 def test_a_window_is_reckoned_from_its_parts(model: Model) -> None:

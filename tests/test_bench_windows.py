@@ -63,7 +63,7 @@ def test_tables_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert seams["rows"]["true clean plate"]["1001"] == pytest.approx(1, abs=0.3)
 
 
-@pytest.mark.parametrize(("flags", "said"), [("--frames 9", "one window"), ("--window 3", "a window of 3 frames")])
+@pytest.mark.parametrize(("flags", "said"), [("--frames 9", "one window"), ("--window 3", "--window is 3 frames")])
 def test_nothing_to_compare(flags: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_tiny_model(tmp_path / "tiny")
     assert bench_windows("--model", model, "--device", "cpu", "--size", "64x48", *flags.split()) == 2

@@ -133,7 +133,7 @@ def test_no_gaps_are_kept_on_the_cpu_while_there_is_a_cap() -> None:
     assert gaps > 2**26
 
 
-# --- going on with less ----------------------------------------------------------------------------------------------
+# --- continuing with less ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_less_is_tried_and_said(plan: Plan, error: Exception) -> None:
     assert needs == sorted(needs, reverse=True)
     assert len(set(needs)) == 3
     assert len(said) == 2
-    assert all(line.startswith("memory ran out in stage encode; going on with less: the VAE takes") for line in said)
+    assert all(line.startswith("memory ran out in stage encode; continuing with less: the VAE takes") for line in said)
 
 
 def test_other_errors_are_not_memory(plan: Plan) -> None:

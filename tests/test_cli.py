@@ -242,4 +242,4 @@ def test_scene_writes_a_report(
     }
     code, _, said = run(capsys, "scene", *flags[2:], "-o", "t")
     assert (code, Path("t").exists()) == (2, False)
-    assert "exists already" in said
+    assert "already exists" in said

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
 from inspect import Parameter, Signature
@@ -339,13 +340,28 @@ def test_every_flag_exists_wherever_it_makes_sense() -> None:
     assert removal - told <= commands_flags("plan")
 
 
+def every_help(command: Any, name: str = "layerlift") -> Iterator[tuple[str, str]]:
+    """Every text of the help: what each command does, and what each of its flags and arguments is for."""
+    yield name, command.help or ""
+    for parameter in command.params:
+        yield f"{name} {parameter.opts[0]}", getattr(parameter, "help", None) or ""
+    for inner, below in getattr(command, "commands", {}).items():
+        yield from every_help(below, f"{name} {inner}")
+
+
+def test_help_says_default_and_not_else() -> None:
+    texts = dict(every_help(typer.main.get_command(app)))
+    assert len(texts) > 300
+    assert "layerlift bench length --lengths" in texts
+    odd = {name: text for name, text in texts.items() if re.search(r"; else|[(,] ?else|as far as", text)}
+    assert odd == {}
+
+
 def test_choices_of_the_commands_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["compose", "layer.mov", "--onto", "b.mp4", "--length", "stretch"])
     assert ended.value.code == 2
-    said = (
-        "'stretch' is not one of 'hold', 'loop', 'cut', 'background': `layerlift compose --help` lists what there is."
-    )
+    said = "'stretch' is not one of 'hold', 'loop', 'cut', 'background': see `layerlift compose --help`."
     assert capsys.readouterr().err == f"layerlift: Invalid value for '--length': {said}\n"
 
 

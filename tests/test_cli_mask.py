@@ -118,7 +118,7 @@ def test_flags_of_a_removal_say_how_a_plate_is_made(
     assert plan.removal is not None
     assert plan.removal.options == RemovalOptions(steps=2, evidence="off", seed=3, size=(48, 32))
     assert layerlift("mask", "../swan/video.mkv", *flags.split(), "--overwrite") == 2
-    assert "--steps belongs to --refine plate" in capsys.readouterr().err
+    assert "--steps works only with --refine plate" in capsys.readouterr().err
 
 
 def test_one_object_gives_one_mask_and_a_video_of_it(video: np.ndarray, model: Path) -> None:
@@ -150,16 +150,16 @@ def test_a_video_of_what_was_found_in_a_clip_with_alpha(video: np.ndarray, model
         ("--threshold 2", "2.0"),
         ("--refine better", "'edges', 'none', 'plate'"),
         ("--preview p.gif", ".png nor .mp4"),
-        ("--preview nowhere/p.png", "no folder"),
+        ("--preview nowhere/p.png", "is in a folder that does not exist"),
         ("--save-scores s.npz", ".safetensors"),
-        ("--save-scores nowhere/s.safetensors", "no folder"),
-        ("-o taken.mkv", "exists already"),
-        ("--preview taken.png", "exists already"),
+        ("--save-scores nowhere/s.safetensors", "is in a folder that does not exist"),
+        ("-o taken.mkv", "already exists"),
+        ("--preview taken.png", "already exists"),
         ("-o same.mp4 --preview same.mp4", "are the same file"),
         ("--object no-such.png", "no-such.png"),
         ("--model no-such-model", "no-such-model"),
         ("--size 8x8", "8x8"),
-        ("-o m.mp4 --lossless", "change the ending to .mkv"),
+        ("-o m.mp4 --lossless", "change the extension to .mkv"),
         ("--memory 0.1", "give --memory"),
         ("--memory -1", "--memory -1 cannot be used"),
     ],

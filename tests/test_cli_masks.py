@@ -68,9 +68,9 @@ def test_extract_takes_the_one_that_is_named(walk: np.ndarray, capsys: pytest.Ca
     assert opaque("layer.mkv") == (True, False)
     assert layerlift(*extract, "--object", "ids.png:2", "--overwrite") == 0
     assert opaque("layer.mkv") == (False, True)
-    assert "2 objects in ids.png: 1, 2; taken: 2.\n" in capsys.readouterr().err
+    assert "2 objects in ids.png: 1, 2; using 2.\n" in capsys.readouterr().err
     assert layerlift(*extract, "--object", "ids.png:3", "--overwrite") == 2
-    assert capsys.readouterr().err == ("layerlift: ids.png has no object 3; give one of those it has: 1, 2.\n")
+    assert capsys.readouterr().err == ("layerlift: ids.png has no object 3; choose from 1, 2.\n")
 
 
 def test_remove_takes_all_of_them_together(walk: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +103,7 @@ def test_a_mask_the_wrong_way_round_is_warned_of(walk: np.ndarray, capsys: pytes
     assert layerlift("extract", "walk.mkv", "--object", "ids.png", "--background", "plate.mkv") == 0
     said = capsys.readouterr().err.splitlines()
     assert said[:2] == [
-        "1 object in ids.png: what is brighter than half.",
-        "The mask ids.png is white over more than 90% of every frame: if the object is black in it, invert it.",
+        "1 object in ids.png: everything brighter than half.",
+        "The mask ids.png is white over more than 90% of every frame: if the object is the black part, "
+        "invert the mask.",
     ]

@@ -49,7 +49,7 @@ def test_plan_says_what_would_be_done(clip: Path, tiny: Path, capsys: pytest.Cap
     assert lines[0].split() == ["clip", "80x48,", "12", "frames"]
     # 80x48 scaled into 64x48 and padded; windows of 9 frames
     assert "64x48, 2 windows of up to 9 frames, 36 tokens" in lines[2]
-    assert "4.0 GiB may be taken" in lines[3]
+    assert "limit 4.0 GiB" in lines[3]
     assert [line.split()[0] for line in lines[6:10]] == ["encode", "text", "denoise", "decode"]
     assert "all of its 3 blocks stay in memory" in out
     assert "in two passes" in out
@@ -63,7 +63,7 @@ def test_plan_with_the_users_windows(clip: Path, tiny: Path, capsys: pytest.Capt
 
 def test_plan_plans_what_remove_would_run(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--model", tiny, "--device", "cpu", "--memory", 4]
-    assert "over unknown tokens alone" in run(capsys, "plan", clip, *flags)[1]
+    assert "over unknown tokens only" in run(capsys, "plan", clip, *flags)[1]
     assert "over all tokens" in run(capsys, "plan", clip, *flags, "--dense")[1]
     assert "7 frames" in run(capsys, "plan", clip, *flags, "--frames", "2:9", "--allow-damage")[1]
     code, out, err = run(capsys, "plan", clip, *flags, "--prompt", "a dog")  # which no text encoder is there for
@@ -94,10 +94,16 @@ def test_plan_by_the_rules_of_mps(clip: Path, tiny: Path, capsys: pytest.Capture
     "choice",
     [
         ({"vae_storage": "bfloat16"}, "float32, 4 frames at a time, weights kept in bfloat16"),
-        ({"vae_streamed": True}, "float32, 4 frames at a time, weights read from disk for every piece"),
+        ({"vae_streamed": True}, "float32, 4 frames at a time, weights read from disk for each piece"),
         ({"vae_streamed": False}, "float32, 4 frames at a time\n"),
-        ({"streamed_blocks": 3}, "float32, none of its 3 blocks stay in memory, the others are read in every pass"),
-        ({"streamed_blocks": 1}, "float32, 2 of its 3 blocks stay in memory, the others are read in every pass"),
+        (
+            {"streamed_blocks": 3},
+            "float32, none of its 3 blocks stay in memory, the others are read from disk in every pass",
+        ),
+        (
+            {"streamed_blocks": 1},
+            "float32, 2 of its 3 blocks stay in memory, the others are read from disk in every pass",
+        ),
         ({"int8": True}, "8 bits in the blocks, all of its 3 blocks stay in memory\n"),
         ({"attention_limit_bytes": 2**26}, "in pieces of at most 64 MiB"),
         ({"batched_guidance": True}, "in one pass"),
@@ -149,9 +155,9 @@ def test_memory_that_is_none(clip: Path, memory: str, capsys: pytest.CaptureFixt
 def test_doctor_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor", "--device", "cpu")
     assert code == 0
-    for title in ("versions", "device", "memory", "rules", "models", "what would be done"):
+    for title in ("versions", "device", "memory", "rules", "models", "plan for a default clip"):
         assert f"\n{title}\n" in f"\n{out}"
-    for name in (*BACKENDS, "torch", "RAM", "may be taken", "attention_limit_bytes", "ltx-2b-0.9.5", "text encoder"):
+    for name in (*BACKENDS, "torch", "RAM", "limit", "attention_limit_bytes", "ltx-2b-0.9.5", "text encoder"):
         assert f"\n  {name} " in out
     assert "no LTX-Video checkpoint is on this machine" in out
     assert "demo, 288x192, 33 frames" in out
@@ -161,7 +167,7 @@ def test_doctor_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_with_too_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor", "--device", "cpu", "--memory", 0.1)
     assert code == 0  # a report of a machine's state is no error
-    assert "may be taken             0.1 GiB" in out
+    assert "limit                    0.1 GiB" in out
     assert "give --memory" in out
 
 

@@ -70,7 +70,7 @@ def test_a_folder_is_written_edited_and_given_back(clip: np.ndarray, capsys: pyt
 
     assert layerlift(f"{REMOVE} --reference refs") == 2  # not edited yet
     said = capsys.readouterr().err
-    assert "refs/004.png still shows the mark" in said
+    assert "refs/004.png is still magenta or transparent" in said
     assert said.count("\n") == 1
 
     write_png(Path("refs/004.png"), np.where(white > 0, clip, picture))
@@ -106,10 +106,10 @@ def test_the_frame_stands_after_the_last_at_sign(clip: np.ndarray) -> None:
         ("clean.png@9", "the frames are 0 to 8"),
         ("clean.png@4 copy.png@4", "both clean.png and copy.png are given for frame 4"),
         ("named clean.png@4", "both named/4.png and clean.png are given for frame 4"),
-        ("wide.png@4", "another shape"),
+        ("wide.png@4", "does not match the shape of the clip"),
         ("text.png@4", "cannot be read"),
         ("missing.png@4", "does not exist"),
-        ("empty", "holds no reference frame"),
+        ("empty", "contains no reference frame"),
         ("object.png@4", "clean it first"),
         ("clean.png@1", "nothing is masked"),
     ],

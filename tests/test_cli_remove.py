@@ -98,19 +98,19 @@ def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, m
     [
         ("--frames 4:9", "0:6"),
         ("--lossless -o out.mp4", ".mkv"),
-        ("-o taken.mp4", "exists already"),
+        ("-o taken.mp4", "already exists"),
         ("-o nowhere/out.mp4", "does not exist"),
-        ("--report taken.mp4", "exists already"),
+        ("--report taken.mp4", "already exists"),
         ("--mask no-such-mask.png", "no-such-mask.png"),
         ("--dilate 2 --feather 5", "feather"),
         ("--size 8x8", "8x8"),
-        ("--window 3", "a window of 3 frames"),
+        ("--window 3", "--window is 3 frames"),
         ("--prompt Fairies", "Empty"),
         ("--model no-such-model", "no-such-model"),
         ("--dtype float8", "float8"),
         ("--policy tpu", "tpu"),
         ("--evidence perhaps", "perhaps"),
-        ("--source-map taken.mp4", "exists already"),
+        ("--source-map taken.mp4", "already exists"),
         ("--source-map swan_remove.mp4", "are the same file"),
         ("--provenance a.mp4 --source-map b.mp4", "give --source-map alone"),
     ],
@@ -156,7 +156,7 @@ def test_the_old_name_of_the_source_map_is_not_shown(capsys: pytest.CaptureFixtu
 
 def test_clip_without_a_mask_says_how_to_give_one(video: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     assert layerlift("remove", "../swan/video.mkv", "--model", "demo") == 2
-    assert "give --mask" in capsys.readouterr().err
+    assert "add --mask" in capsys.readouterr().err
 
 
 def test_objects_of_a_folder_without_a_total_mask_are_removed_together(

@@ -132,7 +132,7 @@ def test_deinterlaced_frames_are_progressive(tmp_path: Path) -> None:
 
 def test_a_folder_of_fields_is_said(tmp_path: Path) -> None:
     clip = open_clip(encode(tmp_path / "in.mp4", "top", *KINDS["h264"][::2]))
-    with pytest.warns(OutputWarning, match="interlaced.*each field becomes a picture of its own, 50 a second") as said:
+    with pytest.warns(OutputWarning, match="interlaced.*each field becomes its own picture, 50 a second") as said:
         write_clip(tmp_path / "out", clip.frames(), clip)
     assert len(said) == 1
     assert open_clip(tmp_path / "out").frame_count == 2 * COUNT
@@ -177,8 +177,8 @@ def test_remove_says_what_it_does_with_fields(
         main([*given, "--frames", "1:7", *([flag] if flag else [])])
     assert ended.value.code == 0
     said = capsys.readouterr().err
-    assert ("is interlaced: its fields are worked on one by one" in said) == (flag is None)
-    assert ("was interlaced" in said) == (flag is not None)
+    assert ("is interlaced: each field is processed on its own" in said) == (flag is None)
+    assert ("is interlaced and was converted" in said) == (flag is not None)
     frames, interlaced = stored(tmp_path / "o.mkv")
     assert (len(frames), any(interlaced)) == (6, flag is None)
     assert open_clip(tmp_path / "o.mkv").duration == Fraction(6, 25)

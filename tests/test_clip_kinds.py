@@ -139,7 +139,7 @@ def test_a_rate_that_nothing_says_can_be_given(tmp_path: Path, kind: str) -> Non
     back = open_clip(write_clip(tmp_path / "out.mp4", given.frames(), given))
     assert back.rate == Fraction(24000, 1001)
     assert not back.rate_assumed
-    with pytest.raises(InputError, match=r"out\.mp4 says itself that it has 24000/1001"):
+    with pytest.raises(InputError, match=r"out\.mp4 states its own rate, 24000/1001"):
         open_clip(tmp_path / "out.mp4", rate=Fraction(25))
 
 
@@ -157,12 +157,17 @@ def test_an_assumed_rate_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     cv2.imwrite(str(tmp_path / "m.png"), mask)
     asked = f"remove {path} --mask {tmp_path}/m.png --model none -o {tmp_path}/o.mp4 --overwrite".split()
     assert layerlift(*asked) == 0
-    assert "a.hevc does not say its rate: 25 frames a second were assumed; give --rate" in capsys.readouterr().err
+    assert (
+        "a.hevc does not state its frame rate: 25 frames a second are assumed; if that is wrong, give --rate"
+        in capsys.readouterr().err
+    )
     assert layerlift(*asked, "--rate", "29.97") == 0
     assert "--rate" not in capsys.readouterr().err
     assert open_clip(tmp_path / "o.mp4").rate == Fraction(30000, 1001)
     assert layerlift(*asked, "--rate", "fast") == 2
-    assert "--rate 'fast' is no rate: give frames a second, such as 24, 23.976 or 30000/1001" in capsys.readouterr().err
+    assert (
+        "--rate 'fast' is not a rate: give frames a second, such as 24, 23.976 or 30000/1001" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("text", "rate"), [
@@ -176,7 +181,7 @@ def test_rates_as_people_write_them(text: str, rate: Fraction) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-24", "24fps", "1/0", "nan", "100000", ""])
 def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(InputError, match="is no rate"):
+    with pytest.raises(InputError, match="is not a rate"):
         parse_rate(text)
 
 

@@ -42,7 +42,9 @@ def test_a_file_has_no_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("twice", ["video", "object_mask", "object_mask_1", "total_mask"])
 def test_one_name_twice_is_refused(tmp_path: Path, twice: str) -> None:
     touch(tmp_path, "video.mp4", "object_mask.mp4", "object_mask_1.mp4", "total_mask.mp4", f"{twice}.mov")
-    with pytest.raises(InputError, match=rf"holds both {twice}\.mov and {twice}\.mp4|holds both {twice}\.mp4 and"):
+    with pytest.raises(
+        InputError, match=rf"contains both {twice}\.mov and {twice}\.mp4|contains both {twice}\.mp4 and"
+    ):
         layout_masks(tmp_path)
 
 

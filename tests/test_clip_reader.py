@@ -310,7 +310,7 @@ def huge_picture(path: Path) -> None:
         (lambda path: None, "a.mp4", "does not exist"),
         (lambda path: path.write_bytes(b""), "a.mp4", r"is empty \(0 bytes\)"),
         (lambda path: path.write_text("this is no video\n" * 100), "a.mp4", "cannot be read as a video"),
-        (lambda path: path.mkdir(), "a.mp4", "holds neither a video named 'video' nor images"),
+        (lambda path: path.mkdir(), "a.mp4", "contains neither a video named 'video' nor images"),
         (playlist, "a.mp4", "cannot be read as a video"),
         (playlist, "a.m3u8", "it is a playlist"),
         (concat_script, "a.mp4", "it is a playlist"),

@@ -355,7 +355,7 @@ def test_a_heic_of_tiles(tmp_path: Path, properties: bytes, value: int) -> None:
 def test_a_heic_of_tiles_without_the_package_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg would give a corner of it for the whole."""
     monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(InputError, match=r"a\.heic is made of tiles.*pip install 'layerlift\[heif\]'.*JPEG"):
+    with pytest.raises(InputError, match=r"a\.heic is a tiled image.*pip install 'layerlift\[heif\]'.*JPEG"):
         open_clip(write_tiles(tmp_path / "a.heic", picture()))
 
 
@@ -379,13 +379,13 @@ def test_the_alpha_of_avif_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "said"), [
-    (np.int32, "32-bit whole numbers with a sign"), (np.float32, "32-bit floating-point numbers"),
+    (np.int32, "32-bit signed integers"), (np.float32, "32-bit floating-point numbers"),
 ])  # fmt: skip
 def test_a_tiff_that_ffmpeg_cannot_decode_is_no_damage(tmp_path: Path, dtype: type, said: str) -> None:
     labels = np.zeros((48, 64), dtype)
     labels[10:20, 10:20] = 2
     Image.fromarray(labels).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=rf"a\.tif is a TIFF of {said}.*save it with 8 or 16 bits"):
+    with pytest.raises(InputError, match=rf"a\.tif is a TIFF of {said}.*save it with unsigned 8-bit or 16-bit"):
         open_clip(tmp_path / "a.tif")
     data = tmp_path / "b.tif"
     Image.fromarray(labels.astype(np.uint8)).save(data, compression="tiff_lzw")

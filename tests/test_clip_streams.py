@@ -119,7 +119,7 @@ def test_webm_has_every_sound_as_opus_and_all_that_is_said(tmp_path: Path, sourc
 def test_a_folder_names_all_that_images_do_not_hold(tmp_path: Path) -> None:
     clip = open_clip(rich(tmp_path / "in.mkv"))
     (note,) = output_notes(tmp_path / "out", clip)
-    for lost in ("sound (aac)", "subtitles (subrip)", "chapters (2)", "title", "timecode", "images hold none"):
+    for lost in ("sound (aac)", "subtitles (subrip)", "chapters (2)", "title", "timecode", "images cannot hold it"):
         assert lost in note
     beside = LayerWriter(tmp_path / "layer", clip, choose_layer_format(tmp_path / "layer"))
     assert [note.split(" ")[0] for note in beside.notes] == ["The", "Left"]

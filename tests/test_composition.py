@@ -188,11 +188,11 @@ def test_whose_sound(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (CompositionOptions(start=-1), "start at frame -1"),
-        (CompositionOptions(scale=0), "scale of 0"),
-        (CompositionOptions(scale=float("nan")), "scale of nan"),
-        (CompositionOptions(scale=1000), "smaller one"),
-        (CompositionOptions(offset=(40, 0)), "off the background"),
+        (CompositionOptions(start=-1), "--start is -1"),
+        (CompositionOptions(scale=0), "--scale is 0"),
+        (CompositionOptions(scale=float("nan")), "--scale is nan"),
+        (CompositionOptions(scale=1000), "smaller scale"),
+        (CompositionOptions(offset=(40, 0)), "off the 32x20 background"),
         (CompositionOptions(length="stretch"), "hold, loop, cut, background"),  # type: ignore[arg-type]
         (CompositionOptions(sound="both"), "layer, background, none"),  # type: ignore[arg-type]
         (CompositionOptions(start=3, length="cut"), "only 3"),
@@ -207,7 +207,7 @@ def test_inputs_that_cannot_be(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", background_of().frames(), background_of())
     with pytest.raises(InputError, match="no alpha"):
         compose(clip, clip)
-    with pytest.raises(InputError, match="of one clip"):
+    with pytest.raises(InputError, match="of the same clip"):
         compose([layer_of(3), layer_of(4)], background_of())
     with pytest.raises(InputError, match="no layer"):
         compose([], background_of())

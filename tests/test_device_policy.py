@@ -116,10 +116,10 @@ def test_dtype(devices: set[str], device: str, dtype: str, expected: tuple[str, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("tpu", None, None), "device 'tpu' is not known"),
-        (("cpu", "int8", None), "dtype 'int8' is not known"),
-        (("cpu", None, "rocm"), "policy 'rocm' is not known"),
-        (("cpu:1", None, None), "one CPU"),
+        (("tpu", None, None), "unknown --device 'tpu'"),
+        (("cpu", "int8", None), "unknown --dtype 'int8'"),
+        (("cpu", None, "rocm"), "unknown --policy 'rocm'"),
+        (("cpu:1", None, None), "the CPU takes no number"),
     ],
 )
 def test_unknown(arguments: tuple[str, str | None, str | None], words: str) -> None:
@@ -137,7 +137,7 @@ def test_old_torch_is_refused_on_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch, "__version__", "2.5.1")
-    with pytest.raises(InputError, match=r"2\.5\.1 gives noise on MPS"):
+    with pytest.raises(InputError, match=r"2\.5\.1 produces noise on MPS"):
         choose_policy("mps")
     monkeypatch.setattr(torch, "__version__", "2.13.0")
     assert choose_policy("mps").device == "mps"
@@ -183,5 +183,5 @@ def test_what_may_be_done_is_not(line: str) -> None:
 @pytest.mark.parametrize(("weights", "int8"), [("auto", None), ("8bit", True), ("full", False)])
 def test_how_weights_are_kept(weights: str, int8: bool | None) -> None:
     assert choose_policy("cpu", weights=weights).int8 is int8
-    with pytest.raises(InputError, match="weights 'half' is not known: give one of auto, 8bit, full"):
+    with pytest.raises(InputError, match="unknown --weights 'half': choose one of auto, 8bit, full"):
         choose_policy("cpu", weights="half")

@@ -121,7 +121,9 @@ def test_memory_that_runs_out(
     monkeypatch.setattr(place, function, FailsAt(getattr(place, function), calls))
     report = Report()
     assert np.abs(scores(model, report) - whole).max() <= 0.05
-    notes = [note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; going on with less: ")]
+    notes = [
+        note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; continuing with less: ")
+    ]
     assert len(notes) == len(calls)
 
 

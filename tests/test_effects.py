@@ -121,7 +121,7 @@ def test_two_objects_that_overlap(model: Model, policy: Policy) -> None:
         (np.zeros((5, HEIGHT, WIDTH), bool), "empty"),
         (np.ones((5, HEIGHT, WIDTH), bool), "white everywhere"),
         (np.ones((4, HEIGHT, WIDTH), bool), "4 frames"),
-        (np.ones((5, HEIGHT, HEIGHT), bool), "another shape"),
+        (np.ones((5, HEIGHT, HEIGHT), bool), "does not match the shape of the clip"),
     ],
 )
 def test_masks_that_hold_no_object(model: Model, policy: Policy, there: np.ndarray, said: str) -> None:
@@ -138,8 +138,8 @@ def test_masks_that_hold_no_object(model: Model, policy: Policy, there: np.ndarr
         ({"sigmas": ()}, "sigma"),
         ({"sigmas": (0.3, 1.0)}, "1.0"),
         ({"dilate": -1}, "dilate"),
-        ({"temporal_radius": -2}, "temporal radius"),
-        ({"max_distance": -1.0}, "max distance"),
+        ({"temporal_radius": -2}, "--temporal-radius is -2"),
+        ({"max_distance": -1.0}, "--max-distance is -1"),
         ({"refine": "magic"}, "edges, none, plate"),
         ({"layers": (7,)}, "from 0 to 1"),
         ({"size": (8, 8)}, "8x8"),

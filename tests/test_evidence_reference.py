@@ -260,7 +260,7 @@ def test_frames_of_a_cut_clip_keep_their_numbers() -> None:
         next(apply_references(clip, masks, [reference])[0].frames(2)),
         np.where(grow(mask[MIDDLE], DILATE)[..., None], truth[MIDDLE], video[MIDDLE]),
     )
-    with pytest.raises(InputError, match="frame 2, but the frames of that part of the clip are 4 to 9"):
+    with pytest.raises(InputError, match="frame 2, but the frames in this part of the clip are 4 to 9"):
         open_references({2: truth[2]}, clip, masks, DILATE)
 
 
@@ -276,15 +276,15 @@ def test_what_cannot_be_a_reference_is_refused_in_a_sentence(tmp_path: Path) -> 
     assert "the frames are 0 to 12" in refusal(truth[MIDDLE], 13)
     assert "counted from 0" in refusal(truth[MIDDLE], -1)
     assert "nothing is masked" in refusal(truth[0], 0)
-    assert "another shape" in refusal(truth[MIDDLE, :, :100])
-    assert "does not show what frame 6 shows" in refusal(see(world(seed=5), 80))
-    assert "does not show what frame 6 shows" in refusal(see(world(), 150))
-    assert "shows in its hole what frame 6 of the clip shows" in refusal(video[MIDDLE])
+    assert "does not match the shape of the clip" in refusal(truth[MIDDLE, :, :100])
+    assert "does not match frame 6 around the mask" in refusal(see(world(seed=5), 80))
+    assert "does not match frame 6 around the mask" in refusal(see(world(), 150))
+    assert "is the same as frame 6 of the clip inside the mask" in refusal(video[MIDDLE])
     marked = truth[MIDDLE].copy()
     marked[50:70, 70:90] = MARK
-    assert "still shows the mark" in refusal(marked)
+    assert "is still magenta or transparent" in refusal(marked)
     transparent = np.dstack([truth[MIDDLE], np.where(mask[MIDDLE], np.uint8(0), np.uint8(255))])
-    assert "still shows the mark" in refusal(transparent)
+    assert "is still magenta or transparent" in refusal(transparent)
     assert "does not exist" in refusal(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
     assert "cannot be read" in refusal(tmp_path / "text.png")
@@ -344,12 +344,12 @@ def test_a_folder_names_its_pictures_by_frames(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"both .*06.png .*for frame 6"):
         pictures_of(tmp_path)
     write_png(tmp_path / "clean.png", truth[6])
-    with pytest.raises(InputError, match=r"clean\.png is named by no frame"):
+    with pytest.raises(InputError, match=r"clean\.png is not named after a frame"):
         pictures_of(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no reference frame"):
+    with pytest.raises(InputError, match="contains no reference frame"):
         pictures_of(tmp_path / "empty")
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         pictures_of(tmp_path / "nowhere")
 
 
@@ -492,7 +492,7 @@ def test_a_reference_of_an_interlaced_clip_is_named_by_its_frame() -> None:
     assert (reference.index, reference.frame) == (2, 3)
     with pytest.raises(InputError, match="are 0 to 5"):
         open_references({6: truth[6]}, fields, masks, DILATE)
-    with pytest.raises(InputError, match="of that part of the clip are 2 to 4"):
+    with pytest.raises(InputError, match="in this part of the clip are 2 to 4"):
         open_references({5: truth[10]}, fields.cut(4, 10), masks.cut(4, 10), DILATE)
     suggested = list(suggest_references(fields, masks, count=4))
     assert suggested

@@ -92,7 +92,9 @@ def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, sta
     report = Report()
     made = run(model, report)
     assert np.abs(made.astype(int) - whole).max() <= 1
-    notes = [note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; going on with less: ")]
+    notes = [
+        note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; continuing with less: ")
+    ]
     assert len(notes) == len(calls)
 
 

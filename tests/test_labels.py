@@ -78,16 +78,16 @@ def check(path: Path, clip: Clip, names: list[str], wanted: np.ndarray | None = 
             continue
         (one,) = open_object_masks(f"{path}:{name}", clip)
         np.testing.assert_array_equal(one.numpy(), wanted == number)
-        assert one.notes == (f"{said[:-1]}; taken: {name}.",)
+        assert one.notes == (f"{said[:-1]}; using {name}.",)
     np.testing.assert_array_equal(open_mask(path, clip).numpy(), wanted > 0)
     np.testing.assert_array_equal(open_mask(path, clip).cut(1, 3).numpy(), wanted[1:3] > 0)
 
 
-def check_matte(path: Path, clip: Clip, wanted: np.ndarray, how: str = "what is brighter than half") -> None:
+def check_matte(path: Path, clip: Clip, wanted: np.ndarray, how: str = "everything brighter than half") -> None:
     (mask,) = open_object_masks(path, clip)
     assert mask.notes == (f"1 object in {path}: {how}.",)
     assert (mask.numpy() != wanted).mean() < 0.002
-    with pytest.raises(InputError, match="has no IDs, but 1 was asked for"):
+    with pytest.raises(InputError, match="without IDs, so it has no object 1"):
         open_object_masks(f"{path}:1", clip)
 
 
@@ -182,7 +182,7 @@ def test_grey_is_a_matte_where_any_frame_is_bright_or_has_many_values(tmp_path: 
     for name, frames in (("grey", bright), ("rgb", bright[..., None].repeat(3, 3))):
         check_matte(folder(tmp_path / name, frames), clip, bright > 127)
     many = ids(32) + np.uint8(60) * (ids(32) > 0)  # 33 values with the background's, the brightest 92
-    with pytest.raises(InputError, match=r"none is brighter than half \(the brightest is 92 of 255\)"):
+    with pytest.raises(InputError, match=r"no pixel is brighter than half \(the brightest is 92 of 255\)"):
         open_mask(folder(tmp_path / "many", many), clip)
 
 
@@ -213,7 +213,7 @@ def test_flat_colours_with_alpha(tmp_path: Path, clip: Clip) -> None:
     rgba = coloured(ids(2), {1: (0, 0, 0, 255), 2: (255, 255, 255, 255)})
     check(folder(tmp_path / "m", rgba), clip, ["#000000", "#FFFFFF"])
     one = coloured(ids(1), {1: (200, 0, 0, 255)})
-    check_matte(folder(tmp_path / "one", one), clip, ids(1) > 0, "what is opaque")
+    check_matte(folder(tmp_path / "one", one), clip, ids(1) > 0, "everything opaque")
 
 
 def test_more_colours_than_a_label_image_has_are_a_matte(tmp_path: Path, clip: Clip) -> None:
@@ -221,7 +221,7 @@ def test_more_colours_than_a_label_image_has_are_a_matte(tmp_path: Path, clip: C
     photo = np.where((ids(1) > 0)[..., None], photo // 8 + 200, photo // 8)
     check_matte(folder(tmp_path / "rgb", photo), clip, ids(1) > 0)
     cutout = np.concatenate([photo, (ids(1) > 0)[..., None] * np.uint8(255)], 3)
-    check_matte(folder(tmp_path / "rgba", cutout), clip, ids(1) > 0, "what is opaque")
+    check_matte(folder(tmp_path / "rgba", cutout), clip, ids(1) > 0, "everything opaque")
 
 
 def test_lossy_pictures_are_mattes(tmp_path: Path, clip: Clip) -> None:
@@ -233,7 +233,7 @@ def test_lossy_pictures_are_mattes(tmp_path: Path, clip: Clip) -> None:
         folder(tmp_path / "ids", ids(), "jpg", quality=100),
         video(tmp_path / "red.mp4", coloured(ids(1), {1: (200, 0, 0)}), "libx264", "yuv420p"),
     ):
-        with pytest.raises(InputError, match="is empty: none is brighter than half"):
+        with pytest.raises(InputError, match="is empty: no pixel is brighter than half"):
             open_mask(path, clip)
 
 
@@ -241,8 +241,8 @@ def test_colours_that_a_lossy_mask_loses_are_said(tmp_path: Path, clip: Clip) ->
     path = video(tmp_path / "m.mp4", coloured(ids(2), RED_GREEN), "libx264", "yuv444p")
     mask = open_mask(path, clip)
     assert (mask.numpy() != (ids(2) == 1)).mean() < 0.002  # green is brighter than half, red is not
-    assert mask.notes[0] == f"1 object in {path}: what is brighter than half."
-    assert "has colours that are darker than half, which are not masked" in mask.notes[1]
+    assert mask.notes[0] == f"1 object in {path}: everything brighter than half."
+    assert "has colours darker than half brightness, which do not count as masked" in mask.notes[1]
     tinted = video(tmp_path / "t.mp4", coloured(ids(1), {1: (250, 255, 240)}), "libx264", "yuv420p")
     assert len(open_mask(tinted, clip).notes) == 1
 
@@ -258,7 +258,7 @@ def test_a_label_image_is_scaled_object_by_object(tmp_path: Path) -> None:
 def test_ids_that_are_not_there(tmp_path: Path, clip: Clip) -> None:
     path = folder(tmp_path / "m", ids(), palette=DAVIS)
     for unknown in ("7", "#123456", "red", "0"):
-        with pytest.raises(InputError, match=rf"has no object {unknown}; give one of those it has: 1, 2, 3"):
+        with pytest.raises(InputError, match=rf"has no object {unknown}; choose from 1, 2, 3"):
             open_object_masks(f"{path}:{unknown}", clip)
     with pytest.raises(InputError, match=r"nothing\.png:2 does not exist"):
         open_object_masks(tmp_path / "nothing.png:2", clip)
@@ -280,7 +280,7 @@ def test_objects_outside_the_frames_asked_for_are_left_out(tmp_path: Path, clip:
         masks = open_object_masks(path, clip.cut(2, 4))
         assert [mask.notes for mask in masks] == [(f"2 objects in {path}: 1, 3.",)] * 2
         np.testing.assert_array_equal(masks[1].numpy(), labels[2:] == 3)
-        with pytest.raises(InputError, match=r"object 2 of .* is in none of the frames asked for"):
+        with pytest.raises(InputError, match=r"object 2 of .* is in none of the selected frames"):
             open_object_masks(f"{path}:2", clip.cut(2, 4))
     path = folder(tmp_path / "colour", coloured(labels, RED_GREEN | {3: (0, 0, 9)}))
     assert len(open_object_masks(path, clip.cut(2, 4))) == 2
@@ -337,7 +337,7 @@ def test_a_matte_in_openexr_stays_one(tmp_path: Path, clip: Clip) -> None:
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
         OpenEXR.File(header, {"RGB": soft}).write(str(tmp_path / f"{index}.exr"))
     (mask,) = open_object_masks(tmp_path, clip)
-    assert mask.notes == (f"1 object in {tmp_path}: what is brighter than half.",)
+    assert mask.notes == (f"1 object in {tmp_path}: everything brighter than half.",)
     assert (mask.numpy()[0] == (hard[0, ..., 0] > 0)).all()
 
 

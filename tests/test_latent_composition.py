@@ -223,10 +223,10 @@ def test_result_keeps_the_clip_s_timing(model: Model) -> None:
         ({"objects": []}, "object mask"),
         ({"total": np.zeros((HEIGHT, WIDTH), bool)}, "empty"),
         ({"onto": "nothing.mp4"}, "does not exist"),
-        ({"strength": 0.0}, "refine strength of 0.0"),
-        ({"strength": float("nan")}, "refine strength of nan"),
-        ({"strength": 1.1}, "refine strength of 1.1"),
-        ({"steps": 0}, "0 refine steps"),
+        ({"strength": 0.0}, "--refine-strength is 0.0"),
+        ({"strength": float("nan")}, "--refine-strength is nan"),
+        ({"strength": 1.1}, "--refine-strength is 1.1"),
+        ({"steps": 0}, "--refine-steps is 0"),
         ({"size": (8, 8)}, "8x8"),
         ({"model": "no-such-model"}, "no-such-model"),
     ],
@@ -258,7 +258,9 @@ def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, sta
     report = Report()
     made = compose_latent(*given, report=report, **options).numpy()
     assert np.abs(made.astype(int) - whole).max() <= 1
-    assert [note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; going on with less: ")]
+    assert [
+        note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; continuing with less: ")
+    ]
 
 
 def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

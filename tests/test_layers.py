@@ -249,7 +249,7 @@ def test_what_cannot_be_used(scenes: dict[int, Scene]) -> None:
         "no object mask": (video, plate, [], None, {}),
         "3 total masks were given for 1 object masks": (video, plate, mask, [mask] * 3, {}),
         "edge is -1": (video, plate, mask, None, {"edge": -1}),
-        "noise of 300": (video, plate, mask, None, {"noise": 300}),
+        "--noise is 300": (video, plate, mask, None, {"noise": 300}),
         "empty": (video, plate, np.zeros_like(mask), None, {}),
     }
     for said, (clip, background, objects, total, options) in cases.items():

@@ -109,7 +109,7 @@ WRONG = {
     "length": (boxes(5), r"has 5 frames, but the clip clip has 6"),
     "empty": (np.zeros_like(boxes()), "is empty: no pixel is white"),
     "full": (np.ones_like(boxes()), "is white everywhere"),
-    "shape": (boxes(COUNT, 64, 64), "is 64x64, which is another shape than the clip's 96x64"),
+    "shape": (boxes(COUNT, 64, 64), "is 64x64, which does not match the shape of the clip, 96x64"),
 }
 
 

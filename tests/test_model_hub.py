@@ -64,7 +64,7 @@ def test_progress(asked: list[tuple[str, str]], capfd: pytest.CaptureFixture[str
 
 
 def test_unknown_name(asked: list[tuple[str, str]]) -> None:
-    with pytest.raises(InputError, match=r"no model 'sdxl' to download: give one of ltx-2b-0.9.5.*text-encoder"):
+    with pytest.raises(InputError, match=r"unknown model 'sdxl': choose one of ltx-2b-0.9.5.*text-encoder"):
         hub.download("sdxl")
     assert not asked
 

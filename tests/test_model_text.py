@@ -94,7 +94,7 @@ def test_ready_embedding_is_that_of_the_prompt(tiny: Path) -> None:
 def test_another_prompt_lists_the_known(tiny: Path, prompt: str) -> None:
     model = open_model(tiny)
     for ask in (model.text, model.check_prompts):
-        with pytest.raises(InputError, match=r"does not know the prompt.*only 'Empty', ''"):
+        with pytest.raises(InputError, match=r"does not know the prompt.*use one of 'Empty', ''"):
             ask(["Empty", prompt], CPU)
 
 

@@ -83,7 +83,9 @@ def test_one_file_however_it_is_spelled(here: Path, one: str, other: str) -> Non
     for first, second in ((one, other), (other, one)):
         with pytest.raises(InputError, match=r"^--report .* and -o .* are the same file: give each output its own"):
             settle_places({"-o": first, "--report": second}, {})
-        with pytest.raises(InputError, match=r"^-o .* is CLIP .*, which is read: give the output another name\.$"):
+        with pytest.raises(
+            InputError, match=r"^-o .* would overwrite the input CLIP .*: give the output another name\.$"
+        ):
             settle_places({"-o": first}, {"CLIP": second})
 
 
@@ -116,19 +118,19 @@ def test_outputs_that_differ_only_in_case() -> None:
 def test_folders_around_and_within(inner: str, outer: str) -> None:
     Path("sub/there.mkv").write_text("there")
     Path("in_sub.mkv").symlink_to("sub/there.mkv")
-    with pytest.raises(InputError, match=f"^-o {inner} lies inside --folder {outer}: give a place outside of it"):
+    with pytest.raises(InputError, match=f"^-o {inner} is inside --folder {outer}: choose a place outside it"):
         settle_places({"--folder": outer, "-o": inner}, {})
-    with pytest.raises(InputError, match=f"^-o {inner} lies inside --folder {outer}"):
+    with pytest.raises(InputError, match=f"^-o {inner} is inside --folder {outer}"):
         settle_places({"-o": inner, "--folder": outer}, {})
-    with pytest.raises(InputError, match=f"^-o {inner} lies inside CLIP {outer}, which is read"):
+    with pytest.raises(InputError, match=f"^-o {inner} is inside the input CLIP {outer}: choose"):
         settle_places({"-o": inner}, {"CLIP": outer})
-    with pytest.raises(InputError, match=f"^-o {outer} is a folder that holds CLIP {inner}, which is read"):
+    with pytest.raises(InputError, match=f"^-o {outer} is a folder that contains the input CLIP {inner}: choose"):
         settle_places({"-o": outer}, {"CLIP": inner})
 
 
 def test_a_file_system_that_does_not_mind_case_is_asked(here: Path) -> None:
     Path("A.mkv").hardlink_to("a.mkv")  # as such a file system answers: both names lead to one file
-    with pytest.raises(InputError, match=r"is CLIP a\.mkv, which is read"):
+    with pytest.raises(InputError, match=r"would overwrite the input CLIP a\.mkv"):
         settle_places({"-o": "A.mkv"}, {"CLIP": "a.mkv"})
 
 
@@ -189,45 +191,60 @@ REFERENCE = "reference walk.mkv --mask mask.mkv -o new"
         (f"{REMOVE} -o a.mkv --source-map ./a.mkv", "--source-map a.mkv and -o a.mkv are the same file"),
         (f"{REMOVE} -o a.mkv --source-map holds/../a.mkv", "--source-map holds/../a.mkv and -o a.mkv are"),
         (f"{REMOVE} --report walk_remove.mp4", "are the same file"),
-        (f"{REMOVE} -o walk.mkv", "-o walk.mkv is CLIP walk.mkv, which is read"),
-        (f"{REMOVE} -o holds/../mask.mkv", "is --mask mask.mkv"),
-        (f"{REMOVE} --source-map mask.mkv", "is --mask mask.mkv"),
-        (f"{REMOVE} --report walk.mkv", "is CLIP walk.mkv"),
-        (f"{REMOVE} --reference clean.png@0 --report clean.png", "is --reference clean.png"),
-        ("remove walk.mkv --object object.mkv --model none -o object.mkv", "is --object object.mkv"),
-        ("remove scene --model none -o scene/video.mkv", "is CLIP scene/video.mkv"),
-        ("remove scene --model none -o scene/total_mask.mkv", "is CLIP scene/total_mask.mkv"),
-        ("remove walk.mkv --mask labels.png:2 --model none --report labels.png", "is --mask labels.png"),
-        ("remove frames --mask mask.mkv --model none -o frames/", "is CLIP frames"),
-        ("remove frames --mask mask.mkv --model none -o frames/plate.mkv", "lies inside CLIP frames"),
-        ("remove walk.mkv --mask holds/00000.png --model none -o holds", "is a folder that holds --mask"),
-        (f"{RUN} -o out --report walk.mkv", "is CLIP walk.mkv"),
-        (f"{RUN} -o run --total run/total_mask.mkv", "is a folder that holds --total run/total_mask.mkv"),
-        (f"{RUN} -o run --report run/report.json", "--report run/report.json lies inside -o run"),
-        (f"{RUN} -o out --report plate.mkv", "is --onto plate.mkv"),
-        (f"{EXTRACT} -o plate.mkv", "is --background plate.mkv"),
-        (f"{EXTRACT} -o object.mkv", "is --object object.mkv"),
+        (f"{REMOVE} -o walk.mkv", "-o walk.mkv would overwrite the input CLIP walk.mkv"),
+        (f"{REMOVE} -o holds/../mask.mkv", "would overwrite the input --mask mask.mkv"),
+        (f"{REMOVE} --source-map mask.mkv", "would overwrite the input --mask mask.mkv"),
+        (f"{REMOVE} --report walk.mkv", "would overwrite the input CLIP walk.mkv"),
+        (f"{REMOVE} --reference clean.png@0 --report clean.png", "would overwrite the input --reference clean.png"),
+        (
+            "remove walk.mkv --object object.mkv --model none -o object.mkv",
+            "would overwrite the input --object object.mkv",
+        ),
+        ("remove scene --model none -o scene/video.mkv", "would overwrite the input CLIP scene/video.mkv"),
+        ("remove scene --model none -o scene/total_mask.mkv", "would overwrite the input CLIP scene/total_mask.mkv"),
+        (
+            "remove walk.mkv --mask labels.png:2 --model none --report labels.png",
+            "would overwrite the input --mask labels.png",
+        ),
+        ("remove frames --mask mask.mkv --model none -o frames/", "would overwrite the input CLIP frames"),
+        ("remove frames --mask mask.mkv --model none -o frames/plate.mkv", "is inside the input CLIP frames"),
+        ("remove walk.mkv --mask holds/00000.png --model none -o holds", "is a folder that contains the input --mask"),
+        (f"{RUN} -o out --report walk.mkv", "would overwrite the input CLIP walk.mkv"),
+        (f"{RUN} -o run --total run/total_mask.mkv", "is a folder that contains the input --total run/total_mask.mkv"),
+        (f"{RUN} -o run --report run/report.json", "--report run/report.json is inside -o run"),
+        (f"{RUN} -o out --report plate.mkv", "would overwrite the input --onto plate.mkv"),
+        (f"{EXTRACT} -o plate.mkv", "would overwrite the input --background plate.mkv"),
+        (f"{EXTRACT} -o object.mkv", "would overwrite the input --object object.mkv"),
         (f"{EXTRACT} -o layer.mov --report layer.mov", "are the same file"),
         (f"{EXTRACT} --report walk_layer.mov", "are the same file"),
-        ("extract walk.mkv --background plate.mkv --object holds/00000.png -o holds", "is a folder that holds"),
-        (f"{MASK} -o object.mkv", "is --object object.mkv"),
+        (
+            "extract walk.mkv --background plate.mkv --object holds/00000.png -o holds",
+            "is a folder that contains the input",
+        ),
+        (f"{MASK} -o object.mkv", "would overwrite the input --object object.mkv"),
         (f"{MASK} -o a.mp4 --preview holds/../a.mp4", "are the same file"),
         (f"{MASK} --save-scores s.safetensors --report ./s.safetensors", "are the same file"),
-        ("mask scene --model demo -o scene/object_mask_0.mkv", "is CLIP scene/object_mask_0.mkv"),
-        ("mask frames --object object.mkv --model demo --preview frames/seen.png", "lies inside CLIP frames"),
-        (f"{COMPOSE} -o layer.mkv", "is LAYER layer.mkv"),
-        (f"{COMPOSE} -o plate.mkv --lossless", "is --onto plate.mkv"),
+        (
+            "mask scene --model demo -o scene/object_mask_0.mkv",
+            "would overwrite the input CLIP scene/object_mask_0.mkv",
+        ),
+        ("mask frames --object object.mkv --model demo --preview frames/seen.png", "is inside the input CLIP frames"),
+        (f"{COMPOSE} -o layer.mkv", "would overwrite the input LAYER layer.mkv"),
+        (f"{COMPOSE} -o plate.mkv --lossless", "would overwrite the input --onto plate.mkv"),
         (f"{COMPOSE} -o a.mkv --report a.mkv", "are the same file"),
-        (f"{LATENT} -o plate.mkv", "is --background plate.mkv"),
-        (f"{LATENT} -o frames/a.mkv", "lies inside --onto frames"),
+        (f"{LATENT} -o plate.mkv", "would overwrite the input --background plate.mkv"),
+        (f"{LATENT} -o frames/a.mkv", "is inside the input --onto frames"),
         (f"{LATENT} -o a.mkv --keep-intermediate --report a_latent.mkv", "and --keep-intermediate a_latent.mkv are"),
-        (f"{REFERENCE} --report mask.mkv", "is --mask mask.mkv"),
-        ("reference walk.mkv --mask refs/000.png -o refs", "is a folder that holds --mask refs/000.png"),
+        (f"{REFERENCE} --report mask.mkv", "would overwrite the input --mask mask.mkv"),
+        ("reference walk.mkv --mask refs/000.png -o refs", "is a folder that contains the input --mask refs/000.png"),
         ("scene -o new --report new", "are the same file"),
-        ("scene -o holds --report holds/r.json", "lies inside -o holds"),
+        ("scene -o holds --report holds/r.json", "is inside -o holds"),
         ("demo -o new --report ./new", "are the same file"),
-        ("bench quality --model plate.mkv --report plate.mkv", "is --model plate.mkv"),
-        ("bench layers --text-encoder scene --model demo --report scene/r.json", "lies inside --text-encoder scene"),
+        ("bench quality --model plate.mkv --report plate.mkv", "would overwrite the input --model plate.mkv"),
+        (
+            "bench layers --text-encoder scene --model demo --report scene/r.json",
+            "is inside the input --text-encoder scene",
+        ),
     ],
 )
 @pytest.mark.usefixtures("files")
@@ -264,7 +281,7 @@ def test_cases_are_not_made_over_what_they_are_made_of(
     Path("b.mkv").symlink_to(place / "video.mkv")
     before = contents()
     assert layerlift("bench", "footage", "--make", ".", "a.mkv", "--masks", "b.mkv", "--overwrite") == 2
-    assert "is a folder that holds --masks b.mkv" in capsys.readouterr().err
+    assert "is a folder that contains the input --masks b.mkv" in capsys.readouterr().err
     assert contents() == before
 
 
@@ -297,7 +314,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
     before = contents()
     assert layerlift(*command.replace("NO", str(NOT_WRITABLE)).split()) == 1
     streams = capsys.readouterr()
-    assert f"no file can be made in {NOT_WRITABLE}" in streams.err
+    assert f"no file can be created in {NOT_WRITABLE}" in streams.err
     assert streams.err.count("\n") == 1
     assert contents() == before
 
@@ -305,18 +322,18 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("scene -o walk.mkv/scene", "lies below"),
-        ("demo -o walk.mkv/x/demo", "lies below"),
+        ("scene -o walk.mkv/scene", "is below"),
+        ("demo -o walk.mkv/x/demo", "is below"),
         (f"{REMOVE} -o walk.mkv/a.mkv", "does not exist"),
-        (f"{REMOVE} --report walk.mkv/a.json", "lies in no folder that exists"),
+        (f"{REMOVE} --report walk.mkv/a.json", "is in a folder that does not exist"),
         (f"{REMOVE} --report pipe --overwrite", "is a device or a pipe"),
         (f"{REMOVE} -o pipe.mkv --overwrite", "is a device or a pipe"),
-        (f"{REMOVE} --report holds/../mask.mkv", "is --mask mask.mkv"),
-        (f"{REMOVE} -o taken", "exists already"),
+        (f"{REMOVE} --report holds/../mask.mkv", "would overwrite the input --mask mask.mkv"),
+        (f"{REMOVE} -o taken", "already exists"),
         (f"{REMOVE} -o ./sub/../taken.mkv", "does not exist"),
-        (f"{REMOVE} -o holds/../taken.mkv", "exists already"),
-        (f"{MASK} --save-scores holds/../taken.safetensors", "exists already"),
-        (f"{MASK} --preview holds/../taken.png", "exists already"),
+        (f"{REMOVE} -o holds/../taken.mkv", "already exists"),
+        (f"{MASK} --save-scores holds/../taken.safetensors", "already exists"),
+        (f"{MASK} --preview holds/../taken.png", "already exists"),
         ("scene -o occupied --overwrite", "occupied/object_mask_0.mkv is a folder"),
         ("scene -o really/occupied --overwrite", "really/occupied/truth is a file"),
         ("demo -o ./occupied --overwrite", "occupied/object_mask_0.mkv is a folder"),
@@ -390,7 +407,7 @@ def test_a_folder_that_may_not_be_searched_is_told_in_a_sentence(
     before = contents()
     assert layerlift(*command.split()) == 1
     streams = capsys.readouterr()
-    assert re.search(r"locked/\S+ cannot be opened: permission denied; get the right to it", streams.err)
+    assert re.search(r"locked/\S+ cannot be opened: permission denied; check its permissions", streams.err)
     assert streams.err.count("\n") == 1
     assert contents() == before
 
@@ -445,9 +462,12 @@ def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
             OSError(errno.ENOSPC, "x", "disk/.layerlift-1/.layerlift-2.mkv"),
             "a file in disk cannot be written: no space",
         ),
-        (OSError(errno.ENOSPC, "x", "disk/a.mkv"), "disk/a.mkv cannot be written: no space left on device; make room"),
-        (OSError(errno.EDQUOT, "x"), "a file cannot be written: disk quota exceeded; make room on its disk"),
-        (OSError(errno.EROFS, "x"), "a file cannot be written: read-only file system; give another place"),
+        (
+            OSError(errno.ENOSPC, "x", "disk/a.mkv"),
+            "disk/a.mkv cannot be written: no space left on device; free some space",
+        ),
+        (OSError(errno.EDQUOT, "x"), "a file cannot be written: disk quota exceeded; free some space on its disk"),
+        (OSError(errno.EROFS, "x"), "a file cannot be written: read-only file system; choose another place"),
         (RuntimeError("Cannot write a.exr. No space left on device."), "a file cannot be written: no space left"),
     ],
 )

@@ -389,7 +389,7 @@ def test_axes_beyond_the_limit_are_refused(facts: ModelFacts) -> None:
     assert limit is not None
     assert max(facts.encoder.axis, facts.decoder.axis) == 4096  # far below it in every published VAE
     policy: Policy = replace(request(facts, 80, "mps").policy, vae_axis_limit=4095)
-    with pytest.raises(InputError, match=r"axis of 4096 .* reach to 4095"):
+    with pytest.raises(InputError, match=r"axis of 4096 .* at most 4095"):
         make_plan(replace(request(facts, 80, "mps"), policy=policy))
     with pytest.raises(InputError, match="axis of 70400"):
         make_plan(request(facts, 8000, "mps", (70400, 64)))

@@ -88,7 +88,7 @@ def test_the_user_s_window(model: Any) -> None:
     assert window_lengths(model, 33) == (33, 33)
     other = SimpleNamespace(settings=replace(DEFAULT.settings, longest=None), geometry=model.geometry)
     assert window_lengths(other, None) == (97, 97)
-    with pytest.raises(InputError, match=r"a window of 8 frames .* give at least 9"):
+    with pytest.raises(InputError, match=r"--window is 8 frames.* give at least 9"):
         window_lengths(model, 8)
 
 

@@ -364,13 +364,13 @@ def test_progress_reaches_its_totals_and_the_report_knows_sizes(model: Model, po
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"steps": 0}, "0 steps"),
-        ({"guidance": 0.5}, "guidance of 0.5"),
-        ({"guidance": float("nan")}, "guidance of nan"),
+        ({"steps": 0}, "--steps is 0"),
+        ({"guidance": 0.5}, "--guidance is 0.5"),
+        ({"guidance": float("nan")}, "--guidance is nan"),
         ({"dilate": -1}, "dilate is -1"),
         ({"feather": -2}, "feather is -2"),
-        ({"dilate": 2, "feather": 5}, "a feather of 5 pixels"),
-        ({"size": (8, 64)}, "size of 8x64"),
+        ({"dilate": 2, "feather": 5}, "--feather is 5"),
+        ({"size": (8, 64)}, "--size 8x64"),
         ({"prompt": "a cat"}, "a cat"),
         ({"evidence": "some"}, "evidence 'some'"),
     ],

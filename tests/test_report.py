@@ -61,11 +61,11 @@ def test_report_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
 def test_report_paths_are_refused_early(tmp_path: Path) -> None:
     taken = tmp_path / "report.json"
     taken.write_text("mine")
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         check_report(taken)
     with pytest.raises(InputError, match="is a folder"):
         check_report(tmp_path)
-    with pytest.raises(InputError, match="no folder that exists"):
+    with pytest.raises(InputError, match="is in a folder that does not exist"):
         check_report(tmp_path / "nowhere" / "report.json")
     assert check_report(taken, overwrite=True) == taken
 

@@ -1,9 +1,9 @@
 """Take a video apart: clean plates without objects and their effects, from a pre-trained video diffusion model.
 
-The public Python API. For each thing that is done there is a function that does it (`remove`), one that hands its
-result over frame by frame (`remove_frames`), and the two that these are made of: `plan_removal` checks everything and
-reads no weight, `run_removal` does the work. What a user can choose are the option classes; `Runtime` says with what it
-runs. Each name is imported only when it is used, so that ``import layerlift`` costs nothing.
+The public Python API. Each job has one function that does it (`remove`), one that yields the result frame by frame
+(`remove_frames`), and the two that both are made of: `plan_removal` checks everything and reads no weight, and
+`run_removal` does the work. The option classes hold the user's choices; `Runtime` holds what the work runs with. Each
+name is imported only when it is used, so ``import layerlift`` costs nothing.
 """
 
 import os

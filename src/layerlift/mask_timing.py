@@ -42,8 +42,9 @@ def timed(source: Clip, path: Path, clip: Clip) -> Clip:
             return _held(source, places, length, clip.rate)
     raise InputError(
         f"the mask {path} has {source.frame_count} frames ({float(source.duration):.2f} s), but the clip {clip.name} "
-        f"has {lengths[0]} ({float(lengths[0] / clip.rate):.2f} s); writers of {name} merge equal frames, and its "
-        "times do not fit the clip's: export the mask as PNGs or a video, with a frame for each of the clip's."
+        f"has {lengths[0]} ({float(lengths[0] / clip.rate):.2f} s); {name} encoders merge identical frames, and the "
+        "frame times here do not match the clip's: export the mask as PNGs or a video, with one frame for each frame "
+        "of the clip."
     )
 
 

@@ -31,11 +31,11 @@ MaskReader = Callable[[int, int], Iterator[np.ndarray]]
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Which pixels of a clip are masked, readable in order as often as wanted.
+    """Which pixels of a clip are masked, readable in order any number of times.
 
     A still mask holds one picture for all frames; `open_mask` and `match_mask` give it its clip's frame count. `notes`
-    are sentences for the user: what its file was understood as, and what looks like a mistake. One that was `checked`
-    fits its clip and masks some of it.
+    are sentences for the user: how its file was read, and what looks like a mistake. A `checked` mask fits its clip and
+    masks part of it.
     """
 
     width: int
@@ -64,7 +64,10 @@ class Mask:
     def cut(self, start: int, stop: int) -> Mask:
         """Frames start … stop - 1 as a mask of their own."""
         if not 0 <= start < stop <= self.frame_count:
-            raise InputError(f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}.")
+            raise InputError(
+                f"{self.name} has frames 0:{self.frame_count}, so frames {start}:{stop} cannot be read; choose a "
+                "range within those."
+            )
         source = self.reader
         return replace(self, frame_count=stop - start, reader=lambda a, b: source(start + a, start + b), checked=False)
 
@@ -73,8 +76,8 @@ class Mask:
         """A mask in memory: (F, H, W), or (H, W) for a still; bool, or uint8 that is masked above 127."""
         if mask.ndim not in (2, 3) or mask.dtype not in (np.bool_, np.uint8) or 0 in mask.shape:
             raise InputError(
-                f"a mask of shape {mask.shape} and type {mask.dtype} was given, but a mask is (F, H, W) or (H, W), "
-                "bool or uint8; convert it first."
+                f"the mask has shape {mask.shape} and type {mask.dtype}, but a mask is (F, H, W) or (H, W), bool or "
+                "uint8; convert it first."
             )
         masked = mask if mask.dtype == np.bool_ else mask > HALF
         if masked.ndim == 2:
@@ -93,14 +96,14 @@ def _still(picture: np.ndarray, frame_count: int, name: str) -> Mask:
 def open_mask(path: str | Path, clip: Clip) -> Mask:
     """Open a clip's mask: a video, a folder of images, or one still for all frames; white = masked.
 
-    Where the mask has an alpha channel that is not the same everywhere, alpha decides instead of brightness. Of a label
-    image (see `labels.read_labels`) all objects are masked, or with ``:ID`` behind the path that one. A mask of the
-    clip's shape at another scale is scaled to the clip. A mask as long as the clip that `clip` was cut from is cut
-    alike. An animation whose writer merged equal frames is matched by time (`mask_timing`). Reads the mask once, frame
-    by frame.
+    If the mask has an alpha channel that varies, alpha decides instead of brightness. A label image (see
+    `labels.read_labels`) masks all its objects, or only one with ``:ID`` after the path. A mask with the clip's aspect
+    ratio but another size is scaled to the clip. A mask as long as the clip that `clip` was cut from is cut in the same
+    way. An animation whose encoder merged identical frames is matched by time (`mask_timing`). The mask is read once,
+    frame by frame.
 
-    Raises InputError, each with its own sentence, for a mask that cannot be read, has another length or aspect ratio
-    than the clip, masks nothing, masks everything, or has no object of that ID.
+    Raises InputError, each with its own sentence, for a mask that cannot be read, differs from the clip in length or
+    aspect ratio, masks nothing, masks everything, or has no object of that ID.
     """
     file, wanted = split_label(path)
     opened = _open_file(file, clip, wanted)
@@ -157,8 +160,8 @@ class _MaskFile:
         notes = _check_content(made, None if labels else self._brightest)
         if self.reading.kind == "brightness" and self._has_dark_colours():
             notes.append(
-                f"{self.path} has colours that are darker than half, which are not masked: give white objects, or flat "
-                "colours in a lossless file."
+                f"{self.path} has colours darker than half brightness, which do not count as masked: make the objects "
+                "white, or use flat colours in a lossless file."
             )
         told = (self._understood(), *([self.timing] if self.timing else []), *notes)
         return replace(made, checked=True, notes=told)
@@ -169,7 +172,7 @@ class _MaskFile:
         if not seen:
             return f"1 object in {self.path}: {_MATTES[self.reading.kind]}."
         objects = f"{len(seen)} object{'s' if len(seen) > 1 else ''} in {self.path}: {', '.join(seen)}"
-        return f"{objects}; taken: {self.wanted}." if self.wanted is not None else f"{objects}."
+        return f"{objects}; using {self.wanted}." if self.wanted is not None else f"{objects}."
 
     def _values(self, begin: int, end: int, labels: Sequence[Label]) -> Iterator[np.ndarray]:
         """(H, W) uint8, masked above HALF."""
@@ -197,7 +200,7 @@ class _MaskFile:
         return max(int(value.max()) for value in self._values(self.start, self.start + count, ()))
 
 
-_MATTES = {"brightness": "what is brighter than half", "alpha": "what is opaque"}
+_MATTES = {"brightness": "everything brighter than half", "alpha": "everything opaque"}
 
 
 def _open_file(path: Path, clip: Clip, wanted: str | None) -> _MaskFile:
@@ -207,7 +210,10 @@ def _open_file(path: Path, clip: Clip, wanted: str | None) -> _MaskFile:
     start, stop, still = _span(source.frame_count, clip, str(path))
     timing = ""
     if source.frame_count != pictures.frame_count:
-        timing = f"The {pictures.frame_count} pictures of {path} are held for their times: {source.frame_count} frames."
+        timing = (
+            f"The {pictures.frame_count} pictures of {path} are held for their display times, which makes "
+            f"{source.frame_count} frames."
+        )
     return _MaskFile(path, source, clip, read_labels(path, source, start, stop), start, still, wanted, timing)
 
 
@@ -223,15 +229,17 @@ def _find_label(opened: _MaskFile, name: str) -> Label:
     labels = opened.reading.labels
     if not labels:
         raise InputError(
-            f"{opened.path} is one object ({_MATTES[opened.reading.kind]}) and has no IDs, but {name} was asked for; "
-            f"leave :{name} away."
+            f"{opened.path} is one object ({_MATTES[opened.reading.kind]}) without IDs, so it has no object {name}; "
+            f"leave :{name} out."
         )
     found = next((label for label in labels if label.is_called(name)), None)
     known = ", ".join(label.name for label in labels)
     if found is None:
-        raise InputError(f"{opened.path} has no object {name}; give one of those it has: {known}.")
+        raise InputError(f"{opened.path} has no object {name}; choose from {known}.")
     if not found.seen:
-        raise InputError(f"object {name} of {opened.path} is in none of the frames asked for; it has {known}.")
+        raise InputError(
+            f"object {name} of {opened.path} is in none of the selected frames; choose from {known}, or other frames."
+        )
     return found
 
 
@@ -286,10 +294,10 @@ def _span(count: int, clip: Clip, name: str) -> tuple[int, int, bool]:
         return clip.first, clip.first + clip.frame_count, False
     expected = str(clip.frame_count)
     if clip.source_frame_count is not None:
-        expected = f"{clip.source_frame_count}, of which {clip.frame_count} were asked for"
+        expected = f"{clip.source_frame_count}, of which {clip.frame_count} are selected"
     raise InputError(
         f"the mask {name} has {count} frames, but the clip {clip.name} has {expected}; give a mask of the clip's "
-        "length or a single still."
+        "length, or a single still."
     )
 
 
@@ -299,8 +307,8 @@ def _check_shape(width: int, height: int, clip: Clip, name: str) -> None:
         > ASPECT_SLACK
     ):
         raise InputError(
-            f"the mask {name} is {width}x{height}, which is another shape than the clip's {clip.width}x{clip.height}; "
-            "give a mask of the clip's aspect ratio."
+            f"the mask {name} is {width}x{height}, which does not match the shape of the clip, "
+            f"{clip.width}x{clip.height}; give a mask of the clip's aspect ratio."
         )
 
 
@@ -315,16 +323,16 @@ def _check_content(mask: Mask, brightest: Callable[[], int] | None = None) -> li
             return []
     if not anything:
         level = brightest() if brightest is not None else 0
-        found = f"none is brighter than half (the brightest is {level} of 255)" if level else "no pixel is white"
+        found = f"no pixel is brighter than half (the brightest is {level} of 255)" if level else "no pixel is white"
         raise InputError(f"the mask {mask.name} is empty: {found}; give a mask with the object in white.")
     if everything:
         raise InputError(
-            f"the mask {mask.name} is white everywhere, which leaves nothing of the clip; give a mask with the object "
-            "alone in white."
+            f"the mask {mask.name} is white everywhere, which leaves nothing of the clip; give a mask with only the "
+            "object in white."
         )
     return [
-        f"The mask {mask.name} is white over more than {MOSTLY:.0%} of every frame: if the object is black in it, "
-        "invert it."
+        f"The mask {mask.name} is white over more than {MOSTLY:.0%} of every frame: if the object is the black part, "
+        "invert the mask."
     ]
 
 

@@ -22,14 +22,14 @@ def check_name(path: str | Path, flag: str = "") -> None:
     Asked before anything else about a path: the system answers any question about too long a name with an error.
     """
     place = Path(path).absolute()
-    said = f"{flag} {path}" if flag else f"{path} was given as output, but it"
+    said = f"{flag} {path}" if flag else f"{path}"
     longest = _limit(place.parent, "PC_NAME_MAX", _NAME)
     for part in place.parts[1:]:
         if (length := len(os.fsencode(part))) > longest:
-            name = "has a name" if part == place.name else "lies in a folder with a name"
-            raise InputError(f"{said} {name} of {length} bytes, more than the {longest} that fit; give a shorter one.")
+            name = "has a name" if part == place.name else "is in a folder with a name"
+            raise InputError(f"{said} {name} of {length} bytes, but at most {longest} fit; give a shorter one.")
     if (length := len(os.fsencode(place))) + _ROOM > _limit(place.parent, "PC_PATH_MAX", _PATH):
-        raise InputError(f"{said} is a path of {length} bytes, more than fit; give a shorter one.")
+        raise InputError(f"{said} is a path of {length} bytes, which is too long; give a shorter one.")
 
 
 def unfinished(path: Path, ending: str = "") -> Path:

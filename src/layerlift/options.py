@@ -1,6 +1,6 @@
-"""Everything a user can choose, one class for each thing that is done; a field is a flag of the command line, too.
+"""Everything a user can choose, one class for each job; each field is also a flag of the command line.
 
-None always stands for a choice that is made for the user: what suits the model or the clip.
+None always means that layerlift chooses: what suits the model, the clip or the machine.
 """
 
 from collections.abc import Sequence
@@ -37,13 +37,13 @@ MODELS, DEVICE, OUTPUT, LATENT = "Models", "Device", "Output", "With --latent"
 
 
 def _seed() -> Any:
-    return flag(0, "Seed of the noise.", metavar="S", group=SAMPLING, least=0, most=LARGEST_SEED)
+    return flag(0, "Random seed.", metavar="S", group=SAMPLING, least=0, most=LARGEST_SEED)
 
 
 def _size() -> Any:
     return flag(
         None,
-        "Width and height in pixels that the model works at (default: the model's own).",
+        "Size in pixels that the model works at (default: the model's own).",
         metavar="WxH",
         group=SAMPLING,
         takes=str,
@@ -53,90 +53,90 @@ def _size() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """What runs, where, and in how much memory.
+    """Which model runs, where, and in how much memory.
 
     Attributes:
-        model: an opened `Model`, or what `open_model` takes. "none" is to do without, and so is None while no LTX
+        model: an opened `Model`, or anything `open_model` takes. "none" runs without a model, as does None when no LTX
             checkpoint is on this machine.
-        text_encoder: a folder with text_encoder/ and tokenizer/, for checkpoints that bring none.
-        cache: read and keep prompt embeddings on disk.
-        memory: GiB that may be taken, host and device together, above 0; None is what the machine reports as usable.
-        weights: how the transformer's are kept: in 8 bits, as they are, or in 8 bits where memory is short.
-        device: "cuda", "cuda:1", "mps" or "cpu"; None is the best there is.
-        dtype: of the transformer.
-        backend: whose rules are followed, on whatever device.
+        text_encoder: a folder with text_encoder/ and tokenizer/, for checkpoints without their own.
+        cache: cache prompt embeddings on disk.
+        memory: the limit in GiB, host and device together, above 0; None is what the machine reports as usable.
+        weights: precision of the transformer's weights: "8bit", "full" (as they are), or "auto" (8 bits only when
+            memory is short).
+        device: "cuda", "cuda:1", "mps" or "cpu"; None is the best one available.
+        dtype: the transformer's number format; None suits the device.
+        backend: the backend whose rules are followed, on any device; None is the device's own.
     """
 
     model: "Engine | str | Path | None" = flag(
         None,
-        "Model to use (default: the installed LTX-Video checkpoint, or none).",
+        "Model to use (default: the installed LTX-Video checkpoint; none if there is none).",
         metavar="none|demo|NAME|PATH|HUB-ID",
         group=MODELS,
         takes=str,
     )
     text_encoder: Path | None = flag(
         None,
-        "Folder with text_encoder/ and tokenizer/, for checkpoints that bring none.",
+        "Folder with text_encoder/ and tokenizer/, for checkpoints without their own.",
         metavar="PATH",
         group=MODELS,
     )
-    cache: bool = flag(True, "Neither read nor keep prompt embeddings on disk.", "--no-cache", group=MODELS)
+    cache: bool = flag(True, "Do not use the cache of prompt embeddings on disk.", "--no-cache", group=MODELS)
     memory: float | None = flag(
         None,
-        "Memory limit in GiB, RAM and GPU combined (default: what the machine reports as usable).",
+        "Memory limit in GiB, RAM and GPU combined (default: all usable memory).",
         metavar="GB",
         group=DEVICE,
     )
     weights: Weights = flag(
         "auto",
-        "Keep the transformer's weights in 8 bits, which takes half the memory, or in full. With auto, in 8 bits only "
-        "where memory is short.",
+        "Precision of the transformer's weights: 8bit needs half the memory, full keeps them as they are, and auto "
+        "uses 8 bits only when memory is short.",
         group=DEVICE,
     )
     device: str | None = flag(
-        None, "Where to compute (default: the best device there is).", metavar="cpu|cuda|mps", group=DEVICE
+        None, "Device to compute on (default: the best one available).", metavar="cpu|cuda|mps", group=DEVICE
     )
-    dtype: Dtype | None = flag(None, "The transformer's number format (default: what suits the device).", group=DEVICE)
+    dtype: Dtype | None = flag(None, "Number format of the transformer (default: depends on the device).", group=DEVICE)
     backend: Backend | None = flag(
-        None, "Follow another backend's rules on this device, to try them out.", "--policy", group=DEVICE
+        None, "Follow another backend's rules on this device, for testing.", "--policy", group=DEVICE
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalOptions:
-    """What a user can choose about a removal.
+    """Choices for a removal.
 
     Attributes:
         steps: denoising steps, at least 1; None is the model's own number.
-        guidance: how far to lead from the negative prompt to the prompt, at least 1, which is without; None is the
-            model's own.
+        guidance: classifier-free guidance scale, at least 1, which means no guidance; None is the model's own.
         prompt: what to put in the object's place.
         negative_prompt: what not to put there.
-        seed: of the noise; the same inputs and seed on the same device give the same result.
-        size: (width, height) in pixels to work at; the clip is scaled to lie inside it. None is the model's own.
-        dilate: pixels of the clip by which the mask grows, at least 0. Beyond that every pixel stays the clip's own.
-            None is the 120th part of the picture's shorter side, and at least 2.
-        feather: pixels over which the result fades in, inside what the mask has grown by: at most `dilate`, which None
-            is.
-        evidence: "auto" takes from other frames what they show and generates the rest; "off" generates everything;
-            "only" generates nothing: what no frame shows is inpainted without a model.
-        crop: show the model only what lies around the mask, at the clip's own resolution where that is small enough;
-            None does when evidence has been looked for: what other frames show of the hole may lie far from it.
-        refresh: how far sigma may move, in [0, 1], before the transformer runs on all tokens again, and not on the
-            unknown ones alone; None is 0.15.
+        seed: seed of the noise; the same inputs and seed on the same device give the same result.
+        size: (width, height) in pixels to work at; the clip is scaled to fit inside. None is the model's own.
+        dilate: pixels of the clip to grow the mask by, at least 0. Pixels outside the grown mask stay the clip's own.
+            None is 1/120 of the picture's shorter side, and at least 2.
+        feather: pixels over which the result fades in, inside the grown edge; at most `dilate`. None is `dilate`.
+        evidence: "auto" takes hidden background from other frames and generates the rest; "off" generates everything;
+            "only" generates nothing and inpaints the rest without a model.
+        crop: show the model only the area around the mask, at the clip's own resolution where that is small enough.
+            None does so unless evidence is "off": only then has the model itself to see what other frames show, which
+            may be far from the mask.
+        refresh: sigma step in [0, 1] after which the transformer runs on all tokens again instead of only the unknown
+            ones; None is 0.15.
         dense: run every token in every step.
-        compile: compile the transformer's blocks; None does where the job is long enough to win back the time.
-        context: latent frames of other windows that each window of a long clip is shown, at most; None is the model's.
-        window: frames that are denoised in one go, at most; None is the model's, and more where what it sees is small.
-        references: cleaned frames, by their numbers in the clip (counted from 0, in the whole clip where this one was
-            cut from it): paths or (H, W, 3) uint8; or a folder of 012.png … . Inside the mask they are taken as they
-            are, and evidence carries them to other frames.
+        compile: compile the transformer's blocks; None does so when the job is long enough to save time overall.
+        context: maximum latent frames of other windows that each window of a long clip can see; None is the model's.
+        window: maximum frames denoised at once; None is the model's, and more where the picture it sees is small.
+        references: cleaned frames by their numbers in the clip (from 0; in the whole clip, if this one was cut from
+            it): paths or (H, W, 3) uint8; or a folder of 012.png … . Inside the mask they are used as they are, and
+            evidence carries them to other frames.
     """
 
     steps: int | None = flag(None, "Denoising steps (default: the model's own).", metavar="N", group=SAMPLING, least=1)
     guidance: float | None = flag(
         None,
-        "Guidance scale, 1 for none (default: the model's own).",
+        "Guidance scale; 1 means no guidance (default: the model's own).",
         metavar="G",
         group=SAMPLING,
         parse=parse_guidance,
@@ -159,8 +159,8 @@ class RemovalOptions:
     )
     evidence: EvidenceChoice = flag(
         "auto",
-        "auto: take what other frames show of the hidden background, and generate the rest. off: generate everything. "
-        "only: fill the rest without a model.",
+        "auto: take the hidden background from other frames, and generate the rest. off: generate everything. only: "
+        "take it from other frames, and fill the rest without a model.",
         group=EVIDENCE,
     )
     crop: bool | None = flag(
@@ -175,16 +175,16 @@ class RemovalOptions:
         metavar="R",
         group=SPEED,
     )
-    dense: bool = flag(False, "Run every token in every step: slower, exact.", "--dense", group=SPEED)
+    dense: bool = flag(False, "Run every token in every step; slower but exact.", "--dense", group=SPEED)
     compile: bool | None = flag(
         None,
-        "Compile the transformer's blocks (default: for clips long enough to win back the time).",
+        "Compile the transformer's blocks (default: only for clips long enough to save time overall).",
         "--compile/--no-compile",
         group=SPEED,
     )
     context: int | None = flag(
         None,
-        "Latent frames of other windows that each window of a long clip is shown (default: the model's own).",
+        "Latent frames of other windows that each window of a long clip can see (default: the model's own).",
         metavar="N",
         group=SAMPLING,
         least=0,
@@ -198,7 +198,7 @@ class RemovalOptions:
     )
     references: "GivenReferences | None" = flag(
         None,
-        "A cleaned frame, by its frame's number in CLIP (from 0; two fields are one frame), or a folder of them "
+        "A cleaned frame and its number in CLIP (from 0; two fields are one frame), or a folder of cleaned frames "
         "(012.png for frame 12), as `layerlift reference` writes it. Repeat per picture.",
         "--reference",
         metavar="PICTURE@FRAME|DIR",
@@ -210,25 +210,26 @@ class RemovalOptions:
 
 @dataclass(frozen=True, slots=True)
 class EffectOptions:
-    """What a user can choose about looking for effects.
+    """Choices for finding effects: shadows and reflections.
 
     Attributes:
-        threshold: scores in [0, 1] from here on are effects; above 0. None is the model's own.
+        threshold: the lowest score that counts as an effect, in (0, 1]. None is the model's own.
         sigmas: noise levels in (0, 1) at which the model looks; several are averaged.
-        dilate: pixels of the clip by which the result grows, at least 0.
-        temporal_radius: frames to either side over which scores are smoothed, at least 0; None is half as many as lie
-            in one latent frame of the model.
-        max_distance: pixels of the clip; effects further from their object are dropped. None is no limit.
-        layers: whose attention counts: "auto", "all" or numbers from 0.
-        refine: "edges" draws along the frames' edges, "none" interpolates, "plate" removes once and keeps what changed.
-        seed: of the noise.
+        dilate: pixels of the clip to grow the result by, at least 0.
+        temporal_radius: frames on either side to smooth scores over, at least 0; None is half as many frames as one
+            latent frame of the model holds.
+        max_distance: pixels of the clip; effects farther from their object are dropped. None is no limit.
+        layers: transformer layers whose attention counts: "auto", "all" or numbers from 0.
+        refine: "edges" follows the edges in the frames, "none" interpolates the model's grid, "plate" removes the
+            objects once and keeps what changed.
+        seed: seed of the noise.
         size: (width, height) in pixels to work at.
-        prompt: what the model is told; None is its word for a scene with objects, if it has one.
+        prompt: description of the clip for the model; None is its own word for a scene with objects, if it has one.
     """
 
     threshold: float | None = flag(
         None,
-        "Score from which on something is an effect, 0 to 1 (default: the model's own).",
+        "Lowest score that counts as an effect, 0 to 1 (default: the model's own).",
         metavar="T",
         group=MASK,
     )
@@ -244,7 +245,7 @@ class EffectOptions:
     dilate: int = flag(0, "Pixels to grow the result by.", metavar="PX", group=MASK, least=0)
     temporal_radius: int | None = flag(
         None,
-        "Frames to either side over which scores are smoothed (default: what suits the model).",
+        "Frames on either side to smooth scores over (default: depends on the model).",
         metavar="N",
         group=MASK,
         least=0,
@@ -254,7 +255,7 @@ class EffectOptions:
     )
     layers: str | Sequence[int] = flag(
         "auto",
-        "Layers whose attention counts: the model's own choice (auto), all, or some, such as 3,5-8.",
+        "Transformer layers whose attention counts: auto (the model's choice), all, or a list such as 3,5-8.",
         metavar="auto|all|LIST",
         group=SAMPLING,
         takes=str,
@@ -262,40 +263,39 @@ class EffectOptions:
     )
     refine: Refinement = flag(
         "edges",
-        "Draw effects along the edges in the frames (edges), on the model's coarse grid (none), or remove once and "
-        "keep what changed (plate).",
+        "How to outline effects: edges follows the edges in the frames, none keeps the model's coarse grid, and "
+        "plate removes the objects once and keeps what changed.",
         group=MASK,
     )
     seed: int = _seed()
     size: tuple[int, int] | None = _size()
     prompt: str | None = flag(
-        None, "What the model is told is in the clip (default: what suits the model).", metavar="P", group=SAMPLING
+        None, "Description of the clip for the model (default: depends on the model).", metavar="P", group=SAMPLING
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractionOptions:
-    """What a user can choose about an extraction.
+    """Choices for extracting layers.
 
     Attributes:
-        edge: half the width in pixels of the band in which an object's edge is sought; 0 takes the mask as it is. None
-            is the 120th part of the picture's shorter side, and at least 2.
-        noise: levels of 255 by which clip and plate may differ without anything being there, in [0, 255]; None is
-            measured.
-        linear: make colours and alpha for compositing in linear light, as OpenEXR's readers do it, instead of in the
-            display values that videos hold.
+        edge: pixels on either side of the mask's edge in which to find the object's edge; 0 uses the mask as it is.
+            None is 1/120 of the picture's shorter side, and at least 2.
+        noise: difference between clip and plate to ignore as noise, in levels of 255, in [0, 255]; None is measured.
+        linear: make colours and alpha for compositing in linear light, as OpenEXR readers expect, instead of in the
+            display values that videos store.
     """
 
     edge: int | None = flag(
         None,
-        "How far inside and outside its mask an object's edge is sought, in pixels (default: automatic).",
+        "Pixels on either side of the mask's edge in which to find the object's edge (default: automatic).",
         metavar="PX",
         group=MASK,
         least=0,
     )
     noise: float | None = flag(
         None,
-        "Levels of 255 by which CLIP and PLATE may differ where nothing is (default: measured).",
+        "Difference between CLIP and PLATE to ignore as noise, in levels of 255 (default: measured).",
         metavar="LEVELS",
         group=MASK,
         least=0,
@@ -306,21 +306,21 @@ class ExtractionOptions:
 
 @dataclass(frozen=True, slots=True)
 class CompositionOptions:
-    """Where and when a layer is laid over a background.
+    """Where and when a layer is placed over a background.
 
     Attributes:
-        offset: pixels of the background, right and down, from where the layer lies by itself: in the middle.
-        scale: pixels of the background for a pixel of the layer; None fits the layer's picture into the background's.
-        start: frame of the background, counted from 0, at which the layer begins.
-        length: where the layer outlasts the background, "hold" keeps the background's last frame, "loop" begins it
-            again, and "cut" ends the result; with all three the result ends with the layer. "background" makes it as
-            long as the background.
-        sound: whose sound the result has; None is the layer's if it has any, else the background's.
+        offset: background pixels to move the layer right and down from the centre.
+        scale: size of one layer pixel in background pixels, above 0; None fits the layer into the background.
+        start: background frame, counted from 0, at which the layer begins.
+        length: when the layer outlasts the background, "hold" keeps the background's last frame, "loop" starts it
+            again, and "cut" ends the result; otherwise these three end the result with the layer. "background" makes
+            the result as long as the background.
+        sound: whose sound the result has; None is the layer's, or the background's if the layer has none.
     """
 
     offset: tuple[int, int] = flag(
         (0, 0),
-        "Move the layer right and down by pixels of the background (default: 0,0, in the middle).",
+        "Move the layer right and down, in background pixels (default: 0,0, which is centred).",
         metavar="X,Y",
         group=PLACE,
         takes=str,
@@ -328,35 +328,35 @@ class CompositionOptions:
     )
     scale: float | None = flag(
         None,
-        "Size of a layer pixel in pixels of the background (default: the layer is fitted into the background).",
+        "Size of one layer pixel in background pixels (default: the layer is fitted into the background).",
         metavar="S",
         group=PLACE,
     )
-    start: int = flag(0, "Frame of the background at which the layer begins.", metavar="FRAME", group=PLACE, least=0)
+    start: int = flag(0, "Background frame at which the layer begins.", metavar="FRAME", group=PLACE, least=0)
     length: Length = flag(
         "hold",
-        "A background shorter than the layer holds its last frame (hold), begins again (loop), or ends the result "
-        "(cut). With background, the result is as long as the background.",
+        "If the background is shorter than the layer: hold its last frame, loop it, or cut the result. With "
+        "background, the result is always as long as the background.",
         group=PLACE,
     )
     sound: Sound | None = flag(
-        None, "Whose sound the result has (default: the layer's if it has any, or the background's).", group=OUTPUT
+        None, "Sound of the result (default: the layer's, or the background's if the layer has none).", group=OUTPUT
     )
 
 
 @dataclass(frozen=True, slots=True)
 class LatentCompositionOptions:
-    """What a user can choose about a latent composition.
+    """Choices for a latent composition.
 
     Attributes:
-        refine: bring object and background together by denoising; else the object's pixels are only put in.
-        strength: the noise level refinement begins at, in (0, 1]: the higher, the more is changed.
-        steps: of the refinement, at least 1.
-        seed: of the noise; the same inputs and seed on the same device give the same result.
+        refine: blend object and background by denoising; False only inserts the object's pixels.
+        strength: noise level at which refinement begins, in (0, 1]; higher changes more.
+        steps: denoising steps of the refinement, at least 1.
+        seed: seed of the noise; the same inputs and seed on the same device give the same result.
         size: (width, height) in pixels to work at.
     """
 
-    refine: bool = flag(True, "Leave the refinement out.", "--no-refine", group=LATENT)
+    refine: bool = flag(True, "Skip the refinement.", "--no-refine", group=LATENT)
     strength: float = flag(
         0.3, "Noise level at which the refinement begins, up to 1.", "--refine-strength", metavar="SIGMA", group=LATENT
     )
@@ -367,11 +367,11 @@ class LatentCompositionOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceOptions:
-    """What a user can choose about the frames that are worth cleaning by hand.
+    """Choices for the frames that are worth cleaning by hand.
 
     Attributes:
-        count: of frames, at most; at least 1.
-        dilate: pixels of the clip by which the mask grows, as for a removal.
+        count: maximum number of frames, at least 1.
+        dilate: pixels of the clip to grow the mask by, as for a removal.
     """
 
     count: int = flag(8, "Maximum number of frames.", metavar="N", least=1)
@@ -382,13 +382,13 @@ class ReferenceOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a user can choose about the whole job.
+    """Choices for the whole pipeline.
 
     Attributes:
-        removal: of the clean plate, and of the one that ``refine="plate"`` compares with.
-        effects: of what the objects cause.
-        extraction: of the layers.
-        composition: of the layers over a new background.
+        removal: for the clean plate, and for the plate that ``refine="plate"`` compares with.
+        effects: for finding shadows and reflections.
+        extraction: for the layers.
+        composition: for placing the layers over a new background.
         lossless: write FFV1 in .mkv, bit for bit, instead of H.264 in .mp4 and ProRes 4444 in .mov.
     """
 

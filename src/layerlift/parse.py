@@ -28,7 +28,7 @@ def parse_frames(text: str) -> tuple[int, int | None]:
     start = int(match[1] or 0)
     stop = int(match[2]) if match[2] else None
     if stop is not None and stop <= start:
-        raise InputError(f"--frames {text!r} holds no frame: END must be larger than START.")
+        raise InputError(f"--frames {text!r} selects no frame: END must be larger than START.")
     return start, stop
 
 
@@ -38,7 +38,7 @@ def parse_rate(text: str) -> Fraction:
     rate = Fraction(match[1]) / int(match[2] or 1) if match and int(match[2] or 1) else Fraction(0)
     if not 0 < rate <= FASTEST:
         raise InputError(
-            f"--rate {text!r} is no rate: give frames a second, such as 24, 23.976 or 30000/1001, up to {FASTEST}."
+            f"--rate {text!r} is not a rate: give frames a second, such as 24, 23.976 or 30000/1001, up to {FASTEST}."
         )
     broadcast = Fraction(1000 * math.ceil(rate), 1001)
     return broadcast if rate.denominator > 1 and abs(rate - broadcast) < Fraction(1, 200) else rate
@@ -55,7 +55,7 @@ def parse_offset(text: str) -> tuple[int, int]:
 def parse_guidance(value: float) -> float:
     """The number itself, when it is a guidance scale."""
     if not (math.isfinite(value) and value >= 1):
-        raise InputError(f"--guidance {value} cannot be used: give a number of at least 1 (1 = no guidance).")
+        raise InputError(f"--guidance is {value}: give at least 1 (1 = no guidance).")
     return value
 
 
@@ -65,7 +65,7 @@ def parse_sigmas(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(
-            f"--sigma {text!r} is not a number or numbers with commas: give such as 0.4 or 0.3,0.5."
+            f"--sigma {text!r} cannot be read: give one number or several separated by commas, such as 0.4 or 0.3,0.5."
         ) from error
 
 

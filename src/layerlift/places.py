@@ -41,13 +41,13 @@ def check_file(path: str | Path, flag: str, *, overwrite: bool) -> Path:
     path, said = Path(path), f"{flag} {path}"
     check_name(path, flag)
     if path.is_dir():
-        raise InputError(f"{said} is a folder: name a file in it.")
+        raise InputError(f"{said} is a folder: give a file in it.")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"{said} lies in no folder that exists: make {path.parent} first.")
+        raise InputError(f"{said} is in a folder that does not exist: create {path.parent} first.")
     if path.exists() and not path.is_file():
-        raise InputError(f"{said} is a device or a pipe: name a file.")
+        raise InputError(f"{said} is a device or a pipe: give a file.")
     if path.exists() and not overwrite:
-        raise InputError(f"{said} exists already: choose another name or give --overwrite.")
+        raise InputError(f"{said} already exists: choose another name or add --overwrite.")
     check_writable(path.absolute().parent, said)
     return path
 
@@ -59,14 +59,16 @@ def check_writable(folder: Path, said: str) -> None:
     """
     place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not place.is_dir():
-        raise InputError(f"{said} lies below {place}, which is a file: choose another folder.")
+        raise InputError(f"{said} is below {place}, which is a file: choose another folder.")
     try:
         # Permissions do not say everything: file systems may be read-only or full, and macOS protects some folders.
         with tempfile.TemporaryFile(dir=place, prefix=".layerlift-"):
             pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise LayerliftError(f"{said} cannot be written, as no file can be made in {place}: {reason}.") from error
+        raise LayerliftError(
+            f"{said} cannot be written, because no file can be created in {place}: {reason}."
+        ) from error
 
 
 def _flat(given: Mapping[str, Given]) -> list[tuple[str, Path]]:
@@ -92,16 +94,16 @@ def _check_outputs(path: Path, said: str, other: Path, other_said: str) -> None:
         (other, other_said, path, said),
     ):
         if _lies_in(inner, outer):
-            raise InputError(f"{inner_said} lies inside {outer_said}: give a place outside of it.")
+            raise InputError(f"{inner_said} is inside {outer_said}: choose a place outside it.")
 
 
 def _check_input(output: Path, said: str, given: Path, given_said: str) -> None:
     if _same(output, given):
-        raise InputError(f"{said} is {given_said}, which is read: give the output another name.")
+        raise InputError(f"{said} would overwrite the input {given_said}: give the output another name.")
     if _lies_in(given, output):
-        raise InputError(f"{said} is a folder that holds {given_said}, which is read: give another folder.")
+        raise InputError(f"{said} is a folder that contains the input {given_said}: choose another folder.")
     if _lies_in(output, given):
-        raise InputError(f"{said} lies inside {given_said}, which is read: give a place outside of it.")
+        raise InputError(f"{said} is inside the input {given_said}: choose a place outside it.")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -26,7 +26,7 @@ class StageProgress(Protocol):
 
 
 class Progress(Protocol):
-    """Where stages report to: ``with progress.stage("denoise", total) as bar: … bar.advance()``."""
+    """Where stages report their progress: ``with progress.stage("denoise", total) as bar: … bar.advance()``."""
 
     def stage(self, name: str, total: int | None) -> AbstractContextManager[StageProgress]:
         """Open the stage `name` of `total` steps (None: unknown). Stages do not nest."""
@@ -46,10 +46,10 @@ QUIET = _Quiet()
 
 
 class Cancellation:
-    """Stops work from outside of it, from any thread.
+    """Stops work from the outside, from any thread.
 
-    Work that is given `watched(progress)` ends with `CancelledError` at its next step once `cancel` was called; files
-    that were being written are gone then.
+    Once `cancel` has been called, work that was given `watched(progress)` ends with `CancelledError` at its next step,
+    and files that were being written are removed.
     """
 
     def __init__(self) -> None:

@@ -28,18 +28,18 @@ class StageCost:
 
 
 class Report:
-    """Collects what a run did. Making one costs nothing, so a stage that is given none makes its own.
+    """Collects what a run did. A report costs nothing to make, so a stage that is given none makes its own.
 
     ``with report.stage("encode"):`` measures a stage; a name used again adds its seconds and keeps the higher peak.
 
     Attributes:
-        command: what ran.
-        settings: what it was told.
-        device: where the run computes ("cpu", "cuda:1", …); set it as soon as that is known.
-        stages: for every stage wall-clock seconds, and peaks of memory in bytes.
-        sizes: in pixels (width before height) and frames, of what was worked on.
+        command: the command that ran.
+        settings: the settings it ran with.
+        device: where the run computes ("cpu", "cuda:1", …); set as soon as it is known.
+        stages: wall-clock seconds and peak memory in bytes, per stage.
+        sizes: width and height in pixels, and frames, of what was processed.
         results: figures that stages found, such as the shares of hidden pixels that were gathered.
-        notes: what a reader should know, a sentence each.
+        notes: what a reader should know, one sentence each.
     """
 
     def __init__(self, command: str = "", settings: Mapping[str, Any] | None = None, device: str = "cpu") -> None:

@@ -23,13 +23,13 @@ class Runtime:
     """What a stage runs with.
 
     Attributes:
-        model: an opened `Model`, or what `open_model` takes. "none" is to do without, and so is None while no LTX
-            checkpoint is on this machine.
+        model: an opened `Model`, or anything `open_model` takes. "none" runs without a model, as does None when no
+            LTX checkpoint is on this machine.
         policy: the rules of the device.
         text_encoder: see `RuntimeOptions`.
-        memory_bytes: what may be taken, host and device together; None is what the machine reports as usable.
-        cache: read and keep prompt embeddings on disk.
-        progress: told how far each stage is; it can stop the work, see `Cancellation`.
+        memory_bytes: the limit, host and device together; None is what the machine reports as usable.
+        cache: cache prompt embeddings on disk.
+        progress: receives the progress of each stage and can stop the work; see `Cancellation`.
         report: filled with seconds, memory and sizes.
     """
 
@@ -49,9 +49,10 @@ class Runtime:
 def open_runtime(
     options: RuntimeOptions | None = None, *, progress: Progress = QUIET, report: Report | None = None
 ) -> Runtime:
-    """A runtime as the user chose it; no model is opened.
+    """A runtime made from the choices; no model is opened.
 
-    `progress` is told how far the work is and can stop it; `report` is filled with what the work took, else a new one.
+    `progress` receives the progress of the work and can stop it. `report` is filled with seconds, memory and sizes;
+    None makes a new one.
 
     Raises InputError for a device, number format or amount of memory that cannot be used.
     """
@@ -79,7 +80,7 @@ def chosen(
         if name not in names | running:
             raise TypeError(f"unknown choice {name!r}: give one of {', '.join(sorted(names | running))}")
         if runtime is not None and name not in names:
-            raise TypeError(f"both runtime and {name} were given: say it in one of them")
+            raise TypeError(f"both runtime and {name} were given: set it in one of them")
     own = {name: value for name, value in choices.items() if name in names}
     options = replace(options, **own) if options is not None else kind(**own)  # type: ignore[type-var]
     if runtime is None:

@@ -43,6 +43,6 @@ def _told() -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise LayerliftError(
-            f"no temporary file can be written in {tempfile.gettempdir()}: {reason}; make room there, or name a folder "
-            "on another disk in TMPDIR."
+            f"no temporary file can be written in {tempfile.gettempdir()}: {reason}; free some space there, or set "
+            "TMPDIR to a folder on another disk."
         ) from error

@@ -168,7 +168,9 @@ def open_cases(folder: Path) -> list[Case]:
     Raises InputError where there is none, and for one whose files are not of one size and length.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give one with cases, as `layerlift bench footage --make` writes it.")
+        raise InputError(
+            f"{folder} is not a folder: give one with cases, as `layerlift bench footage --make` writes it."
+        )
     for place in (folder / "holes", folder):
         found = sorted(entry for entry in (place.iterdir() if place.is_dir() else ()) if _is_case(entry))
         if found:
@@ -176,8 +178,8 @@ def open_cases(folder: Path) -> list[Case]:
     if _is_case(folder):
         return [_open_case(folder)]
     raise InputError(
-        f"{folder} holds no case: expected a folder holes with a folder for each, and in it {', '.join(FILES)}; "
-        "`layerlift bench footage --make` writes them."
+        f"{folder} contains no case: it needs a folder holes with one folder per case, each with {', '.join(FILES)}, "
+        "as `layerlift bench footage --make` writes them."
     )
 
 
@@ -190,7 +192,7 @@ def _open_case(folder: Path) -> Case:
     if (video.width, video.height, video.frame_count) != (truth.width, truth.height, truth.frame_count):
         raise InputError(
             f"{folder}: truth.mkv has {truth.frame_count} frames of {truth.width}x{truth.height}, but video.mkv has "
-            f"{video.frame_count} of {video.width}x{video.height}; make the case anew."
+            f"{video.frame_count} of {video.width}x{video.height}; make the case again."
         )
     return Case(folder.absolute().name, video, open_mask(folder / "mask.mkv", video), truth)
 
@@ -264,9 +266,9 @@ def choose_ways(rows: Sequence[str], runtime: Runtime) -> dict[str, Way]:
             rules = replace(runtime.policy, resident=opened.stays_in_memory(runtime.memory_bytes))
             ways[ROWS[row]] = partial(removed, runtime=replace(quiet, model=opened, policy=rules))
     if ways.get(ROWS["default"]) is evidence:
-        report.note("default is evidence only: it runs no model.")
+        report.note("The row default uses evidence alone: it runs no model.")
     if not ways:
-        raise InputError("nothing is left to measure: name other --rows.")
+        raise InputError("nothing is left to measure: choose other --rows.")
     return ways
 
 

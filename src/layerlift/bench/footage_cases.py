@@ -85,13 +85,13 @@ def make_cases(
 def pair_up(clips: Sequence[Path], masks: Sequence[Path]) -> list[Pair]:
     """Every clip with every mask that is not its own. Raises InputError where that is none."""
     if not clips:
-        raise InputError("no clip was given to make cases of: name some after the folder.")
+        raise InputError("no clip was given to make cases from: list some after the folder.")
     layouts = [layout_masks(path) for path in clips]
     given = [path for mask in masks for path in _expand(mask)]
     given = given or [path for layout in layouts for path in layout.object_masks]
     if not given:
         raise InputError(
-            "no mask was given to hide parts of the clips with: give --masks, of what moves in other clips."
+            "no mask was given to hide parts of the clips: give --masks of moving objects from other clips."
         )
     opened = dict(zip(_names(given), ((path, open_mask(path, open_clip(path))) for path in given), strict=True))
     pairs = []
@@ -102,7 +102,7 @@ def pair_up(clips: Sequence[Path], masks: Sequence[Path]) -> list[Pair]:
             Pair(f"{name}_{hides}", clip, mask) for hides, (path, mask) in opened.items() if path.absolute() not in own
         ]
     if not pairs:
-        raise InputError("every mask given is the only clip's own: give --masks of other clips.")
+        raise InputError("all the masks given belong to the only clip: give --masks from other clips.")
     return pairs
 
 
@@ -135,9 +135,11 @@ def _check_place(place: Path, *, overwrite: bool) -> None:
     if not place.exists():
         return
     if not place.is_dir() or {entry.name for entry in place.iterdir()} - set(FILES):
-        raise InputError(f"{place} holds something else than a case and is not replaced: choose another folder.")
+        raise InputError(
+            f"{place} contains something other than a case, so it will not be replaced: choose another folder."
+        )
     if not overwrite:
-        raise InputError(f"{place} exists already: choose another folder or add --overwrite.")
+        raise InputError(f"{place} already exists: choose another folder or add --overwrite.")
 
 
 def _write_case(pair: Pair, place: Path, size: tuple[int, int], frames: int) -> None:
@@ -159,7 +161,9 @@ def _write_case(pair: Pair, place: Path, size: tuple[int, int], frames: int) -> 
                 mask.write(hole)
                 hidden += int(np.count_nonzero(hole))
         if not hidden:
-            raise InputError(f"the mask {pair.mask.name} hides nothing in {count} frames of {size[0]}x{size[1]}.")
+            raise InputError(
+                f"the mask {pair.mask.name} hides nothing in {count} frames of {size[0]}x{size[1]}: leave it out."
+            )
         if place.exists():
             shutil.rmtree(place)
         made.rename(place)

@@ -156,15 +156,15 @@ def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed
     elif together:
         ways["two passes"] = Speed(hoist=True), False
     else:
-        missing["batched"] = "it takes more memory than may be taken"
+        missing["batched"] = "it needs more memory than the limit"
     if plan.sparse:
         ways["sparse"] = Speed(DEFAULT_REFRESH, hoist=True), together
         if policy.cuda_graphs:
             ways["sparse, recorded"] = Speed(DEFAULT_REFRESH, hoist=True, graphs=True), together
         else:
-            missing["recorded"] = "there are no CUDA graphs here"
+            missing["recorded"] = "this device has no CUDA graphs"
     else:
-        missing["sparse"] = "keys and values of all tokens take more memory than may be taken"
+        missing["sparse"] = "keys and values of all tokens need more memory than the limit"
     if policy.can_compile and compile is not False:
         ways["compiled"] = Speed(hoist=True, compile=True), together
     else:

@@ -21,7 +21,7 @@ GAINS = {
     "constant work done beforehand": ("plain", "hoisted"),
     "blocks compiled": ("hoisted", "compiled"),
     "both prompts in one pass": ("two passes", "hoisted"),
-    "both prompts in one pass, which the rules leave off": ("hoisted", "batched"),
+    "both prompts in one pass (off in the rules)": ("hoisted", "batched"),
 }
 
 
@@ -32,7 +32,7 @@ def speed_report(
     title = f"### layerlift bench speed: {model.name}, {size[0]}x{size[1]}, {frames} frames"
     lines = [title, ""]
     if random:
-        lines += ["**Random weights**: the figures are the model's, pictures would be noise.", ""]
+        lines += ["**Random weights**: the timings are the real model's, but pictures would be noise.", ""]
     lines += [*table(("machine", ""), machine.items()), ""]
     lines += [*table(("rules", ""), rules(found.plan.policy).items()), ""]
     lines += [*table(("stage", "read, s", "first, s", "warm, s", "took, GiB", "planned, GiB"), stage_rows(found)), ""]
@@ -62,7 +62,7 @@ def stage_rows(found: Measured) -> list[tuple[str, ...]]:
         if name == "denoise" and sparse is not None:
             share = found.unknown / found.tokens
             rows.append(
-                (f"denoise: a step over {found.unknown} of them ({share:.0%})", "", "", f"{sparse:.3f}", "", "")
+                (f"denoise: a step over {found.unknown} unknown tokens ({share:.0%})", "", "", f"{sparse:.3f}", "", "")
             )
     steps, full = found.step_count, found.full_steps
     how = f"{full} of them over all tokens" if full < steps else "all over all tokens"

@@ -42,8 +42,8 @@ def window_tables(
     borders = [window.keep_start for window in fit_windows(frames, length, time)[1:]]
     if not borders:
         raise InputError(
-            f"scenes of {frames} frames are one window of {model.name}, whose windows have {length}: "
-            f"give more --frames, or a shorter --window"
+            f"scenes of {frames} frames fit into one window of {model.name}, which is {length} frames: give more "
+            "--frames, or a shorter --window"
         )
     columns = scene_columns(seeds)
     inside = Table("PSNR inside the mask", columns, digits=2)

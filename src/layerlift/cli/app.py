@@ -27,7 +27,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 app = typer.Typer(
     name="layerlift",
     help="Take a video apart: remove objects together with their shadows and reflections. No training needed.",
-    epilog="layerlift COMMAND --help explains a command.",
+    epilog="Run `layerlift COMMAND --help` for the options of a command.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback
 )
@@ -42,7 +42,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if message := error.format_message().replace("Value error, ", "").rstrip("."):  # pydantic's word for a choice
             context = getattr(error, "ctx", None)  # of the command whose flags could not be read
             command = "layerlift" if context is None else context.command_path
-            _complain(f"{message}: `{command} --help` lists what there is.")
+            _complain(f"{message}: see `{command} --help`.")
         sys.exit(INPUT_ERROR)
     except InputError as error:
         _complain(str(error))

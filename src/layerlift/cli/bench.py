@@ -23,7 +23,7 @@ from layerlift.report import Report
 if TYPE_CHECKING:
     from layerlift.runtime import Runtime
 
-app = typer.Typer(no_args_is_help=True, help="Measure against a truth that is known.")
+app = typer.Typer(no_args_is_help=True, help="Measure quality, speed and memory.")
 app.command("speed")(bench_speed.speed)
 app.command("jobs")(bench_jobs.jobs)
 app.command("memory")(bench_jobs.memory)
@@ -35,7 +35,7 @@ def parse_seeds(text: str) -> range:
     """``1000:1032`` → range(1000, 1032). Raises InputError for anything else and for an empty range."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text.strip())
     if match is None or int(match[2]) <= int(match[1]):
-        raise InputError(f"--seeds {text!r} is not START:END with START below END: give them as in 1000:1032.")
+        raise InputError(f"--seeds {text!r} is not START:END with START below END: give a range such as 1000:1032.")
     return range(int(match[1]), int(match[2]))
 
 
@@ -45,7 +45,7 @@ class SceneSet:
 
     seeds: range = flag(
         range(1000, 1032),
-        "Scenes from START up to, but not including, END.",
+        "Seeds of the scenes, from START up to, but not including, END.",
         metavar="START:END",
         takes=str,
         parse=parse_seeds,
@@ -87,7 +87,7 @@ def quality(
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print how close removal comes to the truth, per kind of scene, beside what needs no model."""
+    """Print how close removal comes to the truth, per kind of scene, next to methods without a model."""
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.quality import quality_tables
@@ -109,15 +109,15 @@ def layers(
         typer.Option(
             "--model",
             metavar="demo|NAME|PATH|HUB-ID",
-            help="Also go the whole way with this model, from the object masks alone and with the true total mask, "
-            "beside latent arithmetic.",
+            help="Also run the whole pipeline with this model, from the object masks alone and with the true mask of "
+            "objects and effects, and compare with latent composition.",
         ),
     ] = None,
     running: Annotated[RuntimeOptions, Without("model")],
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print how true extracted layers are, with the true plate and masks: composites, and alpha itself."""
+    """Print how accurate extracted layers are, given the true plate and masks: their composites and their alpha."""
     running = replace(running, model=model)
     settle({}, read_of_model(running), writing)
 
@@ -147,7 +147,7 @@ def crop(
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print what looking only around a small mask does to the result, on scenes larger than the model's own size."""
+    """Print how --crop changes the result, on scenes larger than the model's own size."""
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.crop import crop_tables
@@ -165,16 +165,16 @@ def effects(
     scenes: Scenes,
     options: Annotated[EffectOptions, Without("size", "refine")],
     refine: Annotated[
-        str, typer.Option("--refine", metavar="edges,plate,none", help="Which refinements to measure.")
+        str, typer.Option("--refine", metavar="edges,plate,none", help="Refinements to measure, separated by commas.")
     ] = "edges,plate",
     removal: Annotated[
-        bool, typer.Option("--removal/--no-removal", help="Also remove with the mask that was found.")
+        bool, typer.Option("--removal/--no-removal", help="Also measure removal with the masks found.")
     ] = True,
     running: Running,
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print how well shadows and reflections are found, per kind of scene, and how well removal does with that."""
+    """Print how well shadows and reflections are found, per kind of scene, and how well removal then works."""
     refinements = parse_refinements(refine)
     settle({}, read_of_model(running), writing)
 
@@ -205,7 +205,7 @@ def windows(
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print what cutting a long clip into windows costs, and whether it shows where they meet; without evidence."""
+    """Print what splitting a long clip into windows costs, and whether the seams show. Runs without evidence."""
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.windows import window_tables

@@ -27,8 +27,8 @@ class CaseFlags:
 
     masks: list[Path] | None = flag(
         None,
-        "What hides: a mask video, a folder of mask videos, or a still. Repeat for more (default: the object masks "
-        "beside the clips).",
+        "Shape that hides part of a clip: a mask video, a folder of mask videos, or a still. Repeat for more "
+        "(default: the object masks beside the clips).",
         metavar="MASK",
         group=_MAKE,
     )
@@ -40,7 +40,7 @@ class CaseFlags:
         takes=str,
         parse=parse_size,
     )
-    frames: int | None = flag(None, "Frames of a case at most (default: 60).", metavar="N", group=_MAKE, least=1)
+    frames: int | None = flag(None, "Maximum frames per case (default: 60).", metavar="N", group=_MAKE, least=1)
 
 
 @with_flags
@@ -50,13 +50,13 @@ def footage(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="Cases: DIR/holes/CASE/ with video.mkv (the hole painted over), mask.mkv and truth.mkv.",
+            help="Folder of cases: each DIR/holes/CASE/ has video.mkv (the hole painted over), mask.mkv and truth.mkv.",
             show_default=False,
         ),
     ],
     clips: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CLIP]...", help="With --make, clips to make cases of.", show_default=False),
+        typer.Argument(metavar="[CLIP]...", help="Clips to make cases from, with --make.", show_default=False),
     ] = None,
     rows: Annotated[
         str,
@@ -71,7 +71,7 @@ def footage(
         bool,
         typer.Option(
             "--make",
-            help="Make cases in DIR and measure nothing: every mask hides parts of every clip but its own.",
+            help="Make cases in DIR without measuring: each mask hides parts of every clip except its own.",
             rich_help_panel=_MAKE,
         ),
     ] = False,
@@ -80,15 +80,18 @@ def footage(
     writing: Annotated[OutputFlags, Without("lossless", "verbose")],
     typed: Typed,
 ) -> None:
-    """Print how close removal comes to the truth on real clips, beside what needs no model; or make such clips."""
+    """Print how close removal comes to the truth on real clips, next to methods without a model.
+
+    With --make, make such clips instead.
+    """
     given = [*changed(making), *map(str, clips or [])]
     if given and not make:
-        raise InputError(f"{', '.join(given)}: these are for --make, which was not given.")
+        raise InputError(f"only --make takes {', '.join(given)}: add --make, or leave that out.")
     if make:
         measuring = [*changed(running, writing), *(["--rows"] if rows != _ALL_ROWS else [])]
         given = [name for name in measuring if name != "--overwrite"]
         if given:
-            raise InputError(f"{', '.join(given)}: --make measures nothing; leave that out, or --make.")
+            raise InputError(f"--make measures nothing, so it takes no {', '.join(given)}: leave one or the other out.")
         _make(folder, clips or [], making, overwrite=writing.overwrite)
         return
     chosen_rows = _parse_rows(rows)

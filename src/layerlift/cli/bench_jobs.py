@@ -30,7 +30,7 @@ T = TypeVar("T", int, float)
 MIB, GIB = 2**20, 2**30
 TEXT = "text"  # a job that is measured only where it is asked for: a random encoder takes 9.5 GB of disk
 BOX_SHARE = 0.15  # of the picture's height: the box that crosses it
-MEMORY_HEADER = ("job", "may take, GiB", "planned", "took", "plan/took − 1", "s", "stages: planned → took", "notes")
+MEMORY_HEADER = ("job", "limit, GiB", "planned", "took", "plan/took − 1", "s", "stages: planned → took", "notes")
 LENGTH_HEADER = (
     "clip", "frames", "windows", "memory over idle, MiB", "s", "CPU s", "memory, over the first's",
     "time (CPU) a frame, over the first's", "stages", "notes",
@@ -46,7 +46,7 @@ def numbers(text: str, kind: Callable[[str], T], name: str) -> list[T]:
     except ValueError:
         found = []
     if not found or not all(number > 0 for number in found):
-        raise InputError(f"{name} {text!r} is no list of numbers above 0: separate them by commas, as in 200,2000.")
+        raise InputError(f"{name} {text!r} is not a list of numbers above 0: separate them by commas, as in 200,2000.")
     return found
 
 
@@ -55,12 +55,12 @@ class ClipOf:
     """The made-up clip: its (width, height) in pixels and that of the masked box, and how many frames."""
 
     size: tuple[int, int] | None = flag(
-        None, "Size of the clip (default: the model's).", metavar="WxH", takes=str, parse=parse_size
+        None, "Size of the clip in pixels (default: the model's own).", metavar="WxH", takes=str, parse=parse_size
     )
-    frames: int | None = flag(None, "Frames of the clip (default: the model's).", metavar="N", least=1)
+    frames: int | None = flag(None, "Frames of the clip (default: the model's own).", metavar="N", least=1)
     hidden: tuple[int, int] | None = flag(
         None,
-        "Size of the masked box (default: a wide one, for which a tenth of the model's tokens are unknown).",
+        "Size of the masked box in pixels (default: a wide box that hides a tenth of the model's tokens).",
         metavar="WxH",
         takes=str,
         parse=lambda text: parse_size(text, "--hidden"),
@@ -74,7 +74,9 @@ class ClipOf:
         width, height = size = self.size or model.settings.size
         hidden = self.hidden or (max(1, round(0.395 * width)), max(1, round(0.0458 * height)))
         if hidden[0] > width or hidden[1] > height:
-            raise InputError(f"--hidden {hidden[0]}x{hidden[1]} does not fit into a clip of {width}x{height}.")
+            raise InputError(
+                f"--hidden {hidden[0]}x{hidden[1]} does not fit into a clip of {width}x{height}: give a smaller box."
+            )
         return {"size": size, "frames": self.frames or model.settings.frames, "hidden": hidden}
 
 
@@ -82,13 +84,13 @@ def chosen_of(given: Sequence[str] | None, known: Sequence[Any], default: Sequen
     """What --only names. Raises InputError for what is unknown."""
     unknown = [name for name in given or () if name not in known]
     if unknown:
-        raise InputError(f"--only {unknown[0]!r} is no job: choose from {'; '.join(known)}.")
+        raise InputError(f"unknown --only {unknown[0]!r}: choose from {'; '.join(known)}.")
     return [name for name in known if name in (given or default)]
 
 
 OnlyJobs = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="JOB", help="Measure only this job (default: all). Repeat for more."),
+    typer.Option("--only", metavar="JOB", help="Measure only this job. Repeat for more (default: all)."),
 ]
 
 
@@ -144,12 +146,12 @@ def jobs(
     random: Random = None,
     only: OnlyJobs = None,
     clip: ClipOf,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Calls after the first.")] = 1,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Runs after the first.")] = 1,
     running: Running,
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print how long whole removals and searches for effects take, with the model's weights in memory."""
+    """Print how long whole removals and searches for effects take, with the model's weights already in memory."""
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.jobs import HEADER, JOBS, time_jobs
@@ -174,16 +176,16 @@ def memory(
     only: OnlyJobs = None,
     clip: ClipOf,
     limits: Annotated[
-        str, typer.Option("--limits", metavar="GB,…", help="Memory that each job may take, in GiB.")
+        str, typer.Option("--limits", metavar="GB,…", help="Memory limits to run each job with, in GiB.")
     ] = "2.5,4,5,6,8,15.6",
-    beside: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Jobs that run at a time.")] = 1,
+    beside: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Jobs to run at the same time.")] = 1,
     running: Annotated[
         RuntimeOptions, Default(model="demo"), Only("model", "text_encoder", "device", "dtype", "backend")
     ],
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print what whole jobs take of memory, each in a process of its own, beside what their plans said they would."""
+    """Print how much memory whole jobs take, each in its own process, next to what was planned."""
     memories = numbers(limits, float, "--limits")
     settle({}, read_of_model(running), writing)
 
@@ -242,27 +244,36 @@ def length(
     *,
     clip: Annotated[
         Path | None,
-        typer.Argument(metavar="[CLIP]", help="A clip of yours instead of made-up ones.", show_default=False),
+        typer.Argument(metavar="[CLIP]", help="Your own clip, instead of made-up ones.", show_default=False),
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option("--mask", metavar="MASK", help="Its mask (default: total_mask in CLIP's folder).")
+        Path | None,
+        typer.Option("--mask", metavar="MASK", help="Mask for CLIP (default: total_mask in CLIP's folder)."),
     ] = None,
     random: Random = None,
     lengths: Annotated[
-        str, typer.Option("--lengths", metavar="N,…", help="Frames of the made-up clips, the shortest first.")
+        str,
+        typer.Option("--lengths", metavar="N,…", help="Lengths of the made-up clips in frames, the shortest first."),
     ] = "200,2000",
-    clip_size: Annotated[str, typer.Option("--clip-size", metavar="WxH", help="Their size.")] = "704x480",
+    clip_size: Annotated[
+        str, typer.Option("--clip-size", metavar="WxH", help="Size of the made-up clips in pixels.")
+    ] = "704x480",
     there: Annotated[
-        float, typer.Option("--masked", min=0.01, max=1, metavar="SHARE", help="Share of their frames that has a mask.")
+        float,
+        typer.Option(
+            "--masked", min=0.01, max=1, metavar="SHARE", help="Share of the made-up clips' frames that have a mask."
+        ),
     ] = 0.2,
-    write: Annotated[bool, typer.Option("--write", help="Also encode what comes out into a file.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Also encode the result into a file.")] = False,
     options: Annotated[RemovalOptions, Only("size", "steps")],
     running: Annotated[RuntimeOptions, Default(model="demo"), Only("model", "device", "dtype", "backend")],
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print whether a removal's memory grows with the clip's length, and its time faster than it; without evidence, or
-    with --model none by evidence alone."""
+    """Print whether a removal's memory grows with the clip's length, and whether its time grows faster than the length.
+
+    Runs without evidence, or, with --model none, on evidence alone.
+    """
     frames, size = numbers(lengths, int, "--lengths"), parse_size(clip_size, "--clip-size")
     settle({}, read_of_model(running), writing)
 
@@ -275,7 +286,7 @@ def length(
         mask = layout_masks(clip).total_mask
         if mask is None:
             raise InputError(
-                f"no mask was given for {clip}: give --mask, or a folder with total_mask beside its video."
+                f"no mask was given for {clip}: add --mask, or give a folder with total_mask beside its video."
             )
     without = running.model == NO_MODEL and random is None
     record = Report("bench length", typed)

@@ -24,7 +24,7 @@ Random = Annotated[
     typer.Option(
         "--random",
         metavar="NAME",
-        help="Instead of a checkpoint random weights of this model of the table, written to the temporary folder.",
+        help="Use random weights for this model instead of a checkpoint. They are written to the temporary folder.",
     ),
 ]
 
@@ -41,7 +41,7 @@ def model_to_measure(running: RuntimeOptions, random: str | None, record: Report
     from layerlift.stages.choose_model import require_model
 
     if random is not None and random not in CATALOGUE:
-        raise InputError(f"--random {random!r} is no model of the table: give one of {', '.join(CATALOGUE)}.")
+        raise InputError(f"unknown --random {random!r}: choose one of {', '.join(CATALOGUE)}.")
     with show_progress() as progress, tempfile.TemporaryDirectory(prefix="layerlift-random-") as folder:
         runtime = open_runtime(running, progress=progress, report=record)
         if random is None:
@@ -61,20 +61,22 @@ def speed(
     random: Random = None,
     options: Annotated[RemovalOptions, Only("size", "steps")],
     frames: Annotated[
-        int | None, typer.Option("--frames", min=1, metavar="N", help="Frames of the window (default: the model's).")
+        int | None, typer.Option("--frames", min=1, metavar="N", help="Frames per window (default: the model's own).")
     ] = None,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, metavar="N", help="Warm calls of which the median counts.")
+        int, typer.Option("--repeats", min=1, metavar="N", help="Timed runs after the first; the median is printed.")
     ] = 3,
     compile: Annotated[
         bool | None,
         typer.Option(
-            "--compile/--no-compile", help="Also run compiled (default: if the device can).", show_default=False
+            "--compile/--no-compile",
+            help="Also measure compiled (default: if the device supports it).",
+            show_default=False,
         ),
     ] = None,
     running: Annotated[RuntimeOptions, Default(model="demo")],
 ) -> None:
-    """Print how fast a model is on this machine: seconds of each stage, memory, and what each optimisation brings."""
+    """Print how fast a model is on this machine: time per stage, memory, and what each optimisation gains."""
     with model_to_measure(running, random, Report("bench speed")) as (opened, runtime):
         if compile and not runtime.policy.can_compile:
             raise InputError(f"--compile is not supported on {runtime.policy.backend}: leave it out.")

@@ -24,14 +24,14 @@ def compose(
         list[Path],
         typer.Argument(
             metavar="LAYER...",
-            help="A clip with alpha, as `layerlift extract` writes it. Give several with the frontmost first. With "
-            "--latent: the clip that the object is in.",
+            help="Clip with alpha, as `layerlift extract` writes it. List several with the frontmost first. With "
+            "--latent: the clip that contains the object.",
             show_default=False,
         ),
     ],
     onto: Annotated[
         Path,
-        typer.Option("--onto", metavar="CLIP2", help="The new background: a video or a picture.", show_default=False),
+        typer.Option("--onto", metavar="CLIP2", help="New background: a video or a picture.", show_default=False),
     ],
     output: Output = None,
     options: CompositionOptions,
@@ -39,15 +39,15 @@ def compose(
         bool,
         typer.Option(
             "--premultiplied",
-            help="LAYER's colours are stored times alpha. OpenEXR and files written by layerlift say so themselves.",
+            help="Read LAYER's colours as premultiplied. Not needed for OpenEXR or for files written by layerlift.",
         ),
     ] = False,
     latent: Annotated[
         bool,
         typer.Option(
             "--latent",
-            help="Instead of laying a layer over, add to the new background's latents what CLIP's and PLATE's differ "
-            "by, put the object's pixels in, and refine by denoising.",
+            help="Compose in latent space instead: add the difference between CLIP and PLATE to the new background, "
+            "insert the object's pixels, and refine by denoising.",
             rich_help_panel=LATENT,
         ),
     ] = False,
@@ -58,16 +58,19 @@ def compose(
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Lay LAYER over another clip."""
+    """Composite LAYER over another clip."""
     if latent:
         placed = [*changed(options), *(["--premultiplied"] if premultiplied else [])]
         if placed:
-            raise InputError(f"{placed[0]} places a layer, but --latent leaves the object where it is: leave it out.")
+            raise InputError(
+                f"{placed[0]} is for placing a layer, but --latent leaves the object where it is: leave one of them "
+                "out."
+            )
         compose_by_latents(layers, onto, output, given, refinement, reading, running, writing, typed)
         return
     refining = changed(given, refinement, running)
     if refining:
-        raise InputError(f"{refining[0]} belongs to --latent: add that, or leave it out to lay a layer over.")
+        raise InputError(f"{refining[0]} works only with --latent: add --latent, or leave it out to compose layers.")
 
     from dataclasses import replace
 

@@ -32,23 +32,23 @@ class LatentFlags:
         keep_intermediate: write what refinement begins with, too.
     """
 
-    background: Path | None = flag(None, "The clean plate of CLIP.", metavar="PLATE", group=LATENT)
+    background: Path | None = flag(None, "Clean plate of CLIP.", metavar="PLATE", group=LATENT)
     objects: list[Path] | None = flag(
         None,
-        "The object, white. Repeat per object (default: the masks in CLIP's folder).",
+        "Mask of one object, in white. Repeat per object (default: the masks in CLIP's folder).",
         "--object",
         metavar="MASK",
         group=LATENT,
     )
     total: Path | None = flag(
         None,
-        "Objects with their shadows and reflections (default: the total_mask in CLIP's folder).",
+        "Mask of the objects and their effects (default: total_mask in CLIP's folder).",
         metavar="MASK",
         group=LATENT,
     )
     keep_intermediate: bool = flag(
         False,
-        "Write OUT_latent and OUT_injected beside OUT: what was decoded first, and with the object's pixels.",
+        "Also write OUT_latent (decoded before the object's pixels are inserted) and OUT_injected (after).",
         group=LATENT,
     )
 
@@ -66,10 +66,12 @@ def compose_by_latents(
 ) -> None:
     """Compose CLIP's objects onto another background, from what was typed to the files."""
     if len(clips) != 1:
-        raise InputError(f"--latent composes one clip, but {len(clips)} were given: give the clip with the object.")
+        raise InputError(
+            f"--latent composes one clip, but {len(clips)} were given: give only the clip with the object."
+        )
     if given.background is None:
         raise InputError(
-            "--latent needs the clean plate of the clip: give --background, as 'layerlift remove' wrote it."
+            "--latent needs the clean plate of the clip: add --background with what `layerlift remove` wrote."
         )
     (clip,) = clips
 
@@ -84,9 +86,7 @@ def compose_by_latents(
     _, masks = open_objects(given.objects or [], clip, source)
     reach = open_total(given.total, clip, source)
     if reach is None:
-        raise InputError(
-            f"no total mask was given for {clip}: give --total, the object with its shadow and reflection."
-        )
+        raise InputError(f"no mask of the object and its effects was given for {clip}: add --total.")
     output = output or output_for(source, "compose", lossless=writing.lossless)
     kept = intermediates(output) if given.keep_intermediate else {}
     read = {**read_of_clip(clip), "--onto": read_of(onto), "--background": read_of(given.background)}

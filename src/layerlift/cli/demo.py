@@ -29,7 +29,7 @@ def demo(
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Render a scene, take it apart by its object's mask alone, and show it all beside the truth in one picture."""
+    """Render a scene, run the whole pipeline on it, and compare every result with the truth in one picture."""
     from dataclasses import replace
 
     from layerlift.runtime import open_runtime

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @with_flags
 def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder", "cache")]) -> None:
-    """Say what layerlift finds here: versions, the device and its rules, memory, the models, and what it would do."""
+    """Show what layerlift finds on this machine: versions, device, memory, rules and models.
+
+    Include it in a bug report.
+    """
     from layerlift.engine.device.budget import total_ram, usable_memory
     from layerlift.engine.device.needs import GIB
     from layerlift.engine.device.policy import devices
@@ -30,14 +33,14 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     sections = {
         "versions": versions(),
         "device": devices(),
-        "memory": {"RAM": f"{total_ram() / GIB:.1f} GiB", "may be taken": f"{usable / GIB:.1f} GiB"},
+        "memory": {"RAM": f"{total_ram() / GIB:.1f} GiB", "limit": f"{usable / GIB:.1f} GiB"},
         "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)},
         "models": {name: path or "not on this machine" for name, path in found.items()},
     }
     lines = []
     for title, rows in sections.items():
         lines += [title, *(f"  {name:24} {value}" for name, value in rows.items())]
-    lines += ["what would be done", *(f"  {line}".rstrip() for line in default_plan(runtime))]
+    lines += ["plan for a default clip", *(f"  {line}".rstrip() for line in default_plan(runtime))]
     typer.echo("\n".join(lines))
 
 
@@ -57,7 +60,7 @@ def default_plan(runtime: "Runtime") -> list[str]:
     try:
         model = open_model(None)
     except InputError as error:
-        lines = [str(error), "so this is for the built-in model"]
+        lines = [str(error), "The plan below is for the built-in model."]
         model = open_model("demo")
     (width, height), frames = model.settings.size, model.settings.frames
     lines.append(f"{model.name}, {width}x{height}, {frames} frames")

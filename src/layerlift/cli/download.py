@@ -10,10 +10,14 @@ from layerlift.cli.terminal import show_downloads
 def download(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Which model; without it, what there is.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            help="Model to download, or text-encoder. Without NAME, the models are listed.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Fetch a model by NAME, with the text encoder it needs; "text-encoder" fetches that alone, no NAME lists them."""
+    """Download a model, with the text encoder it needs. Without NAME, list the models."""
     from layerlift.engine.model.catalogue import CATALOGUE
 
     if name is None:

@@ -30,7 +30,7 @@ def extract(
         typer.Option(
             "--background",
             metavar="PLATE",
-            help="The clean plate of CLIP, of its size and length, or one picture for all frames.",
+            help="Clean plate of CLIP, of the same size and length, or one picture for all frames.",
             show_default=False,
         ),
     ],
@@ -40,9 +40,9 @@ def extract(
         typer.Option(
             "--total",
             metavar="MASK",
-            help="Objects with their shadows and reflections: one for all, or one per object, which says whose effect "
-            "is what (default: the total_mask in CLIP's folder; without one, effects are wherever CLIP and PLATE "
-            "differ).",
+            help="Mask of the objects and their effects (shadows and reflections): one for all objects, or one per "
+            "object to assign each effect to its object (default: total_mask in CLIP's folder). If there is "
+            "neither, effects are wherever CLIP and PLATE differ.",
             rich_help_panel=MASK,
         ),
     ] = None,
@@ -54,7 +54,7 @@ def extract(
             "--output",
             metavar="LAYER.(mov|mkv|webm)|FOLDER",
             help="ProRes 4444 (.mov), FFV1 (.mkv), VP9 (.webm) or a folder of images (default: ./<clip>_layer.mov). "
-            "Several objects get _0, _1 … added.",
+            "With several objects, the names end in _0, _1 ….",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -62,19 +62,20 @@ def extract(
         Literal["png", "exr"] | None,
         typer.Option(
             "--format",
-            help="Images in a folder: PNG, or OpenEXR (half float, premultiplied, linear light).",
+            help="Format of a folder: PNG, or OpenEXR as premultiplied half floats in linear light (default: png).",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     bits: Annotated[
         Literal[8, 16] | None,
-        typer.Option(help="Bits of a value in .mkv and PNG (default: 16).", rich_help_panel=OUTPUT),
+        typer.Option(help="Bits per channel for .mkv and PNG (default: 16).", rich_help_panel=OUTPUT),
     ] = None,
     premultiplied: Annotated[
         bool,
         typer.Option(
             "--premultiplied",
-            help="Store colours times alpha in .mov and .mkv. OpenEXR always does, PNG and .webm never.",
+            help="Write premultiplied colours in .mov and .mkv. OpenEXR is always premultiplied; PNG and .webm never "
+            "are.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -82,7 +83,7 @@ def extract(
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Take the objects with their shadows and reflections out of CLIP, as layers with alpha."""
+    """Extract the objects in CLIP, with their shadows and reflections, as layers with alpha."""
     from layerlift.clip.rgba_writer import choose_layer_format
     from layerlift.runtime import Runtime
     from layerlift.stages.layers import plan_extraction, run_extraction

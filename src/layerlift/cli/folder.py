@@ -31,10 +31,11 @@ def check_folder(folder: Path, ours: re.Pattern[str], *, overwrite: bool) -> Non
         others = sorted(path.name for path in folder.iterdir() if not ours.fullmatch(path.name))
         if others:
             raise InputError(
-                f"{folder} holds {others[0]}, which layerlift did not write, and is not replaced: name another folder."
+                f"{folder} contains {others[0]}, which layerlift did not write, so it will not be replaced: choose "
+                "another folder."
             )
     if not place.parent.is_dir():
-        raise InputError(f"{folder} lies in no folder that exists: make {place.parent} first.")
+        raise InputError(f"{folder} is in a folder that does not exist: create {place.parent} first.")
     check_writable(place.parent, str(folder))
 
 

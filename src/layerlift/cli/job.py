@@ -28,16 +28,18 @@ def open_source(path: Path, reading: ClipFlags) -> "Clip":
     clip = open_clip(path, allow_damage=reading.allow_damage, deinterlace=reading.deinterlace, rate=reading.rate)
     if clip.rate_assumed and clip.frame_count > 1 and path.is_file():
         shown = clip.rate if clip.field_order is None else clip.rate / 2
-        say(f"{path} does not say its rate: {shown} frames a second were assumed; give --rate if it has another.")
+        say(
+            f"{path} does not state its frame rate: {shown} frames a second are assumed; if that is wrong, give --rate."
+        )
     if clip.field_order is not None:
-        say(f"{path} is interlaced: its fields are worked on one by one; --deinterlace makes frames of them first.")
+        say(f"{path} is interlaced: each field is processed on its own; --deinterlace makes progressive frames first.")
     elif clip.deinterlaced and not reading.deinterlace:
         say(
-            f"{path} is interlaced, but its fields cannot be kept, because it is turned or they differ in height: "
-            "progressive frames were made of it, which is what the result has."
+            f"{path} is interlaced, but its fields cannot be kept, because the picture is rotated or the fields "
+            "differ in height: the result has progressive frames."
         )
     elif clip.deinterlaced:
-        say(f"{path} was interlaced: progressive frames were made of it, which is what the result has.")
+        say(f"{path} is interlaced and was converted: the result has progressive frames.")
     if reading.frames is None:
         return clip
     start, stop = reading.frames
@@ -89,9 +91,9 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
     """
     check_name(folder)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder.")
+        raise InputError(f"{folder} is a file: give a folder.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise InputError(f"{folder} is not empty: choose another folder or give --overwrite.")
+        raise InputError(f"{folder} is not empty: choose another folder or add --overwrite.")
     check_writable(folder, str(folder))
 
 

@@ -37,9 +37,9 @@ def mask(
         typer.Option(
             "--object",
             metavar="MASK[:ID]",
-            help="An object, white: a video, a folder of images, or one still for all frames. Repeat per object. A "
-            "mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, m.png:#FF0000). "
-            "(default: the object masks in CLIP's folder)",
+            help="Mask of one object, in white: a video, a folder of images, or one still for all frames. Repeat per "
+            "object. A mask with IDs or flat colours holds several objects; add an ID to use only one (m.png:2, "
+            "m.png:#FF0000). (default: the object masks in CLIP's folder)",
             rich_help_panel=MASK,
         ),
     ] = None,
@@ -49,8 +49,9 @@ def mask(
             "-o",
             "--output",
             metavar="OUT",
-            help="All objects with their effects, white: a video (.mkv is lossless) or a folder/ of PNGs (default: "
-            "./<clip>_mask.mkv). Several objects get a mask each beside it, with _0, _1 … added.",
+            help="Mask of all objects and their effects, in white: a video (.mkv is lossless) or a folder/ of PNGs "
+            "(default: ./<clip>_mask.mkv). With several objects, each also gets a mask of its own, whose name "
+            "ends in _0, _1 ….",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -60,14 +61,16 @@ def mask(
         Path | None,
         typer.Option(
             metavar="FILE.png|.mp4",
-            help="Lay objects, effects and scores over the frames: some of them in a picture, or all in a video.",
+            help="Draw objects, effects and scores over the frames: a few frames in a .png, or all of them in an .mp4.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     save_scores: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.safetensors", help="Keep the scores (object, frame, row, column).", rich_help_panel=OUTPUT
+            metavar="FILE.safetensors",
+            help="Save the scores as an array (object, frame, row, column).",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     reading: ClipFlags,
@@ -75,13 +78,13 @@ def mask(
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Find the shadows and reflections of the objects in CLIP, and write masks of all of it.
+    """Find the shadows and reflections of the objects in CLIP, and write masks of objects and effects.
 
-    With --refine plate the flags of a removal, such as --steps and --evidence, say how the clean plate is made.
+    With --refine plate, the flags of a removal, such as --steps and --evidence, control how the clean plate is made.
     """
     removing = changed(plate, apart_from=EffectOptions)
     if removing and options.refine != "plate":
-        raise InputError(f"{removing[0]} belongs to --refine plate: add that, or leave it out.")
+        raise InputError(f"{removing[0]} works only with --refine plate: add that, or leave it out.")
     check_endings(preview, save_scores)
 
     from layerlift.clip import check_output
@@ -121,9 +124,9 @@ def mask(
 def check_endings(preview: Path | None, scores: Path | None) -> None:
     """Raises InputError when a file's ending is not one of what it will hold."""
     if preview is not None and preview.suffix.lower() not in (".png", ".mp4"):
-        raise InputError(f"--preview {preview} is neither .png nor .mp4: give one of these endings.")
+        raise InputError(f"--preview {preview} is neither .png nor .mp4: use one of these extensions.")
     if scores is not None and scores.suffix != ".safetensors":
-        raise InputError(f"--save-scores {scores} does not end in .safetensors: give it that ending.")
+        raise InputError(f"--save-scores {scores} does not end in .safetensors: give it that extension.")
 
 
 def is_exact(path: Path) -> bool:

@@ -24,7 +24,7 @@ def open_objects(given: Sequence[Path], folder: Path, clip: "Clip") -> "tuple[li
     found = layout_masks(folder).object_masks
     if not found:
         raise InputError(
-            f"no object mask was given for {folder}: give --object, or a folder with object_mask beside its video."
+            f"no object mask was given for {folder}: add --object, or give a folder with object_mask beside its video."
         )
     masks = open_masks(found, clip)  # `layerlift scene` counts from the back, as painters do
     return list(range(len(masks)))[::-1], masks[::-1]
@@ -75,7 +75,7 @@ def open_input_mask(mask: Path | None, folder: Path, clip: "Clip") -> "Mask":
     paths = layout.object_masks if union is None else (union,)
     if not paths:
         raise InputError(
-            f"no mask was given for {folder}: give --mask, or a folder that holds total_mask or object_mask beside its "
+            f"no mask was given for {folder}: add --mask, or give a folder with total_mask or object_mask beside its "
             "video."
         )
     return union_masks(open_unions(paths, clip))

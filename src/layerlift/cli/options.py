@@ -32,16 +32,14 @@ class ClipFlags:
     )
     deinterlace: bool = flag(
         False,
-        "Convert an interlaced clip to progressive frames (default: its fields are worked on one by one, and woven "
-        "again).",
+        "Convert an interlaced clip to progressive frames (default: process each field, then weave the fields again).",
     )
     allow_damage: bool = flag(
-        False, "Use what can be decoded of a clip that is damaged or cut short, and say what was lost."
+        False, "Use what can be decoded of a damaged or truncated clip, and report what was lost."
     )
     rate: Fraction | None = flag(
         None,
-        "Frames per second of a CLIP that states no rate, such as a folder of images (default: 24) or a raw stream "
-        "(default: 25).",
+        "Frames per second of a CLIP that states no rate (default: 24 for a folder of images, 25 for a raw stream).",
         metavar="FPS",
         takes=str,
         parse=parse_rate,
@@ -59,22 +57,24 @@ class OutputFlags:
         verbose: print what every stage took.
     """
 
-    lossless: bool = flag(False, "Write FFV1 in .mkv, bit for bit.", group=OUTPUT)
+    lossless: bool = flag(False, "Write lossless FFV1 in .mkv.", group=OUTPUT)
     report: Path | None = flag(
         None,
-        "Write settings, versions, seconds and peak memory per stage.",
+        "Write a report: settings, versions, and the time and peak memory of each stage.",
         metavar="REPORT.json",
         group=OUTPUT,
     )
-    overwrite: bool = flag(False, "Replace files that exist already.", group=OUTPUT)
-    verbose: bool = flag(False, "Print what every stage took and what the libraries say.", "-v", "--verbose")
+    overwrite: bool = flag(False, "Replace existing files.", group=OUTPUT)
+    verbose: bool = flag(
+        False, "Print the time and memory of each stage, and messages from libraries.", "-v", "--verbose"
+    )
 
 
 ClipArgument = Annotated[
     Path,
     typer.Argument(
         metavar="CLIP",
-        help="A video, a folder of images, or a folder that holds video and masks (video.mp4, total_mask.mp4, …).",
+        help="A video, a folder of images, or a folder with a video and its masks (video.mp4, total_mask.mp4, …).",
         show_default=False,
     ),
 ]
@@ -83,16 +83,21 @@ Objects = Annotated[
     typer.Option(
         "--object",
         metavar="MASK[:ID]",
-        help="An object, white: a video, a folder of images, or one still. Repeat per object, the frontmost first. "
-        "A mask of IDs or flat colours holds several: all of them, or the one named (m.png:2, m.png:#FF0000). "
-        "(default: the masks in CLIP's folder, of which object_mask_0 is the hindmost)",
+        help="Mask of one object, in white: a video, a folder of images, or one still for all frames. Repeat per "
+        "object, the frontmost first. A mask with IDs or flat colours holds several objects; add an ID to use "
+        "only one (m.png:2, m.png:#FF0000). (default: the masks in CLIP's folder, where object_mask_0 is at the "
+        "back)",
         rich_help_panel=MASK,
     ),
 ]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "-o", "--output", metavar="OUT", help="Where to write (default: ./<clip>_<stage>.mp4).", rich_help_panel=OUTPUT
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="Video to write, or a folder of PNGs (default: ./<clip>_<stage>.mp4).",
+        rich_help_panel=OUTPUT,
     ),
 ]
 

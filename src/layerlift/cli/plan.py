@@ -22,7 +22,7 @@ def plan(
     reading: ClipFlags,
     running: RuntimeOptions,
 ) -> None:
-    """Show how `remove` would run, without running it: precision, windows, and the memory of each stage."""
+    """Show how `remove` would run, without running it: precision, windows, and memory per stage."""
     from dataclasses import replace
 
     from layerlift.runtime import open_runtime
@@ -48,8 +48,8 @@ def describe(made: "Plan") -> list[str]:
     from layerlift.engine.device.needs import GIB
 
     request, policy = made.request, made.policy
-    lines = [f"memory     {request.memory / GIB:.1f} GiB may be taken, {made.peak / GIB:.2f} are planned", ""]
-    lines.append(f"{'GiB':10} {'weights':>8} {'arrays':>8} {'host':>8} {'in all':>8}")
+    lines = [f"memory     limit {request.memory / GIB:.1f} GiB, planned {made.peak / GIB:.2f} GiB", ""]
+    lines.append(f"{'GiB':10} {'weights':>8} {'arrays':>8} {'host':>8} {'total':>8}")
     for need in made.needs:
         parts = (need.weights, need.activations, need.host, need.total)
         lines.append(f"{need.stage:10}" + "".join(f" {part / GIB:8.2f}" for part in parts))
@@ -59,12 +59,12 @@ def describe(made: "Plan") -> list[str]:
     there = layers - policy.streamed_blocks
     kept = f", weights kept in {policy.vae_storage}" if policy.vae_storage else ""
     if policy.vae_streamed:
-        kept = ", weights read from disk for every piece"
+        kept = ", weights read from disk for each piece"
     rows = {
         "transformer": f"{weights}, {'all' if there == layers else there or 'none'} of its {layers} blocks stay in "
-        + ("memory" if there == layers else "memory, the others are read in every pass"),
+        + ("memory" if there == layers else "memory, the others are read from disk in every pass"),
         "guidance": "none" if request.branches == 1 else "in one pass" if policy.batched_guidance else "in two passes",
-        "passes": "over unknown tokens alone where that pays" if made.sparse else "over all tokens",
+        "passes": "over unknown tokens only, where that is faster" if made.sparse else "over all tokens",
         "attention": "at once" if limit is None else f"in pieces of at most {limit / 2**20:.0f} MiB",
         "VAE": f"{policy.vae_dtype}, {policy.vae_frames or 'all'} frames at a time{kept}",
         "text": "ready" if request.facts.text_block is None else "block by block" if policy.text_stream else "at once",

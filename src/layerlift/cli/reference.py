@@ -30,7 +30,7 @@ def reference(
             "-o",
             "--output",
             metavar="DIR",
-            help="Folder to write NNN.png and NNN_mask.png into, NNN being the frame's number.",
+            help="Folder for NNN.png and NNN_mask.png, where NNN is the frame's number.",
             show_default=False,
         ),
     ],
@@ -39,7 +39,7 @@ def reference(
         typer.Option(
             "--mask",
             metavar="MASK",
-            help="What will be removed: white in a video, a folder of images, or one still for all frames "
+            help="Mask of what will be removed, in white: a video, a folder of images, or one still for all frames "
             "(default: the masks in CLIP's folder).",
         ),
     ] = None,
@@ -48,10 +48,10 @@ def reference(
     writing: Annotated[OutputFlags, Without("lossless")],
     typed: Typed,
 ) -> None:
-    """Write the frames of CLIP that are worth cleaning by hand, with what no frame shows in flat magenta.
+    """Write the frames of CLIP that are most worth cleaning by hand. Magenta marks what no frame shows.
 
-    Paint over the magenta in each NNN.png with any image editor or image model (NNN_mask.png is white where it is).
-    Then give the folder back: `layerlift remove CLIP --mask MASK --reference DIR`.
+    Paint over the magenta in each NNN.png with any image editor or image model. NNN_mask.png is white in the same
+    places. Then run `layerlift remove CLIP --mask MASK --reference DIR`.
     """
     import numpy as np
 
@@ -85,5 +85,5 @@ def reference(
         return
     for line in lines:
         typer.echo(line)
-    said = f"paint over the magenta, then add --reference {output} to layerlift remove"
+    said = f"paint over the magenta, then add --reference {output} to `layerlift remove`"
     finish(record, writing, result=output, said=said)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from layerlift.names import UNFINISHED
 
-_ROOM = "written", "make room on its disk, or give a place on another one"
-_RIGHT = "opened", "get the right to it, or give another place"
+_ROOM = "written", "free some space on its disk, or choose a place on another disk"
+_RIGHT = "opened", "check its permissions, or choose another place"
 # What of a file the system refuses, and what to do, by the system's numbers.
 _REFUSALS = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
-    errno.EFBIG: ("written", "give a place that takes larger files"),
-    errno.EROFS: ("written", "give another place"),
+    errno.EFBIG: ("written", "choose a place that allows larger files"),
+    errno.EROFS: ("written", "choose another place"),
     errno.EACCES: _RIGHT,
     errno.EPERM: _RIGHT,
 }

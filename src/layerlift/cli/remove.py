@@ -35,8 +35,8 @@ def remove(
         typer.Option(
             "--mask",
             metavar="MASK",
-            help="What to remove, with its shadow: white in a video, a folder of images, or one still for all frames "
-            "(default: the masks in CLIP's folder).",
+            help="Mask of what to remove, shadow included, in white: a video, a folder of images, or one still for "
+            "all frames (default: the masks in CLIP's folder).",
             rich_help_panel=MASK,
         ),
     ] = None,
@@ -45,8 +45,9 @@ def remove(
         typer.Option(
             "--object",
             metavar="MASK",
-            help="Mask of one object, without its shadow. The shadow is found automatically, as `layerlift mask` does; "
-            "without a model the mask is grown. Wins over the masks in CLIP's folder. Repeat per object.",
+            help="Mask of one object, without its shadow. The shadow is found automatically, as by `layerlift mask`; "
+            "without a model, the mask is grown. Takes precedence over the masks in CLIP's folder. Repeat per "
+            "object.",
             rich_help_panel=MASK,
         ),
     ] = None,
@@ -68,9 +69,11 @@ def remove(
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Remove what the mask covers from CLIP and write the clean plate."""
+    """Remove masked objects from CLIP and write the clean plate."""
     if objects and mask is not None:
-        raise InputError("both --mask and --object were given: give --mask with the shadow, or --object without it.")
+        raise InputError(
+            "both --mask and --object were given: use --mask for a mask with the shadow, or --object for one without."
+        )
 
     if provenance is not None and source_map is not None:
         raise InputError("--provenance is the old name of --source-map, and both were given: give --source-map alone.")

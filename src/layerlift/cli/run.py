@@ -38,8 +38,8 @@ def run(
             "-o",
             "--output",
             metavar="DIR",
-            help="Folder to write background, layer_0 …, total_mask, composite, report.json and contact_sheet.png "
-            "into. It appears when everything is there.",
+            help="Folder for background, layer_0 …, total_mask, composite, report.json and contact_sheet.png. It "
+            "appears when all of them are finished.",
             rich_help_panel=OUTPUT,
             show_default=False,
         ),
@@ -50,9 +50,9 @@ def run(
         typer.Option(
             "--total",
             metavar="MASK",
-            help="Objects with their shadows and reflections, if they are known: one for all, or one per object "
-            "(default: the total_mask in CLIP's folder; without one, the model finds them, as `layerlift mask` does, "
-            "and without a model the object masks are grown).",
+            help="Mask of the objects and their effects (shadows and reflections), if you have one: one for all "
+            "objects, or one per object (default: total_mask in CLIP's folder). If there is neither, the model "
+            "finds the effects, as `layerlift mask` does; without a model, the object masks are grown.",
             rich_help_panel=MASK,
         ),
     ] = None,
@@ -64,7 +64,7 @@ def run(
         typer.Option(
             "--onto",
             metavar="CLIP2",
-            help="A new background to lay the layers over.",
+            help="New background to place the layers over.",
             rich_help_panel=PLACE,
             show_default=False,
         ),
@@ -77,12 +77,10 @@ def run(
 ) -> None:
     """Run the whole pipeline: masks, clean plate, layers, composite."""
     if onto is None and changed(composition):
-        raise InputError(f"{changed(composition)[0]} belongs to --onto: add that, or leave it out.")
+        raise InputError(f"{changed(composition)[0]} works only with --onto: add --onto, or leave it out.")
     looking = changed(effects, apart_from=RemovalOptions)
     if total and looking:
-        raise InputError(
-            f"{looking[0]} is for finding effects, but --total says where they are: leave one of them out."
-        )
+        raise InputError(f"{looking[0]} is for finding effects, but --total already gives them: leave one of them out.")
 
     from layerlift.runtime import open_runtime
     from layerlift.stages.run import open_inputs, plan_run, run_stages

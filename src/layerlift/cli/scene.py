@@ -16,7 +16,7 @@ from layerlift.report import Report
 
 SMALLEST_SIDE = 16  # pixels; what `make_scene` can draw into
 
-Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to write into.")]
+Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
 
 
 def parse_scene_size(text: str) -> tuple[int, int]:
@@ -31,11 +31,11 @@ def parse_scene_size(text: str) -> tuple[int, int]:
 class SceneFlags:
     """Which scene is drawn, its (width, height) in pixels, and how many frames of it."""
 
-    seed: int = flag(7, "Which scene.", metavar="S", least=0, most=2**32 - 1)
+    seed: int = flag(7, "Seed of the scene.", metavar="S", least=0, most=2**32 - 1)
     size: tuple[int, int] = flag(
         (288, 192), "Width and height in pixels (default: 288x192).", metavar="WxH", takes=str, parse=parse_scene_size
     )
-    frames: int = flag(33, "How many frames.", metavar="N", least=1)
+    frames: int = flag(33, "Number of frames.", metavar="N", least=1)
 
 
 @with_flags

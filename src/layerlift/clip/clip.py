@@ -72,7 +72,7 @@ class ColorTags:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A video: metadata, and frames that can be read in order as often as wanted.
+    """A video: metadata, and frames that can be read in order any number of times.
 
     `timestamps` are presentation times in units of `time_base` seconds, one per frame; both are None when frame i is
     shown at i / rate. `path` is the file whose sound belongs to the clip, None for clips without one. `start_time` is
@@ -136,12 +136,12 @@ class Clip:
         """
         if not 0 <= start < stop <= self.frame_count:
             raise InputError(
-                f"frames {start}:{stop} were asked for, but {self.name} has frames 0:{self.frame_count}; "
-                "give a span inside that whose start is below its end."
+                f"{self.name} has frames 0:{self.frame_count}, so frames {start}:{stop} cannot be read; choose a "
+                "range within those, with its start below its end."
             )
         if self.field_order is not None and (start % 2 or stop % 2):
             raise InputError(
-                f"fields {start}:{stop} of {self.name} were asked for, which is interlaced and has two in each frame; "
+                f"{self.name} is interlaced with two fields a frame, so fields {start}:{stop} would split a frame; "
                 "give even numbers."
             )
         source, pictures = self.reader, self.pictures
@@ -207,8 +207,8 @@ class Clip:
         """A clip of frames in memory: (F, H, W, 3) or, with straight alpha, (F, H, W, 4) uint8."""
         if frames.ndim != 4 or frames.shape[3] not in (3, 4) or frames.dtype != np.uint8 or 0 in frames.shape:
             raise InputError(
-                f"frames of shape {frames.shape} and type {frames.dtype} were given, but a clip is (F, H, W, 3) or "
-                "(F, H, W, 4) uint8 with at least one frame; convert them first."
+                f"the frames have shape {frames.shape} and type {frames.dtype}, but a clip is (F, H, W, 3) or (F, H, "
+                "W, 4) uint8 with at least one frame; convert them first."
             )
         count, height, width, channels = frames.shape
 

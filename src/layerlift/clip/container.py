@@ -52,11 +52,11 @@ def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
         except (av.error.FFmpegError, ValueError) as error:
             if is_cut_short(path):
                 raise InputError(
-                    f"{path} is cut short, and what tells how to read it is missing (MP4 and MOV may have it at "
-                    "their end): nothing of it can be decoded; copy or export it again."
+                    f"{path} is cut short and has lost its index (MP4 and MOV may keep it at the end), so nothing can "
+                    "be decoded; copy or export the file again."
                 ) from error
             raise InputError(
-                f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode by itself."
+                f"{path} cannot be read as {what} ({_reason(error)}); give a file that FFmpeg can decode on its own."
             ) from error
         yield container
 
@@ -110,14 +110,14 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The stream of moving pictures that is meant (`main_video`), its size checked before anything is decoded."""
     stream = main_video(container)
     if stream is None:
-        raise InputError(f"{path} has no video stream; give a file with moving pictures.")
+        raise InputError(f"{path} has no video stream; give a video file.")
     context = stream.codec_context
     if context is None:
-        raise InputError(f"{path} holds video that this FFmpeg cannot decode; convert it to H.264 first.")
+        raise InputError(f"{path} contains video that this FFmpeg cannot decode; convert it to H.264 first.")
     if context.width * context.height > MAX_PIXELS:
         raise InputError(
-            f"{path} declares frames of {context.width}x{context.height} pixels, more than the {MAX_PIXELS} pixels "
-            "layerlift reads; scale it down first."
+            f"{path} declares frames of {context.width}x{context.height} pixels, more than layerlift's limit of "
+            f"{MAX_PIXELS} pixels; scale it down first."
         )
     # With a thread for each frame FFmpeg's H.264 decoder says that a picture is damaged only now and then: it hands the
     # picture on before it knows.
@@ -172,6 +172,6 @@ def _reason(error: Exception) -> str:
     import av.error
 
     if isinstance(error, av.error.ArgumentError):  # what FFmpeg says of a demuxer that is not on our list
-        return "it is a playlist, or of a kind that layerlift does not open"
+        return "it is a playlist, or in a format that layerlift does not open"
     text = getattr(error, "strerror", None) or str(error)
     return str(text).split(";")[0].strip().rstrip(".").lower()

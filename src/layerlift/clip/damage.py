@@ -70,8 +70,8 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
 def damaged(path: Path, what: str) -> InputError:
     """The error for a file that is not whole."""
     return InputError(
-        f"{path} is damaged or cut short: {what}; export it again, or, if it is the clip, give --allow-damage to go on "
-        "with what can be decoded."
+        f"{path} is damaged or cut short: {what}; export it again, or, if it is the clip, add --allow-damage to use "
+        "what can be decoded."
     )
 
 
@@ -89,7 +89,7 @@ def spans(numbers: list[int]) -> str:
 
 def not_whole(seconds: float | None) -> str:
     """What is said of a frame that cannot be decoded, or of what follows it."""
-    return f"the frame {'' if seconds is None else f'at {seconds:.2f} s '}cannot be decoded whole"
+    return f"the frame {'' if seconds is None else f'at {seconds:.2f} s '}cannot be fully decoded"
 
 
 def moments_named(seconds: list[float]) -> str:

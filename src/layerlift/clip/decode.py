@@ -234,8 +234,8 @@ def first_frame(path: Path, what: str = "a video") -> tuple[VideoFrame, Orientat
             samples = unusual_tiff(path)
             if samples is not None:
                 raise InputError(
-                    f"{path} is a TIFF of {samples}, which layerlift does not read: save it with 8 or 16 bits a "
-                    "sample, without a sign (object numbers stay what they are)."
+                    f"{path} is a TIFF of {samples}, which layerlift does not read: save it with unsigned 8-bit or "
+                    "16-bit samples (object numbers stay the same)."
                 ) from error
             raise InputError(f"{path} is damaged: its first frame cannot be decoded; save it again.") from error
-    raise InputError(f"{path} holds no frame that can be decoded; give the path of {what}.")
+    raise InputError(f"{path} contains no frame that can be decoded; give the path of {what}.")

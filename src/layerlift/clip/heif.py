@@ -39,8 +39,8 @@ def tiled_picture(path: Path) -> VideoFrame:
         import pi_heif
     except ImportError as error:
         raise InputError(
-            f"{path} is made of tiles, which needs the package pi-heif: pip install 'layerlift[heif]', or save it as "
-            "JPEG or PNG."
+            f"{path} is a tiled image, which needs the package pi-heif: run pip install 'layerlift[heif]', or save "
+            "the image as JPEG or PNG."
         ) from error
     try:
         opened = pi_heif.open_heif(path, convert_hdr_to_8bit=False)
@@ -49,7 +49,7 @@ def tiled_picture(path: Path) -> VideoFrame:
             raise InputError(f"{path} is {width}x{height} pixels, more than layerlift reads; scale it down first.")
         pixels = np.asarray(opened)
     except (OSError, ValueError, RuntimeError, SyntaxError, EOFError) as error:
-        raise InputError(f"{path} is damaged or of a kind that cannot be decoded; save it as JPEG or PNG.") from error
+        raise InputError(f"{path} is damaged or in a format that cannot be decoded; save it as JPEG or PNG.") from error
     kind = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}[pixels.shape[2], pixels.itemsize]
     return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind)
 

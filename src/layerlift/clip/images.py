@@ -46,7 +46,7 @@ def open_images(folder: Path, *, allow_damage: bool = False) -> Clip:
     """
     files = image_files(folder)
     if not files:
-        raise InputError(f"{folder} holds neither a video named 'video' nor images; give a clip.")
+        raise InputError(f"{folder} contains neither a video named 'video' nor images; give a clip.")
     return _clip_of(files, folder.resolve().name, folder, allow_damage)
 
 
@@ -120,9 +120,9 @@ def survey(files: list[Path], path: Path, *, wholly: bool = False) -> tuple[list
             broken.append(number)
     first = next((file for file in shown if file is not None), None)
     if first is None:
-        raise InputError(f"{path} holds no image that can be decoded; give a clip with at least one frame.")
-    parts = [f"{frames_named(lost)} cannot be decoded: the one beside stands in"] if lost else []
-    parts += [f"{frames_named(broken)} could not be decoded whole"] if broken else []
+        raise InputError(f"{path} contains no image that can be decoded; give a clip with at least one frame.")
+    parts = [f"{frames_named(lost)} cannot be decoded: a neighbouring frame is used instead"] if lost else []
+    parts += [f"{frames_named(broken)} could not be fully decoded"] if broken else []
     said = f"{path} is damaged: {', and '.join(parts)}." if parts else None
     return [file or first for file in shown], said
 
@@ -137,7 +137,7 @@ def _decoded(file: Path, tolerant: bool = False) -> DecodedPicture:
 
 def _other_size(file: Path, size: tuple[int, int], first: Path, wanted: tuple[int, int]) -> InputError:
     return InputError(
-        f"{file} is {_times(size)} pixels, but {first.name} beside it is {_times(wanted)}; give images of one size."
+        f"{file} is {_times(size)} pixels, but {first.name} beside it is {_times(wanted)}; use images of one size."
     )
 
 

@@ -46,8 +46,8 @@ def layout_masks(path: str | Path) -> Layout:
             continue
         if name in named:
             raise InputError(
-                f"{path} holds both {named[name].name} and {entry.name}, but it may hold one {name}; "
-                "remove one of them or give the file itself."
+                f"{path} contains both {named[name].name} and {entry.name}, but only one {name} is allowed; remove "
+                "one of them or give the file itself."
             )
         named[name] = entry
     numbers = sorted((int(m[1]), name) for name in named if (m := _NUMBERED.fullmatch(name)))

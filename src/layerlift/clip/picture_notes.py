@@ -23,8 +23,8 @@ def shape_note(like: Clip) -> list[str]:
         return []
     shown = "narrower" if shape > 1 else "wider"
     return [
-        f"The pixels' shape of {_named(like)} ({shape.numerator}:{shape.denominator}) is not kept by {PNGS}: players "
-        f"show the picture {shown}."
+        f"A folder of PNGs cannot store the pixel aspect ratio of {_named(like)} "
+        f"({shape.numerator}:{shape.denominator}): players show the picture {shown}."
     ]
 
 
@@ -33,7 +33,7 @@ def colour_note(like: Clip) -> list[str]:
     said = [*filter(None, (_TRANSFERS.get(like.color.transfer), _PRIMARIES.get(like.color.primaries)))]
     if not said:
         return []
-    return [f"The colours of {_named(like)} are {' with '.join(said)}, which {PNGS} does not say."]
+    return [f"{_named(like)} has colours in {' with '.join(said)}, which {PNGS} cannot record."]
 
 
 def chroma_note(like: Clip, coding: Coding, ending: str) -> list[str]:
@@ -41,7 +41,7 @@ def chroma_note(like: Clip, coding: Coding, ending: str) -> list[str]:
     if coding.chroma is None or is_kept(coding.chroma, coding.codec, ending):
         return []
     holder = f"{_CODECS[coding.codec]} in {ending}"
-    return [f"The place of chroma samples of {_named(like)} ({place_name(coding.chroma)}) is not kept by {holder}."]
+    return [f"{holder} does not keep the chroma sample position of {_named(like)} ({place_name(coding.chroma)})."]
 
 
 def fields_note(like: Clip, holder: str) -> list[str]:
@@ -49,7 +49,7 @@ def fields_note(like: Clip, holder: str) -> list[str]:
     if like.field_order is None:
         return []
     return [
-        f"{_named(like)} is interlaced, which {holder} cannot be: each field becomes a picture of its own, "
+        f"{_named(like)} is interlaced, which {holder} cannot be: each field becomes its own picture, "
         f"{float(like.rate):.4g} a second."
     ]
 

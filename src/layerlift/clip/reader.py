@@ -58,17 +58,21 @@ def open_clip(
     disagrees, or the codec has packets without a picture), frames are decoded and counted. A damaged file is refused,
     here or when its frames are read, unless `allow_damage` is given: then the clip is what can be decoded, and `damage`
     says what was lost.
-    An interlaced clip's frames are its fields, two for each of the file's; with `deinterlace` there is one for each. So
-    there is where fields cannot be woven again: in a clip that is turned, or whose fields differ in height.
-    `rate` is that of a bare stream or of a folder of images that says none, in frames of the file a second.
-    Raises InputError for everything that cannot be read as a clip, and for a rate where the file has its own.
+
+    The frames of an interlaced clip are its fields, two for each frame of the file. With `deinterlace` there is one
+    progressive frame for each, as there always is when the fields could not be woven again: in a clip that is rotated,
+    or whose fields differ in height.
+
+    `rate` is the rate of a raw stream or a folder of images that states none, in frames of the file per second.
+
+    Raises InputError for anything that cannot be read as a clip, and for a rate when the file has its own.
     """
     clip = _open(Path(path), allow_damage, deinterlace)
     if rate is None:
         return clip
     if not clip.rate_assumed:
         raise InputError(
-            f"{path} says itself that it has {clip.rate} frames a second, but a rate of {rate} was given; leave it out."
+            f"{path} states its own rate, {clip.rate} frames a second, but --rate is {rate}; leave --rate out."
         )
     return replace(clip, rate=rate if clip.field_order is None else 2 * rate, rate_assumed=False)
 
@@ -114,7 +118,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         chroma = chroma_place(stream)
         alpha = alpha_decoder(stream)
         if index.count == 0:
-            raise InputError(f"{path} holds no frame that can be decoded; give a clip with at least one frame.")
+            raise InputError(f"{path} contains no frame that can be decoded; give a clip with at least one frame.")
         rate, places = constant_rate(index.pts, time_base, rates), None
         if rate is None and index.pts is not None:
             known = found is not None and found.is_damaged
@@ -357,7 +361,7 @@ def _picture_reader(  # noqa: PLR0917
             # What is shown before the first key frame may lack what it refers to: a recording may begin between two.
             begun = begun or bool(frame.key_frame)
             if frame.is_corrupt and begun and not tolerant:
-                raise damaged(path, f"frame {done} (at {seconds(done):.2f} s) cannot be decoded whole")
+                raise damaged(path, f"frame {done} (at {seconds(done):.2f} s) cannot be fully decoded")
             if size is None:
                 size = frame.width, frame.height
             elif (frame.width, frame.height) != size:

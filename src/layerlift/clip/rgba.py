@@ -22,11 +22,11 @@ _WHOLE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float
 
 @dataclass(frozen=True, slots=True)
 class LayerClip:
-    """An RGBA clip: metadata, and frames that can be read in order as often as wanted.
+    """An RGBA clip: metadata, and frames that can be read in order any number of times.
 
     `clip` says when each frame is shown and where the sound comes from; its own frames are the same at 8 bits. `timed`
-    is False where nothing says how fast the frames follow each other, as in a folder of PNGs. `linear` says that
-    colours are linear light, not the display values that videos hold; alpha belongs to compositing in the same light.
+    is False where nothing states the frame rate, as in a folder of PNGs. `linear` says that colours are linear light
+    instead of the display values that videos hold; alpha is meant for compositing in the same light.
     """
 
     clip: Clip
@@ -84,8 +84,8 @@ class LayerClip:
         """
         if frames.ndim != 4 or frames.shape[3] != 4 or frames.dtype not in _WHOLE or 0 in frames.shape:
             raise InputError(
-                f"frames of shape {frames.shape} and type {frames.dtype} were given, but a layer is (F, H, W, 4) "
-                "uint8, uint16 or float32 with at least one frame; convert them first."
+                f"the frames have shape {frames.shape} and type {frames.dtype}, but a layer is (F, H, W, 4) uint8, "
+                "uint16 or float32 with at least one frame; convert them first."
             )
         if like is not None and frames.shape[:3] != (like.frame_count, like.height, like.width):
             raise ValueError(

@@ -161,7 +161,8 @@ def import_openexr() -> ModuleType:
         import OpenEXR
     except ImportError as error:
         raise InputError(
-            "OpenEXR files need the package OpenEXR, which is not installed: pip install 'layerlift[exr]', or use PNG"
+            "OpenEXR files need the package OpenEXR, which is not installed: run pip install 'layerlift[exr]', or "
+            "use PNG"
         ) from error
     return OpenEXR
 

@@ -35,11 +35,11 @@ def open_layer(
 ) -> LayerClip:
     """Open a video with alpha, an image, or a folder of PNG or OpenEXR images.
 
-    Colours are made straight where they are stored times alpha: OpenEXR always, videos that say so, and whatever
-    `premultiplied` is given for. The sound of a folder lies beside it in a file of its name, ending in .mka.
+    Premultiplied colours are made straight: those of OpenEXR, of videos that are marked as premultiplied, and of any
+    file when `premultiplied` is True. The sound of a folder is in a file beside it, with the folder's name and .mka.
 
-    A damaged file is refused, unless `allow_damage` is given; that and `deinterlace` are those of `open_clip`.
-    Raises InputError for what cannot be read, and for a clip without alpha.
+    A damaged file is refused unless `allow_damage` is True. `allow_damage` and `deinterlace` mean what they mean for
+    `open_clip`. Raises InputError for what cannot be read, and for a clip without alpha.
     """
     path = Path(path)
     if not is_folder(path):
@@ -102,7 +102,7 @@ def _open_exr(files: list[Path], path: Path, sound: Path | None, allow_damage: b
         for file in files[start:stop]:
             rgba, _ = _read_exr(file)
             if rgba.shape != first.shape:
-                raise InputError(f"{file} has another size than {files[0].name} beside it; give images of one size")
+                raise InputError(f"{file} differs in size from {files[0].name} beside it; use images of one size")
             yield straighten(rgba)
 
     clip = Clip(width, height, len(files), rate or DEFAULT_RATE, lambda a, b, p: iter(()), path=sound,
@@ -164,6 +164,6 @@ def _says_premultiplied(path: Path) -> bool:
 
 def _no_alpha(path: str) -> InputError:
     return InputError(
-        f"{path} has no alpha channel, so it is no layer; give what 'layerlift extract' wrote, or "
-        "another clip with alpha"
+        f"{path} has no alpha channel, so it is not a layer; give what `layerlift extract` wrote, or another clip "
+        "with alpha"
     )

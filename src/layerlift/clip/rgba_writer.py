@@ -41,31 +41,29 @@ def choose_layer_format(
     ending, folder = Path(path).suffix.lower(), is_folder_output(path)
     if not folder and ending not in VIDEO_KINDS:
         raise InputError(
-            f"{path} was given as output, but layers are written as .mov (ProRes 4444), .mkv (FFV1), .webm (VP9) or a "
-            "folder of images (a path without an ending); change the ending"
+            f"cannot write {path}: layers are written as .mov (ProRes 4444), .mkv (FFV1), .webm (VP9) or a folder of "
+            "images (a path without an extension); change the extension"
         )
     if images is not None and images not in IMAGE_KINDS:
-        raise InputError(f"--format {images} is unknown: give png or exr")
+        raise InputError(f"unknown --format {images!r}: choose png or exr")
     if images is not None and not folder:
         raise InputError(
-            f"--format {images} writes images into a folder, but {path} is a file: leave the ending away, or --format"
+            f"--format {images} writes images into a folder, but {path} is a file: remove its extension, or leave "
+            "--format out"
         )
     kind = (images or "png") if folder else VIDEO_KINDS[ending][1]
     if bits is not None and bits not in (8, 16):
-        raise InputError(f"{bits} bits were asked for: give 8 or 16")
-    own_bits = {"prores": "10 for colours and 10 for alpha", "vp9": "8", "exr": "16 (half float)"}
+        raise InputError(f"--bits is {bits}: choose 8 or 16")
+    own_bits = {"prores": "10 for colour and 10 for alpha", "vp9": "8", "exr": "16 (half float)"}
     if bits is not None and kind in own_bits and (kind, bits) not in {("vp9", 8), ("exr", 16)}:
         raise InputError(
-            f"{bits} bits were asked for, but {_name(kind)} has {own_bits[kind]}: leave --bits away, or use .mkv or PNG"
+            f"--bits is {bits}, but {_name(kind)} has {own_bits[kind]}: leave --bits out, or use .mkv or PNG"
         )
     if lossless and kind in ("prores", "vp9"):
-        raise InputError(
-            f"{path} was given as lossless output, but {_name(kind)} is not lossless: use .mkv or a folder"
-        )
+        raise InputError(f"cannot write {path} losslessly: {_name(kind)} is not lossless; use .mkv or a folder")
     if premultiplied and kind in ("png", "vp9"):
         raise InputError(
-            f"premultiplied colours were asked for, but {_name(kind)} has straight alpha: use .mov, .mkv or "
-            "--format exr"
+            f"--premultiplied was given, but {_name(kind)} has straight alpha: use .mov, .mkv or --format exr"
         )
     if kind == "exr":
         import_openexr()
@@ -87,7 +85,7 @@ def check_layer_output(path: str | Path, like: Clip, *, overwrite: bool = False)
         raise InputError(f"{sound}, which would hold the layer's sound, is a folder; choose another output")
     if sound.exists() and not overwrite:
         raise InputError(
-            f"{sound}, which would hold the layer's sound, exists already; choose another output or add --overwrite"
+            f"{sound}, which would hold the layer's sound, already exists; choose another output or add --overwrite"
         )
     return Path(path)
 

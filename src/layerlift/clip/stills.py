@@ -77,7 +77,7 @@ def unusual_tiff(path: Path) -> str | None:
             bits, form = (said.get(tag, (1,))[0] for tag in (_TIFF_BITS, _TIFF_FORMAT))
     except (OSError, SyntaxError, ValueError):
         return None
-    known = {1: "whole numbers", 2: "whole numbers with a sign", 3: "floating-point numbers"}
+    known = {1: "whole numbers", 2: "signed integers", 3: "floating-point numbers"}
     return f"{bits}-bit {known[form]}" if form in known and (bits > _TIFF_MOST or form > 1) else None
 
 

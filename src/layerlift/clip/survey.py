@@ -47,12 +47,12 @@ class Survey:
         lost = max(self.expected - count, 0) + len(gone)
         parts = []
         if lost:
-            instead = f": in the place of {frames_named(gone)} the one before is shown" if gone else ""
+            instead = f" (the frame before is shown in place of {frames_named(gone)})" if gone else ""
             parts.append(f"{lost} of {max(self.expected, count)} frames are lost{instead}")
         elif self.unseen:
-            parts.append(f"what was to be shown at {moments_named(self.unseen)} is lost")
+            parts.append(f"the picture due at {moments_named(self.unseen)} is lost")
         if self.broken:
-            parts.append(f"{frames_named(self.broken)} could not be decoded whole")
+            parts.append(f"{frames_named(self.broken)} could not be fully decoded")
         what = f"cut short{self.cut}" if self.cut else "damaged"
         if not parts:
             return f"{path} is {what}." if self.cut else None

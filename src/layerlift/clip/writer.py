@@ -57,8 +57,8 @@ def check_output(path: str | Path, lossless: bool = False, overwrite: bool = Fal
 def _check_depth(path: str | Path, like: Clip) -> None:
     if Path(path).suffix.lower() == ".webm" and like.samples is not None and like.samples.deep:
         raise InputError(
-            f"{path} was given as output, but {like.name} has {like.samples.bits} bits and .webm is written with 8; "
-            "give .mov or .mkv."
+            f"cannot write {path}: {like.name} has {like.samples.bits} bits, but .webm is written with 8; use .mov or "
+            ".mkv."
         )
 
 
@@ -70,13 +70,11 @@ def _check_path(path: str | Path, lossless: bool, overwrite: bool, *, alpha: boo
     if not folder and (ending not in CONTAINERS or (ending == ".webm" and not alpha)):
         only = " (.webm is for clips with alpha)" if ending == ".webm" else ""
         raise InputError(
-            f"{text} was given as output, but layerlift writes .mp4, .m4v, .mov, .mkv or a folder of PNGs "
-            f"(a path without an ending){only}; change the ending."
+            f"cannot write {text}: layerlift writes .mp4, .m4v, .mov, .mkv or a folder of PNGs (a path without an "
+            f"extension){only}; change the extension."
         )
     if not folder and lossless and ending != ".mkv":
-        raise InputError(
-            f"{text} was given as lossless output, but lossless clips are .mkv; change the ending to .mkv."
-        )
+        raise InputError(f"cannot write {text} losslessly: lossless clips are .mkv; change the extension to .mkv.")
     if not folder and alpha and ending not in ALPHA_ENDINGS:
         raise no_alpha_in(path)
     check_place(text, folder, overwrite, _OUR_IMAGES)
@@ -86,8 +84,8 @@ def _check_path(path: str | Path, lossless: bool, overwrite: bool, *, alpha: boo
 def no_alpha_in(path: str | Path) -> InputError:
     """What is said of an output without alpha for a clip that has it."""
     return InputError(
-        f"{path} was given as output, but {Path(path).suffix} cannot hold transparency, which the clip has; "
-        "give .mov, .mkv or a folder of PNGs."
+        f"cannot write {path}: {Path(path).suffix} cannot hold the clip's transparency; use .mov, .mkv or a folder of "
+        "PNGs."
     )
 
 
@@ -108,17 +106,19 @@ def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str])
     path = Path(text)
     parent = _place(path, folder).parent
     if not parent.is_dir():
-        raise InputError(f"{text} was given as output, but the folder {parent} does not exist; create it first.")
+        raise InputError(f"cannot write {text}: the folder {parent} does not exist; create it first.")
     if path.is_dir() != folder and path.exists():
         kind = "a folder" if path.is_dir() else "a file"
-        raise InputError(f"{text} was given as output, but {kind} of that name exists; choose another name.")
+        raise InputError(f"cannot write {text}: {kind} of that name exists; choose another name.")
     if path.exists() and not path.is_dir() and not path.is_file():
-        raise InputError(f"{text} was given as output, but it is a device or a pipe; choose another name.")
+        raise InputError(f"cannot write {text}: it is a device or a pipe; choose another name.")
     empty = folder and path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not overwrite:
-        raise InputError(f"{text} exists already; choose another output or add --overwrite.")
+        raise InputError(f"{text} already exists; choose another output or add --overwrite.")
     if folder and path.is_dir() and not all(ours.fullmatch(f.name) for f in path.iterdir()):
-        raise InputError(f"{text} holds other files than numbered images and is not replaced; choose another folder.")
+        raise InputError(
+            f"{text} contains files other than numbered images, so it will not be replaced; choose another folder."
+        )
     check_writable(parent, text)
     if path.is_dir():
         check_writable(path, text)  # what it holds is removed
@@ -172,9 +172,9 @@ def stream_notes(path: str | Path, like: Clip, *, lossless: bool = False, sound_
         return notes
     listed = ", ".join(f"{kind} ({', '.join(dict.fromkeys(codecs))})" for kind, codecs in dropped.items())
     if folder:
-        reason = "images hold none"
+        reason = "images cannot hold it"
     elif set(dropped) == {"another video track"}:
-        reason = "only one is worked on"
+        reason = "only one is processed"
     else:
         kept = set(dropped) - set(dropped_streams(like, "matroska"))
         holder = f"lossless {ending}" if lossless else ending
@@ -290,7 +290,7 @@ def write_clip(
 ) -> Path:
     """Write frames, (H, W, 3) uint8 RGB each, with the rate, timestamps, colour tags and sound of `like`.
 
-    See `ClipWriter`. What cannot be kept is said in an OutputWarning. Returns the path.
+    See `ClipWriter`. An OutputWarning names what cannot be kept. Returns the path.
     """
     with ClipWriter(path, like, lossless=lossless, overwrite=overwrite) as writer:
         for note in writer.notes:

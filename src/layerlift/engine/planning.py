@@ -27,7 +27,7 @@ def window_lengths(model: Engine, window: int | None) -> tuple[int, int]:
         return settings.frames, settings.longest or settings.frames
     if window < 1 + time:
         raise InputError(
-            f"a window of {window} frames is shorter than one token of this model: give at least {1 + time}"
+            f"--window is {window} frames, which is shorter than one token of this model: give at least {1 + time}"
         )
     return window, window
 

@@ -63,8 +63,8 @@ def listed(sigmas: Sequence[float], steps: int | None = None) -> torch.Tensor:
         steps = len(sigmas)
     if steps > len(sigmas):
         raise InputError(
-            f"{steps} steps were asked for, but this model samples at {len(sigmas)} listed noise levels: "
-            f"give at most {len(sigmas)} steps"
+            f"--steps is {steps}, but this model samples at {len(sigmas)} fixed noise levels: give at most "
+            f"{len(sigmas)} steps"
         )
     return _tensor([sigmas[i * len(sigmas) // steps] for i in range(steps)])
 
@@ -78,9 +78,9 @@ def refine_sigmas(strength: float, steps: int) -> torch.Tensor:
         InputError: a strength outside (0, 1], or fewer than one step.
     """
     if not 0 < strength <= 1:
-        raise InputError(f"a refine strength of {strength} was given: give a number above 0 and up to 1, such as 0.3")
+        raise InputError(f"--refine-strength is {strength}: give a number above 0 and up to 1, such as 0.3")
     if steps < 1:
-        raise InputError(f"{steps} refine steps were asked for: give at least 1")
+        raise InputError(f"--refine-steps is {steps}: give at least 1")
     return _tensor([strength * (1 - i / steps) for i in range(steps)])
 
 

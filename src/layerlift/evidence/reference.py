@@ -201,13 +201,16 @@ def pictures_of(folder: str | Path) -> dict[int, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of reference frames: give one that holds pictures such as 012.png.")
+        raise InputError(
+            f"{folder} is not a folder of reference frames: give one that contains pictures such as 012.png."
+        )
     found: dict[int, Path] = {}
     for file in image_files(folder):
         number = file.stem.removesuffix(MASK_ENDING)
         if not (number.isascii() and number.isdigit() and len(number) <= 9):
             raise InputError(
-                f"{file} is named by no frame: name it by its frame's number, such as 012.png, or move it."
+                f"{file} is not named after a frame: rename it to its frame's number, such as 012.png, or move it "
+                "elsewhere."
             )
         if number != file.stem:
             continue
@@ -216,7 +219,7 @@ def pictures_of(folder: str | Path) -> dict[int, Path]:
         found[int(number)] = file
     if not found:
         raise InputError(
-            f"{folder} holds no reference frame: give a folder with pictures such as 012.png for frame 12."
+            f"{folder} contains no reference frame: give a folder with pictures such as 012.png for frame 12."
         )
     return found
 
@@ -230,7 +233,7 @@ def _hidden_at(frame: int, name: str, clip: Clip, mask: Mask) -> np.ndarray:
     """The mask (H, W) bool of the frame a picture is given for. Raises InputError where there is no such, or none."""
     index = clip.index_of(frame)
     if not 0 <= index < clip.frame_count:
-        part = "" if clip.source_frame_count is None else "of that part of the clip "
+        part = "" if clip.source_frame_count is None else "in this part of the clip "
         raise InputError(
             f"{name} is given for frame {frame}, but the frames {part}are {clip.number_of(0)} to "
             f"{clip.number_of(clip.frame_count - 1)}: give one of these."
@@ -249,7 +252,10 @@ def _open(frame: int, picture: Picture, clip: Clip, masked: np.ndarray, hidden: 
     index = clip.index_of(frame)
     shown, left = _read(picture, name, clip)
     if np.count_nonzero(left & hidden) > LEFT_SHARE * np.count_nonzero(hidden):
-        raise InputError(f"{name} still shows the mark of its hole: paint over all of it, or leave the picture out.")
+        raise InputError(
+            f"{name} is still magenta or transparent in places inside the mask: paint over all of them, or leave the "
+            "picture out."
+        )
     truth = next(clip.frames(index, index + 1))
     box = bounds(hidden)
     assert box is not None  # something is masked
@@ -259,7 +265,7 @@ def _open(frame: int, picture: Picture, clip: Clip, masked: np.ndarray, hidden: 
     matrix = _align(truth, shown, hidden, around)
     if matrix is None:
         raise InputError(
-            f"{name} does not show what frame {frame} shows around the mask: check which frame it is, counted from 0."
+            f"{name} does not match frame {frame} around the mask: check the frame number, counted from 0."
         )
     corner = np.array([[1, 0, around[0]], [0, 1, around[1]], [0, 0, 1.0]])
     columns, rows = around[2] - around[0], around[3] - around[1]
@@ -277,7 +283,7 @@ def _open(frame: int, picture: Picture, clip: Clip, masked: np.ndarray, hidden: 
     gain, bias = exposure(_smooth(moved, ~hole), _smooth(truth, ~hole), ring)
     values = moved * gain + bias
     if _is_unedited(values, truth, masked[window], ring):
-        raise InputError(f"{name} shows in its hole what frame {frame} of the clip shows: clean it first.")
+        raise InputError(f"{name} is the same as frame {frame} of the clip inside the mask: clean it first.")
     values = join(values.astype(np.float32), truth, hole, ~hole & (away <= EDGE))
 
     inner = np.s_[box[1] - around[1] : box[3] - around[1], box[0] - around[0] : box[2] - around[0]]
@@ -300,8 +306,8 @@ def _read(picture: Picture, name: str, clip: Clip) -> tuple[np.ndarray, np.ndarr
     off = min(abs(width - clip.width * height / clip.height), abs(height - clip.height * width / clip.width))
     if off > ASPECT_SLACK:
         raise InputError(
-            f"{name} is {width}x{height}, which is another shape than the clip's {clip.width}x{clip.height}: give a "
-            "picture of the whole frame."
+            f"{name} is {width}x{height}, which does not match the shape of the clip, {clip.width}x{clip.height}: "
+            "give a picture of the whole frame."
         )
     shown = np.ascontiguousarray(pixels[..., :3])
     left = np.asarray((np.abs(shown.astype(np.int16) - np.array(MARK, np.int16)) <= MARK_SLACK).all(2))

@@ -93,8 +93,7 @@ def choose_box(native: tuple[int, int], model_size: tuple[int, int], size: tuple
     if size is not None:
         if min(size) < space:
             raise InputError(
-                f"a size of {size[0]}x{size[1]} is smaller than one token of this model ({space}x{space} pixels): "
-                f"give a size of at least that"
+                f"--size {size[0]}x{size[1]} is smaller than one token of this model: give at least {space}x{space}"
             )
         return size
     upright = native[1] > native[0]

@@ -37,10 +37,10 @@ def check_scene_folder(folder: Path) -> None:
     """Raises InputError when `folder` holds something that a scene's files cannot take the place of."""
     truth = folder / "truth"
     if truth.exists() and not truth.is_dir():
-        raise InputError(f"{truth} is a file, where a folder has to be: choose another folder.")
+        raise InputError(f"{truth} is a file, but a folder is needed there: choose another folder.")
     for path in (*folder.glob("*.mkv"), *truth.glob("*.mkv"), *folder.glob("*.png")):
         if path.is_dir():
-            raise InputError(f"{path} is a folder, where a file has to be: choose another folder.")
+            raise InputError(f"{path} is a folder, but a file is needed there: choose another folder.")
 
 
 def _write(scene: Scene, folder: Path) -> None:

@@ -26,8 +26,8 @@ def choose_model(runtime: Runtime) -> tuple[Engine | None, list[str]]:
     found = _find(runtime)
     if found is None and runtime.model is None:
         return None, [
-            "No LTX-Video checkpoint is on this machine, so what no frame shows is filled in without a model; a "
-            f"checkpoint generates it: {_DOWNLOAD}."
+            "No LTX-Video checkpoint is on this machine, so areas that no frame shows are filled in without a model; "
+            f"to generate them, run {_DOWNLOAD}."
         ]
     return found, []
 
@@ -36,9 +36,9 @@ def require_model(runtime: Runtime, needed_for: str) -> Engine:
     """The same for what cannot be done without a model. Raises InputError, too, where there is none."""
     found = _find(runtime)
     if found is None:
-        why = "no LTX-Video checkpoint is on this machine" if runtime.model is None else "the model none was given"
+        why = "no LTX-Video checkpoint is on this machine" if runtime.model is None else "--model is none"
         raise InputError(
-            f"{needed_for} needs a model, and {why}: run {_DOWNLOAD}, or try the built-in model with --model demo."
+            f"{needed_for} needs a model, but {why}: run {_DOWNLOAD}, or try the built-in model with --model demo."
         )
     return found
 

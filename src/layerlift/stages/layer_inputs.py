@@ -21,7 +21,7 @@ def open_objects(objects: Sequence[GivenMask] | GivenMask, clip: Clip) -> list[M
     """The object masks for a clip, from one or several of anything `as_objects` takes."""
     masks = as_objects(objects, clip)
     if not masks:
-        raise InputError("no object mask was given: give one for every layer that is wanted")
+        raise InputError("no object mask was given: give one for each layer you want")
     return masks
 
 
@@ -51,7 +51,7 @@ def open_plate(background: Clip | np.ndarray | str | Path, clip: Clip) -> Clip:
     if (plate.width, plate.height) != (clip.width, clip.height):
         raise InputError(
             f"the background {name} is {plate.width}x{plate.height}, but the clip {clip.name} is "
-            f"{clip.width}x{clip.height}; give the clean plate of this very clip"
+            f"{clip.width}x{clip.height}; give the clean plate of this clip"
         )
     whole = clip.source_frame_count
     if plate.frame_count == whole and plate.frame_count != clip.frame_count:
@@ -59,7 +59,7 @@ def open_plate(background: Clip | np.ndarray | str | Path, clip: Clip) -> Clip:
     if plate.frame_count not in (1, clip.frame_count):
         raise InputError(
             f"the background {name} has {plate.frame_count} frames, but the clip {clip.name} has {clip.frame_count}; "
-            "give the clean plate of this very clip, or a single picture for all frames"
+            "give the clean plate of this clip, or a single picture for all frames"
         )
     return plate
 
@@ -95,6 +95,6 @@ def check_inside(masks: Sequence[Mask], total: Mask, edge: int) -> None:
         share = stray[index] / (inside[index] + stray[index])
         if share > STRAY_SHARE:
             raise InputError(
-                f"{share:.0%} of the object mask {mask.name} lies outside the total mask {total.name}, which has to "
-                "hold objects and effects; give the total mask of this object"
+                f"{share:.0%} of the object mask {mask.name} lies outside the total mask {total.name}, which must "
+                "cover the object and its effects; give the total mask of this object"
             )

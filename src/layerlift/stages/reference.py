@@ -49,23 +49,23 @@ def suggest_references(
     runtime: Runtime | None = None,
     **choices: Any,
 ) -> Iterator[Suggestion]:
-    """The fewest frames that, once cleaned, cover what no frame shows: at most as many as asked for, in their order.
+    """The fewest frames that, once cleaned, cover what no frame shows: at most `count` of them, in order.
 
     Args:
         clip: as `remove` takes it.
         mask: as `remove` takes it.
-        options: what was chosen; None is every default.
-        runtime: what it runs with; None is made from the choices.
-        **choices: single choices by their names: fields of `ReferenceOptions`, which win over `options`, and, without a
-            `runtime`, `progress` and `report`, which gets the shares of hidden pixels that were gathered or are
-            unknown.
+        options: the choices; None means all defaults.
+        runtime: what to run with; None makes one from the choices.
+        **choices: single choices by name: fields of `ReferenceOptions`, which override `options`, and, without a
+            `runtime`, `progress` and `report`, which gets the shares of hidden pixels that were gathered and that
+            are unknown.
 
     Returns:
-        The frames, made as they are asked for.
+        The frames, made as they are requested.
 
     Raises:
-        InputError: anything given cannot be used; raised by the call, not by the first frame that is asked for.
-        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+        InputError: anything given cannot be used; raised by the call, not when the first frame is requested.
+        TypeError: a choice that does not exist, or one of the runtime's given together with `runtime`.
     """
     options, runtime = chosen(ReferenceOptions, options, runtime, choices)
     return run_references(plan_references(clip, mask, options, runtime))
@@ -96,7 +96,7 @@ def plan_references(
     options: ReferenceOptions | None = None,
     runtime: Runtime | None = None,
 ) -> ReferencePlan:
-    """Open and check everything. Takes what `suggest_references` takes.
+    """Open and check everything. Takes the arguments of `suggest_references`.
 
     Raises InputError for what cannot be used.
     """
@@ -105,7 +105,7 @@ def plan_references(
     mask = as_mask(mask, clip)
     margin = choose_margin(RemovalOptions(dilate=options.dilate), clip)
     if options.count < 1:
-        raise InputError(f"{options.count} frames were asked for: give at least 1.")
+        raise InputError(f"--count is {options.count}: give at least 1.")
     return ReferencePlan(clip, mask, options.count, margin, runtime or Runtime())
 
 

@@ -88,9 +88,9 @@ def open_inputs(
     *,
     numbers: Sequence[int] | None = None,
 ) -> Inputs:
-    """Open what a run is given: the same as `extract` takes, and what the layers are laid over, if anything.
+    """Open the inputs of a run: the same as `extract` takes, and a new background to place the layers over, if any.
 
-    `numbers` are those of the layers' files, one for each object; else they are counted from 0.
+    `numbers` are the numbers in the layers' file names, one for each object; None counts from 0.
 
     Raises InputError for what cannot be used.
     """
@@ -111,28 +111,28 @@ def run(
     options: RunOptions | None = None,
     runtime: Runtime | None = None,
 ) -> RunFiles:
-    """Take a clip apart into a folder: effects, clean plate, layers, composite, contact sheet.
+    """Run the whole pipeline into a folder: effects, clean plate, layers, composite, contact sheet.
 
     Args:
         clip: as `extract` takes it.
         objects: as `extract` takes them.
-        folder: which does not exist yet, or is empty. What is written there is listed at `run_stages`.
-        total: as `extract` takes it; without it effects are looked for, as `mask` does.
-        onto: what the layers are laid over, if anything: a `Clip`, frames (F, H, W, 3) uint8, or a path.
-        options: what was chosen; None is every default.
-        runtime: what it runs with; None is what suits this machine.
+        folder: where to write; it must not exist yet, or be empty. `run_stages` lists what is written.
+        total: as `extract` takes it; without it, effects are found as by `mask`.
+        onto: a new background to place the layers over, if any: a `Clip`, frames (F, H, W, 3) uint8, or a path.
+        options: the choices; None means all defaults.
+        runtime: what to run with; None suits this machine.
 
     Returns:
         What was written.
 
     Raises:
-        InputError: anything given cannot be used; raised before a weight is read.
-        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
+        InputError: something given cannot be used; raised before any weight is read.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     plan = plan_run(open_inputs(clip, objects, total, onto), options, runtime)
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an empty folder: name another one.")
+        raise InputError(f"{folder} exists and is not an empty folder: choose another one.")
     folder.mkdir(parents=True, exist_ok=True)
     return run_stages(plan, folder)
 
@@ -165,7 +165,7 @@ class RunPlan:
 
 
 def plan_run(inputs: Inputs, options: RunOptions | None = None, runtime: Runtime | None = None) -> RunPlan:
-    """Check everything that any stage would refuse, and plan each. No weight is read.
+    """Check everything that any stage would refuse, and plan every stage. No weight is read.
 
     Raises InputError for what cannot be used.
     """
@@ -201,12 +201,12 @@ def plan_run(inputs: Inputs, options: RunOptions | None = None, runtime: Runtime
 
 
 def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
-    """Take a clip apart into an empty folder: every stage works on what the one before it made.
+    """Run the whole pipeline into an empty folder: every stage works on what the one before it made.
 
-    Writes background, layer_0 …, total_mask, composite if there is something to lay the layers over, and
-    contact_sheet.png; the report is the caller's to write.
+    Writes background, layer_0 …, total_mask, composite if there is a new background, and contact_sheet.png. The caller
+    writes the report.
 
-    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     inputs, lossless, report = plan.inputs, plan.lossless, plan.runtime.report
     clip = inputs.clip

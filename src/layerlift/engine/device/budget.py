@@ -30,7 +30,7 @@ def check_memory(gigabytes: float | None) -> int | None:
     if gigabytes is None:
         return None
     if not (isfinite(gigabytes) and gigabytes > 0):
-        raise InputError(f"--memory {gigabytes:g} cannot be used: give the GiB that may be taken, such as 8.")
+        raise InputError(f"--memory {gigabytes:g} cannot be used: give a limit in GiB above 0, such as 8.")
     return int(gigabytes * GIB)
 
 
@@ -155,9 +155,9 @@ def _next_plan(plan: Plan, stage: str, say: Callable[[str], None], name: str | N
     if smaller is None:
         planned = plan.need(stage).total / GIB
         raise LayerliftError(
-            f"memory ran out in stage {name or stage}, which was planned to take {planned:.1f} GiB and cannot do with "
-            f"less: close other programs, or give a smaller --size"
+            f"memory ran out in stage {name or stage}, which was planned to take {planned:.1f} GiB and cannot use "
+            "less: close other programs, or choose a smaller --size"
         )
     changed = "; ".join(smaller.differences(plan.policy)) or "less is kept"
-    say(f"memory ran out in stage {name or stage}; going on with less: {changed}")
+    say(f"memory ran out in stage {name or stage}; continuing with less: {changed}")
     return smaller

@@ -83,7 +83,9 @@ class Plan:
                 f"pass"
             )
         if not self.sparse and self.request.sparse:
-            said.append("every pass runs on all tokens: keeping keys and values takes more than there is")
+            said.append(
+                "every pass runs on all tokens, because keeping keys and values takes more memory than there is"
+            )
         return said
 
 
@@ -200,8 +202,8 @@ def _check_axes(request: Request) -> None:
     if longest > limit:
         width, height = request.size
         raise InputError(
-            f"{request.facts.name} at {width}x{height} has an axis of {longest} in its VAE, and convolutions on "
-            f"{request.policy.backend} reach to {limit}: give a smaller --size, or --device cpu."
+            f"{request.facts.name} at {width}x{height} needs an axis of {longest} in its VAE, but convolutions on "
+            f"{request.policy.backend} allow at most {limit}: choose a smaller --size, or --device cpu."
         )
 
 
@@ -234,8 +236,8 @@ def _refusal(request: Request) -> InputError:
     if request.policy.int8 and least_memory(free) <= request.memory:
         way += ", or leave out --weights 8bit"
     return InputError(
-        f"{request.facts.name} at {width}x{height} with {request.frames} frames a window takes at least "
-        f"{_up(least)} GiB (in stage {stage}), but {request.memory / GIB:.2f} GiB may be used: {way}."
+        f"{request.facts.name} at {width}x{height} with {request.frames} frames a window needs at least {_up(least)} "
+        f"GiB (in stage {stage}), but only {request.memory / GIB:.2f} GiB may be used: {way}."
     )
 
 

@@ -177,18 +177,20 @@ def choose_policy(
     to keep weights.
     """
     if weights not in WEIGHTS:
-        raise InputError(f"weights {weights!r} is not known: give one of {', '.join(WEIGHTS)}.")
+        raise InputError(f"unknown --weights {weights!r}: choose one of {', '.join(WEIGHTS)}.")
     if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known: give one of {', '.join(DTYPES)}.")
+        raise InputError(f"unknown --dtype {dtype!r}: choose one of {', '.join(DTYPES)}.")
     if force is not None and force not in BACKENDS:
-        raise InputError(f"policy {force!r} is not known: give one of {', '.join(BACKENDS)}.")
+        raise InputError(f"unknown --policy {force!r}: choose one of {', '.join(BACKENDS)}.")
     place = device if device is not None else _best_device()
     kind = place.split(":")[0]
     if kind not in BACKENDS:
-        raise InputError(f"device {place!r} is not known: give one of {', '.join(BACKENDS)}.")
+        raise InputError(f"unknown --device {place!r}: choose one of {', '.join(BACKENDS)}.")
     reason = why_not(place)
     if reason is not None:
-        raise InputError(f"device {place!r} cannot be used: {reason}; leave --device out to take the best one there.")
+        raise InputError(
+            f"--device {place!r} cannot be used: {reason}; leave --device out to use the best one available."
+        )
 
     row = BACKENDS[kind if force is None else force]
     policy = replace(row, device=place, resident=resident)
@@ -226,7 +228,7 @@ def why_not(place: str) -> str | None:
 
 
 def _why_not_cpu(index: str) -> str | None:
-    return "there is one CPU, without a number" if index else None
+    return "the CPU takes no number" if index else None
 
 
 def _why_not_cuda(index: str) -> str | None:
@@ -247,7 +249,7 @@ def _why_not_mps(index: str) -> str | None:
     if not torch.backends.mps.is_built():
         return "this torch was built without MPS"
     if not torch.backends.mps.is_available():
-        return "macOS 12.3 or later on Apple Silicon is needed, and a Python that macOS lets see the GPU"
+        return "it needs macOS 12.3 or later on Apple Silicon, and a Python that can see the GPU"
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_TORCH_FOR_MPS:
-        return f"torch {torch.__version__} gives noise on MPS, 2.6 or later is needed"
-    return "there is one GPU, without a number" if index not in ("", "0") else None
+        return f"torch {torch.__version__} produces noise on MPS, and 2.6 or later is needed"
+    return "there is only one GPU, so it takes no number" if index not in ("", "0") else None

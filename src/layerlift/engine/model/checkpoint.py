@@ -73,7 +73,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return _read_package_folder(path)
     found = sorted(file.name for file in path.glob("*.safetensors"))
     hint = f"; did you mean {path / found[0]}?" if found else "."
-    raise InputError(f"{path} is no model folder: expected folders transformer and vae as diffusers writes them{hint}")
+    raise InputError(
+        f"{path} is not a model folder: it needs folders transformer and vae, as diffusers writes them{hint}"
+    )
 
 
 def bundled_config(name: str) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def _read_single_file(path: Path) -> Checkpoint:
             f"{path} is not an LTX-Video checkpoint: it has no {prefix}patchify_proj.weight but {_some(specs)}."
         )
     if "vae.encoder.conv_out.conv.weight" not in specs or "vae.decoder.conv_in.conv.weight" not in specs:
-        raise InputError(f"{path} holds an LTX-Video transformer but no VAE; give the checkpoint that has both.")
+        raise InputError(f"{path} contains an LTX-Video transformer but no VAE; give a checkpoint that has both.")
 
     # diffusers' converters only rename keys, so they can be run on descriptions instead of tensors.
     from diffusers.loaders.single_file_utils import (
@@ -279,18 +281,18 @@ def check_tensors(tensors: Mapping[str, TensorSpec], expected: Mapping[str, tupl
     if missing := [key for key in expected if key not in tensors]:
         problems.append(f"{len(missing)} missing ({_some(missing)})")
     if extra := [key for key in tensors if key not in expected]:
-        problems.append(f"{len(extra)} left over ({_some(extra)})")
+        problems.append(f"{len(extra)} unexpected ({_some(extra)})")
     common = [key for key in expected if key in tensors]
     if misshapen := [
         f"{key} {list(tensors[key].shape)} instead of {list(expected[key])}"
         for key in common
         if tensors[key].shape != expected[key]
     ]:
-        problems.append(f"{len(misshapen)} misshapen ({_some(misshapen)})")
+        problems.append(f"{len(misshapen)} of the wrong shape ({_some(misshapen)})")
     if unreadable := [f"{key} {tensors[key].dtype}" for key in common if not _readable(tensors[key])]:
-        problems.append(f"{len(unreadable)} of a kind that is not read ({_some(unreadable)})")
+        problems.append(f"{len(unreadable)} of an unsupported type ({_some(unreadable)})")
     if problems:
-        raise InputError(f"{where} does not fit its architecture, tensors: {'; '.join(problems)}.")
+        raise InputError(f"{where} has the wrong tensors for its architecture: {'; '.join(problems)}.")
 
 
 def _readable(spec: TensorSpec) -> bool:

@@ -152,15 +152,15 @@ def choose_scorer(model: Model, layers: str | Sequence[int]) -> Scorer:
             return EvenHeads(tuple(range(count))[1:-1] if count > 2 else tuple(range(count)))
         if fitted.weights.shape != (len(KINDS), COLUMNS, count, heads):
             raise InputError(
-                f"{model.path / HEADS_FILE} weighs heads of shape {tuple(fitted.weights.shape)}, but the model has "
-                f"{count} layers of {heads} heads: remove the file or fit it anew."
+                f"{model.path / HEADS_FILE} has head weights of shape {tuple(fitted.weights.shape)}, but the model "
+                f"has {count} layers of {heads} heads: remove the file or fit it again."
             )
         return fitted
     if layers == "all":
         return EvenHeads(tuple(range(count)))
     chosen = sorted(set(layers)) if not isinstance(layers, str) else []
     if not chosen or not all(isinstance(layer, int) and 0 <= layer < count for layer in chosen):
-        raise InputError(f"layers {layers!r} cannot be used: give auto, all, or numbers from 0 to {count - 1}.")
+        raise InputError(f"--layers {layers!r} cannot be used: give auto, all, or numbers from 0 to {count - 1}.")
     return EvenHeads(tuple(chosen))
 
 

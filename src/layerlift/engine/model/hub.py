@@ -76,9 +76,7 @@ def download(name: str, progress: ProgressCallback | None = None) -> list[Path]:
     is not in the table and when the hub cannot be reached or refuses.
     """
     if name != "text-encoder" and name not in CATALOGUE:
-        raise InputError(
-            f"there is no model {name!r} to download: give one of {', '.join(CATALOGUE)}, or text-encoder."
-        )
+        raise InputError(f"unknown model {name!r}: choose one of {', '.join(CATALOGUE)}, or text-encoder.")
     files: list[Path] = []
     if name != "text-encoder":
         entry = CATALOGUE[name]
@@ -95,8 +93,8 @@ def _fetch(repo: str, file: str, progress: ProgressCallback | None) -> Path:
         return Path(hf_hub_download(repo, file, tqdm_class=_reporting_bar(file, progress)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise InputError(
-            f"{file} could not be fetched from {repo} ({type(error).__name__}: {error}); check the network and rerun, "
-            f"a partial download is continued."
+            f"{file} could not be fetched from {repo} ({type(error).__name__}: {error}); check the network and run "
+            "the command again to resume the download."
         ) from error
 
 

@@ -19,7 +19,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def open_model(name: str | Path | None, *, text_encoder: Path | None = None) -> Model:
-    """Open a model and check all of it that can be checked without reading a weight.
+    """Open a model and check everything that can be checked without reading a weight.
 
     `name`: "demo", a name of the table, the path of a single-file checkpoint or a model folder, a hub id whose files
     are in the hub's cache, or None for the first LTX checkpoint of the table that is on this machine. `text_encoder`:
@@ -84,10 +84,10 @@ def _resolve(name: str | Path | None) -> tuple[str, Path, Entry | None]:
         if repo is not None:
             return text, repo, None
         raise InputError(
-            f"model {text!r} is neither a path nor in the hub's cache: fetch it with `hf download {text}`, "
-            f"or name one of {names()}."
+            f"model {text!r} is neither a path nor in the hub's cache: fetch it with `hf download {text}`, or choose "
+            f"one of {names()}."
         )
-    raise InputError(f"model {text!r} is unknown: give one of {names()}, a path that exists, or a hub id.")
+    raise InputError(f"unknown model {text!r}: choose one of {names()}, an existing path, or a hub id.")
 
 
 def _settings(checkpoint: Checkpoint, entry: Entry | None) -> Settings:
@@ -107,7 +107,7 @@ def _geometry(checkpoint: Checkpoint) -> Geometry:
     channels = int(checkpoint.vae.config["latent_channels"])
     if channels != int(checkpoint.transformer.config["in_channels"]):
         raise InputError(
-            f"transformer and VAE in {checkpoint.path} do not belong together: the VAE makes {channels} channels, the "
+            f"the transformer and VAE in {checkpoint.path} do not match: the VAE makes {channels} channels, but the "
             f"transformer takes {checkpoint.transformer.config['in_channels']}."
         )
     return Geometry(
@@ -128,7 +128,7 @@ def _text_source(checkpoint: Checkpoint, given: Path | None) -> TextSource:
 
 def _given_encoder(folder: Path) -> Path:
     if not (folder / "text_encoder").is_dir() or not (folder / "tokenizer").is_dir():
-        raise InputError(f"text encoder {folder} needs the folders text_encoder and tokenizer in it.")
+        raise InputError(f"text encoder {folder} must contain the folders text_encoder and tokenizer.")
     return folder
 
 

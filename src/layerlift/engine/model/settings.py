@@ -50,7 +50,7 @@ class Settings:
         known = {field.name for field in fields(Settings)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise InputError(f"{where} has settings that are not known: {', '.join(unknown)}; remove them.")
+            raise InputError(f"{where} has unknown settings: {', '.join(unknown)}; remove them.")
         given = dict(values)
         try:
             if given.get("sigmas") is not None:

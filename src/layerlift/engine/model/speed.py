@@ -59,9 +59,9 @@ def choose_speed(
         InputError: `refresh` is no number from 0 to 1, or the backend cannot compile and is told to.
     """
     if refresh is not None and not (isfinite(refresh) and 0 <= refresh <= 1):
-        raise InputError(f"a refresh of {refresh} was given: give how far sigma may move between full passes, 0 to 1")
+        raise InputError(f"--refresh is {refresh}: give the sigma step between full passes, from 0 to 1")
     if compile and not policy.can_compile:
-        raise InputError(f"compiling was asked for, but is not supported on {policy.backend}: leave it out")
+        raise InputError(f"--compile is not supported on {policy.backend}: leave it out")
     if compile is None:
         compile = policy.can_compile and steps >= (COMPILE_STEPS if dense else COMPILE_SPARSE_STEPS)
     chosen = DEFAULT_REFRESH if refresh is None else refresh

@@ -103,7 +103,7 @@ class ReadyText:
             if prompt not in self._index:
                 known = ", ".join(repr(name) for name in self._index)
                 raise InputError(
-                    f"this model does not know the prompt {prompt!r}: it has no text encoder, only {known}."
+                    f"this model has no text encoder and does not know the prompt {prompt!r}: use one of {known}."
                 )
 
     def embed(

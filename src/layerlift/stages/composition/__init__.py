@@ -39,23 +39,23 @@ def compose(
     runtime: Runtime | None = None,
     **choices: Any,
 ) -> Clip:
-    """Lay a layer, or several of one clip, the frontmost first, over a background.
+    """Place a layer, or several layers of one clip with the frontmost first, over a background.
 
     Args:
         layers: what `extract` returns, or paths.
-        onto: the background: a `Clip`, frames (F, H, W, 3) uint8, or a path; a picture is held.
-        options: what was chosen; None is every default.
-        runtime: what it runs with; None is made from the choices.
-        **choices: single choices by their names: fields of `CompositionOptions`, which win over `options`, and, without
+        onto: the background: a `Clip`, frames (F, H, W, 3) uint8, or a path; a single picture is used for all frames.
+        options: the choices; None means all defaults.
+        runtime: what to run with; None makes one from the choices.
+        **choices: single choices by name: fields of `CompositionOptions`, which override `options`, and, without
             a `runtime`, `progress` and `report`.
 
     Returns:
-        A clip, whole in memory, of the background's size and colours, and the layer's rate. `compose_frames` hands it
-        over frame by frame.
+        A clip, whole in memory, with the background's size and colours and the layer's rate. `compose_frames` yields it
+        frame by frame.
 
     Raises:
-        InputError: anything given cannot be used; raised before the work begins.
-        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+        InputError: something given cannot be used; raised before the work begins.
+        TypeError: a choice that does not exist, or one of the runtime's given together with `runtime`.
     """
     options, runtime = chosen(CompositionOptions, options, runtime, choices)
     plan = plan_composition(layers, onto, options, runtime)
@@ -70,7 +70,7 @@ def compose_frames(
 ) -> Iterator[np.ndarray]:
     """`compose`, one frame at a time: yields (H, W, 3) uint8.
 
-    Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    Everything is checked by the time this returns; the work begins when the first frame is requested.
     Raises InputError as `plan_composition`.
     """
     return run_composition(plan_composition(layers, onto, options, runtime))
@@ -109,7 +109,7 @@ def plan_composition(
     options: CompositionOptions | None = None,
     runtime: Runtime | None = None,
 ) -> CompositionPlan:
-    """Open and check everything, and decide what lies where and when. Takes what `compose` takes.
+    """Open and check everything, and decide what is shown where and when. Takes the arguments of `compose`.
 
     Raises:
         InputError: a layer without alpha, layers that do not belong together, a placement off the background.
@@ -123,8 +123,8 @@ def plan_composition(
     pairs = [(own, behind) for _, own, behind in schedule(layer, background, options)]
     if all(own is None for own, _ in pairs):
         raise InputError(
-            f"the layer is to begin at frame {options.start}, but the background {background.name} has only "
-            f"{background.frame_count}: choose an earlier frame, or another --length"
+            f"--start is {options.start}, but the background {background.name} has only {background.frame_count} "
+            "frames: choose an earlier frame, or another --length"
         )
     # Fields stay fields where the background runs on as it is.
     runs = [behind for _, behind in pairs] == list(range(len(pairs))) and len(pairs) % 2 == 0
@@ -149,7 +149,7 @@ def suited(layer: LayerClip, background: Clip) -> LayerClip:
         return layer
     if is_hdr(layer.clip.color):
         raise InputError(
-            f"the layer {layer.name} is HDR, but the background {background.name} is not: give an HDR background, or "
+            f"the layer {layer.name} is HDR, but the background {background.name} is not: use an HDR background, or "
             "convert the layer to SDR first"
         )
 
@@ -181,7 +181,7 @@ def pictures_behind(background: Clip, order: list[int]) -> PictureReader | None:
 
 
 def run_composition(plan: CompositionPlan) -> Iterator[np.ndarray]:
-    """Yield the composition's frames, (H, W, 3) uint8; beyond the layers they are the background's, bit for bit."""
+    """Yield the composition's frames, (H, W, 3) uint8; outside the layers they are the background's, bit for bit."""
     report, progress = plan.runtime.report, plan.runtime.progress
     report.sizes |= {
         "background": [plan.background.width, plan.background.height, plan.background.frame_count],
@@ -271,7 +271,7 @@ def open_layers(layers: Sequence[LayerClip | str | Path] | LayerClip | str | Pat
         if (other.width, other.height, other.frame_count) != (first.width, first.height, first.frame_count):
             raise InputError(
                 f"the layer {other.name} is {other.width}x{other.height} with {other.frame_count} frames, but "
-                f"{first.name} is {first.width}x{first.height} with {first.frame_count}: give layers of one clip"
+                f"{first.name} is {first.width}x{first.height} with {first.frame_count}: give layers of the same clip"
             )
     return opened
 
@@ -279,13 +279,13 @@ def open_layers(layers: Sequence[LayerClip | str | Path] | LayerClip | str | Pat
 def check_composition(options: CompositionOptions) -> None:
     """Raises InputError for a choice that makes no sense whatever the clips are."""
     if options.start < 0:
-        raise InputError(f"a start at frame {options.start} was given: frames are counted from 0")
+        raise InputError(f"--start is {options.start}: give 0 or more, as frames are counted from 0")
     if options.scale is not None and not (isfinite(options.scale) and options.scale > 0):
-        raise InputError(f"a scale of {options.scale} was given: give a number above 0, 1 for the layer's own size")
+        raise InputError(f"--scale is {options.scale}: give a number above 0, or 1 for the layer's own size")
     if options.length not in get_args(Length):
-        raise InputError(f"a length of {options.length!r} was given: give one of {', '.join(get_args(Length))}")
+        raise InputError(f"unknown --length {options.length!r}: choose one of {', '.join(get_args(Length))}")
     if options.sound is not None and options.sound not in get_args(Sound):
-        raise InputError(f"a sound of {options.sound!r} was given: give one of {', '.join(get_args(Sound))}")
+        raise InputError(f"unknown --sound {options.sound!r}: choose one of {', '.join(get_args(Sound))}")
 
 
 def place(layer: LayerClip, background: Clip, options: CompositionOptions) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -297,13 +297,13 @@ def place(layer: LayerClip, background: Clip, options: CompositionOptions) -> tu
     scale = fitting if options.scale is None else options.scale
     size = max(1, round(layer.width * scale)), max(1, round(layer.height * scale))
     if max(size) > MAX_SIDE:
-        raise InputError(f"a scale of {scale:g} makes the layer {size[0]}x{size[1]} pixels: give a smaller one")
+        raise InputError(f"--scale {scale:g} makes the layer {size[0]}x{size[1]} pixels: give a smaller scale")
     x = (background.width - size[0]) // 2 + options.offset[0]
     y = (background.height - size[1]) // 2 + options.offset[1]
     if x >= background.width or y >= background.height or x + size[0] <= 0 or y + size[1] <= 0:
         raise InputError(
-            f"an offset of {options.offset[0]},{options.offset[1]} moves the layer of {size[0]}x{size[1]} off the "
-            f"background of {background.width}x{background.height}: give a smaller one"
+            f"--offset {options.offset[0]},{options.offset[1]} moves the {size[0]}x{size[1]} layer off the "
+            f"{background.width}x{background.height} background: give a smaller offset"
         )
     return size, (x, y)
 

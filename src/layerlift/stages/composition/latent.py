@@ -58,25 +58,26 @@ def compose_latent(
 
     Args:
         clip: a `Clip`, frames (F, H, W, 3) uint8, or a path.
-        background: its clean plate, alike, of the same size and length; a single picture serves for all frames.
+        background: its clean plate, given in the same way, with the same size and length; a single picture is used for
+            all frames.
         objects: the objects' masks: `Mask`, bool (F, H, W) or (H, W), or paths; or just one.
-        total: objects and effects together.
-        onto: the new background, scaled to cover the clip's picture and cropped to its middle; its last frame is held
-            when it is shorter.
-        options: what was chosen; None is every default.
-        runtime: what it runs with; None is made from the choices.
-        **choices: single choices by their names: fields of `LatentCompositionOptions`, which win over `options`, and,
+        total: mask of the objects and their effects together.
+        onto: the new background, scaled to cover the clip's picture and cropped to its centre; if it is shorter, its
+            last frame is held.
+        options: the choices; None means all defaults.
+        runtime: what to run with; None makes one from the choices.
+        **choices: single choices by name: fields of `LatentCompositionOptions`, which override `options`, and,
             without a `runtime`, fields of `RuntimeOptions`, `progress` and `report`.
 
     Returns:
-        A clip in memory of the size, length, timestamps and sound of `clip`. Its pixels are the clip's inside the
-        objects and the new background's beyond the grown total mask. `compose_latent_frames` hands it over frame by
+        A clip in memory with the size, length, timestamps and sound of `clip`. Its pixels are the clip's inside the
+        objects, and the new background's outside the grown total mask. `compose_latent_frames` yields it frame by
         frame.
 
     Raises:
-        InputError: anything given cannot be used; raised before a weight is read.
-        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
-        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+        InputError: something given cannot be used; raised before any weight is read.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no smaller plan exists.
+        TypeError: a choice that does not exist, or one of the runtime's given together with `runtime`.
     """
     options, runtime = chosen(LatentCompositionOptions, options, runtime, choices)
     plan = plan_latent_composition(clip, background, objects, total, onto, options, runtime)
@@ -96,7 +97,7 @@ def compose_latent_frames(
 ) -> Iterator[np.ndarray]:
     """`compose_latent`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
 
-    Everything is checked by the time this returns; the work begins with the first frame that is asked for. `keep`: see
+    Everything is checked by the time this returns; the work begins when the first frame is requested. `keep`: see
     `run_latent_composition`.
 
     Raises InputError as `plan_latent_composition`, and LayerliftError, while frames are asked for, as
@@ -153,7 +154,7 @@ def plan_latent_composition(
     options: LatentCompositionOptions | None = None,
     runtime: Runtime | None = None,
 ) -> LatentCompositionPlan:
-    """Open and check everything; no weight is read. Takes what `compose_latent` takes.
+    """Open and check everything; no weight is read. Takes the arguments of `compose_latent`.
 
     Raises InputError for what cannot be used.
     """
@@ -177,12 +178,12 @@ def plan_latent_composition(
 
 
 def run_latent_composition(plan: LatentCompositionPlan, keep: Keep | None = None) -> Iterator[np.ndarray]:
-    """Yield the composition's frames, (H, W, 3) uint8; `keep` is told the frames of what stands between the steps.
+    """Yield the composition's frames, (H, W, 3) uint8; `keep` is called with the frames between the steps.
 
-    It gets "latent" or "injected" and a frame (H, W, 3) uint8: what the latents' sum decodes to, and that with the
-    objects' own pixels put in.
+    It gets "latent" or "injected" and a frame (H, W, 3) uint8: the decoded sum of the latents, and the same with the
+    objects' own pixels inserted.
 
-    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     job, count, runtime = plan.job, plan.clip.frame_count, plan.runtime
     runtime.report.sizes |= {"clip": [plan.clip.width, plan.clip.height, count], "padded": list(job.fit.padded)}

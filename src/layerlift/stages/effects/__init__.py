@@ -87,23 +87,23 @@ def mask(
     runtime: Runtime | None = None,
     **choices: Any,
 ) -> Effects:
-    """Find what objects cause: their shadows and reflections.
+    """Find the effects of objects: their shadows and reflections.
 
     Args:
         clip: a `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images.
-        objects: a mask for each object, or the only one: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path.
-        options: what was chosen; None is every default.
-        runtime: what it runs with; None is made from the choices.
-        **choices: single choices by their names: fields of `EffectOptions`, which win over `options`, and, without a
+        objects: one mask per object, or a single mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path.
+        options: the choices; None means all defaults.
+        runtime: what to run with; None makes one from the choices.
+        **choices: single choices by name: fields of `EffectOptions`, which override `options`, and, without a
             `runtime`, fields of `RuntimeOptions`, `progress` and `report`.
 
     Returns:
-        The masks of all frames, in memory; `find_effects` hands them over frame by frame.
+        The masks of all frames, in memory; `find_effects` yields them frame by frame.
 
     Raises:
-        InputError: anything given cannot be used; raised before a weight is read.
-        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
-        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+        InputError: something given cannot be used; raised before any weight is read.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no smaller plan exists.
+        TypeError: a choice that does not exist, or one of the runtime's given together with `runtime`.
     """
     options, runtime = chosen(EffectOptions, options, runtime, choices)
     plan = plan_effects(clip, objects, options, runtime)
@@ -126,9 +126,9 @@ def find_effects(
 ) -> Iterator[FrameEffects]:
     """`mask`, one frame at a time: yields as many as the clip has.
 
-    Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    Everything is checked by the time this returns; the work begins when the first frame is requested.
 
-    Raises InputError as `plan_effects`, and LayerliftError, while frames are asked for, as `run_effects`.
+    Raises InputError as `plan_effects`, and LayerliftError, while frames are being read, as `run_effects`.
     """
     return run_effects(plan_effects(clip, objects, options, runtime))
 
@@ -140,9 +140,9 @@ def plan_effects(
     runtime: Runtime | None = None,
     plate: RemovalOptions | None = None,
 ) -> EffectPlan:
-    """Open and check everything, and settle how clip and model meet; no weight is read. Takes what `mask` takes.
+    """Open and check everything, and plan how the model sees the clip; no weight is read. Takes `mask`'s arguments.
 
-    `plate`: how the clean plate is made that ``refine="plate"`` compares with; None is with the seed and size of
+    `plate`: choices for the clean plate that ``refine="plate"`` compares with; None uses the seed and size of
     `options`.
 
     Raises InputError for what cannot be used.
@@ -152,7 +152,7 @@ def plan_effects(
     clip = as_clip(clip)
     masks = as_objects(objects, clip)
     if not masks:
-        raise InputError("no object mask was given: give one for every object whose effects are wanted")
+        raise InputError("no object mask was given: give one for each object whose effects you want")
     model = require_model(runtime, LOOKING)
 
     # 2. Check what the user chose.
@@ -196,25 +196,25 @@ def plan_effects(
 def check_effects(options: EffectOptions) -> None:
     """Raises InputError for a choice that makes no sense whatever the clip is."""
     if options.refine not in get_args(Refinement):
-        raise InputError(f"unknown refine {options.refine!r}: choose {', '.join(get_args(Refinement))}")
+        raise InputError(f"unknown --refine {options.refine!r}: choose {', '.join(get_args(Refinement))}")
     if options.threshold is not None and not 0 < options.threshold <= 1:
-        raise InputError(f"a threshold of {options.threshold} was given: give a number above 0 and up to 1")
+        raise InputError(f"--threshold is {options.threshold}: give a number above 0 and up to 1")
     if not options.sigmas or not all(isfinite(sigma) and 0 < sigma < 1 for sigma in options.sigmas):
         given = ", ".join(str(sigma) for sigma in options.sigmas) or "none"
-        raise InputError(f"sigma {given} cannot be used: give numbers between 0 and 1, such as {DEFAULT_SIGMAS[0]}")
+        raise InputError(f"--sigma is {given}: give numbers between 0 and 1, such as {DEFAULT_SIGMAS[0]}")
     for name, value in (
-        ("dilate", options.dilate),
-        ("temporal radius", options.temporal_radius),
-        ("max distance", options.max_distance),
+        ("--dilate", options.dilate),
+        ("--temporal-radius", options.temporal_radius),
+        ("--max-distance", options.max_distance),
     ):
         if value is not None and not value >= 0:
             raise InputError(f"{name} is {value}: give 0 or more")
 
 
 def run_effects(plan: EffectPlan) -> Iterator[FrameEffects]:
-    """Yield what the objects cause, frame by frame.
+    """Yield the objects and their effects, frame by frame.
 
-    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     clip, model, report, progress = plan.clip, plan.model, plan.runtime.report, plan.runtime.progress
     side = cell_side(plan.fit, model.geometry)

@@ -40,6 +40,6 @@ def grown_total_mask(clip: Clip, objects: Sequence[Mask], spool: FrameSpool) -> 
 def growth_note(clip: Clip) -> str:
     """What stands for the total masks, as a sentence for the user."""
     return (
-        f"No model looks for shadows and reflections: the object masks, grown by {growth(clip)} pixels, stand for "
-        "objects with their effects; give a total mask where there is more to remove."
+        f"No model is available to find shadows and reflections, so the object masks are only grown by {growth(clip)} "
+        "pixels; if that is not enough, give a mask that includes the effects."
     )

@@ -71,7 +71,7 @@ def look_at_clip(plan: EffectPlan, prompts: Any) -> tuple[np.ndarray, np.ndarray
     `prompts` are the engine's. Where memory runs out all the same, it goes on under smaller plans.
 
     Raises:
-        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     model, options = plan.model, plan.options
 

@@ -68,26 +68,27 @@ def extract(
     runtime: Runtime | None = None,
     **choices: Any,
 ) -> list[LayerClip]:
-    """Take the objects with their effects out of a clip, one RGBA layer each.
+    """Extract the objects and their effects from a clip, one RGBA layer each.
 
     Args:
         clip: a `Clip`, frames (F, H, W, 3) uint8, or a path.
-        background: its clean plate, alike, of the same size and length; a single picture serves for all frames.
+        background: its clean plate, given in the same way, with the same size and length; a single picture is used for
+            all frames.
         objects: the objects' masks, the frontmost first: `Mask`, bool (F, H, W) or (H, W), or paths; or just one.
-        total: objects and effects together, or a list of one for each object, which then says whose effect is what;
-            without it effects are wherever clip and plate differ.
-        options: what was chosen; None is every default.
-        runtime: what it runs with; None is made from the choices.
-        **choices: single choices by their names: fields of `ExtractionOptions`, which win over `options`, and, without
+        total: mask of the objects and their effects together, or a list with one for each object, which assigns each
+            effect to its object; without it, effects are wherever clip and plate differ.
+        options: the choices; None means all defaults.
+        runtime: what to run with; None makes one from the choices.
+        **choices: single choices by name: fields of `ExtractionOptions`, which override `options`, and, without
             a `runtime`, `progress` and `report`.
 
     Returns:
-        One layer per object, whole in memory, float32 with straight alpha; laid over the plate, the last one first,
-        they give back the clip. `extract_frames` hands them over frame by frame.
+        One layer per object, whole in memory, float32 with straight alpha. Composited over the plate, the last one
+        first, they give the clip again. `extract_frames` yields them frame by frame.
 
     Raises:
-        InputError: anything given cannot be used; raised before the work begins.
-        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+        InputError: something given cannot be used; raised before the work begins.
+        TypeError: a choice that does not exist, or one of the runtime's given together with `runtime`.
     """
     options, runtime = chosen(ExtractionOptions, options, runtime, choices)
     plan = plan_extraction(clip, background, objects, total, options, runtime)
@@ -105,7 +106,7 @@ def extract_frames(
 ) -> Iterator[list[np.ndarray]]:
     """`extract`, one frame at a time: yields a list of one (H, W, 4) float32 per object, in [0, 1], straight alpha.
 
-    Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    Everything is checked by the time this returns; the work begins when the first frame is requested.
     Raises InputError as `plan_extraction`.
     """
     return run_extraction(plan_extraction(clip, background, objects, total, options, runtime))
@@ -136,7 +137,7 @@ def plan_extraction(
     options: ExtractionOptions | None = None,
     runtime: Runtime | None = None,
 ) -> ExtractionPlan:
-    """Open and check everything. Takes what `extract` takes.
+    """Open and check everything. Takes the arguments of `extract`.
 
     Raises InputError for what cannot be used.
     """
@@ -349,7 +350,7 @@ def choose_edge(options: ExtractionOptions, clip: Clip) -> int:
     if options.edge is None:
         return max(EDGE_LEAST, round(EDGE_SHARE * min(clip.width, clip.height)))
     if options.edge < 0:
-        raise InputError(f"edge is {options.edge} pixels: give 0 or more")
+        raise InputError(f"--edge is {options.edge}: give 0 or more")
     return options.edge
 
 
@@ -357,5 +358,5 @@ def choose_noise(options: ExtractionOptions) -> float | None:
     """Levels of 255 by which clip and plate may differ. Raises InputError for what is none."""
     noise = options.noise
     if noise is not None and not 0 <= noise <= 255:
-        raise InputError(f"a noise of {noise} was given: give levels between 0 and 255")
+        raise InputError(f"--noise is {noise}: give a level from 0 to 255")
     return noise

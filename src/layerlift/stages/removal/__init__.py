@@ -47,10 +47,10 @@ from layerlift.stages.generation import Job, Wanted, generate
 from layerlift.stages.inputs import GivenMask, as_clip, as_mask
 from layerlift.stages.removal.paste_back import Frames, Provenance, paste_generated, told
 
-OFF = "evidence off, which generates everything,"
+OFF = "--evidence off, which generates everything,"
 WITHOUT_EXEMPLARS = (
-    "What no frame shows is spread from its surroundings, since the package pypatchmatch does not work here; with it "
-    "texture would be continued."
+    "Areas that no frame shows are filled smoothly from their surroundings, because the package pypatchmatch does "
+    "not work here; with it, texture would continue into them."
 )
 
 # The mask grows by this share of the picture's shorter side (4 pixels at 480) unless the user says otherwise: masks end
@@ -70,21 +70,21 @@ def remove(
 
     Args:
         clip: a `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images.
-        mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path. To lose shadows and reflections too, it has
-            to cover them.
-        options: what was chosen; None is every default.
-        runtime: what it runs with; None is made from the choices.
-        **choices: single choices by their names: fields of `RemovalOptions`, which win over `options`, and, without a
+        mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path. It has to cover shadows and
+            reflections to remove them.
+        options: the choices; None means all defaults.
+        runtime: what to run with; None makes one from the choices.
+        **choices: single choices by name: fields of `RemovalOptions`, which override `options`, and, without a
             `runtime`, fields of `RuntimeOptions`, `progress` and `report`.
 
     Returns:
-        The clean plate, whole in memory, with the clip's size, frame count, rate and timestamps, and its very pixels
-        beyond the grown mask. `remove_frames` hands it over frame by frame.
+        The clean plate, whole in memory, with the clip's size, frame count, rate and timestamps. Outside the grown mask
+        its pixels are exactly the clip's. `remove_frames` yields it frame by frame.
 
     Raises:
-        InputError: anything given cannot be used; raised before a weight is read.
-        LayerliftError: the model returned NaN or infinity, or memory ran out and no plan is smaller.
-        TypeError: a choice of another name, or one of the runtime's beside a `runtime`.
+        InputError: something given cannot be used; raised before any weight is read.
+        LayerliftError: the model returned NaN or infinity, or memory ran out and no smaller plan exists.
+        TypeError: a choice that does not exist, or one of the runtime's given together with `runtime`.
     """
     options, runtime = chosen(RemovalOptions, options, runtime, choices)
     plan = plan_removal(clip, mask, options, runtime)
@@ -102,10 +102,10 @@ def remove_frames(
 ) -> Iterator[np.ndarray]:
     """`remove`, one frame at a time: yields (H, W, 3) uint8, as many as the clip has.
 
-    Everything is checked by the time this returns; the work begins with the first frame that is asked for.
+    Everything is checked by the time this returns; the work begins when the first frame is requested.
     `provenance`: see `run_removal`.
 
-    Raises InputError as `plan_removal`, and LayerliftError, while frames are asked for, as `run_removal`.
+    Raises InputError as `plan_removal`, and LayerliftError, while frames are being read, as `run_removal`.
     """
     return run_removal(plan_removal(clip, mask, options, runtime), provenance)
 
@@ -146,7 +146,7 @@ def plan_removal(
     options: RemovalOptions | None = None,
     runtime: Runtime | None = None,
 ) -> RemovalPlan:
-    """Open and check everything, and settle how the model meets the clip; no weight is read. Takes what `remove` takes.
+    """Open and check everything, and plan how the model sees the clip; no weight is read. Takes `remove`'s arguments.
 
     Raises InputError for what cannot be used.
     """
@@ -154,7 +154,7 @@ def plan_removal(
     clip = as_clip(clip)
     mask = as_mask(mask, clip)
     if options.evidence not in get_args(EvidenceChoice):
-        raise InputError(f"unknown evidence {options.evidence!r}: choose auto, off or only")
+        raise InputError(f"unknown --evidence {options.evidence!r}: choose auto, off or only")
     margin = choose_margin(options, clip)
     references = open_references(options.references, clip, mask, margin.dilate)
     model: Engine | None = None
@@ -172,10 +172,10 @@ def plan_removal(
 def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iterator[np.ndarray]:
     """Yield the clean plate's frames, (H, W, 3) uint8.
 
-    `provenance` is called before each frame is yielded, with where its pixels come from, (H, W) uint8: 0 is the clip's
-    own, 1 gathered from other frames, 3 generated or inpainted (`layerlift.evidence.State`).
+    `provenance` is called before each frame is yielded, with where its pixels come from, (H, W) uint8: 0 the clip
+    itself, 1 other frames, 3 generated or inpainted (`layerlift.evidence.State`).
 
-    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no plan is smaller.
+    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     clip, job, margin, report = plan.clip, plan.job, plan.margin, plan.runtime.report
     report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
@@ -230,9 +230,7 @@ def plan_generation(clip: Clip, options: RemovalOptions, runtime: Runtime) -> Jo
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
     context = model.settings.context if options.context is None else options.context
     if context < 0:
-        raise InputError(
-            f"a context of {context} was given: give how many latent frames of other windows to show, or 0"
-        )
+        raise InputError(f"--context is {context}: give 0 or more latent frames")
     choose_speed(policy, 1, refresh=options.refresh, dense=options.dense, compile=options.compile)  # can it be had?
     windows, plan = plan_clip(
         model, fit, clip.frame_count, prompts, policy, window=options.window, memory=runtime.memory_bytes,
@@ -296,9 +294,9 @@ def choose_sampling(options: RemovalOptions, model: Engine) -> SamplingSettings:
     settings = model.settings
     guidance = settings.guidance if options.guidance is None else options.guidance
     if not (isfinite(guidance) and guidance >= 1):
-        raise InputError(f"a guidance of {guidance} was given: give a number of at least 1, which is none")
+        raise InputError(f"--guidance is {guidance}: give at least 1 (1 = no guidance)")
     if options.steps is not None and options.steps < 1:
-        raise InputError(f"{options.steps} steps were asked for: give at least 1")
+        raise InputError(f"--steps is {options.steps}: give at least 1")
     sigmas = model_sigmas(settings, options.steps)
     return SamplingSettings(tuple(sigmas.tolist()), guidance, settings.stochastic)
 
@@ -312,7 +310,7 @@ def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
     dilate, feather = options.dilate, options.feather
     for name, value in (("dilate", dilate), ("feather", feather)):
         if value is not None and value < 0:
-            raise InputError(f"{name} is {value} pixels: give 0 or more")
+            raise InputError(f"--{name} is {value}: give 0 or more")
     if dilate is None:
         default = max(DILATE_LEAST, round(DILATE_SHARE * min(clip.width, clip.height)))
         dilate = max(default, feather or 0)
@@ -320,8 +318,8 @@ def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
         feather = dilate
     if feather > dilate:
         raise InputError(
-            f"a feather of {feather} pixels does not fit into a mask grown by {dilate}, and the object would show "
-            f"through: give a feather of at most {dilate}, or dilate by {feather}"
+            f"--feather is {feather}, but the mask grows by only {dilate} pixels, so the object would show through: "
+            f"give --feather {dilate} or less, or --dilate {feather} or more"
         )
     return Margin(dilate, feather)
 
