@@ -3,11 +3,13 @@
 import re
 import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import layerlift
@@ -37,6 +39,18 @@ def test_lock_pins_a_version_of_every_dependency_that_the_project_allows(project
         pin = lock[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(str(pin.specifier).removeprefix("==")), str(requirement)
         assert pin.marker == requirement.marker, "the lock would install it where the project does not ask for it"
+
+
+def test_every_pinned_package_installs_on_the_oldest_python_that_the_project_names(project: dict) -> None:
+    # Debian 12 has 3.11.2: a package that wants 3.11.5 would stop `make` there, and pass where 3.11.7 runs the tests.
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    asks = {}
+    for requirement in pinned().values():
+        if requirement.marker is None or requirement.marker.evaluate():
+            installed = metadata.metadata(requirement.name)
+            asks[requirement.name] = SpecifierSet(installed.get("Requires-Python", ""))
+    assert asks
+    assert {name: str(spec) for name, spec in asks.items() if not spec.contains(oldest)} == {}
 
 
 def test_version_is_the_same_everywhere(project: dict) -> None:
