@@ -1,18 +1,16 @@
 """Looking for effects in little memory: planned before a weight is read, the same scores, and less when it runs out."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 import layerlift
 from layerlift.engine import planning
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.model import Model, latents, open_model, parts
-from layerlift.engine.model.testing import write_tiny_model
+from layerlift.engine.model.testing import FailsAt, write_tiny_model
 from layerlift.errors import InputError, LayerliftError
 from layerlift.options import EffectOptions
 from layerlift.report import Report
@@ -95,19 +93,6 @@ def test_the_user_s_weights(model: Model) -> None:
 
     assert np.array_equal(found("auto"), found("full"))
     assert 0 < np.abs(found("8bit") - found("full")).max() < 0.1
-
-
-class FailsAt:
-    """Raises an out-of-memory error in the n-th call, and else does what it stands in for."""
-
-    def __init__(self, real: Callable[..., object], calls: set[int]) -> None:
-        self.real, self.calls, self.count = real, calls, 0
-
-    def __call__(self, *given: object, **named: object) -> object:
-        self.count += 1
-        if self.count in self.calls:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self.real(*given, **named)
 
 
 @pytest.mark.parametrize(("function", "stage"), [("encode", "encode"), ("score_tokens", "look")])
