@@ -8,6 +8,9 @@ import pytest
 
 from layerlift.cli import main
 
+# Real clips beside the checkout, for developers who have them; tests that ask for one are skipped elsewhere.
+CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
+
 
 def layerlift(*arguments: object) -> int:
     """Run the command line in this process; its exit code."""

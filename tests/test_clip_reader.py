@@ -17,8 +17,7 @@ import pytest
 
 from layerlift.clip import Clip, ColorTags, open_clip
 from layerlift.errors import InputError
-
-CLIPS = Path("/work/shared/clips")
+from support import CLIPS
 
 
 def pictures(count: int = 24, width: int = 96, height: int = 64) -> np.ndarray:

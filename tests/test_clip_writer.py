@@ -21,8 +21,9 @@ from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.clip.samples import Samples
 from layerlift.clip.writer import ClipWriter, OutputWarning
 from layerlift.errors import InputError
+from support import CLIPS
 
-DOG = Path("/work/shared/clips/dog")
+DOG = CLIPS / "dog"
 
 
 def smooth(count: int = 6, width: int = 96, height: int = 64) -> np.ndarray:

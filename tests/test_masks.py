@@ -13,8 +13,8 @@ from PIL import Image
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError
 from layerlift.masks import Mask, layout_masks, match_mask, open_mask, union_masks
+from support import CLIPS
 
-CLIPS = Path("/work/shared/clips")
 WIDTH, HEIGHT, COUNT = 96, 64, 6
 
 
@@ -128,7 +128,7 @@ def test_unreadable_mask(tmp_path: Path, clip: Clip) -> None:
     (tmp_path / "m.mp4").write_text("no mask")
     with pytest.raises(InputError, match="cannot be read"):
         open_mask(tmp_path / "m.mp4", clip)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist; give the path of a mask"):
         open_mask(tmp_path / "nothing.png", clip)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from layerlift.clip.clip import Clip
-from layerlift.clip.layout import Layout, layout_masks
+from layerlift.clip.container import check_file
+from layerlift.clip.layout import Layout, is_folder, layout_masks
 from layerlift.clip.reader import open_clip
 from layerlift.errors import InputError
 from layerlift.labels import Label, Reading, read_labels
@@ -204,6 +205,8 @@ _MATTES = {"brightness": "everything brighter than half", "alpha": "everything o
 
 
 def _open_file(path: Path, clip: Clip, wanted: str | None) -> _MaskFile:
+    if not is_folder(path):
+        check_file(path, "a mask")
     pictures = fitted_fields(open_clip(path), path, clip)
     _check_shape(pictures.width, pictures.height, clip, str(path))
     source = timed(pictures, path, clip)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from layerlift.engine.device import free_device
 from layerlift.engine.model.checkpoint import check_tensors, diffusers_files, read_json
 from layerlift.engine.model.headers import TensorSpec, read_header
-from layerlift.engine.model.t5_stream import embed_stream
+from layerlift.engine.model.t5_stream import EMBEDDING, embed_stream
 from layerlift.engine.model.weights import fill, release
 from layerlift.errors import InputError
 from layerlift.progress import QUIET, StageProgress
@@ -27,7 +27,6 @@ PAD_TOKEN = 0
 END_TOKEN = 1
 
 # The encoder shares one table under two names; which of them a file has depends on who wrote it.
-SHARED = "shared.weight"
 TIED = "encoder.embed_tokens.weight"
 
 
@@ -141,8 +140,8 @@ def open_encoder(folder: Path) -> tuple[Any, dict[str, TensorSpec]]:
     for file in diffusers_files(folder):
         tensors.update(read_header(file)[0])
     tied = tensors.pop(TIED, None)
-    if SHARED not in tensors and tied is not None:
-        tensors[SHARED] = tied
+    if EMBEDDING not in tensors and tied is not None:
+        tensors[EMBEDDING] = tied
     expected = {key: tuple(value.shape) for key, value in encoder.state_dict().items() if key != TIED}
     # Files of the whole T5 are fine too: the decoder's tensors are not looked at.
     tensors = {key: spec for key, spec in tensors.items() if not key.startswith(("decoder.", "lm_head."))}
