@@ -1,4 +1,4 @@
-"""Aligned of a box from other frames: registered at full size and warped once."""
+"""Samples of a box from other frames: registered at full size and warped once."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Aligner:
         self._pool = ThreadPoolExecutor(WORKERS)
 
     def take(self, present: int, sources: Sequence[int], region: Region) -> Aligned:
-        """Aligned of a region from chosen frames."""
+        """Samples of a region from chosen frames."""
         shape = region.hidden.shape
         pictures = np.empty((len(sources), *shape, 3), np.uint8)
         valid = np.zeros((len(sources), *shape), bool)

@@ -202,7 +202,7 @@ def enliven(
 def combine(samples: Aligned, region: Region, *, carriers: Sequence[int] = ()) -> Combined:
     """Combine samples inside the mask, and at its edge, where it shows what they miss.
 
-    Aligned are sorted by nearness; `carriers` are those preferred to carry what cannot be foretold (see `enliven`).
+    Samples are sorted by nearness; `carriers` are those preferred to carry what cannot be foretold (see `enliven`).
     """
     hidden = region.hidden
     height, width = hidden.shape

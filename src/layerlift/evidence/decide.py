@@ -1,6 +1,6 @@
 """What of the samples is trusted: passers-by are left out, and where samples contradict each other nothing is gathered.
 
-Aligned are compared after a blur. Waves and leaves differ from moment to moment, but average out; a passer-by, a shadow
+Samples are compared after a blur. Waves and leaves differ from moment to moment, but average out; a passer-by, a shadow
 that wanders or a picture that does not fit differs as a whole.
 """
 
@@ -24,7 +24,7 @@ COMPARED_HEIGHT = 240
 BLUR = 5
 # A mean over fewer of its pixels than this share says too little.
 SHOWN = 0.7
-# Aligned further than this many levels of 255 from the middle one are left out.
+# Samples further than this many levels of 255 from the middle one are left out.
 DISAGREE = 14.0
 # When more than this share of a pixel's samples is left out, nobody knows which are right.
 MINORITY = 0.4
@@ -59,7 +59,7 @@ class Decider:
         self._doubted = present, self._now
 
     def leave_out(self, samples: Aligned) -> tuple[Aligned, np.ndarray]:
-        """Aligned without those that contradict the others, and how far the others contradict (h, w) float32."""
+        """Samples without those that contradict the others, and how far the others contradict (h, w) float32."""
         height, width = (int(length) for length in samples.valid.shape[1:])
         size = max(1, width // self._scale), max(1, height // self._scale)
         low = np.empty((len(samples.sources), size[1], size[0]), np.float32)

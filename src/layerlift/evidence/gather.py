@@ -56,7 +56,7 @@ SAMPLED_PIXELS = 2_000_000
 LEAST_SAMPLES = 8
 # Frames that are decided about and weighed while samples are taken for the next.
 AT_ONCE = 2
-# Aligned of a region that are expected to be off by fewer levels of 255 need no second source.
+# Samples of a region that are expected to be off by fewer levels of 255 need no second source.
 EXACT = 1.0
 
 
