@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from layerlift.report import StageCost
     from layerlift.runtime import Runtime
 
-GIB = 2**30
 # A short clip has few moments at its peak: they must not be missed.
 SAMPLE_SECONDS = 0.002
 JobName = Literal["remove", "crop", "mask", "compose", "text"]

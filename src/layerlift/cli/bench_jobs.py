@@ -13,7 +13,7 @@ import typer
 
 from layerlift.cli.bench_speed import Random, model_to_measure
 from layerlift.cli.flags import Default, Only, Typed, Without, with_flags
-from layerlift.cli.job import settle
+from layerlift.cli.job import settle, write_report
 from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
 from layerlift.errors import InputError
@@ -129,12 +129,6 @@ class Rows:
         return found
 
 
-def finish_rows(record: Report, writing: OutputFlags) -> None:
-    """Write the report where one is wanted."""
-    if writing.report is not None:
-        record.write(writing.report, overwrite=writing.overwrite)
-
-
 def described(size: tuple[int, int], frames: int, hidden: tuple[int, int]) -> str:
     """A made-up clip, as a phrase."""
     return f"{size[0]}×{size[1]}, {frames} frames, {hidden[0]}×{hidden[1]} masked"
@@ -166,7 +160,7 @@ def jobs(
                 rows.failed(found[:1], found[1])
             else:
                 rows.add(found.cells(), asdict(found))
-    finish_rows(record, writing)
+    write_report(record, writing)
 
 
 @with_flags
@@ -220,7 +214,7 @@ def memory(
         rows = Rows(f"{model.name}, {runtime.policy.device}, {described(**made)}", MEMORY_HEADER, record)
         with ThreadPoolExecutor(beside) as pool:
             list(pool.map(lambda case: rows.measure(case, [case.job, amount(case.memory)], memory_cells), cases))
-    finish_rows(record, writing)
+    write_report(record, writing)
 
 
 def memory_cells(found: "Found") -> list[str]:
@@ -294,16 +288,15 @@ def length(
         side = round(BOX_SHARE * size[1])
         model = NO_MODEL if opened is None else str(opened[0].path)
         policy = choose_policy(running.device, running.dtype, running.backend)
-        case = Case("remove", model, policy, size, 0, (side, side), there, clip, mask, write=write)
-        options_of = {"size": options.size, "steps": options.steps, "evidence": "only" if without else "off"}
+        chosen = {"size": options.size, "steps": options.steps, "evidence": "only" if without else "off"}
+        case = Case("remove", model, policy, size, 0, (side, side), there, clip, mask, chosen, write=write)
         name = f"{size[0]}×{size[1]}" if clip is None else clip.name
         rows = Rows(f"{running.model if random is None else random}, {policy.device}", LENGTH_HEADER, record)
         first: Found | None = None
         for count in frames if clip is None else [0]:
-            case = replace(case, frames=count, options=options_of)
-            found = rows.measure(case, [name], partial(length_cells, first))
+            found = rows.measure(replace(case, frames=count), [name], partial(length_cells, first))
             first = first or found
-    finish_rows(record, writing)
+    write_report(record, writing)
 
 
 def length_cells(first: "Found | None", found: "Found") -> list[str]:

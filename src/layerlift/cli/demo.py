@@ -7,7 +7,7 @@ import typer
 
 from layerlift.cli.flags import Default, Typed, Without, with_flags
 from layerlift.cli.folder import check_run_folder, whole_folder
-from layerlift.cli.job import settle, settle_folder
+from layerlift.cli.job import settle, settle_folder, write_report
 from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
 from layerlift.cli.scene import Folder, SceneFlags
@@ -59,8 +59,7 @@ def demo(
         with whole_folder(result, overwrite=writing.overwrite) as folder:
             made = run_stages(plan, folder)
             record.write(folder / "report.json")
-    if writing.report is not None:
-        record.write(writing.report, overwrite=writing.overwrite)
+    write_report(record, writing)
 
     # 3. Where one looks first.
     sheet = (result / made.contact_sheet.name).replace(output / made.contact_sheet.name)

@@ -127,13 +127,18 @@ def describe_evidence(report: Report, *, model: bool) -> str | None:
     return None if shares is None else describe_shares(shares["gathered"], shares["unknown"], model=model)
 
 
+def write_report(report: Report, writing: OutputFlags) -> None:
+    """Write the report where one is wanted."""
+    if writing.report is not None:
+        report.write(writing.report, overwrite=writing.overwrite)
+
+
 def finish(report: Report, writing: OutputFlags, *, result: Path, said: str | None = None) -> None:
-    """Write the report if it was asked for, print the costs under -v, and say where the result is, and what of it.
+    """Write the report where one is wanted, print the costs under -v, and say where the result is, and what of it.
 
     What each reference frame covered is told before that.
     """
-    if writing.report is not None:
-        report.write(writing.report, overwrite=writing.overwrite)
+    write_report(report, writing)
     if writing.verbose:
         print_costs(report)
     if "references" in report.results:
@@ -148,6 +153,5 @@ def print_tables(tables: "Sequence[Table | CaseTable]", record: Report, writing:
     """Print what was measured, and write it with every value where a report is wanted."""
     for table in tables:
         typer.echo(f"{table.markdown()}\n")
-    if writing.report is not None:
-        record.results["tables"] = [asdict(table) for table in tables]
-        record.write(writing.report, overwrite=writing.overwrite)
+    record.results["tables"] = [asdict(table) for table in tables]
+    write_report(record, writing)

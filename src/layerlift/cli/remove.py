@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli.flags import Typed, with_flags
-from layerlift.cli.job import describe_evidence, finish, open_source, settle_outputs, write_result
+from layerlift.cli.job import describe_evidence, finish, open_source, settle_outputs, told_by, write_result
 from layerlift.cli.masks import notes_of, open_input_mask, open_masks
 from layerlift.cli.options import ClipArgument, ClipFlags, Output, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
-from layerlift.cli.terminal import say, show_progress
+from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.options import EVIDENCE, MASK, EffectOptions, RemovalOptions, RuntimeOptions
 from layerlift.report import Report
@@ -107,8 +107,7 @@ def remove(
             effects, runtime, notes = plan_search(source, own, options, runtime)
         removal = plan_removal(source, masked, options, runtime)
         for line in dict.fromkeys([*notes, *removal.notes]):
-            record.note(line)
-            say(line)
+            told_by(record)(line)
 
         # 3. The work, frame by frame into the files.
         if own:

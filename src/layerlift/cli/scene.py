@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from layerlift.cli.flags import Typed, Without, with_flags
-from layerlift.cli.job import settle, settle_folder
+from layerlift.cli.job import settle, settle_folder, write_report
 from layerlift.cli.options import OutputFlags
 from layerlift.errors import InputError
 from layerlift.flags import flag
@@ -55,6 +55,5 @@ def scene(
     record = Report("scene", typed)
     with record.stage("scene"):
         write_scene(make_scene(which.seed, *which.size, which.frames), output)
-    if writing.report is not None:
-        record.write(writing.report, overwrite=writing.overwrite)
+    write_report(record, writing)
     typer.echo(f"wrote {output}")
