@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from layerlift.clip.packet_damage import packet_check
 from layerlift.clip.samples import Samples, samples_of
 from layerlift.clip.stills import picture_kind
 from layerlift.clip.survey import expected_frames, seconds_of, survey, where_it_ends
-from layerlift.clip.timing import Index, constant_rate, held, missing, rate_with_holes
+from layerlift.clip.timing import Index, constant_rate, held, index_of, missing, rate_with_holes
 from layerlift.clip.view import tags_of
 from layerlift.clip.webp import open_webp
 from layerlift.errors import InputError
@@ -268,9 +267,7 @@ def _decoded_index(path: Path) -> Index:
     for frame in _decode(path, None):
         times.append(frame.pts)
         duration = frame.duration or None
-    known = [t for t in times if t is not None]
-    ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
-    return Index(len(times), tuple(known) if ordered and known else None, (), duration)
+    return index_of(times, duration)
 
 
 def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Packet]:
@@ -282,7 +279,7 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue  # the flush packet
-            latest = seconds_of(packet, stream) or latest
+            latest = seconds_of(packet, stream, latest)
             if packet.is_corrupt:
                 raise damaged(path, not_whole(latest))
             yield packet
@@ -307,6 +304,10 @@ def _decode(
     import av
     import av.error
 
+    def mark(packet: Packet) -> None:
+        if marked is not None and packet.pts is not None:
+            marked.add(packet.pts)
+
     with open_input(path) as container:
         stream = video_stream(container, path)
         other: Any = av.CodecContext.create(decoder, "r") if decoder is not None else None
@@ -314,25 +315,23 @@ def _decode(
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
-            check = packet_check(stream.codec_context.name) if decoder is None else None
+            asked = decoder is None and (marked is not None or not tolerant)
+            check = packet_check(stream.codec_context.name) if asked else None
             if tolerant:
                 stream.thread_type = "NONE"
             for packet in container.demux(stream):
-                latest = seconds_of(packet, stream) or latest
-                asked = check is not None and packet.size and (marked is not None or not tolerant)
-                broken = packet.is_corrupt or bool(asked and check is not None and check(bytes(packet)))
+                latest = seconds_of(packet, stream, latest)
+                broken = packet.is_corrupt or bool(check is not None and packet.size and check(bytes(packet)))
                 if broken and not tolerant:
                     raise damaged(path, not_whole(latest))
-                lost = set() if marked is None or packet.pts is None else {packet.pts}
-                if marked is not None and broken:
-                    marked |= lost
+                if broken:
+                    mark(packet)
                 try:
                     yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
                 except av.error.FFmpegError:
                     if not tolerant:
                         raise
-                    if marked is not None:
-                        marked |= lost
+                    mark(packet)
         except av.error.FFmpegError as error:
             if not tolerant:
                 raise damaged(path, not_whole(latest)) from error

@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.damage import frames_named, is_cut_short, moments_named
-from layerlift.clip.timing import Index
+from layerlift.clip.timing import Index, index_of
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -74,12 +73,11 @@ def survey(path: Path, decode: Callable[[set[int]], Iterator[VideoFrame]], expec
             broken.append(number)
         if frame.key_frame and frame.pts is not None:
             keys.append(frame.pts)
-    known = [t for t in times if t is not None]
-    ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
-    index = Index(len(times), tuple(known) if ordered and known else None, tuple(keys), duration)
+    known = [time for time in times if time is not None]
     # What comes before the first frame may lack what it refers to: a recording may begin between two key frames.
     lost = sorted(time for time in marked - set(known) if known and time > known[0])
     unseen = [float((time - known[0]) * (base or 0)) for time in lost]
+    index = index_of(times, duration, keys)
     return Survey(index, broken, unseen, expected, where_it_ends(path) if is_cut_short(path) else "")
 
 
@@ -103,11 +101,11 @@ def where_it_ends(path: Path) -> str:
     return f" at {seconds:.2f} s{f' of {whole:.2f} s' if whole > seconds else ''}"
 
 
-def seconds_of(packet: Packet, stream: VideoStream) -> float | None:
-    """When what a packet holds is shown, from the stream's first picture on; None where nothing says it."""
+def seconds_of(packet: Packet, stream: VideoStream, before: float | None) -> float | None:
+    """When what a packet holds is shown, from the stream's first picture on; `before` where nothing says it."""
     time = packet.dts if packet.pts is None else packet.pts
     if time is None or packet.time_base is None:
-        return None
+        return before
     return float((time - (stream.start_time or 0)) * packet.time_base)
 
 

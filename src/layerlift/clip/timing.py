@@ -29,6 +29,13 @@ class Index:
     last_duration: int | None
 
 
+def index_of(times: Sequence[int | None], last_duration: int | None, keys: Sequence[int] = ()) -> Index:
+    """The index of frames that were decoded: their times count where all have one, and they rise."""
+    known = tuple(time for time in times if time is not None)
+    ordered = len(known) == len(times) and all(a < b for a, b in pairwise(known))
+    return Index(len(times), known if ordered and known else None, tuple(keys), last_duration)
+
+
 def constant_rate(pts: Sequence[int] | None, time_base: Fraction, rates: list[Fraction]) -> Fraction | None:
     """The rate at which frame i is shown at i / rate, to the time base's precision; None when there is none."""
     if pts is None:
