@@ -17,7 +17,7 @@ from layerlift.stages.removal import remove_frames
 
 DISTILLED = [name for name in catalogue.CATALOGUE if "distilled" in name]
 OWN_LEVELS = {
-    "ltx-2b-0.9.6-distilled": linear_quadratic(8)[:-1].tolist(),
+    "ltx-2b-0.9.6-distilled": linear_quadratic(8)[:-1],
     "ltx-2b-0.9.8-distilled": [1.0, 0.9937, 0.9875, 0.9812, 0.9750, 0.9094, 0.7250],
     "ltx-13b-0.9.8-distilled": [1.0, 0.9937, 0.9875, 0.9812, 0.9750, 0.9094, 0.7250],
 }
@@ -73,7 +73,7 @@ def test_own_levels_and_no_guidance(name: str, tiny: Model, monkeypatch: pytest.
 def test_the_others_are_led_by_two_prompts(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked(monkeypatch)
     remove(as_listed(tiny, "ltx-2b-0.9.5"), steps=3)
-    assert asked.levels == pytest.approx([level for level in linear_quadratic(3)[:-1].tolist() for _ in range(2)])
+    assert asked.levels == pytest.approx([level for level in linear_quadratic(3)[:-1] for _ in range(2)])
     assert asked.prompts == [1] * 6
 
 

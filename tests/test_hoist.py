@@ -41,7 +41,7 @@ def run(transformer: LTXVideoTransformer3DModel, speed: Speed, *, prompts: int =
         unknown.view(SHAPE[2:]),
         Prompts(embeds[:prompts], mask[:prompts], together),
         token_coordinates(SHAPE, Geometry(16, 4, 8), 24),
-        settings=SamplingSettings(tuple(linear_quadratic(STEPS).tolist()), 3.0 if prompts == 2 else 1.0, **given),
+        settings=SamplingSettings(linear_quadratic(STEPS), 3.0 if prompts == 2 else 1.0, **given),
         generator=generator,
         progress=QUIET,
         speed=speed,

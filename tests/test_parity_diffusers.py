@@ -84,7 +84,7 @@ def test_a_known_prefix_gives_the_pipelines_latents(
         unknown,
         Prompts(embeds[only], mask[only], together=together),
         token_coordinates(SHAPE, Geometry(space=32, time=8, channels=CHANNELS), RATE),
-        settings=SamplingSettings(tuple(linear_quadratic(STEPS).tolist()), guidance, cond_noise=cond_noise),
+        settings=SamplingSettings(linear_quadratic(STEPS), guidance, cond_noise=cond_noise),
         generator=torch.Generator().manual_seed(3),
         progress=QUIET.stage("denoise", STEPS).__enter__(),
     )

@@ -64,7 +64,7 @@ def test_what_was_recorded_in_one_step_is_right_in_all_others(
 ) -> None:
     torch.manual_seed(0)
     transformer = LTXVideoTransformer3DModel(**tiny_transformer_config(layers=2)).eval()
-    sigmas = tuple(linear_quadratic(10).tolist())
+    sigmas = linear_quadratic(10)
     moving = torch.zeros(TOKENS, dtype=torch.bool)
     moving[10:23] = True
     coordinates = token_coordinates(SHAPE, Geometry(16, 4, 8), 24)
@@ -110,7 +110,7 @@ def test_what_was_recorded_in_one_window_is_right_in_the_next(
 ) -> None:
     torch.manual_seed(0)
     transformer = LTXVideoTransformer3DModel(**tiny_transformer_config(layers=2)).eval()
-    sigmas = tuple(linear_quadratic(10).tolist())
+    sigmas = linear_quadratic(10)
     windows = [make_window(10, 13, 0.0), second]
     batches = [(torch.randn(2, 6, 16), torch.ones(2, 6))]
     drawn = torch.randn(len(sigmas), 1, TOKENS, SHAPE[1])

@@ -60,14 +60,14 @@ def half_known() -> torch.Tensor:
 @pytest.mark.parametrize("stochastic", [False, True])
 def test_reaches_what_the_model_points_at(stochastic: bool) -> None:
     target = random(1, 12, 4)
-    made = run(Fake(target), linear_quadratic(5).tolist(), stochastic=stochastic)
+    made = run(Fake(target), linear_quadratic(5), stochastic=stochastic)
     torch.testing.assert_close(made.flatten(2).transpose(1, 2), target, atol=1e-4, rtol=1e-4)
 
 
 def test_known_tokens_stay_bit_for_bit_and_have_timestep_zero() -> None:
     clip, unknown = random(*SHAPE, seed=8), half_known()
     model, counter = Fake(random(1, 12, 4)), Counter()
-    made = run(model, linear_quadratic(4).tolist(), latents=clip, unknown=unknown, cond_noise=0.5, progress=counter)
+    made = run(model, linear_quadratic(4), latents=clip, unknown=unknown, cond_noise=0.5, progress=counter)
     assert torch.equal(made[:, :, ~unknown], clip[:, :, ~unknown])
     assert not torch.isclose(made[:, :, unknown], clip[:, :, unknown]).any()
     assert counter.steps == 4
@@ -86,12 +86,10 @@ def test_known_tokens_are_shown_with_noise_that_falls_with_sigma_squared() -> No
 
 def test_stochastic_steps_are_the_flow_match_schedulers() -> None:
     sigmas, target = linear_quadratic(4), random(1, 12, 4)
-    made = run(
-        Fake(target, 1.0), sigmas.tolist(), stochastic=True, prompts=Prompts(torch.ones(1, 2, 3), torch.ones(1, 2))
-    )
+    made = run(Fake(target, 1.0), sigmas, stochastic=True, prompts=Prompts(torch.ones(1, 2, 3), torch.ones(1, 2)))
 
     scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
-    scheduler.set_timesteps(sigmas=sigmas[:-1].tolist())
+    scheduler.set_timesteps(sigmas=list(sigmas[:-1]))
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(SHAPE, generator=generator).flatten(2).transpose(1, 2)
     for t, sigma in zip(scheduler.timesteps, sigmas, strict=False):
@@ -122,7 +120,7 @@ def test_starts_from_noised_latents_below_sigma_one() -> None:
 
 
 def test_the_same_seed_gives_the_same_result_and_another_one_another() -> None:
-    sigmas = [*linear_quadratic(3).tolist()[:-1], 0.01]
+    sigmas = [*linear_quadratic(3)[:-1], 0.01]
     first, again, other = (run(Fake(torch.zeros(1, 12, 4)), sigmas, seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

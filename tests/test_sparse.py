@@ -29,7 +29,7 @@ from layerlift.progress import QUIET
 
 SHAPE = (1, 8, 3, 4, 5)
 TOKENS, UNKNOWN = 60, 13
-SIGMAS = tuple(linear_quadratic(10).tolist())
+SIGMAS = linear_quadratic(10)
 ONCE = Speed(refresh=1.0)
 
 
@@ -151,7 +151,7 @@ def test_full_passes_follow_sigma_not_steps() -> None:
     assert full_passes(sigmas, None) == (True,) * 7
     assert full_passes(sigmas, 1.0) == (True,) + (False,) * 6
     # The linear-quadratic schedule's first half moves by 2.5% and is one full pass.
-    assert sum(full_passes(tuple(linear_quadratic(30).tolist())[:16], 0.1)) == 1
+    assert sum(full_passes(linear_quadratic(30)[:16], 0.1)) == 1
 
 
 def test_buckets() -> None:

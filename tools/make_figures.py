@@ -81,7 +81,7 @@ def removal_panels(scene: Scene) -> dict[str, np.ndarray]:
     with model.vae_encoder(policy) as vae:
         filled = [fill_masked(picture, mask) for picture, mask in zip(scene.video, hidden, strict=True)]
         latents = encode(vae, np.stack(filled))
-    sigmas = tuple(model_sigmas(model.settings).tolist())
+    sigmas = model_sigmas(model.settings)
     text = model.text(["Empty"], policy)[0]
     with model.transformer(policy) as transformer:
         stopped = {

@@ -139,7 +139,7 @@ def sample(
         return found.float()
 
     tokens = torch.where(moving, noise, known)
-    for sigma, sigma_next in pairwise(shifted_linear(steps, SETTINGS["shift"]).tolist()):
+    for sigma, sigma_next in pairwise(shifted_linear(steps, SETTINGS["shift"])):
         velocity = flow(tokens, sigma, EMPTY)
         if guidance != 1:
             without = flow(tokens, sigma, negative)

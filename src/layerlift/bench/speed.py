@@ -99,7 +99,7 @@ def measure_speed(
     Raises:
         InputError: before a weight is read, for too little memory or more steps than the model has noise levels.
     """
-    sigmas = model_sigmas(model.settings, steps).tolist()
+    sigmas = model_sigmas(model.settings, steps)
     plan = plan_windows(model, Fit(size, size, size), [Window(0, frames, 0, frames)], prompts, policy, memory=memory)
     policy, geometry = plan.policy, model.geometry
     unknown = unknown_tokens(make_mask(size, frames, geometry.space), geometry, grow=0)

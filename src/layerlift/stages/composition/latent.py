@@ -32,7 +32,7 @@ from layerlift.stages.composition.latent_windows import decode_all, encode_all, 
 from layerlift.stages.generation import Job, Section, denoise_sections
 from layerlift.stages.inputs import GivenMask, as_clip, as_mask
 from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
-from layerlift.stages.removal import Margin, choose_margin, plan_generation
+from layerlift.stages.removal import Margin, choose_margin, note_job, plan_generation
 from layerlift.stages.spool import FrameSpool
 from layerlift.stages.windows import encoder, run_pass
 
@@ -169,7 +169,7 @@ def plan_latent_composition(
     # Every token is to be generated: none leads the others, be it of another window, and none keeps what it computed.
     given = RemovalOptions(prompt=PROMPT, guidance=1.0, seed=options.seed, size=options.size, dense=True, context=0)
     job = plan_generation(clip, given, replace(runtime, model=require_model(runtime, LATENT)))
-    sampling = SamplingSettings(tuple(sigmas.tolist()), guidance=1.0, stochastic=job.sampling.stochastic)
+    sampling = SamplingSettings(sigmas, guidance=1.0, stochastic=job.sampling.stochastic)
     union = union_masks(masks)
     job = replace(job, sampling=sampling)
     return LatentCompositionPlan(
@@ -186,9 +186,8 @@ def run_latent_composition(plan: LatentCompositionPlan, keep: Keep | None = None
     Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     job, count, runtime = plan.job, plan.clip.frame_count, plan.runtime
-    runtime.report.sizes |= {"clip": [plan.clip.width, plan.clip.height, count], "padded": list(job.fit.padded)}
-    runtime.report.sizes["windows"] = [[window.start, window.stop] for window in job.windows]
-    runtime.report.results["planned_bytes"] = {need.stage: round(need.total) for need in job.plan.needs}
+    runtime.report.sizes["clip"] = [plan.clip.width, plan.clip.height, count]
+    note_job(runtime.report, job)
     noise = job.model.noise(job.seed)
 
     with FrameSpool() as injected, limit(job.plan, asked=runtime.memory_bytes is not None):

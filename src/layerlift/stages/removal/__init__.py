@@ -6,10 +6,8 @@ Evidence first: what another frame shows of the hidden background becomes known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,6 +36,7 @@ from layerlift.geometry.fit import choose_box, fit_size
 from layerlift.geometry.focus import View, focus_view, whole_view
 from layerlift.masks import Mask
 from layerlift.options import EvidenceChoice, RemovalOptions
+from layerlift.parse import parse_guidance
 from layerlift.pixels.arrays import all_bounds
 from layerlift.pixels.paste import ring_radius
 from layerlift.report import Report
@@ -194,7 +193,7 @@ def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iter
             )
         report.results["evidence"] = shares_with(plan.references, found.shares)
 
-    with found, ExitStack() as stack:
+    with found:
         if plan.references:
             report.results["references"] = references_cover(plan.references, found, clip.rate)
         tell = told_references(plan.references, provenance)
@@ -211,9 +210,9 @@ def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iter
         note_job(report, near)
 
         # 3. Generate that, and paste it into the frames.
-        stack.enter_context(limit(near.plan, asked=plan.runtime.memory_bytes is not None))
-        generated = generate(near, wanted, clip.frame_count, plan.runtime)
-        yield from paste_generated(filled(), generated, margin.feather, near.policy, tell)
+        with limit(near.plan, asked=plan.runtime.memory_bytes is not None):
+            generated = generate(near, wanted, clip.frame_count, plan.runtime)
+            yield from paste_generated(filled(), generated, margin.feather, near.policy, tell)
 
 
 def plan_generation(clip: Clip, options: RemovalOptions, runtime: Runtime) -> Job:
@@ -292,13 +291,10 @@ def choose_sampling(options: RemovalOptions, model: Engine) -> SamplingSettings:
         InputError: steps or guidance that cannot be used.
     """
     settings = model.settings
-    guidance = settings.guidance if options.guidance is None else options.guidance
-    if not (isfinite(guidance) and guidance >= 1):
-        raise InputError(f"--guidance is {guidance}: give at least 1 (1 = no guidance)")
+    guidance = parse_guidance(settings.guidance if options.guidance is None else options.guidance)
     if options.steps is not None and options.steps < 1:
         raise InputError(f"--steps is {options.steps}: give at least 1")
-    sigmas = model_sigmas(settings, options.steps)
-    return SamplingSettings(tuple(sigmas.tolist()), guidance, settings.stochastic)
+    return SamplingSettings(model_sigmas(settings, options.steps), guidance, settings.stochastic)
 
 
 def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
