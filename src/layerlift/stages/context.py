@@ -40,8 +40,9 @@ def gather_context(
     geometry: Geometry,
     rate: Fraction | float,
     count: int,
-) -> Context:
-    """What section `number` is shown of the others: at most `count` latent frames, evenly spread over those in reach.
+) -> Context | None:
+    """What section `number` is shown of the others: at most `count` latent frames, evenly spread over those in reach;
+    None where there is nothing to show.
 
     Sections before it have been generated, so all their tokens are known; of those after it only what the clip shows.
     """
@@ -63,6 +64,8 @@ def gather_context(
             (rows, columns), (our_rows, our_columns) = found
         frame = theirs.latents[:, :, candidate.index, rows, columns]  # (1, C, h', w')
         known = ~theirs.unknown[candidate.index, rows, columns] | (candidate.section < number)
+        if not known.any():
+            continue
         # Where the tokens lie in this window's picture, and when.
         shape = (1, *ours.latents.shape[3:])
         places = token_places(shape, geometry, rate)[None, :, 0, our_rows, our_columns].copy()  # (1, 3, h', w')
@@ -70,7 +73,7 @@ def gather_context(
         latents.append(frame[:, :, known])
         there.append(places[:, :, known])
     if not latents:
-        return Context(np.zeros((1, geometry.channels, 0), np.float32), np.zeros((1, 3, 0), np.float32))
+        return None
     return Context(np.concatenate(latents, 2), np.concatenate(there, 2))
 
 

@@ -75,14 +75,14 @@ def denoising(
         ) -> np.ndarray:
             whole, moving = torch.from_numpy(latents), torch.from_numpy(unknown)
             places = token_coordinates(latents.shape, model.geometry, model.settings.rate)
-            if context is not None and len(context):
+            if context is not None:
                 whole, moving = _behind(context, whole, moving)
                 places = torch.cat([places, torch.from_numpy(context.places)], 2)
             made = denoise(
                 transformer, whole, moving, given, places,
                 settings=sampling, generator=noise, progress=progress, speed=speed, loops=loops,
             )  # fmt: skip
-            if context is not None and len(context):
+            if context is not None:
                 grid = latents.shape[2:]
                 made = made.flatten(2)[:, :, : prod(grid)].unflatten(2, grid)
             return made.numpy()
