@@ -29,6 +29,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "layerlift":
             parts = node.module.split(".")
             yield from (f"{node.module}.{name.name}" for name in node.names) if len(parts) == 1 else [node.module]
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.startswith("layerlift."))
         else:
             yield from imports(node)
 
