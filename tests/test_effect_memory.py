@@ -15,8 +15,7 @@ from layerlift.errors import InputError, LayerliftError
 from layerlift.options import EffectOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
-from layerlift.stages.effects import find_effects
-from layerlift.stages.effects import look as effect_clip
+from layerlift.stages.effects import find_effects, look
 
 CPU = choose_policy("cpu")
 
@@ -120,7 +119,7 @@ def test_memory_that_is_never_enough(model: Model, monkeypatch: pytest.MonkeyPat
 
 def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     caps: list[float] = []
-    real = effect_clip.encode_looked
+    real = look.encode_looked
 
     class Cap:
         def __init__(self, policy: Policy, memory: float) -> None:
@@ -137,7 +136,7 @@ def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypat
         return real(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr("layerlift.engine.device.budget.capped", Cap)
-    monkeypatch.setattr(effect_clip, "encode_looked", watched)
+    monkeypatch.setattr(look, "encode_looked", watched)
     frames, hidden = inputs()
     list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=CPU)))
     assert caps == [1]

@@ -17,8 +17,7 @@ from layerlift.options import EffectOptions
 from layerlift.pixels.arrays import grow
 from layerlift.report import Report
 from layerlift.runtime import Runtime
-from layerlift.stages.effects import FrameEffects, find_effects, mask, plan_effects, total_mask, with_effects
-from layerlift.stages.effects import look as effect_clip
+from layerlift.stages.effects import FrameEffects, find_effects, look, mask, plan_effects, total_mask, with_effects
 from layerlift.stages.removal import RemovalPlan
 from layerlift.stages.spool import FrameSpool
 
@@ -179,7 +178,7 @@ class Fixed:
     """Scores as given instead of the model's."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, scores: np.ndarray) -> None:
-        monkeypatch.setattr(effect_clip, "look_at_windows", lambda *_, **__: scores)
+        monkeypatch.setattr(look, "look_at_windows", lambda *_, **__: scores)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from layerlift.geometry.fit import Fit
 from layerlift.geometry.focus import Box
 from layerlift.pixels import arrays as pixels
 from layerlift.pixels import paste as on_cpu
-from layerlift.pixels import tensors as pixels_torch
+from layerlift.pixels import tensors
 from layerlift.pixels.work import fit_regions
 
 SIZES = [(64, 96), (61, 83), (37, 20), (5, 3), (1, 40)]
@@ -57,7 +57,7 @@ def test_fit_and_fill_and_back(fit: Fit) -> None:
         assert np.abs(frame.astype(int) - fitted)[~hidden].max() <= (fit.scaled != fit.native)
     _, _, generated = clip((fit.padded[1], fit.padded[0]))
     for frame in generated:
-        back = pixels_torch.unfit_frame(torch.from_numpy(frame), fit).numpy()
+        back = tensors.unfit_frame(torch.from_numpy(frame), fit).numpy()
         np.testing.assert_allclose(back, pixels.unfit_frame(frame, fit), atol=0.05)
 
 
@@ -65,7 +65,7 @@ def test_fit_and_fill_and_back(fit: Fit) -> None:
 @pytest.mark.parametrize("feather", [0, 1, 3, 4.5])
 def test_match_and_paste(size: tuple[int, int], feather: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """With chunks of two frames, a frame without anything generated and one without a mask."""
-    monkeypatch.setattr(pixels_torch, "CHUNK_BYTES", 2 * size[0] * size[1] * 3 * 4)
+    monkeypatch.setattr(tensors, "CHUNK_BYTES", 2 * size[0] * size[1] * 3 * 4)
     video, masks, generated = clip(size, frames=9)
     masks[6] = False
     items = [(video[i], masks[i], None if i == 3 else generated[i], i) for i in range(9)]
@@ -76,7 +76,7 @@ def test_match_and_paste(size: tuple[int, int], feather: float, monkeypatch: pyt
             expected.append(frame)
         else:
             expected.append(on_cpu.paste(frame, match(new, frame, mask), mask, feather))
-    made = list(pixels_torch.paste_frames(items, feather, "cpu"))
+    made = list(tensors.paste_frames(items, feather, "cpu"))
     assert [tag for _, tag in made] == list(range(9))
     for (frame, _), wanted, mask, original in zip(made, expected, masks, video, strict=True):
         assert np.abs(frame.astype(int) - wanted).max() <= 1
@@ -88,15 +88,15 @@ def test_match_and_paste(size: tuple[int, int], feather: float, monkeypatch: pyt
 def test_distances(size: tuple[int, int], reach: int) -> None:
     _, masks, _ = clip(size)
     masks[1] = False
-    made = pixels_torch.squared_distance(torch.from_numpy(masks), reach).sqrt().numpy()
+    made = tensors.squared_distance(torch.from_numpy(masks), reach).sqrt().numpy()
     expected = np.stack([pixels.distance_to(mask) for mask in masks])
     np.testing.assert_allclose(made, np.where(expected <= reach, expected, np.inf), rtol=1e-5)
 
 
 def test_chunks_hold_no_more_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels_torch, "CHUNK_BYTES", 3 * 4 * 4 * 3 * 4)
+    monkeypatch.setattr(tensors, "CHUNK_BYTES", 3 * 4 * 4 * 3 * 4)
     frames = [np.zeros((4, 4, 3), np.uint8)] * 8
-    assert [len(chunk) for chunk in pixels_torch._chunks(frames, lambda frame: frame)] == [3, 3, 2]
+    assert [len(chunk) for chunk in tensors._chunks(frames, lambda frame: frame)] == [3, 3, 2]
 
 
 @pytest.mark.parametrize("size", SIZES)

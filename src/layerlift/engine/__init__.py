@@ -1,1 +1,1 @@
-"""What runs a model. The stages know `base` alone: numpy arrays go in and come out, all else is the engine's own."""
+"""What runs a model. Stages see it through `base`: numpy arrays go in and come out, all else is the engine's own."""

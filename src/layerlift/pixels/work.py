@@ -15,8 +15,7 @@ import torch
 
 from layerlift.geometry.fit import Fit
 from layerlift.geometry.focus import Box, Spot, View
-from layerlift.pixels import arrays as pixels
-from layerlift.pixels import tensors as pixels_torch
+from layerlift.pixels import arrays, tensors
 from layerlift.pixels.paste import ColorMatch, paste
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def fit_regions(
             yield None
             continue
         small, masked = _fit_region(frame, hidden, region, fit)
-        yield Part(region, pixels.fill_masked(small, masked), masked)
+        yield Part(region, arrays.fill_masked(small, masked), masked)
 
 
 def _fit_on_device(
@@ -78,7 +77,7 @@ def _fit_on_device(
             else:
                 yield frame, hidden, region
 
-    for frame, hidden, region in pixels_torch.fit_parts(given(), fit, device):
+    for frame, hidden, region in tensors.fit_parts(given(), fit, device):
         yield None if region is None else Part(region, frame, hidden)
 
 
@@ -89,8 +88,8 @@ def _fit_region(frame: np.ndarray, hidden: np.ndarray, region: Box, fit: Fit) ->
         part, masked = frame[where], hidden[where]
         short = region.width - part.shape[1], region.height - part.shape[0]
         fit = Fit(part.shape[1::-1], part.shape[1::-1], (part.shape[1] + short[0], part.shape[0] + short[1]))
-        return pixels.fit_frame(part, fit), pixels.fit_mask(masked, fit)
-    small, masked = pixels.fit_frame(frame, fit), pixels.fit_mask(hidden, fit)
+        return arrays.fit_frame(part, fit), arrays.fit_mask(masked, fit)
+    small, masked = arrays.fit_frame(frame, fit), arrays.fit_mask(hidden, fit)
     where = np.s_[region.top : region.bottom, region.left : region.right]
     return small[where], masked[where]
 
@@ -100,7 +99,7 @@ def make_patches(frames: Iterable[np.ndarray | torch.Tensor], view: View, box: B
     spot = view.native(box)
     for frame in frames:
         if isinstance(frame, torch.Tensor):
-            yield Patch(spot, pixels_torch.unfit_part(frame, view.fit, box, spot))
+            yield Patch(spot, tensors.unfit_part(frame, view.fit, box, spot))
         else:
             yield Patch(spot, _unfit_part(frame, view.fit, box, spot))
 
@@ -111,7 +110,7 @@ def _unfit_part(frame: np.ndarray, fit: Fit, box: Box, spot: Spot) -> np.ndarray
     if fit.scaled == fit.native:
         return frame[: bottom - top, : right - left]
     if spot == (0, 0, *fit.native):
-        return pixels.unfit_frame(frame, fit)
+        return arrays.unfit_frame(frame, fit)
     frame = frame[: fit.scaled[1] - box.top, : fit.scaled[0] - box.left]
     across, down = (small / large for small, large in zip(fit.scaled, fit.native, strict=True))
     # Pixel centres: x of the clip lies at (x + 1/2)·across − 1/2 of the scaled picture.
@@ -156,7 +155,7 @@ def _paste_on_device(
             else:
                 yield _under(patch.spot, frame), mask, patch.pixels, (frame, patch.spot)
 
-    pasted = pixels_torch.paste_frames(
+    pasted = tensors.paste_frames(
         parts(), feather, device, place=lambda given: ((given[1] or (0, 0))[:2], given[0].shape[:2])
     )
     for made, (frame, spot) in pasted:

@@ -237,7 +237,7 @@ def matte_window(frame: Frame, effects: EffectKinds, edge: int) -> np.ndarray:
     """`matte` in the part of the picture where something is."""
     objects = np.logical_or.reduce(frame.masks)
     shares = share_by_colour(frame.clip, frame.plate, effects, frame.shares)
-    # 1. EffectKinds, right where no object is; what lies beyond the total mask fades out.
+    # 1. Effects, right where no object is; what lies beyond the total mask fades out.
     effect = effect_alpha(frame.clip, frame.plate, effects, shares)
     effect *= np.clip(1 - distance_to(frame.reach) / (edge + 1), 0, 1)
     # Next to an object, too, a pixel outside its mask that a shadow explains is no part of the object.

@@ -257,7 +257,7 @@ def typical_difference(frame: np.ndarray, plate: np.ndarray, where: np.ndarray) 
 def typical_error(frame: np.ndarray, plate: np.ndarray, where: np.ndarray) -> float:
     """Median error of a plate where effects lie over it, `where` (H, W) bool.
 
-    Outside its mask a plate may be the clip itself, so its errors show only here. EffectKinds are smooth but for their
+    Outside its mask a plate may be the clip itself, so its errors show only here. Effects are smooth but for their
     borders: a darker or brighter copy of the plate and a cubic in x and y are taken away, and the quietest tenth of the
     pixels says how much is left. An effect's border changes all channels together, so what is left across the direction
     in which it changes them is looked at as well.
