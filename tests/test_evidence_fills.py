@@ -1,5 +1,7 @@
 """What no frame shows is filled once, and stands still in the scene."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import cv2
@@ -12,9 +14,11 @@ from layerlift.evidence.exemplar import exemplars_available
 from layerlift.evidence.fills import CARRIED, SHALLOW, deep_parts, smooth_sources
 from layerlift.evidence.inpaint import inpaint
 from layerlift.evidence.traces import COST, FRAME, X, Y, own_source
+from layerlift.evidence.tracing import STEPS
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
 from layerlift.options import RemovalOptions
+from layerlift.progress import CancelledError, StageProgress
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.removal import remove_frames
@@ -33,15 +37,20 @@ def planks(width: int) -> np.ndarray:
     return np.clip(picture + noise, 0, 255)[..., None].repeat(3, 2).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def filled() -> np.ndarray:
-    """Every frame of a pan along planks, filled without a model."""
+def pan() -> tuple[Clip, Mask]:
+    """A pan along planks, and the hole in each of its frames."""
     scene = planks(WIDTH + STEP * FRAMES)
     video = np.stack([scene[:, STEP * index : STEP * index + WIDTH] for index in range(FRAMES)]).copy()
     hidden = np.zeros(video.shape[:3], bool)
     hidden[:, *HOLE] = True
     video[hidden] = (40, 200, 40)
-    with gather_evidence(Clip.from_array(video), Mask.from_array(hidden), dilate=0) as evidence:
+    return Clip.from_array(video), Mask.from_array(hidden)
+
+
+@pytest.fixture(scope="module")
+def filled() -> np.ndarray:
+    """Every frame of a pan along planks, filled without a model."""
+    with gather_evidence(*pan(), dilate=0) as evidence:
         return np.stack([frame for frame, _ in evidence.filled_frames()]).astype(float)
 
 
@@ -62,6 +71,33 @@ def test_what_no_frame_shows_stands_still_in_the_scene(filled: np.ndarray) -> No
     # In the picture it moves with the camera.
     still = [np.abs(middle(one) - middle(other)).mean() for one, other in pairwise(filled)]
     assert np.median(still) > 4 * np.median(moved)
+
+
+class EndsBetween:
+    """Asks for an end where tracing has made `steps` steps and asks whether to go on before it makes another."""
+
+    def __init__(self, steps: int) -> None:
+        self.left: int | None = None
+        self.steps = steps
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        self.left = self.steps if name == "trace" else None
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        if self.left == steps == 0:
+            raise CancelledError("enough")
+        if self.left is not None:
+            self.left -= steps
+
+
+# All frames are inpainted, then compared for their exposures; linked, then walked through; and, when nothing but fills
+# is left, filled.
+@pytest.mark.parametrize("rounds", [1, 2, STEPS])
+def test_tracing_can_be_stopped_between_its_steps(rounds: int) -> None:
+    with pytest.raises(CancelledError):
+        gather_evidence(*pan(), dilate=0, progress=EndsBetween(rounds * FRAMES))
 
 
 def test_parts_that_are_shallow_or_lie_in_plain_surroundings_are_left_to_inpainting() -> None:
