@@ -163,6 +163,18 @@ def test_a_clip_without_a_mask(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "--mask" in capsys.readouterr().err
 
 
+def test_a_clip_or_a_mask_that_is_not_there(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said before the model is opened, and of the one that is missing."""
+    clip, _ = made_up_clip((64, 48), 2, (8, 8))
+    write_clip(tmp_path / "clip.mkv", clip.frames(), clip)
+    assert bench("length", tmp_path / "no.mkv", "--model", model) == 2
+    assert "no.mkv does not exist; give the path of a video" in capsys.readouterr().err
+    assert bench("length", tmp_path / "clip.mkv", "--mask", tmp_path / "no.png", "--model", model) == 2
+    streams = capsys.readouterr()
+    assert "no.png does not exist; give the path of a mask" in streams.err
+    assert streams.out == ""
+
+
 def test_machines_without_video_libraries_can_measure(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Machines with a GPU seldom have what reads and writes video."""
     monkeypatch.setitem(sys.modules, "av", None)

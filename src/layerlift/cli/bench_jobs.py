@@ -272,16 +272,11 @@ def length(
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.alone import Case
-    from layerlift.clip import layout_masks
     from layerlift.engine.device import choose_policy
     from layerlift.stages.choose_model import NO_MODEL
 
-    if clip is not None and mask is None:
-        mask = layout_masks(clip).total_mask
-        if mask is None:
-            raise InputError(
-                f"no mask was given for {clip}: add --mask, or give a folder with total_mask beside its video."
-            )
+    if clip is not None:
+        mask = checked_mask(mask, clip)
     without = running.model == NO_MODEL and random is None
     record = Report("bench length", typed)
     with nullcontext(None) if without else model_to_measure(running, random, record) as opened:
@@ -297,6 +292,21 @@ def length(
             found = rows.measure(replace(case, frames=count), [name], partial(length_cells, first))
             first = first or found
     write_report(record, writing)
+
+
+def checked_mask(mask: Path | None, clip: Path) -> Path:
+    """The mask given for the clip at a path, or the total mask beside it; raises InputError unless both can be used."""
+    from layerlift.clip import layout_masks, open_clip
+    from layerlift.masks import open_mask
+
+    opened = open_clip(clip)
+    mask = mask or layout_masks(clip).total_mask
+    if mask is None:
+        raise InputError(
+            f"no mask was given for {clip}: add --mask, or give a folder with total_mask beside its video."
+        )
+    open_mask(mask, opened)
+    return mask
 
 
 def length_cells(first: "Found | None", found: "Found") -> list[str]:
