@@ -131,17 +131,19 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert Path("taken.mp4").read_text() == "mine"
 
 
-@pytest.mark.parametrize("flag", ["--source-map", "--provenance"])  # the second is what it was called before
+@pytest.mark.parametrize(  # --provenance is what it was called before
+    ("flag", "name"), [("--source-map", "from.mkv"), ("--source-map", "from.MKV"), ("--provenance", "from.mkv")]
+)
 def test_without_a_model_and_with_a_source_map(
-    flag: str, video: np.ndarray, capsys: pytest.CaptureFixture[str]
+    flag: str, name: str, video: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--model", "none", "--dilate", 0, flag, "from.mkv", "--lossless", "--report", "r.json"]
+    flags = ["--model", "none", "--dilate", 0, flag, name, "--lossless", "--report", "r.json"]
     assert layerlift("remove", "../swan", *flags) == 0
     settings = json.loads(Path("r.json").read_text())["settings"]
-    assert settings["source_map"] == "from.mkv"
+    assert settings["source_map"] == name
     assert "provenance" not in settings
     assert "0% of the hidden pixels were seen elsewhere, 100% filled in" in capsys.readouterr().out
-    origin = open_clip("from.mkv").numpy()
+    origin = open_clip(name).numpy()
     assert (origin[:, *OBJECT] == (255, 0, 255)).all()
     assert (origin[:, :10] == 0).all()
     assert (open_clip("swan_remove.mkv").numpy()[:, *OBJECT] != video[:, *OBJECT]).any(-1).mean() > 0.9

@@ -130,12 +130,12 @@ def check_endings(preview: Path | None, scores: Path | None) -> None:
 
 
 def is_exact(path: Path) -> bool:
-    """Whether a mask is written bit for bit whatever else was asked for."""
+    """Whether a mask, or a map of where pixels come from, is written bit for bit whatever else was asked for."""
     return path.suffix.lower() == ".mkv"
 
 
 def mask_writer(path: Path, clip: "Clip", *, overwrite: bool) -> "ClipWriter":
-    """A writer of masks: lossless in .mkv and PNGs, without sound."""
+    """A writer of masks and of maps of pixels: lossless in .mkv and PNGs, without sound."""
     from layerlift.clip import ClipWriter
 
     return ClipWriter(path, clip, lossless=is_exact(path), overwrite=overwrite, sound=False)

@@ -9,6 +9,7 @@ import typer
 
 from layerlift.cli.flags import Typed, with_flags
 from layerlift.cli.job import describe_evidence, finish, open_source, settle_outputs, told_by, write_result
+from layerlift.cli.mask import is_exact, mask_writer
 from layerlift.cli.masks import notes_of, open_input_mask, open_masks
 from layerlift.cli.options import ClipArgument, ClipFlags, Output, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
@@ -144,16 +145,10 @@ def plan_search(
     return plan_effects(clip, objects, looking, runtime), runtime, notes
 
 
-def is_exact(source_map: Path) -> bool:
-    """Whether a video of where pixels come from is written bit for bit."""
-    return source_map.suffix == ".mkv"
-
-
 @contextmanager
 def write_source_map(path: Path, clip: "Clip", *, overwrite: bool) -> "Iterator[Callable[[np.ndarray], None]]":
     """A function to be told each frame's `State`, (H, W) uint8, which writes it as colours."""
-    from layerlift.clip import ClipWriter
     from layerlift.stages.removal.provenance import colour_provenance
 
-    with ClipWriter(path, clip, lossless=is_exact(path), overwrite=overwrite, sound=False) as writer:
+    with mask_writer(path, clip, overwrite=overwrite) as writer:
         yield lambda state: writer.write(colour_provenance(state))
