@@ -11,7 +11,7 @@ from layerlift.evidence.motion import follow, reduced_size
 from layerlift.evidence.proxies import Proxies
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
-from layerlift.progress import QUIET
+from layerlift.progress import QUIET, CancelledError, StageProgress
 
 HEIGHT, WIDTH, FRAMES = 96, 144, 16
 
@@ -36,13 +36,13 @@ def exposed(video: np.ndarray, gains: np.ndarray, bias: float = 0) -> np.ndarray
     return np.clip(np.rint(video * gains[:, None, None, None] + bias), 0, 255).astype(np.uint8)
 
 
-def exposures_of(video: np.ndarray, hidden: np.ndarray) -> Exposures:
+def exposures_of(video: np.ndarray, hidden: np.ndarray, progress: StageProgress = QUIET) -> Exposures:
     clip = Clip.from_array(video)
     proxies = Proxies(reduced_size(clip))
     try:
         with QUIET.stage("motion", len(video)) as bar:
             motion = follow(clip, Mask.from_array(hidden), 0, bar, proxies.append)
-        return find_exposures(proxies, motion)
+        return find_exposures(proxies, motion, progress)
     finally:
         proxies.close()
 
@@ -50,6 +50,16 @@ def exposures_of(video: np.ndarray, hidden: np.ndarray) -> Exposures:
 FADE = np.linspace(1, 0.2, FRAMES)
 FLICKER = 1 + 0.12 * np.random.default_rng(1).normal(size=FRAMES)
 FLASH = np.where(np.arange(FRAMES) == 7, 1.4, 1.0)
+
+
+def test_the_comparison_of_frames_can_be_cancelled() -> None:
+    class Cancelled:
+        def advance(self, steps: int = 1) -> None:
+            raise CancelledError
+
+    video, hidden = two_layers()
+    with pytest.raises(CancelledError):
+        exposures_of(exposed(video, FADE), hidden, Cancelled())
 
 
 @pytest.mark.parametrize("gains", [FADE, FADE[::-1], FLICKER, FLASH])

@@ -42,6 +42,15 @@ def png(path: Path, picture: np.ndarray) -> Path:
     return path
 
 
+def test_what_was_checked_is_not_read_again_but_its_parts_are(tmp_path: Path, clip: Clip) -> None:
+    masks = boxes()
+    masks[3:] = False
+    mask = open_mask(save(tmp_path / "m.mkv", masks), clip)
+    assert match_mask(mask, clip) is mask
+    with pytest.raises(InputError, match="is empty"):
+        match_mask(mask.cut(3, 6), clip.cut(3, 6))
+
+
 @pytest.mark.parametrize("name", ["m.mkv", "m"])
 def test_video_and_folder(tmp_path: Path, clip: Clip, name: str) -> None:
     mask = open_mask(save(tmp_path / name, boxes()), clip)
