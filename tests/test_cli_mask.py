@@ -1,7 +1,6 @@
 """`layerlift mask` and `remove --object` from the command line to the files, with a tiny random model."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,14 +9,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.engine.model.effect_score import EvenHeads
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.masks import open_mask
-from layerlift.options import RemovalOptions
+from layerlift.options import EffectOptions, RemovalOptions, RuntimeOptions
 from layerlift.parse import parse_layers, parse_sigmas
-from layerlift.stages import effects
-from layerlift.stages.effects import FrameEffects
-from layerlift.stages.effects.look import EffectPlan
+from layerlift.report import Report
+from layerlift.runtime import open_runtime
+from layerlift.stages.effects import find_effects, plan_effects, run_effects
 from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
@@ -77,47 +77,45 @@ def test_a_folder_with_two_objects(video: np.ndarray, model: Path, capsys: pytes
     assert report["settings"]["threshold"] == 0.1
 
 
-def test_flags_reach_the_stage(video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[EffectPlan] = []
-    real = effects.run_effects
-
-    def spy(plan: EffectPlan) -> Iterator[FrameEffects]:
-        seen.append(plan)
-        return real(plan)
-
-    monkeypatch.setattr(effects, "run_effects", spy)
+def test_flags_do_what_the_options_do(video: np.ndarray, model: Path) -> None:
     flags = (
         f"--object ../still_0.png --object ../still_1.png -o out/ --model {model} --threshold 0.4 --refine none "
         "--dilate 2 --temporal-radius 3 --max-distance 25 --sigma 0.2,0.6 --layers 1 --seed 7 --size 48x32 "
-        "--frames 1:5 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty -v"
+        "--frames 1:5 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty --memory 4 "
+        "--save-scores s.safetensors --report r.json -v"
     )
     assert layerlift("mask", "../swan/video.mkv", *flags.split()) == 0
-    assert files() == ["out", "out_0", "out_1"]
+    assert files() == ["out", "out_0", "out_1", "r.json", "s.safetensors"]
     assert len(list(Path("out").iterdir())) == 4
-    (plan,) = seen
-    options = plan.options
-    assert (options.threshold, options.refine, options.dilate) == (0.4, "none", 2)
-    assert (options.temporal_radius, options.max_distance) == (3, 25)
-    assert (options.sigmas, options.layers, options.seed) == ((0.2, 0.6), (1,), 7)
-    assert (options.size, options.prompt) == ((48, 32), "Empty")
-    assert (plan.runtime.policy.backend, plan.runtime.cache) == ("mps", False)
-    assert len(plan.masks) == 2
-    assert all(mask.still for mask in plan.masks)
-    assert plan.clip.frame_count == 4
+    record = Report()
+    running = RuntimeOptions(model, memory=4, device="cpu", dtype="float32", backend="mps", cache=False)
+    options = EffectOptions(0.4, (0.2, 0.6), 2, 3, 25, (1,), "none", 7, (48, 32), "Empty")
+    stills = [np.zeros((HEIGHT, WIDTH), bool) for _ in range(2)]
+    stills[0][FIRST] = stills[1][SECOND] = True
+    found = list(find_effects(video[1:5], stills, options, open_runtime(running, report=record)))
+    for number in (0, 1):
+        np.testing.assert_array_equal(read_mask(f"out_{number}"), [frame.totals[number] for frame in found])
+    np.testing.assert_array_equal(load_file("s.safetensors")["scores"], np.stack([frame.scores for frame in found], 1))
+    told = json.loads(Path("r.json").read_text())
+    assert told["sizes"] == record.as_dict()["sizes"]
+    assert record.results.items() <= told["results"].items()
+    assert np.stack([frame.effects for frame in found]).any()
 
 
 def test_flags_of_a_removal_say_how_a_plate_is_made(
-    video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[EffectPlan] = []
-    real = effects.run_effects
-    monkeypatch.setattr(effects, "run_effects", lambda plan: (seen.append(plan), real(plan))[1])
-    flags = f"--object ../still_0.png -o m.mkv --model {model} --steps 2 --evidence off --seed 3 --size 48x32"
-    assert layerlift("mask", "../swan/video.mkv", *flags.split(), "--refine", "plate") == 0
-    (plan,) = seen
-    assert plan.removal is not None
-    assert plan.removal.options == RemovalOptions(steps=2, evidence="off", seed=3, size=(48, 32))
-    assert layerlift("mask", "../swan/video.mkv", *flags.split(), "--overwrite") == 2
+    flags = f"--object ../still_0.png -o m.mkv --model {model} --threshold 0.1 --seed 3 --size 48x32 --report r.json"
+    ways = "--refine plate --steps 2 --evidence off"
+    assert layerlift("mask", "../swan/video.mkv", *flags.split(), *ways.split()) == 0
+    assert "evidence" not in json.loads(Path("r.json").read_text())["stages"]
+    still = np.zeros((HEIGHT, WIDTH), bool)
+    still[FIRST] = True
+    options = EffectOptions(0.1, refine="plate", seed=3, size=(48, 32))
+    plate = RemovalOptions(steps=2, evidence="off", seed=3, size=(48, 32))
+    found = run_effects(plan_effects(video, still, options, open_runtime(RuntimeOptions(model)), plate))
+    np.testing.assert_array_equal(read_mask("m.mkv"), [frame.totals[0] for frame in found])
+    assert layerlift("mask", "../swan/video.mkv", *flags.split(), "--steps", 2, "--overwrite") == 2
     assert "--steps works only with --refine plate" in capsys.readouterr().err
 
 
@@ -192,23 +190,18 @@ def test_sigmas_and_layers_as_typed() -> None:
 def test_remove_finds_the_effects_of_an_object_first(
     video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, asked = effects.run_effects, []
-
-    def spy(plan: EffectPlan) -> Iterator[FrameEffects]:
-        for frame in real(plan):
-            frame.totals[:, 30:34, 2:8] = True  # as if that was a shadow
-            asked.append(frame)
-            yield frame
-
-    monkeypatch.setattr(effects, "run_effects", spy)
-    flags = "--object ../still_0.png --lossless --evidence off --dilate 0 --feather 0 --report r.json"
+    # A scorer that leaves something of the clip: random heads find effects nearly everywhere.
+    monkeypatch.setattr("layerlift.engine.model.effect_score.choose_scorer", lambda *_: EvenHeads((0, 1), 0.5))
+    flags = "--object ../still_0.png --lossless --evidence off --dilate 0 --feather 0 --seed 4 --report r.json"
     assert layerlift("remove", "../swan/video.mkv", "--model", model, *flags.split()) == 0
-    assert len(asked) == FRAMES
-    plate = open_clip("video_remove.mkv").numpy()
-    differs = (plate != video).any(-1)
-    totals = np.stack([frame.totals.any(0) for frame in asked])
+    still = np.zeros((HEIGHT, WIDTH), bool)
+    still[FIRST] = True
+    found = find_effects(video, still, EffectOptions(seed=4), open_runtime(RuntimeOptions(model)))
+    totals = np.stack([frame.totals[0] for frame in found])
+    assert 1.5 * still.sum() < totals[0].sum() < 0.7 * still.size
+    differs = (open_clip("video_remove.mkv").numpy() != video).any(-1)
     assert not (differs & ~totals).any()
-    assert differs[:, 30:34, 2:8].mean() > 0.5
+    assert differs[totals & ~still].mean() > 0.5
     assert differs[:, *FIRST].mean() > 0.5
     stages = list(json.loads(Path("r.json").read_text())["stages"])
     assert stages.index("look") < stages.index("denoise")
@@ -226,17 +219,14 @@ def test_a_mask_that_is_typed_wins_over_the_total_mask_that_is_found(video: np.n
     assert not differs[:, *SECOND].any()
 
 
-def test_a_total_mask_that_is_found_is_taken_where_none_is_typed(
-    video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("effects were looked for")
-
-    monkeypatch.setattr(effects, "run_effects", refuse)
+def test_a_total_mask_that_is_found_is_taken_where_none_is_typed(video: np.ndarray, model: Path) -> None:
     mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
     mask[:, 5:30, 5:30] = True
     write_mask("../swan/total_mask.mkv", mask, Clip.from_array(video, 30))
-    assert layerlift("remove", "../swan", "--model", model, "--steps", 1) == 0
+    assert layerlift("remove", "../swan", "--model", model, "--steps", 1, "--report", "r.json") == 0
+    stages = json.loads(Path("r.json").read_text())["stages"]
+    assert "denoise" in stages
+    assert "look" not in stages
 
 
 @pytest.mark.usefixtures("video")
@@ -249,13 +239,11 @@ def test_a_total_mask_that_is_found_is_taken_where_none_is_typed(
     ],
 )
 def test_remove_refuses_before_effects_are_looked_for(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: str, said: str
+    model: Path, capsys: pytest.CaptureFixture[str], flags: str, said: str
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("effects were looked for")
-
-    monkeypatch.setattr(effects, "run_effects", refuse)
     given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
     assert layerlift("remove", "../swan/video.mkv", *given) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+    error = capsys.readouterr().err
+    assert said in " ".join(error.split())
+    assert error.count("\n") == 1  # no stage has told of itself
     assert files() == []

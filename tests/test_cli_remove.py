@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,10 +14,11 @@ import pytest
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.engine.model.testing import write_tiny_model
+from layerlift.options import RemovalOptions, RuntimeOptions
+from layerlift.report import Report
+from layerlift.runtime import open_runtime
 from layerlift.scenes import make_scene
-from layerlift.stages import removal
-from layerlift.stages.removal import RemovalPlan
-from layerlift.stages.removal.paste_back import Provenance
+from layerlift.stages.removal import remove_frames
 from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
@@ -66,31 +67,23 @@ def test_folder_becomes_a_clean_plate_in_the_current_folder(
     assert report["peak_host_bytes"] > 0
 
 
-def test_flags_reach_the_stage(video: np.ndarray, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[RemovalPlan] = []
-    real = removal.run_removal
-
-    def spy(plan: RemovalPlan, *told: Provenance | None) -> Iterator[np.ndarray]:
-        seen.append(plan)
-        return real(plan, *told)
-
-    monkeypatch.setattr(removal, "run_removal", spy)
+def test_flags_do_what_the_options_do(video: np.ndarray, model: Path) -> None:
     still = np.zeros((HEIGHT, WIDTH), np.uint8)
     still[OBJECT] = 255
     cv2.imwrite("still.png", still)
     flags = (
-        f"--mask still.png -o out.mp4 --model {model} --steps 1 --guidance 2 --seed 5 --size 48x32 --dilate 4 "
-        "--feather 3 --frames 1:4 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty --evidence off -v"
+        f"--mask still.png -o out.mkv --lossless --model {model} --steps 1 --guidance 2 --seed 5 --size 48x32 "
+        "--dilate 4 --feather 3 --frames 1:4 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty "
+        "--evidence off --memory 4 --report r.json -v"
     )
     assert layerlift("remove", "../swan/video.mkv", *flags.split(), "--negative-prompt", "") == 0
-    (plan,) = seen
-    options, runtime = plan.options, plan.runtime
-    assert (options.steps, options.guidance, options.seed) == (1, 2.0, 5)
-    assert (options.size, options.dilate, options.feather) == ((48, 32), 4, 3)
-    assert (options.prompt, options.negative_prompt, options.evidence) == ("Empty", "", "off")
-    assert (runtime.policy.backend, runtime.policy.device, runtime.cache) == ("mps", "cpu", False)
-    assert plan.mask.still
-    assert plan.clip.frame_count == open_clip("out.mp4").frame_count == 3
+    record = Report()
+    running = RuntimeOptions(model, memory=4, device="cpu", dtype="float32", backend="mps", cache=False)
+    options = RemovalOptions(1, 2.0, "Empty", "", seed=5, size=(48, 32), dilate=4, feather=3, evidence="off")
+    made = remove_frames(video[1:4], still > 0, options, open_runtime(running, report=record))
+    np.testing.assert_array_equal(open_clip("out.mkv").numpy(), np.stack(list(made)))
+    told = json.loads(Path("r.json").read_text())
+    assert (told["sizes"], told["results"]) == (record.as_dict()["sizes"], record.as_dict()["results"])
 
 
 @pytest.mark.parametrize(
