@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,11 +18,19 @@ from layerlift.clip.rgba_reader import open_layer
 from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.effect_score import EvenHeads
 from layerlift.engine.model.testing import write_tiny_model
-from layerlift.options import EffectOptions, RemovalOptions
+from layerlift.options import (
+    CompositionOptions,
+    EffectOptions,
+    ExtractionOptions,
+    RemovalOptions,
+    RunOptions,
+    RuntimeOptions,
+)
+from layerlift.runtime import open_runtime
 from layerlift.scenes import make_scene
 from layerlift.stages.effects import mask
-from layerlift.stages.layers import ExtractionPlan, run_extraction
-from layerlift.stages.run import RunFiles, RunPlan, boxed, run_stages
+from layerlift.stages.layers import extract
+from layerlift.stages.run import boxed, run
 from support import files, layerlift
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
@@ -109,16 +117,10 @@ def test_run_from_the_object_masks_alone(
 ) -> None:
     """What the objects cause is found first, and each object's own is what its layer is made of."""
     monkeypatch.setattr("layerlift.engine.model.effect_score.choose_scorer", sparing(0.5))
-    reads, given = [], []
+    reads = []
     for name in ("_load_vae_half", "_load_transformer"):
         real = getattr(Model, name)
         monkeypatch.setattr(Model, name, lambda s, kind, rules, real=real: reads.append(kind) or real(s, kind, rules))
-
-    def spy(plan: ExtractionPlan) -> Iterator[list[np.ndarray]]:
-        given.extend(plan.scene.totals)
-        return run_extraction(plan)
-
-    monkeypatch.setattr("layerlift.stages.run.run_extraction", spy)
     flags = "--object front.mkv --object hind.mkv -o out --lossless --steps 1 --seed 4"
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
     assert reads == ["encoder", "transformer", "decoder"]  # each part once, whatever stages need it
@@ -128,16 +130,16 @@ def test_run_from_the_object_masks_alone(
     stages = list(json.loads(Path("out/report.json").read_text())["stages"])
     assert stages[:4] == ["text", "encode", "look", "draw"]
     assert stages[4:] == ["evidence", "denoise", "decode", "survey", "extract", "contact sheet"]
-    assert len(given) == 2
-    with pytest.raises(ValueError, match="closed file"):  # what was found lived as long as the run
-        next(given[0].frames())
+    layers = extract(walk, "out/background.mkv", ["front.mkv", "hind.mkv"], found.totals)
+    for index, layer in enumerate(layers):
+        np.testing.assert_allclose(open_layer(f"out/layer_{index}.mkv").numpy(), layer.numpy(), atol=1 / 65535)
 
 
-def test_a_total_mask_is_taken_as_it_is(walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.stages.run.run_effects", lambda *_, **__: pytest.fail("looked for effects"))
+def test_a_total_mask_is_taken_as_it_is(walk: np.ndarray, model: Path) -> None:
     flags = "--object front.mkv --object hind.mkv --total front.mkv --total total.mkv -o out --steps 1"
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
     np.testing.assert_array_equal(open_clip("out/total_mask.mkv").numpy()[..., 0] > 127, mask_of(TOTAL))
+    assert "look" not in json.loads(Path("out/report.json").read_text())["stages"]
 
 
 def test_run_without_a_model(walk: np.ndarray) -> None:
@@ -146,32 +148,33 @@ def test_run_without_a_model(walk: np.ndarray) -> None:
     assert json.loads(Path("out/report.json").read_text())["stages"].keys().isdisjoint({"encode", "denoise"})
 
 
-def test_run_takes_the_flags_of_every_stage(walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[RunPlan] = []
-
-    def spy(plan: RunPlan, folder: Path) -> RunFiles:
-        seen.append(plan)
-        return run_stages(plan, folder)
-
-    monkeypatch.setattr("layerlift.stages.run.run_stages", spy)
+def test_run_takes_the_flags_of_every_stage(walk: np.ndarray, model: Path) -> None:
     flags = (
-        "--object front.mkv --onto onto.mkv -o out --threshold 0.9 --refine plate --temporal-radius 1 --sigma 0.3 "
-        "--steps 2 --dilate 3 --evidence off --dense --window 5 --edge 2 --noise 9 --offset 4,-2 --scale 0.5 --start 1 "
-        "--sound none --size 48x32 --seed 3"
+        "--object front.mkv --onto onto.mkv -o out --lossless --threshold 0.6 --refine plate --temporal-radius 1 "
+        "--sigma 0.3 --steps 2 --dilate 3 --evidence off --dense --window 5 --edge 2 --noise 9 --offset 4,-2 "
+        "--scale 0.5 --start 1 --sound none --size 48x32 --seed 3"
     )
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
-    (plan,) = seen
-    removal = RemovalOptions(steps=2, dilate=3, evidence="off", dense=True, window=5, size=(48, 32), seed=3)
-    assert plan.removal.options == removal
-    assert plan.effects is not None
-    assert plan.effects.removal is not None
-    assert plan.effects.removal.options == removal
-    assert plan.effects.options == EffectOptions(0.9, (0.3,), temporal_radius=1, refine="plate", size=(48, 32), seed=3)
-    stages = json.loads(Path("out/report.json").read_text())["stages"]
-    assert "evidence" not in stages
-    composite = open_clip("out/composite.mp4").numpy()
-    assert (np.abs(composite[0].astype(int) - 180) < 8).all()  # the layer begins a frame later
-    assert (plan.extraction.scene.edge, plan.extraction.noise) == (2, 9 / 255)
+    options = RunOptions(
+        RemovalOptions(steps=2, dilate=3, evidence="off", dense=True, window=5, size=(48, 32), seed=3),
+        EffectOptions(0.6, (0.3,), temporal_radius=1, refine="plate", size=(48, 32), seed=3),
+        ExtractionOptions(edge=2, noise=9),
+        CompositionOptions((4, -2), 0.5, 1, sound="none"),
+        lossless=True,
+    )
+    runtime = open_runtime(RuntimeOptions(model))
+    made = run("walk.mkv", ["front.mkv"], "same", onto="onto.mkv", options=options, runtime=runtime)
+    for path in (made.background, made.total_mask, made.composite, *made.layers):
+        assert path is not None
+        reading = open_layer if path in made.layers else open_clip
+        np.testing.assert_array_equal(reading(f"out/{path.name}").numpy(), reading(path).numpy(), path.name)
+    told = json.loads(Path("out/report.json").read_text())
+    own = runtime.report.as_dict()
+    assert (told["sizes"], list(told["stages"])) == (own["sizes"], list(own["stages"]))
+    assert "evidence" not in told["stages"]
+    composite = open_clip("out/composite.mkv").numpy()
+    assert (composite[0] == 180).all()  # the layer begins a frame later
+    assert (composite[1] != 180).any()
 
 
 def test_run_with_evidence_only_generates_nothing(

@@ -15,7 +15,7 @@ from layerlift.errors import InputError, LayerliftError
 from layerlift.options import EffectOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
-from layerlift.stages.effects import find_effects, look
+from layerlift.stages.effects import find_effects
 
 CPU = choose_policy("cpu")
 
@@ -119,7 +119,7 @@ def test_memory_that_is_never_enough(model: Model, monkeypatch: pytest.MonkeyPat
 
 def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     caps: list[float] = []
-    real = look.encode_looked
+    real = Model.encoding
 
     class Cap:
         def __init__(self, policy: Policy, memory: float) -> None:
@@ -136,7 +136,7 @@ def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypat
         return real(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr("layerlift.engine.device.budget.capped", Cap)
-    monkeypatch.setattr(look, "encode_looked", watched)
+    monkeypatch.setattr(Model, "encoding", watched)
     frames, hidden = inputs()
     list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=CPU)))
     assert caps == [1]

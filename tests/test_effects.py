@@ -1,6 +1,7 @@
 """The stage from end to end on a tiny random model: every shape of clip and mask, and what may not happen."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import layerlift
 from layerlift.clip import Clip
+from layerlift.engine.base import Score
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.model import Model, open_model, parts
 from layerlift.engine.model.testing import write_tiny_model
@@ -17,7 +19,7 @@ from layerlift.options import EffectOptions
 from layerlift.pixels.arrays import grow
 from layerlift.report import Report
 from layerlift.runtime import Runtime
-from layerlift.stages.effects import FrameEffects, find_effects, look, mask, plan_effects, total_mask, with_effects
+from layerlift.stages.effects import FrameEffects, find_effects, mask, plan_effects, total_mask, with_effects
 from layerlift.stages.removal import RemovalPlan
 from layerlift.stages.spool import FrameSpool
 
@@ -174,11 +176,18 @@ def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy, mo
     find_effects(clip, [box(clip)], runtime=Runtime(model=model, policy=policy))
 
 
-class Fixed:
-    """Scores as given instead of the model's."""
+def tell(monkeypatch: pytest.MonkeyPatch, model: Model, scores: np.ndarray) -> None:
+    """Scores of a clip of one window, as given instead of the model's."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, scores: np.ndarray) -> None:
-        monkeypatch.setattr(look, "look_at_windows", lambda *_, **__: scores)
+    @contextmanager
+    def scoring(*_: object) -> Iterator[Score]:
+        def score(latents: np.ndarray, *_: object) -> np.ndarray:
+            beyond = 1 + model.geometry.time * (latents.shape[2] - 1) - scores.shape[1]
+            return np.pad(scores, ((0, 0), (0, beyond), (0, 0), (0, 0)))
+
+        yield score
+
+    monkeypatch.setattr(Model, "scoring", scoring)
 
 
 @pytest.fixture
@@ -194,7 +203,7 @@ def test_options_reach_the_pixels(model: Model, policy: Policy, plain: Clip, mon
     scores = np.zeros((1, 3, 3, 4), np.float32)
     scores[:, :, 1, :2] = 0.8
     scores[:, 1, 2, :4] = 0.6
-    Fixed(monkeypatch, scores)
+    tell(monkeypatch, model, scores)
     given = {"threshold": 0.3, "refine": "none", "temporal_radius": 0}
     found = find(plain, [there], model, policy, **given)
     assert found[0].effects[0, 24, 16]
@@ -228,7 +237,7 @@ def test_plate_keeps_of_the_effects_what_removal_changed(
     there = box(plain, slice(0, 16), slice(0, 16))
     scores = np.zeros((1, 3, 3, 4), np.float32)
     scores[:, :, 1:] = 0.9
-    Fixed(monkeypatch, scores)
+    tell(monkeypatch, model, scores)
     asked = {}
 
     def run_removal(plan: RemovalPlan) -> Iterator[np.ndarray]:
