@@ -33,7 +33,7 @@ from layerlift.pixels.arrays import grow
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.reference import Suggestion, suggest_references
-from layerlift.stages.removal import remove, remove_frames
+from layerlift.stages.removal import plan_removal, remove, remove_frames, run_removal
 
 FRAMES, HEIGHT, WIDTH = 13, 120, 176
 DILATE = 2
@@ -390,6 +390,17 @@ def test_removal_shows_the_reference_in_its_frame(evidence: str, model: Model) -
     else:
         assert covered > 0.9
         assert report.results["evidence"]["hidden"] == hole.sum()
+
+
+def test_a_plan_for_more_of_the_clip_shows_the_reference_in_all_of_it() -> None:
+    """As `run` plans with the objects alone, and goes on with their shadows."""
+    truth, video, mask = never_shown()
+    more = np.stack([grow(masked, 8) for masked in mask])
+    video[more & ~mask] //= 2
+    options = RemovalOptions(dilate=DILATE, feather=0, references={MIDDLE: truth[MIDDLE]})
+    plan = plan_removal(video, mask, options, Runtime(model="none"))
+    made = list(run_removal(plan.with_mask(Mask.from_array(more))))
+    np.testing.assert_array_equal(made[MIDDLE], truth[MIDDLE])
 
 
 def test_removal_is_better_near_a_reference_that_is_off_in_place_and_colour() -> None:

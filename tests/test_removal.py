@@ -87,6 +87,20 @@ def test_remove_is_the_clip_with_other_pixels(folder: Path, model: Model, policy
     assert (remove(clip.numpy(), mask, model=model, device="cpu", seed=3, evidence="off").numpy() == made.numpy()).all()
 
 
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"step": 3}, "unknown choice 'step': give one of .*steps"),
+        ({"device": "cpu"}, "both runtime and device were given"),
+        ({"report": Report()}, "both runtime and report were given"),
+    ],
+)
+def test_choices_that_would_be_lost_are_refused(model: Model, choices: dict[str, Any], said: str) -> None:
+    clip = make_clip(1)
+    with pytest.raises(TypeError, match=said):
+        remove(clip, box_mask(clip), runtime=Runtime(model), **choices)
+
+
 def test_what_lies_under_the_mask_does_not_matter(model: Model, policy: Policy) -> None:
     """Bit for bit: not through the VAE, not through the feather, not through the colours."""
     clip = make_clip(9)
