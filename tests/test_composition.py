@@ -10,11 +10,12 @@ import pytest
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba import LayerClip, from_linear, to_linear
 from layerlift.clip.rgba_writer import write_layer
+from layerlift.clip.view import HLG
 from layerlift.errors import InputError
 from layerlift.options import CompositionOptions
 from layerlift.report import Report
 from layerlift.scenes import make_scene
-from layerlift.stages.composition import compose, plan_composition
+from layerlift.stages.composition import compose, plan_composition, run_composition
 from layerlift.stages.layers import extract
 
 HEIGHT, WIDTH = 20, 32
@@ -170,6 +171,18 @@ def test_timing_colours_and_sound_reach_the_file(tmp_path: Path) -> None:
     assert (back.frame_count, back.rate) == (3, 10)
     assert report.sizes["frames"] == 3
     assert list(report.stages) == ["compose"]
+
+
+def test_an_sdr_layer_over_an_hdr_background_is_as_bright_as_the_background_s_white() -> None:
+    onto = replace(background_of(), color=replace(background_of().color, transfer=HLG))
+    white = LayerClip.from_array(np.ones((3, HEIGHT, WIDTH, 4), np.float32), rate=10)
+    made = compose(white, onto).numpy()
+    assert np.abs(made - 0.75 * 255.0).max() < 2  # BT.2408
+    # The same where the layers are made after the plan.
+    plan = plan_composition(layer_of(), onto).with_layers([white])
+    np.testing.assert_array_equal(list(run_composition(plan)), made)
+    with pytest.raises(InputError, match="is HDR, but the background"):
+        compose(replace(white, clip=replace(white.clip, color=onto.color)), background_of())
 
 
 def test_whose_sound(monkeypatch: pytest.MonkeyPatch) -> None:

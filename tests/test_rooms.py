@@ -33,6 +33,17 @@ def test_the_picture_of_the_rooms_is_what_the_imports_say(tool: ModuleType) -> N
     assert tool.picture(tool.rooms()) in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
+def test_every_form_of_import_counts_but_those_for_type_checkers(tool: ModuleType) -> None:
+    lines = (
+        "import layerlift.clip.writer as writer, numpy",
+        "from layerlift import masks",
+        "def f():\n    from layerlift.stages.run import run",
+        "if TYPE_CHECKING:\n    from layerlift.engine import base",
+    )
+    found = list(tool.imports(ast.parse("\n".join(lines))))
+    assert found == ["layerlift.clip.writer", "layerlift.masks", "layerlift.stages.run"]
+
+
 def imported(tree: ast.AST) -> set[str]:
     """The packages that a file imports anywhere, for type checkers, too."""
     found = set()
