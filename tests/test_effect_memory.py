@@ -1,21 +1,25 @@
 """Looking for effects in little memory: planned before a weight is read, the same scores, and less when it runs out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import layerlift
-from layerlift.engine import planning
+from layerlift.engine.base import Engine, Score
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.needs import GIB
-from layerlift.engine.model import Model, latents, open_model, parts
-from layerlift.engine.model.testing import FailsAt, write_tiny_model
+from layerlift.engine.model import Model, open_model, parts
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError, LayerliftError
 from layerlift.options import EffectOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
-from layerlift.stages.effects import find_effects
+from layerlift.stages.effects import EffectPlan, find_effects, plan_effects, run_effects
+from support import Instead, failing
 
 CPU = choose_policy("cpu")
 
@@ -33,15 +37,14 @@ def inputs() -> tuple[np.ndarray, np.ndarray]:
     return frames, hidden
 
 
-def scores(model: Model, report: Report | None = None, policy: Policy = CPU, memory: float = 8.0) -> np.ndarray:
+def planned(model: Engine, report: Report | None = None) -> EffectPlan:
     frames, hidden = inputs()
-    found = find_effects(
-        frames,
-        [hidden],
-        EffectOptions(seed=3),
-        runtime=Runtime(model=model, policy=policy, report=report or Report(), memory_bytes=int(memory * GIB)),
-    )
-    return np.stack([frame.scores for frame in found])
+    runtime = Runtime(model=model, policy=CPU, report=report or Report(), memory_bytes=8 * GIB)
+    return plan_effects(frames, [hidden], EffectOptions(seed=3), runtime)
+
+
+def scores(model: Engine, report: Report | None = None) -> np.ndarray:
+    return np.stack([frame.scores for frame in run_effects(planned(model, report))])
 
 
 def test_plan_is_in_the_report(model: Model) -> None:
@@ -69,18 +72,20 @@ def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monk
         ({"int8": True}, 0.1),
     ],
 )
-def test_same_scores_in_less_memory(
-    model: Model, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], tolerance: float
-) -> None:
-    whole = scores(model)
-    real = planning.make_plan
+def test_same_scores_in_less_memory(model: Model, changes: dict[str, int], tolerance: float) -> None:
+    under = []
 
-    def narrow(request):  # type: ignore[no-untyped-def]
-        plan = real(request)
-        return replace(plan, policy=replace(plan.policy, **changes))
+    @contextmanager
+    def scoring(policy: Policy, *given: Any) -> Iterator[Score]:
+        under.append(policy)
+        with model.scoring(policy, *given) as score:
+            yield score
 
-    monkeypatch.setattr(planning, "make_plan", narrow)
-    assert np.abs(scores(model) - whole).max() <= tolerance
+    plan = planned(Instead(model, scoring=scoring))
+    ways = replace(plan.memory, policy=replace(plan.memory.policy, **changes))  # type: ignore[arg-type]
+    found = np.stack([frame.scores for frame in run_effects(replace(plan, memory=ways))])
+    assert np.abs(found - scores(model)).max() <= tolerance
+    assert [{name: getattr(policy, name) for name in changes} for policy in under] == [changes]
 
 
 def test_the_user_s_weights(model: Model) -> None:
@@ -94,27 +99,21 @@ def test_the_user_s_weights(model: Model) -> None:
     assert 0 < np.abs(found("8bit") - found("full")).max() < 0.1
 
 
-@pytest.mark.parametrize(("function", "stage"), [("encode", "encode"), ("score_tokens", "look")])
+@pytest.mark.parametrize(("part", "stage"), [("encoding", "encode"), ("scoring", "look")])
 @pytest.mark.parametrize("calls", [{1}, {2}, {1, 2}])
-def test_memory_that_runs_out(
-    model: Model, monkeypatch: pytest.MonkeyPatch, function: str, stage: str, calls: set[int]
-) -> None:
+def test_memory_that_runs_out(model: Model, part: str, stage: str, calls: set[int]) -> None:
     """In the first or the second window, or twice: the job goes on, says so, and finds what it would have found."""
-    whole = scores(model)
-    place = latents if function == "encode" else parts
-    monkeypatch.setattr(place, function, FailsAt(getattr(place, function), calls))
     report = Report()
-    assert np.abs(scores(model, report) - whole).max() <= 0.05
+    assert np.abs(scores(failing(model, part, calls), report) - scores(model)).max() <= 0.05
     notes = [
         note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; continuing with less: ")
     ]
     assert len(notes) == len(calls)
 
 
-def test_memory_that_is_never_enough(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "score_tokens", FailsAt(parts.score_tokens, set(range(1, 999))))
+def test_memory_that_is_never_enough(model: Model) -> None:
     with pytest.raises(LayerliftError, match="memory ran out in stage look, which was planned to take"):
-        scores(model)
+        scores(failing(model, "scoring", set(range(1, 999))))
 
 
 def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Latent composition: arithmetic on latents, what is put in and back, refinement in the sampler of removal."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from layerlift.clip import Clip
-from layerlift.engine.device import choose_policy
-from layerlift.engine.model import Model, latents, open_model, parts
+from layerlift.engine.base import Decode, Denoise, SamplingSettings
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.latents import denormalize, encode
-from layerlift.engine.model.testing import FailsAt, write_tiny_model
+from layerlift.engine.model.speed import Speed
+from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.schedule import refine_sigmas
 from layerlift.errors import InputError
 from layerlift.geometry.fit import fit_windows
@@ -28,6 +31,7 @@ from layerlift.stages.composition.latent import (
     plan_latent_composition,
     sum_latents,
 )
+from support import Instead, around, failing
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
 OBJECT, TOTAL = np.s_[10:22, 16:30], np.s_[8:30, 14:34]
@@ -118,34 +122,37 @@ def test_where_clip_and_plate_agree_the_latents_are_the_background_s(model: Mode
     np.testing.assert_array_equal(injected[:, outside], np.stack(kept["latent"])[:, outside])
 
 
-def test_windows_share_what_was_refined_and_no_token_else_is_known(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    real = parts.denoise
+def test_windows_share_what_was_refined_and_no_token_else_is_known(model: Model) -> None:
+    seen, sampled = [], []
 
-    def spy(transformer, before, unknown, prompts, coordinates, **named):  # type: ignore[no-untyped-def]
-        seen.append((unknown.clone(), named["settings"]))
-        return real(transformer, before, unknown, prompts, coordinates, **named)
+    @contextmanager
+    def denoising(policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed) -> Iterator[Denoise]:
+        sampled.append(sampling)
+        with model.denoising(policy, prompts, sampling, speed) as denoise:
 
-    monkeypatch.setattr(parts, "denoise", spy)
+            def watched(latents: np.ndarray, unknown: np.ndarray, *rest: Any) -> np.ndarray:
+                seen.append(unknown)
+                return denoise(latents, unknown, *rest)
+
+            yield watched
+
     frames = 12
     made = compose_latent(
         *(noise(0, frames), noise(1, frames), still(OBJECT), still(TOTAL), noise(2, frames)),
-        model=model,
+        model=Instead(model, denoising=denoising),
         steps=3,
         strength=0.4,
         device="cpu",
     )
     assert made.frame_count == frames
     assert len(seen) > 1
-    assert seen[0][0].all()
+    assert seen[0].all()
     window = fit_windows(frames, model.settings.frames, model.geometry.time)[1]
-    assert not seen[1][0][1 : 1 + window.carried].any()
-    assert seen[1][0][0].all()
-    assert seen[1][0][1 + window.carried :].all()
-    assert seen[0][1].sigmas[0] == pytest.approx(0.4)
-    assert (seen[0][1].steps, seen[0][1].guidance) == (3, 1.0)
+    assert not seen[1][1 : 1 + window.carried].any()
+    assert seen[1][0].all()
+    assert seen[1][1 + window.carried :].all()
+    assert sampled[0].sigmas[0] == pytest.approx(0.4)
+    assert (sampled[0].steps, sampled[0].guidance) == (3, 1.0)
 
 
 def test_only_one_part_of_the_model_is_there_at_a_time_and_the_encoder_is_read_twice(model: Model) -> None:
@@ -167,17 +174,18 @@ def test_only_one_part_of_the_model_is_there_at_a_time_and_the_encoder_is_read_t
     assert list(report.stages) == ["encode", "decode", "text", "denoise"]
 
 
-def test_pictures_are_decoded_to_the_host_where_pixels_are_worked_on_there(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_are_decoded_to_the_host_where_pixels_are_worked_on_there(model: Model) -> None:
     """By the rules of CUDA removal leaves them on the device; here numpy goes on with them."""
+    kinds = set()
 
-    def stay(*_: object) -> Iterator[torch.Tensor]:
-        raise AssertionError("pictures were left on the device")
+    def watched(decode: Decode, *given: Any) -> Iterator[Any]:
+        for picture in decode(*given):
+            kinds.add(type(picture))
+            yield picture
 
-    monkeypatch.setattr(latents, "decode_on_device", stay)
     policy = replace(choose_policy("cpu"), device_pixels=True)
-    compose(model, runtime=Runtime(model, policy), steps=1)
+    compose(model, runtime=Runtime(around(model, "decoding", watched), policy), steps=1)
+    assert kinds == {np.ndarray}
 
 
 def test_background_of_another_size_and_length(model: Model) -> None:
@@ -246,17 +254,16 @@ def test_mistakes_are_said_before_a_weight_is_read(
 
 @pytest.mark.parametrize("stage", ["encode", "decode", "denoise"])
 @pytest.mark.parametrize("calls", [{1}, {3}])
-def test_memory_that_runs_out(model: Model, monkeypatch: pytest.MonkeyPatch, stage: str, calls: set[int]) -> None:
+def test_memory_that_runs_out(model: Model, stage: str, calls: set[int]) -> None:
     """It goes on with less, says so, and makes what it would have made."""
     frames = 12  # in two windows, so that a stage fails in its middle as well
     given = (noise(0, frames), noise(1, frames), still(OBJECT), still(TOTAL), noise(2, frames))
-    options: dict[str, Any] = {"model": model, "steps": 2, "device": "cpu", "memory": 8.0}
-    whole = compose_latent(*given, **options).numpy()
-    place = parts if stage == "denoise" else latents
+    options: dict[str, Any] = {"steps": 2, "device": "cpu", "memory": 8.0}
+    whole = compose_latent(*given, model=model, **options).numpy()
+    part = {"encode": "encoding", "decode": "decoding", "denoise": "denoising"}[stage]
     calls = calls if stage != "denoise" else {min(2, *calls)}
-    monkeypatch.setattr(place, stage, FailsAt(getattr(place, stage), calls))
     report = Report()
-    made = compose_latent(*given, report=report, **options).numpy()
+    made = compose_latent(*given, model=failing(model, part, calls), report=report, **options).numpy()
     assert np.abs(made.astype(int) - whole).max() <= 1
     assert [
         note for note in report.notes if note.startswith(f"memory ran out in stage {stage}; continuing with less: ")

@@ -1,7 +1,7 @@
 """A tiny random model in diffusers' layout: the real classes, small enough for a test."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +81,3 @@ def write_tiny_model(
     }
     (folder / "layerlift.json").write_text(json.dumps(values, indent=1))
     return folder
-
-
-class FailsAt:
-    """Raises an out-of-memory error in the n-th call, and else does what it stands in for."""
-
-    def __init__(self, real: Callable[..., object], calls: set[int]) -> None:
-        self.real, self.calls, self.count = real, calls, 0
-
-    def __call__(self, *given: object, **named: object) -> object:
-        import torch
-
-        self.count += 1
-        if self.count in self.calls:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self.real(*given, **named)
