@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from layerlift.cli import main
@@ -27,6 +28,36 @@ def layerlift(*arguments: object) -> int:
 def files(folder: str | Path = ".") -> list[str]:
     """The names of what lies in a folder."""
     return sorted(path.name for path in Path(folder).iterdir())
+
+
+def add_tone(video: Path, path: Path) -> None:
+    """Write the same video with a tenth of a second of sound to another path."""
+    import av
+
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        sound = target.add_stream("pcm_s16le", rate=8000)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        tone.sample_rate = 8000
+        target.mux([*sound.encode(tone), *sound.encode(None)])
+
+
+def write_even_heads(folder: Path, threshold: float) -> Path:
+    """Bring head weights into the folder of a tiny model, all alike, and a threshold that leaves something of a clip:
+    random heads find effects nearly everywhere. Returns the folder."""
+    import torch
+    from safetensors.torch import save_file
+
+    from layerlift.engine.model.effect_score import HEADS_FILE
+
+    weights = torch.zeros(2, 2, 2, 2)  # kinds, columns, layers, heads
+    weights[0] = 10 / weights[0].numel()
+    save_file({"weights": weights}, folder / HEADS_FILE, {"bias": "0", "threshold": str(threshold)})
+    return folder
 
 
 class Instead:

@@ -10,9 +10,9 @@ import pytest
 from layerlift.cli import main
 from layerlift.cli.bench import parse_refinements, parse_seeds
 from layerlift.clip import open_clip
-from layerlift.engine.model.effect_score import EvenHeads
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
+from support import write_even_heads
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,11 @@ def test_scenes_that_cannot_be_measured(flags: str, said: str, model: Path, caps
 
 @pytest.mark.parametrize("name", ["quality", "effects", "layers"])
 def test_machines_without_pyav_can_measure(
-    name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Scenes are made in memory; machines with a GPU seldom have what reads and writes video."""
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.setattr(
-        "layerlift.engine.model.effect_score.choose_scorer", lambda *_: EvenHeads((0, 1), threshold=0.8)
-    )
+    model = write_even_heads(write_tiny_model(tmp_path / "heads"), 0.4)
     with pytest.raises(ImportError):
         open_clip(write_clip_without_av(tmp_path))
     flags = ["--seeds", "1000:1001", "--size", "64x48", "--frames", "5", "--model", str(model), "--device", "cpu"]

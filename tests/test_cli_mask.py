@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.engine.model.effect_score import EvenHeads
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.masks import open_mask
@@ -18,7 +17,7 @@ from layerlift.parse import parse_layers, parse_sigmas
 from layerlift.report import Report
 from layerlift.runtime import open_runtime
 from layerlift.stages.effects import find_effects, plan_effects, run_effects
-from support import files, layerlift
+from support import files, layerlift, write_even_heads
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
 FIRST, SECOND = np.s_[10:22, 16:30], np.s_[24:36, 36:50]
@@ -187,11 +186,8 @@ def test_sigmas_and_layers_as_typed() -> None:
         parse_layers("3-")
 
 
-def test_remove_finds_the_effects_of_an_object_first(
-    video: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A scorer that leaves something of the clip: random heads find effects nearly everywhere.
-    monkeypatch.setattr("layerlift.engine.model.effect_score.choose_scorer", lambda *_: EvenHeads((0, 1), 0.5))
+def test_remove_finds_the_effects_of_an_object_first(video: np.ndarray, tmp_path: Path) -> None:
+    model = write_even_heads(write_tiny_model(tmp_path / "heads"), 0.3)
     flags = "--object ../still_0.png --lossless --evidence off --dilate 0 --feather 0 --seed 4 --report r.json"
     assert layerlift("remove", "../swan/video.mkv", "--model", model, *flags.split()) == 0
     still = np.zeros((HEIGHT, WIDTH), bool)

@@ -1,5 +1,6 @@
 """`layerlift plan` and `layerlift doctor` from the command line."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import numpy as np
 import pytest
 
 from layerlift.cli import main
-from layerlift.clip import Clip, write_clip
-from layerlift.engine import planning
+from layerlift.cli.plan import describe
+from layerlift.clip import Clip, open_clip, write_clip
+from layerlift.engine.device.needs import GIB
+from layerlift.engine.device.plan import Plan, least_memory
 from layerlift.engine.device.policy import BACKENDS
 from layerlift.engine.model.testing import write_tiny_model
+from layerlift.options import RemovalOptions, RuntimeOptions
+from layerlift.runtime import open_runtime
+from layerlift.stages.removal import plan_generation
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +46,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     streams = capsys.readouterr()
     assert isinstance(caught.value.code, int)
     return caught.value.code, streams.out, streams.err
+
+
+def plan_of(clip: Path, model: Path) -> Plan:
+    """How the model runs over the whole clip, whatever is masked."""
+    runtime = open_runtime(RuntimeOptions(str(model), device="cpu", memory=4))
+    return plan_generation(open_clip(clip), RemovalOptions(), runtime).plan
 
 
 def test_plan_says_what_would_be_done(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,24 +121,18 @@ def test_plan_by_the_rules_of_mps(clip: Path, tiny: Path, capsys: pytest.Capture
         ({"batched_guidance": True}, "in one pass"),
     ],
 )
-def test_every_choice_is_said(
-    clip: Path,
-    tiny: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    choice: tuple[dict[str, object], str],
-) -> None:
+def test_every_choice_is_said(clip: Path, tiny: Path, choice: tuple[dict[str, object], str]) -> None:
     changes, words = choice
-    real = planning.make_plan
+    made = plan_of(clip, tiny)
+    chosen = replace(made, policy=replace(made.policy, vae_frames=4, **changes))  # type: ignore[arg-type]
+    assert words in "\n".join([*describe(chosen), ""])
 
-    def narrow(request):  # type: ignore[no-untyped-def]
-        plan = real(request)
-        return replace(plan, policy=replace(plan.policy, vae_frames=4, **changes))
 
-    monkeypatch.setattr(planning, "make_plan", narrow)
-    code, out, _ = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", 4)
+def test_a_plan_for_little_memory(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    least = math.ceil(least_memory(plan_of(clip, tiny).request)) / GIB
+    code, out, _ = run(capsys, "plan", clip, "--model", tiny, "--device", "cpu", "--memory", repr(least))
     assert code == 0
-    assert words in out
+    assert "none of its 3 blocks stay in memory, the others are read from disk in every pass" in out
 
 
 def test_weights(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,6 @@ from layerlift.cli.folder import whole_folder
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.effect_score import EvenHeads
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.options import (
     CompositionOptions,
@@ -31,7 +29,7 @@ from layerlift.scenes import make_scene
 from layerlift.stages.effects import mask
 from layerlift.stages.layers import extract
 from layerlift.stages.run import boxed, run
-from support import files, layerlift
+from support import files, layerlift, write_even_heads
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
 FRONT, HIND, TOTAL = np.s_[10:20, 16:26], np.s_[10:20, 36:44], np.s_[8:26, 14:46]
@@ -60,11 +58,6 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     for name, place in {"front": FRONT, "hind": HIND, "total": TOTAL}.items():
         write_mask(f"{name}.mkv", mask_of(place), like)
     return frames
-
-
-def sparing(threshold: float) -> Callable[..., EvenHeads]:
-    """A scorer that leaves something of the clip: random heads find effects nearly everywhere."""
-    return lambda *_: EvenHeads((0, 1), threshold)
 
 
 def test_run_writes_everything(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,19 +105,11 @@ def test_run_of_a_folder_with_everyone_s_formats(walk: np.ndarray, model: Path) 
     assert open_layer("out/layer_0.mov").frame_count == 3
 
 
-def test_run_from_the_object_masks_alone(
-    walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_from_the_object_masks_alone(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the objects cause is found first, and each object's own is what its layer is made of."""
-    monkeypatch.setattr("layerlift.engine.model.effect_score.choose_scorer", sparing(0.5))
-    reads = []
-    for name in ("_load_vae_half", "_load_transformer"):
-        real = getattr(Model, name)
-        monkeypatch.setattr(Model, name, lambda s, kind, rules, real=real: reads.append(kind) or real(s, kind, rules))
-    flags = "--object front.mkv --object hind.mkv -o out --lossless --steps 1 --seed 4"
+    flags = "--object front.mkv --object hind.mkv -o out --lossless --steps 1 --seed 4 --threshold 0.5"
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
-    assert reads == ["encoder", "transformer", "decoder"]  # each part once, whatever stages need it
-    found = mask("walk.mkv", ["front.mkv", "hind.mkv"], model=model, seed=4, device="cpu")
+    found = mask("walk.mkv", ["front.mkv", "hind.mkv"], model=model, seed=4, device="cpu", threshold=0.5)
     np.testing.assert_array_equal(open_clip("out/total_mask.mkv").numpy()[..., 0] > 127, found.total.numpy())
     assert found.total.numpy().sum() > (mask_of(FRONT) | mask_of(HIND)).sum()
     stages = list(json.loads(Path("out/report.json").read_text())["stages"])
@@ -300,13 +285,12 @@ def test_pictures_of_another_shape_get_bars() -> None:
 
 
 def test_demo_shows_every_stage_beside_the_truth(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("layerlift.engine.model.effect_score.choose_scorer", sparing(0.8))
-    tiny = open_model(model)
-    monkeypatch.setattr("layerlift.stages.choose_model.open_model", lambda name, **_: {"demo": tiny}[name])
+    tiny = write_even_heads(write_tiny_model(tmp_path / "tiny"), 0.45)
     flags = ["demo", "-o", "demo", "--seed", 7, "--size", "64x48", "--frames", 5, "-v", "--report", "report.json"]
+    flags += ["--model", tiny]
     for extra in ([], ["--overwrite"]):
         assert layerlift(*flags, *extra) == 0
         assert capsys.readouterr().out == "wrote demo: look at demo/contact_sheet.png\n"

@@ -9,6 +9,7 @@ import pytest
 
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba import LayerClip, from_linear, to_linear
+from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import write_layer
 from layerlift.clip.view import HLG
 from layerlift.errors import InputError
@@ -17,6 +18,7 @@ from layerlift.report import Report
 from layerlift.scenes import make_scene
 from layerlift.stages.composition import compose, plan_composition, run_composition
 from layerlift.stages.layers import extract
+from support import add_tone
 
 HEIGHT, WIDTH = 20, 32
 
@@ -185,16 +187,18 @@ def test_an_sdr_layer_over_an_hdr_background_is_as_bright_as_the_background_s_wh
         compose(replace(white, clip=replace(white.clip, color=onto.color)), background_of())
 
 
-def test_whose_sound(monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerlift.stages import composition
-
-    monkeypatch.setattr(composition, "has_sound", lambda clip: clip.path is not None)
-    layer, onto = layer_of(), replace(background_of(), path=Path("onto.mp4"))
-    assert plan_composition(layer, onto).like.path == Path("onto.mp4")
-    sounding = replace(layer, clip=replace(layer.clip, path=Path("layer.mov"), start_time=Fraction(1)))
+def test_whose_sound(tmp_path: Path) -> None:
+    silent, heard, behind = (tmp_path / name for name in ("silent.mov", "heard.mov", "onto.mkv"))
+    write_clip(behind, background_of().frames(), background_of(), lossless=True)
+    write_layer(silent, layer_of().frames(), layer_of().clip)
+    add_tone(silent, heard)
+    layer, onto = open_layer(silent), open_clip(behind)
+    assert plan_composition(layer, onto).like.path == behind
+    sounding = open_layer(heard)
+    sounding = replace(sounding, clip=replace(sounding.clip, start_time=Fraction(1)))
     like = plan_composition(sounding, onto, CompositionOptions(start=2)).like
-    assert (like.path, like.start_time) == (Path("layer.mov"), Fraction(8, 10))
-    assert plan_composition(sounding, onto, CompositionOptions(sound="background")).like.path == Path("onto.mp4")
+    assert (like.path, like.start_time) == (heard, Fraction(8, 10))
+    assert plan_composition(sounding, onto, CompositionOptions(sound="background")).like.path == behind
     assert plan_composition(sounding, onto, CompositionOptions(sound="none")).like.path is None
 
 

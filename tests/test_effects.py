@@ -9,7 +9,7 @@ import torch
 
 import layerlift
 from layerlift.clip import Clip
-from layerlift.engine.base import Score
+from layerlift.engine.base import Engine, Score
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.model import Model, open_model, parts
 from layerlift.engine.model.testing import write_tiny_model
@@ -20,8 +20,8 @@ from layerlift.pixels.arrays import grow
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.effects import FrameEffects, find_effects, mask, plan_effects, total_mask, with_effects
-from layerlift.stages.removal import RemovalPlan
 from layerlift.stages.spool import FrameSpool
+from support import Instead
 
 WIDTH, HEIGHT = 70, 42
 
@@ -47,7 +47,7 @@ def box(clip: Clip, rows: slice = slice(12, 26), columns: slice = slice(20, 40))
     return there
 
 
-def find(clip: Clip, objects: list[np.ndarray], model: Model, policy: Policy, **options: object) -> list[FrameEffects]:
+def find(clip: Clip, objects: list[np.ndarray], model: Engine, policy: Policy, **options: object) -> list[FrameEffects]:
     # A random model finds what it finds: at a low threshold that is something.
     chosen = EffectOptions(**{"threshold": 0.1, **options})  # type: ignore[arg-type]
     return list(find_effects(clip, objects, chosen, runtime=Runtime(model=model, policy=policy)))
@@ -176,8 +176,8 @@ def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy, mo
     find_effects(clip, [box(clip)], runtime=Runtime(model=model, policy=policy))
 
 
-def tell(monkeypatch: pytest.MonkeyPatch, model: Model, scores: np.ndarray) -> None:
-    """Scores of a clip of one window, as given instead of the model's."""
+def telling(model: Model, scores: np.ndarray) -> Engine:
+    """The model, but with these scores of a clip of one window."""
 
     @contextmanager
     def scoring(*_: object) -> Iterator[Score]:
@@ -187,7 +187,7 @@ def tell(monkeypatch: pytest.MonkeyPatch, model: Model, scores: np.ndarray) -> N
 
         yield score
 
-    monkeypatch.setattr(Model, "scoring", scoring)
+    return Instead(model, scoring=scoring)
 
 
 @pytest.fixture
@@ -198,25 +198,25 @@ def plain() -> Clip:
     return Clip.from_array(frames, 24, "plain")
 
 
-def test_options_reach_the_pixels(model: Model, policy: Policy, plain: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_reach_the_pixels(model: Model, policy: Policy, plain: Clip) -> None:
     there = box(plain, slice(0, 16), slice(0, 16))
     scores = np.zeros((1, 3, 3, 4), np.float32)
     scores[:, :, 1, :2] = 0.8
     scores[:, 1, 2, :4] = 0.6
-    tell(monkeypatch, model, scores)
+    told = telling(model, scores)
     given = {"threshold": 0.3, "refine": "none", "temporal_radius": 0}
-    found = find(plain, [there], model, policy, **given)
+    found = find(plain, [there], told, policy, **given)
     assert found[0].effects[0, 24, 16]
     assert not found[0].effects[0, 40].any()
     assert found[1].effects[0, 40].all()
     assert (found[1].scores == scores[:, 1]).all()
     # the row that only one frame has is spread over its neighbours, or over so many that it is lost
-    assert find(plain, [there], model, policy, **{**given, "temporal_radius": 1})[0].effects[0, 44].any() == False  # noqa: E712
-    near = find(plain, [there], model, policy, **{**given, "max_distance": 17})
+    assert find(plain, [there], told, policy, **{**given, "temporal_radius": 1})[0].effects[0, 44].any() == False  # noqa: E712
+    near = find(plain, [there], told, policy, **{**given, "max_distance": 17})
     assert not near[1].effects[0, 40, 40:].any()
-    high = find(plain, [there], model, policy, **{**given, "threshold": 0.7})
+    high = find(plain, [there], told, policy, **{**given, "threshold": 0.7})
     assert not high[1].effects[0, 40].any()
-    grown = find(plain, [there], model, policy, **{**given, "dilate": 4})
+    grown = find(plain, [there], told, policy, **{**given, "dilate": 4})
     assert (grown[0].totals[0] == grow(found[0].totals[0], 4)).all()
     assert grown[0].totals.sum() > found[0].totals.sum()
 
@@ -231,29 +231,29 @@ def test_join_grows_over_no_other_object() -> None:
     assert (with_effects(objects, caused, 0) == objects | caused).all()
 
 
-def test_plate_keeps_of_the_effects_what_removal_changed(
-    model: Model, policy: Policy, plain: Clip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = box(plain, slice(0, 16), slice(0, 16))
+def test_plate_keeps_of_the_effects_what_removal_changed(model: Model, policy: Policy) -> None:
+    """An object is in one of three frames, and darkens what lies below it on the left: the others show the ground."""
+    ground = np.random.default_rng(0).integers(90, 170, (12, 16, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    frames = np.stack([ground] * 3)
+    frames[1, :16, :16] = 255
+    frames[1, 16:, :32] -= 60
+    clip = Clip.from_array(frames, 24, "shadow")
+    there = box(clip, slice(0, 16), slice(0, 16))
+    there[[0, 2]] = False
     scores = np.zeros((1, 3, 3, 4), np.float32)
-    scores[:, :, 1:] = 0.9
-    tell(monkeypatch, model, scores)
-    asked = {}
+    scores[:, 1, 1:] = 0.38
+    told = telling(model, scores)
 
-    def run_removal(plan: RemovalPlan) -> Iterator[np.ndarray]:
-        asked["mask"] = plan.mask.numpy()
-        for frame in plan.clip.frames():
-            clean = frame.copy()
-            clean[:, :32] += 40  # a shadow lay on the left half alone
-            yield clean
+    def found(refine: str, threshold: float) -> np.ndarray:
+        given = {"refine": refine, "threshold": threshold, "temporal_radius": 0}
+        return find(clip, [there], told, policy, **given)[1].effects[0]
 
-    monkeypatch.setattr("layerlift.stages.effects.plate.run_removal", run_removal)
-    edges, plate = (find(plain, [there], model, policy, refine=refine, threshold=0.3) for refine in ("edges", "plate"))
-    assert edges[0].effects[0, 24].all()
-    assert plate[0].effects[0, 24, :28].all()
-    assert not plate[0].effects[0, 24, 36:].any()
-    # what is removed is at least what edges alone would have called an effect
-    assert (asked["mask"][0] >= edges[0].totals[0]).all()
+    assert found("edges", 0.2)[20:].mean() > 0.9
+    # A plate is asked about more than edges alone call an effect.
+    assert not found("edges", 0.3).any()
+    plate = found("plate", 0.3)
+    assert plate[20:, :28].mean() > 0.9
+    assert not plate[:, 40:].any()
 
 
 def test_plate_runs_with_a_real_removal(model: Model, policy: Policy) -> None:

@@ -1,5 +1,6 @@
 """What no frame shows is filled once, and stands still in the scene."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -130,8 +131,7 @@ def test_neighbours_come_from_one_fill() -> None:
 
 
 def test_where_exemplars_are_not_to_be_had_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.stages.removal.exemplars_available", lambda: False)
-    monkeypatch.setattr("layerlift.evidence.fills.exemplars_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "patchmatch", None)  # as if pypatchmatch were not installed
     scene = planks(WIDTH)
     video = np.stack([scene] * 2)
     report = Report()

@@ -12,7 +12,7 @@ from layerlift.contact_sheet import write_png
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
 from layerlift.report import Report
-from support import layerlift
+from support import add_tone, layerlift
 
 COUNT, HEIGHT, WIDTH = 3, 40, 56
 
@@ -125,14 +125,13 @@ def test_default_outputs_of_long_clips(walk: Clip, capsys: pytest.CaptureFixture
 
 
 def test_the_sound_beside_a_folder_and_numbered_layers_have_to_fit(
-    walk: Clip, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    walk: Clip, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from layerlift.clip import rgba_writer
-
-    monkeypatch.setattr(rgba_writer, "has_sound", lambda _: True)
-    check_layer_output(f"{name('', 251)}/", walk)
+    add_tone(Path("walk.mkv"), Path("heard.mkv"))
+    heard = open_clip("heard.mkv")
+    check_layer_output(f"{name('', 251)}/", heard)
     with pytest.raises(InputError, match="has a name of 256 bytes"):
-        check_layer_output(f"{name('', 252)}/", walk)
+        check_layer_output(f"{name('', 252)}/", heard)
     two = (*EXTRACT, "--object", "mask.mkv")
     assert layerlift(*two, "-o", name(".mkv", 254)) == 2
     assert "has a name of 256 bytes" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -20,24 +19,10 @@ from layerlift.errors import InputError, LayerliftError
 from layerlift.places import check_file, check_writable, settle_places
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
-from support import layerlift
+from support import add_tone, layerlift
 
 COUNT, HEIGHT, WIDTH = 3, 40, 56
 NOT_WRITABLE = Path("/proc")  # not even root can make a file there
-
-
-def write_with_sound(clip: Path, path: Path) -> None:
-    """The same video with a tone."""
-    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
-        video = target.add_stream_from_template(source.streams.video[0])
-        sound = target.add_stream("pcm_s16le", rate=8000)
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = video
-                target.mux(packet)
-        tone = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        tone.sample_rate = 8000
-        target.mux([*sound.encode(tone), *sound.encode(None)])
 
 
 def contents(folder: Path = Path()) -> dict[str, bytes]:
@@ -358,7 +343,7 @@ def test_other_mistakes_about_outputs_are_found_before_the_work(
     Path("really/occupied").mkdir()
     Path("really/occupied/truth").write_text("mine")
     Path("layers.mka").mkdir()
-    write_with_sound(Path("walk.mkv"), Path("loud.mkv"))
+    add_tone(Path("walk.mkv"), Path("loud.mkv"))
     before = contents()
     assert layerlift(*command.split()) == 2
     streams = capsys.readouterr()

@@ -1,7 +1,8 @@
-"""Work that runs ahead of who uses it, in a thread: reading while the frames before are worked on."""
+"""Work in threads: beside each other, or ahead of who uses it, such as reading while frames before are worked on."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _END = object()
+# Threads of a pool, at most.
+WORKERS = 4
+
+
+def pool() -> ThreadPoolExecutor:
+    """Threads for OpenCV and numpy, which leave the interpreter alone most of the time; no more than cores."""
+    return ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1))
 
 
 def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:

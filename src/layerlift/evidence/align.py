@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from layerlift.ahead import pool
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.reach import Held, Reach
 from layerlift.evidence.region import Box, Region, thin_out
 from layerlift.evidence.register import Sight, Template, largest_shift
 
 POINTS = 800
-# Sources are looked at by so many threads: OpenCV and numpy leave the interpreter alone most of the time.
-WORKERS = min(4, os.cpu_count() or 1)
 # Registration looks at the box and this many times its size around it.
 CONTEXT = 0.5
 CONTEXT_LEAST = 48
@@ -59,7 +56,7 @@ class Aligner:
     def __init__(self, motion: Motion, held: Reach) -> None:
         self._motion, self._held = motion, held
         self._off: dict[int, np.ndarray] = {}
-        self._pool = ThreadPoolExecutor(WORKERS)
+        self._pool = pool()
 
     def take(self, present: int, sources: Sequence[int], region: Region) -> Aligned:
         """Samples of a region from chosen frames."""

@@ -8,14 +8,13 @@ surroundings best: the sum of their errors is what a trace *costs*, and tells ho
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
 
+from layerlift.ahead import pool
 from layerlift.evidence.exposure import find_exposures
 from layerlift.evidence.fills import fill_unseen
 from layerlift.evidence.motion import Motion
@@ -29,8 +28,6 @@ from layerlift.progress import StageProgress
 ROUNDS = ((1,), (1, 3, 8))
 # Done with every frame: it is inpainted, linked and filled in each round, and looked at for what no frame shows.
 STEPS = 2 + 2 * len(ROUNDS)
-# Frames are linked by so many threads: OpenCV works outside of the interpreter.
-WORKERS = min(4, os.cpu_count() or 1)
 
 
 def find_traces(
@@ -46,7 +43,7 @@ def find_traces(
     found besides, even where another frame is nearer. `progress` advances by `STEPS` for every frame.
     """
     indices = range(proxies.count)
-    with ThreadPoolExecutor(WORKERS) as threads:
+    with pool() as threads:
         for _ in threads.map(proxies.fill, indices):
             progress.advance()
     exposures = find_exposures(proxies, motion, progress)
@@ -56,7 +53,7 @@ def find_traces(
             last = number == len(ROUNDS) - 1
             traces.close()
             traces = Traces(proxies.size, exposures)
-            with ExitStack() as stack, ThreadPoolExecutor(WORKERS) as threads:
+            with ExitStack() as stack, pool() as threads:
                 if filled is not None:
                     stack.callback(filled.close)
                 tracer = Tracer(proxies, motion, exposures, reach, strides=strides, filled=filled, progress=progress)
