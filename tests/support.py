@@ -12,6 +12,7 @@ import pytest
 
 from layerlift.cli import main
 from layerlift.engine.base import Engine
+from layerlift.engine.device import Policy
 
 # Real clips beside the checkout, for developers who have them; tests that ask for one are skipped elsewhere.
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
@@ -69,6 +70,16 @@ class Instead:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+
+def watched(engine: Engine) -> tuple[Engine, list[tuple[str, Policy]]]:
+    """The engine, and a list of the parts that are opened from then on, each with the rules it is opened by."""
+    opened: list[tuple[str, Policy]] = []
+
+    def watch(part: str) -> Callable[..., Any]:
+        return lambda policy, *rest: opened.append((part, policy)) or getattr(engine, part)(policy, *rest)
+
+    return Instead(engine, **{part: watch(part) for part in ("encoding", "denoising", "decoding", "scoring")}), opened
 
 
 def around(engine: Engine, part: str, call: Callable[..., Any]) -> Engine:

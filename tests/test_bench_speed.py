@@ -1,6 +1,7 @@
 """`layerlift bench speed`: the tables it prints, and that what they say was run. How fast it was is nobody's test."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,19 +103,15 @@ def test_ways_follow_the_plan_and_the_rules(model: Model) -> None:
     assert ways("mps") == ({"hoisted", "plain", "batched", "sparse"}, {"recorded", "compiled"})
 
 
-def test_sparse_steps_run_over_the_unknown_tokens(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparse_steps_run_over_the_unknown_tokens(model: Model) -> None:
     """Counted by what the transformer is given."""
-    from layerlift.engine.model import passes
-
-    seen: dict[int, int] = {}
-    real = passes.predict_velocity
-
-    def counting(transformer: object, tokens: object, *rest: object, **named: object) -> object:
-        seen[tokens.shape[1]] = seen.get(tokens.shape[1], 0) + 1  # type: ignore[attr-defined]
-        return real(transformer, tokens, *rest, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(passes, "predict_velocity", counting)
-    found = measure_speed(model, choose_policy("cpu"), GUIDED, size=SIZE, frames=FRAMES, repeats=2)
+    seen: Counter[int] = Counter()
+    again, policy = open_model(model.path), choose_policy("cpu", resident=True)
+    with again.transformer(policy) as transformer:  # which stays
+        transformer.register_forward_pre_hook(
+            lambda _, __, given: seen.update([given["hidden_states"].shape[1]]), with_kwargs=True
+        )
+    found = measure_speed(again, policy, GUIDED, size=SIZE, frames=FRAMES, repeats=2)
     assert (found.tokens, found.unknown) == (36, 3)
     # Two passes: a first call, one more, two timed ones; before them one over all tokens.
     assert seen[3] == 2 * 4

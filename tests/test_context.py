@@ -1,11 +1,13 @@
 """What windows are shown of each other."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-import torch
 
+from layerlift.engine.base import Context, Denoise, Engine
 from layerlift.engine.device import choose_policy
-from layerlift.engine.model import Model, open_model, parts
+from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.sampling import token_coordinates
 from layerlift.geometry.fit import Geometry, Window, fit_windows
@@ -15,6 +17,7 @@ from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
 from layerlift.stages.generation import Section
 from layerlift.stages.removal import remove_frames
+from support import around
 
 GEOMETRY, RATE = Geometry(16, 4, 8), 24.0
 GRID = (2, 3)
@@ -107,7 +110,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), steps=1))
 
 
-def remove(model: Model, frames: int, context: int) -> np.ndarray:
+def remove(model: Engine, frames: int, context: int) -> np.ndarray:
     video = np.random.default_rng(0).integers(0, 256, (frames, 48, 112, 3), dtype=np.uint8)
     mask = np.zeros(video.shape[:3], bool)
     mask[:, 16:32, 16:32] = True
@@ -121,25 +124,25 @@ def test_a_clip_of_one_window_is_what_it_was(model: Model) -> None:
     assert (remove(model, 9, 8) == remove(model, 9, 0)).all()
 
 
-def test_a_window_sees_what_it_is_shown(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_sees_what_it_is_shown(model: Model) -> None:
     seen = []
-    denoise = parts.denoise
 
-    def spy(transformer: object, latents: torch.Tensor, unknown: torch.Tensor, prompts: object, places: torch.Tensor,
-            **rest: object) -> torch.Tensor:  # fmt: skip
-        seen.append((latents.flatten(2).shape[2], unknown.flatten(), places))
-        made = denoise(transformer, latents, unknown, prompts, places, **rest)  # type: ignore[arg-type]
-        known = ~unknown.flatten()
-        assert torch.equal(made.flatten(2)[:, :, known], latents.flatten(2)[:, :, known])
+    def denoise(
+        run: Denoise, latents: np.ndarray, unknown: np.ndarray, context: Context | None, *rest: Any
+    ) -> np.ndarray:
+        seen.append((unknown, context))
+        made = run(latents, unknown, context, *rest)
+        np.testing.assert_array_equal(made[:, :, ~unknown], latents[:, :, ~unknown])
         return made
 
-    monkeypatch.setattr(parts, "denoise", spy)
-    alone, shown = remove(model, 25, 0), remove(model, 25, 2)
+    engine = around(model, "denoising", denoise)
+    alone, shown = remove(engine, 25, 0), remove(engine, 25, 2)
     assert (alone != shown).any()
     half = len(seen) // 2
     assert half > 2
-    for (tokens, unknown, _), (more, more_unknown, places) in zip(seen[:half], seen[half:], strict=True):
-        assert more > tokens
-        assert torch.equal(more_unknown[:tokens], unknown)
-        assert not more_unknown[tokens:].any()
-        assert places.shape[2] == len(more_unknown) == more
+    for (unknown, nothing), (same, context) in zip(seen[:half], seen[half:], strict=True):
+        assert nothing is None
+        assert (same == unknown).all()
+        assert context is not None
+        assert len(context) > 0
+        assert context.places.shape == (1, 3, len(context))

@@ -1,15 +1,12 @@
 """Looking for effects in little memory: planned before a weight is read, the same scores, and less when it runs out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 import layerlift
-from layerlift.engine.base import Engine, Score
+from layerlift.engine.base import Engine
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.model import Model, open_model, parts
@@ -19,7 +16,7 @@ from layerlift.options import EffectOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.effects import EffectPlan, find_effects, plan_effects, run_effects
-from support import Instead, failing
+from support import failing, watched
 
 CPU = choose_policy("cpu")
 
@@ -73,19 +70,13 @@ def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monk
     ],
 )
 def test_same_scores_in_less_memory(model: Model, changes: dict[str, int], tolerance: float) -> None:
-    under = []
-
-    @contextmanager
-    def scoring(policy: Policy, *given: Any) -> Iterator[Score]:
-        under.append(policy)
-        with model.scoring(policy, *given) as score:
-            yield score
-
-    plan = planned(Instead(model, scoring=scoring))
+    engine, opened = watched(model)
+    plan = planned(engine)
     ways = replace(plan.memory, policy=replace(plan.memory.policy, **changes))  # type: ignore[arg-type]
     found = np.stack([frame.scores for frame in run_effects(replace(plan, memory=ways))])
     assert np.abs(found - scores(model)).max() <= tolerance
-    assert [{name: getattr(policy, name) for name in changes} for policy in under] == [changes]
+    assert [part for part, _ in opened] == ["encoding", "scoring"]
+    assert [{name: getattr(policy, name) for name in changes} for _, policy in opened] == [changes] * 2
 
 
 def test_the_user_s_weights(model: Model) -> None:

@@ -1,17 +1,13 @@
 """The stage from end to end on a tiny random model: every shape of clip and mask, and what may not happen."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
-import torch
 
 import layerlift
 from layerlift.clip import Clip
 from layerlift.engine.base import Engine, Score
 from layerlift.engine.device import Policy, choose_policy
-from layerlift.engine.model import Model, open_model, parts
+from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.masks import Mask
@@ -21,7 +17,7 @@ from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.effects import FrameEffects, find_effects, mask, plan_effects, total_mask, with_effects
 from layerlift.stages.spool import FrameSpool
-from support import Instead
+from support import around, watched
 
 WIDTH, HEIGHT = 70, 42
 
@@ -153,13 +149,9 @@ def test_options_that_cannot_be_used(model: Model, policy: Policy, options: dict
         find_effects(clip, [box(clip)], EffectOptions(**options), runtime=Runtime(model=model, policy=policy))
 
 
-def test_facts_of_a_model_are_read_once(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_of_a_model_are_read_once(model: Model, policy: Policy) -> None:
     """They take a tenth of a second, and every job plans with them."""
-    again = open_model(model.path)
-    facts, read = model.facts([""], policy), []
-    monkeypatch.setattr("layerlift.engine.model.facts.read_facts", lambda *given: read.append(given) or facts)
-    assert again.facts([""], policy) is again.facts([""], policy)
-    assert len(read) == 1
+    assert model.facts([""], policy) is model.facts([""], policy)
 
 
 def test_no_object_at_all(model: Model) -> None:
@@ -167,27 +159,23 @@ def test_no_object_at_all(model: Model) -> None:
         find_effects(make_clip(1), [], runtime=Runtime(model=model))
 
 
-def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("weights were read")
-
-    monkeypatch.setattr(type(model), "vae_encoder", refuse)
+def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy) -> None:
+    engine, opened = watched(model)
     clip = make_clip(3)
-    find_effects(clip, [box(clip)], runtime=Runtime(model=model, policy=policy))
+    found = find_effects(clip, [box(clip)], runtime=Runtime(model=engine, policy=policy))
+    assert opened == []
+    next(found)
+    assert [part for part, _ in opened] == ["encoding", "scoring"]
 
 
 def telling(model: Model, scores: np.ndarray) -> Engine:
     """The model, but with these scores of a clip of one window."""
 
-    @contextmanager
-    def scoring(*_: object) -> Iterator[Score]:
-        def score(latents: np.ndarray, *_: object) -> np.ndarray:
-            beyond = 1 + model.geometry.time * (latents.shape[2] - 1) - scores.shape[1]
-            return np.pad(scores, ((0, 0), (0, beyond), (0, 0), (0, 0)))
+    def score(_: Score, latents: np.ndarray, *__: object) -> np.ndarray:
+        beyond = 1 + model.geometry.time * (latents.shape[2] - 1) - scores.shape[1]
+        return np.pad(scores, ((0, 0), (0, beyond), (0, 0), (0, 0)))
 
-        yield score
-
-    return Instead(model, scoring=scoring)
+    return around(model, "scoring", score)
 
 
 @pytest.fixture
@@ -292,19 +280,19 @@ def test_total_mask_for_removal(model: Model, policy: Policy) -> None:
         assert (total.numpy() == np.stack([frame.totals[0] for frame in found])).all()
 
 
-def test_windows_hand_over_where_removal_does(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_hand_over_where_removal_does(model: Model, policy: Policy) -> None:
     """Every frame's scores come from the window that keeps it, in order."""
     windows = []
 
-    def numbered(scores: torch.Tensor, *_: object) -> torch.Tensor:
-        frames = 1 + 4 * (scores.shape[1] - 1)
+    def numbered(_: Score, latents: np.ndarray, *__: object) -> np.ndarray:
+        frames = 1 + 4 * (latents.shape[2] - 1)
         windows.append(frames)
-        scores = torch.arange(frames, dtype=torch.float32) / 100 + 0.2 * len(windows)
-        return scores.view(1, -1, 1, 1).expand(1, -1, 3, 4)
+        scores = np.arange(frames, dtype=np.float32) / 100 + 0.2 * len(windows)
+        return np.broadcast_to(scores[None, :, None, None], (1, frames, 3, 4))
 
-    monkeypatch.setattr(parts, "frame_scores", numbered)
     clip = make_clip(20)
-    found = find(clip, [box(clip)], model, policy, temporal_radius=0, threshold=0.9)
+    engine = around(model, "scoring", numbered)
+    found = find(clip, [box(clip)], engine, policy, temporal_radius=0, threshold=0.9)
     plan = plan_effects(clip, [box(clip)], EffectOptions(), Runtime(model, policy))
     assert len(windows) == len(plan.windows) > 1
     for number, window in enumerate(plan.windows, 1):

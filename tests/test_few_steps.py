@@ -1,19 +1,24 @@
 """Models of the table that take few steps: at their own noise levels, without guidance, and no pass more."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from layerlift.engine import sampling
+from layerlift.engine.base import Denoise, Engine
 from layerlift.engine.device import choose_policy
-from layerlift.engine.model import Model, catalogue, open_model, parts, passes
+from layerlift.engine.model import Model, catalogue, open_model
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.schedule import linear_quadratic
 from layerlift.options import RemovalOptions
 from layerlift.runtime import Runtime
 from layerlift.stages.removal import remove_frames
+from support import around
+
+POLICY = choose_policy("cpu", resident=True)
 
 DISTILLED = [name for name in catalogue.CATALOGUE if "distilled" in name]
 OWN_LEVELS = {
@@ -23,9 +28,9 @@ OWN_LEVELS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny")))
+@pytest.fixture
+def tiny(tmp_path: Path) -> Model:
+    return open_model(write_tiny_model(tmp_path))
 
 
 def as_listed(tiny: Model, name: str) -> Model:
@@ -34,28 +39,26 @@ def as_listed(tiny: Model, name: str) -> Model:
     return tiny
 
 
-def remove(model: Model, **options: object) -> np.ndarray:
+def remove(model: Engine, **options: object) -> np.ndarray:
     video = np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), dtype=np.uint8)
     mask = np.zeros(video.shape[:3], bool)
     mask[:, 10:20, 10:20] = True
     chosen = RemovalOptions(evidence="off", dense=True, **options)  # type: ignore[arg-type]
-    return np.stack(list(remove_frames(video, mask, chosen, runtime=Runtime(model=model, policy=choose_policy("cpu")))))
+    return np.stack(list(remove_frames(video, mask, chosen, runtime=Runtime(model=model, policy=POLICY))))
 
 
 class Asked:
-    """The highest timestep and the number of prompts of every pass."""
+    """The highest timestep and the number of prompts of every pass of the model's transformer."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, model: Model) -> None:
         self.levels: list[float] = []
         self.prompts: list[int] = []
-        real = passes.predict_velocity
+        with model.transformer(POLICY) as transformer:  # which stays
+            transformer.register_forward_pre_hook(self._note, with_kwargs=True)
 
-        def spy(transformer, tokens, timesteps, coordinates, batches):
-            self.levels.append(float(timesteps.max()) / 1000)
-            self.prompts.append(sum(len(embeds) for embeds, _ in batches))
-            return real(transformer, tokens, timesteps, coordinates, batches)
-
-        monkeypatch.setattr(passes, "predict_velocity", spy)
+    def _note(self, _: object, __: object, given: dict[str, torch.Tensor]) -> None:
+        self.levels.append(float(given["timestep"].max()) / 1000)
+        self.prompts.append(len(given["encoder_hidden_states"]))
 
 
 def test_every_distilled_model_is_tested() -> None:
@@ -63,38 +66,36 @@ def test_every_distilled_model_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", DISTILLED)
-def test_own_levels_and_no_guidance(name: str, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Asked(monkeypatch)
+def test_own_levels_and_no_guidance(name: str, tiny: Model) -> None:
+    asked = Asked(tiny)
     remove(as_listed(tiny, name))
     assert asked.levels == pytest.approx(OWN_LEVELS[name], abs=1e-4)
     assert set(asked.prompts) == {1}
 
 
-def test_the_others_are_led_by_two_prompts(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Asked(monkeypatch)
+def test_the_others_are_led_by_two_prompts(tiny: Model) -> None:
+    asked = Asked(tiny)
     remove(as_listed(tiny, "ltx-2b-0.9.5"), steps=3)
     assert asked.levels == pytest.approx([level for level in linear_quadratic(3)[:-1] for _ in range(2)])
     assert asked.prompts == [1] * 6
 
 
 @pytest.mark.parametrize(("name", "stochastic"), [("ltx-2b-0.9.6-distilled", True), ("ltx-2b-0.9.8-distilled", False)])
-def test_only_0_9_6_draws_noise_in_every_step(
-    name: str, stochastic: bool, tiny: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_0_9_6_draws_noise_in_every_step(name: str, stochastic: bool, tiny: Model) -> None:
     drawn = []
-    real = sampling.torch.randn
 
-    def counting(*shape: object, **named: object) -> torch.Tensor:
-        drawn.append(shape)
-        return real(*shape, **named)  # type: ignore[call-overload, no-any-return]
+    def denoise(run: Denoise, latents: np.ndarray, *given: Any) -> np.ndarray:
+        noise = given[2]
+        expected = torch.Generator().set_state(noise.get_state())
+        made = run(latents, *given)
+        count = 0
+        while not torch.equal(expected.get_state(), noise.get_state()) and count < 99:
+            torch.randn(latents.shape, generator=expected)
+            count += 1
+        drawn.append(count)
+        return made
 
-    def denoise(*given: object, **named: object) -> torch.Tensor:
-        with monkeypatch.context() as patch:
-            patch.setattr(sampling.torch, "randn", counting)
-            return sampling.denoise(*given, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(parts, "denoise", denoise)
-    remove(as_listed(tiny, name))
+    remove(around(as_listed(tiny, name), "denoising", denoise))
     steps = catalogue.CATALOGUE[name].settings.steps
     # Where it begins, and after every step but the last.
-    assert len(drawn) == (1 + steps - 1 if stochastic else 1)
+    assert drawn == [1 + steps - 1 if stochastic else 1]

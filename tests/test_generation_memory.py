@@ -1,16 +1,14 @@
 """Generation in little memory: the same result, and going on when memory runs out all the same."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from layerlift.clip import Clip
-from layerlift.engine.base import Decode, Engine
-from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.base import Engine
+from layerlift.engine.device import choose_policy
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.device.plan import least_memory
 from layerlift.engine.model import Model, open_model
@@ -20,7 +18,7 @@ from layerlift.options import RemovalOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.removal import RemovalPlan, plan_removal, run_removal
-from support import Instead, failing
+from support import failing, watched
 
 CPU = choose_policy("cpu")
 
@@ -72,21 +70,15 @@ def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monk
     ],
 )
 def test_same_result_in_less_memory(model: Model, changes: dict[str, int]) -> None:
-    under = []
-
-    @contextmanager
-    def decoding(policy: Policy) -> Iterator[Decode]:
-        under.append(policy)
-        with model.decoding(policy) as decode:
-            yield decode
-
-    plan = planned(Instead(model, decoding=decoding))
+    engine, opened = watched(model)
+    plan = planned(engine)
     assert plan.job is not None
     ways = replace(plan.job.plan, policy=replace(plan.job.policy, **changes))  # type: ignore[arg-type]
     made = np.stack(list(run_removal(replace(plan, job=replace(plan.job, plan=ways)))))
     # Rounding of float32 may cross half a grey level.
     assert np.abs(made.astype(int) - run(model)).max() <= 1
-    assert [{name: getattr(policy, name) for name in changes} for policy in under] == [changes]
+    assert [part for part, _ in opened] == ["encoding", "denoising", "decoding"]
+    assert [{name: getattr(policy, name) for name in changes} for _, policy in opened] == [changes] * 3
 
 
 def test_the_least_memory_there_is_a_plan_for_is_enough(model: Model) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.samples import Samples, frame_of
+from layerlift.engine.base import Decode, Denoise, Encode, Engine
 from layerlift.engine.device import Policy, choose_policy
-from layerlift.engine.model import Model, latents, open_model, parts
+from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.evidence import State
@@ -30,6 +31,7 @@ from layerlift.stages import generation, removal
 from layerlift.stages.removal import remove, remove_frames
 from layerlift.stages.removal.paste_back import paste_generated
 from layerlift.stages.windows import cut
+from support import around
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def policy() -> Policy:
     return choose_policy("cpu", resident=True)
 
 
-def plate(clip: Clip, mask: np.ndarray, model: Model, policy: Policy, **options) -> np.ndarray:
+def plate(clip: Clip, mask: np.ndarray, model: Engine, policy: Policy, **options) -> np.ndarray:
     """The clean plate, all of it generated: the frames of these clips are noise and tell nothing of each other."""
     options = {"evidence": "off"} | options
     return np.stack(
@@ -153,49 +155,44 @@ def test_every_window_gives_back_what_the_heap_keeps(
 
 
 class Spy:
-    """Counts what a removal does to its model."""
+    """Counts what a removal asks of its model, by `engine`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, model: Engine) -> None:
         self.encoded = self.decoded = 0
         self.denoised: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # latents in, unknown, latents out
-        encode, decode, denoise = latents.encode, latents.decode, parts.denoise
 
-        def spy_encode(*given):
+        def encode(run: Encode, *given: Any) -> np.ndarray:
             self.encoded += 1
-            return encode(*given)
+            return run(*given)
 
-        def spy_decode(*given):
+        def decode(run: Decode, *given: Any) -> Iterator[Any]:
             self.decoded += 1
-            return decode(*given)
+            return run(*given)
 
-        def spy_denoise(transformer, before, unknown, *given, **named):
-            made = denoise(transformer, before, unknown, *given, **named)
-            self.denoised.append((before.numpy().copy(), unknown.numpy().copy(), made.numpy()))
+        def denoise(run: Denoise, before: np.ndarray, unknown: np.ndarray, *given: Any) -> np.ndarray:
+            made = run(before, unknown, *given)
+            self.denoised.append((before.copy(), unknown.copy(), made))
             return made
 
-        monkeypatch.setattr(latents, "encode", spy_encode)
-        monkeypatch.setattr(latents, "decode", spy_decode)
-        monkeypatch.setattr(parts, "denoise", spy_denoise)
+        self.engine = around(around(around(model, "encoding", encode), "decoding", decode), "denoising", denoise)
 
 
-def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(
-    model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spy = Spy(monkeypatch)
+def test_windows_without_a_mask_cost_nothing_and_their_frames_pass(model: Model, policy: Policy) -> None:
+    spy = Spy(model)
     clip = make_clip(41)
     windows = fit_windows(41, model.settings.frames, model.geometry.time)
     last = windows[-1]
     mask = box_mask(clip, slice(last.keep_stop - 2, None))
-    made = plate(clip, mask, model, policy, crop=True)
+    made = plate(clip, mask, spy.engine, policy, crop=True)
     assert len(windows) > 2
     assert (spy.encoded, len(spy.denoised), spy.decoded) == (1, 1, 1)
     assert (made[: last.keep_stop - 2] == clip.numpy()[: last.keep_stop - 2]).all()
 
 
-def test_what_windows_share_is_generated_once(model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    spy = Spy(monkeypatch)
+def test_what_windows_share_is_generated_once(model: Model, policy: Policy) -> None:
+    spy = Spy(model)
     clip = make_clip(33)
-    plate(clip, box_mask(clip), model, policy, context=0)
+    plate(clip, box_mask(clip), spy.engine, policy, context=0)
     windows = fit_windows(33, model.settings.frames, model.geometry.time)
     assert len(spy.denoised) == len(windows) > 2
     for window, before, now in zip(windows[1:], spy.denoised, spy.denoised[1:], strict=False):
@@ -220,10 +217,8 @@ def test_asking_where_pixels_come_from_changes_none(model: Model, policy: Policy
     assert len(told) == 5
 
 
-def test_a_small_mask_is_generated_from_its_surroundings_alone(
-    model: Model, policy: Policy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spy = Spy(monkeypatch)
+def test_a_small_mask_is_generated_from_its_surroundings_alone(model: Model, policy: Policy) -> None:
+    spy = Spy(model)
     clip = make_clip(33, 400, 300)
     mask = np.zeros((33, 300, 400), bool)
     for i in range(33):
@@ -231,7 +226,7 @@ def test_a_small_mask_is_generated_from_its_surroundings_alone(
     report = Report()
     options = RemovalOptions(evidence="off", dilate=3, size=(192, 160), crop=True)
     made = np.stack(
-        list(remove_frames(clip, mask, options, runtime=Runtime(model=model, policy=policy, report=report)))
+        list(remove_frames(clip, mask, options, runtime=Runtime(model=spy.engine, policy=policy, report=report)))
     )
     grown = np.stack([grow(masked, 3) for masked in mask])
     assert (made[~grown] == clip.numpy()[~grown]).all()
