@@ -14,7 +14,9 @@ import pytest
 from layerlift.cli.folder import whole_folder
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba_reader import open_layer
-from layerlift.engine.model import Model, open_model
+from layerlift.engine.device import choose_policy
+from layerlift.engine.device.needs import GIB
+from layerlift.engine.model import open_model
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.options import (
     CompositionOptions,
@@ -24,12 +26,12 @@ from layerlift.options import (
     RunOptions,
     RuntimeOptions,
 )
-from layerlift.runtime import open_runtime
+from layerlift.runtime import Runtime, open_runtime
 from layerlift.scenes import make_scene
 from layerlift.stages.effects import mask
 from layerlift.stages.layers import extract
 from layerlift.stages.run import boxed, run
-from support import files, layerlift, write_even_heads
+from support import Instead, files, layerlift, watched, write_even_heads
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
 FRONT, HIND, TOTAL = np.s_[10:20, 16:26], np.s_[10:20, 36:44], np.s_[8:26, 14:46]
@@ -171,22 +173,20 @@ def test_run_with_evidence_only_generates_nothing(
     assert json.loads(Path("out/report.json").read_text())["stages"].keys().isdisjoint({"encode", "denoise"})
 
 
-def test_small_models_are_read_once_and_freed_at_the_end(
-    walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert open_model(model).stays_in_memory()
-    seen, closed = [], []
-    real = Model._component
-    monkeypatch.setattr(
-        Model, "_component", lambda s, kind, rules, load: seen.append(rules) or real(s, kind, rules, load)
-    )
-    monkeypatch.setattr(Model, "close", lambda self: closed.append(True))
-    flags = "walk.mkv --object front.mkv --total total.mkv -o out --steps 1"
-    assert layerlift("run", *flags.split(), "--model", model) == 0
-    assert [rules.resident for rules in seen] == [True] * 3
-    assert closed == [True]
-    assert layerlift("run", *flags.split(), "--model", model, "--overwrite", "--memory", 8) == 0
-    assert [rules.resident for rules in seen[3:]] == [False] * 3
+def test_small_models_are_read_once_and_freed_at_the_end(walk: np.ndarray, model: Path) -> None:
+    """Each part stays where the same rules open it again; with a limit of memory none does."""
+    closed: list[bool] = []
+    opened_model = open_model(model)
+    assert opened_model.stays_in_memory()
+    engine, opened = watched(Instead(opened_model, close=lambda: closed.append(True)))
+    for memory, stays in ((None, True), (8 * GIB, False)):
+        runtime = Runtime(engine, choose_policy("cpu"), memory_bytes=memory)
+        run("walk.mkv", ["front.mkv"], f"out_{stays}", options=RunOptions(RemovalOptions(steps=1)), runtime=runtime)
+        assert [part for part, _ in opened] == ["encoding", "scoring", "encoding", "denoising", "decoding"]
+        assert {policy.resident for _, policy in opened} == {stays}
+        assert len({repr(policy) for _, policy in opened}) == 1
+        assert closed == [True]
+        opened.clear()
 
 
 @pytest.mark.parametrize(
