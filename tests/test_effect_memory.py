@@ -1,22 +1,24 @@
 """Looking for effects in little memory: planned before a weight is read, the same scores, and less when it runs out."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import layerlift
-from layerlift.engine.base import Engine
+from layerlift.engine.base import Encode, Engine
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.needs import GIB
-from layerlift.engine.model import Model, open_model, parts
+from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError, LayerliftError
 from layerlift.options import EffectOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.effects import EffectPlan, find_effects, plan_effects, run_effects
-from support import failing, watched
+from support import Instead, failing, watched
 
 CPU = choose_policy("cpu")
 
@@ -50,13 +52,14 @@ def test_plan_is_in_the_report(model: Model) -> None:
     assert list(report.results["planned_bytes"]) == ["encode", "text", "denoise", "decode"]
 
 
-def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.engine.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model) -> None:
+    engine, opened = watched(model)
     frames, hidden = inputs()
     with pytest.raises(InputError, match=r"give --memory 0\.4"):
-        layerlift.mask(frames, hidden, model=model, device="cpu", memory=0.1)
+        layerlift.mask(frames, hidden, model=engine, device="cpu", memory=0.1)
     with pytest.raises(InputError, match="--memory -1"):
-        layerlift.mask(frames, hidden, model=model, device="cpu", memory=-1)
+        layerlift.mask(frames, hidden, model=engine, device="cpu", memory=-1)
+    assert opened == []
 
 
 @pytest.mark.parametrize(
@@ -108,8 +111,8 @@ def test_memory_that_is_never_enough(model: Model) -> None:
 
 
 def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocator is the machine's: a stand-in tells what was asked of it, and when the model was opened."""
     caps: list[float] = []
-    real = Model.encoding
 
     class Cap:
         def __init__(self, policy: Policy, memory: float) -> None:
@@ -121,25 +124,27 @@ def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypat
         def __exit__(self, *_: object) -> None:
             caps.append(-1)
 
-    def watched(*given: object, **named: object) -> object:
+    def encoding(policy: Policy) -> AbstractContextManager[Encode]:
         caps.append(1)
-        return real(*given, **named)  # type: ignore[arg-type]
+        return model.encoding(policy)
 
     monkeypatch.setattr("layerlift.engine.device.budget.capped", Cap)
-    monkeypatch.setattr(Model, "encoding", watched)
+    engine = Instead(model, encoding=encoding)
     frames, hidden = inputs()
-    list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=CPU)))
+    list(find_effects(frames, [hidden], runtime=Runtime(model=engine, policy=CPU)))
     assert caps == [1]
-    list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=CPU, memory_bytes=3 * GIB)))
+    list(find_effects(frames, [hidden], runtime=Runtime(model=engine, policy=CPU, memory_bytes=3 * GIB)))
     assert caps == [1, 3, 0, 1, -1]
     caps.clear()
-    list(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=replace(CPU, cap_memory=True))))
+    list(find_effects(frames, [hidden], runtime=Runtime(model=engine, policy=replace(CPU, cap_memory=True))))
     assert caps[1:] == [0, 1, -1]
 
 
-def test_scores_that_are_no_numbers_end_the_run(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_are_no_numbers_end_the_run(tmp_path: Path) -> None:
     """Before anything is drawn or written: half precision overflows on some backends without a word."""
-    real = parts.score_tokens
-    monkeypatch.setattr(parts, "score_tokens", lambda *given, **named: real(*given, **named) * float("nan"))
+    model, policy = open_model(write_tiny_model(tmp_path)), replace(CPU, resident=True)
+    with model.transformer(policy) as transformer:  # which stays
+        transformer.proj_in.weight.data[0, 0] = float("nan")
+    frames, hidden = inputs()
     with pytest.raises(LayerliftError, match=r"NaN or infinity.*torch\.float32 overflows on cpu"):
-        scores(model)
+        next(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=policy)))

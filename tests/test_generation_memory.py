@@ -53,10 +53,11 @@ def test_plan_is_in_the_report(model: Model) -> None:
     assert list(report.results["planned_bytes"]) == ["encode", "text", "denoise", "decode"]
 
 
-def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlift.engine.model.weights.read_tensors", lambda *_: pytest.fail("a weight was read"))
+def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model) -> None:
+    engine, opened = watched(model)
     with pytest.raises(InputError, match=r"give --memory 0\.4"):
-        planned(model, memory_bytes=GIB // 10)
+        planned(engine, memory_bytes=GIB // 10)
+    assert opened == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from layerlift.clip import Clip
-from layerlift.engine.base import Decode, Denoise, SamplingSettings
+from layerlift.engine.base import Decode, Denoise, Engine, SamplingSettings
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.latents import denormalize, encode
@@ -31,7 +31,7 @@ from layerlift.stages.composition.latent import (
     plan_latent_composition,
     sum_latents,
 )
-from support import Instead, around, failing
+from support import Instead, around, failing, watched
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
 OBJECT, TOTAL = np.s_[10:22, 16:30], np.s_[8:30, 14:34]
@@ -52,7 +52,7 @@ def still(place: tuple[slice, slice]) -> np.ndarray:
     return mask
 
 
-def compose(model: Model, onto: np.ndarray | None = None, **options: object) -> np.ndarray:
+def compose(model: Engine, onto: np.ndarray | None = None, **options: object) -> np.ndarray:
     onto = noise(2) if onto is None else onto
     named = options if "runtime" in options else {"model": model, "device": "cpu", **options}
     return compose_latent(noise(0), noise(1), still(OBJECT), still(TOTAL), onto, **named).numpy()  # type: ignore[arg-type]
@@ -130,11 +130,11 @@ def test_windows_share_what_was_refined_and_no_token_else_is_known(model: Model)
         sampled.append(sampling)
         with model.denoising(policy, prompts, sampling, speed) as denoise:
 
-            def watched(latents: np.ndarray, unknown: np.ndarray, *rest: Any) -> np.ndarray:
+            def noted(latents: np.ndarray, unknown: np.ndarray, *rest: Any) -> np.ndarray:
                 seen.append(unknown)
                 return denoise(latents, unknown, *rest)
 
-            yield watched
+            yield noted
 
     frames = 12
     made = compose_latent(
@@ -178,13 +178,13 @@ def test_pictures_are_decoded_to_the_host_where_pixels_are_worked_on_there(model
     """By the rules of CUDA removal leaves them on the device; here numpy goes on with them."""
     kinds = set()
 
-    def watched(decode: Decode, *given: Any) -> Iterator[Any]:
+    def noted(decode: Decode, *given: Any) -> Iterator[Any]:
         for picture in decode(*given):
             kinds.add(type(picture))
             yield picture
 
     policy = replace(choose_policy("cpu"), device_pixels=True)
-    compose(model, runtime=Runtime(around(model, "decoding", watched), policy), steps=1)
+    compose(model, runtime=Runtime(around(model, "decoding", noted), policy), steps=1)
     assert kinds == {np.ndarray}
 
 
@@ -239,17 +239,13 @@ def test_result_keeps_the_clip_s_timing(model: Model) -> None:
         ({"model": "no-such-model"}, "no-such-model"),
     ],
 )
-def test_mistakes_are_said_before_a_weight_is_read(
-    changes: dict[str, object], said: str, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*_: object) -> Iterator[None]:
-        raise AssertionError("a weight was read")
-
-    monkeypatch.setattr(Model, "_component", never)
-    given = {"background": noise(1), "objects": still(OBJECT), "total": still(TOTAL), "onto": noise(2), "model": model}
+def test_mistakes_are_said_before_a_weight_is_read(changes: dict[str, object], said: str, model: Model) -> None:
+    engine, opened = watched(model)
+    given = {"background": noise(1), "objects": still(OBJECT), "total": still(TOTAL), "onto": noise(2), "model": engine}
     given |= changes
     with pytest.raises(InputError, match=said):
         compose_latent(noise(0), device="cpu", **given)  # type: ignore[arg-type]
+    assert opened == []
 
 
 @pytest.mark.parametrize("stage", ["encode", "decode", "denoise"])
@@ -270,10 +266,11 @@ def test_memory_that_runs_out(model: Model, stage: str, calls: set[int]) -> None
     ]
 
 
-def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Model, "_component", lambda *_: pytest.fail("a weight was read"))
+def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model) -> None:
+    engine, opened = watched(model)
     with pytest.raises(InputError, match="give --memory"):
-        compose(model, memory=0.1)
+        compose(engine, memory=0.1)
+    assert opened == []
 
 
 def test_plan_is_made_for_the_memory(model: Model) -> None:

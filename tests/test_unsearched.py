@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip
-from layerlift.evidence import State, unsearched
+from layerlift.evidence import State
 from layerlift.evidence.unsearched import Unsearched
 from layerlift.masks import Mask
 from layerlift.pixels import arrays as pixels
@@ -21,19 +21,6 @@ def make_masks() -> np.ndarray:
     return masks
 
 
-@pytest.fixture
-def grown(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """The masks that were grown."""
-    seen: list[np.ndarray] = []
-
-    def spy(mask: np.ndarray, distance: float) -> np.ndarray:
-        seen.append(mask)
-        return grow(mask, distance)
-
-    monkeypatch.setattr(unsearched, "grow", spy)
-    return seen
-
-
 READ: dict[str, Callable[[Unsearched], list[np.ndarray]]] = {
     "hidden": lambda found: list(found.hidden()),
     "frames": lambda found: [state == State.UNKNOWN for _, state in found.frames()],
@@ -42,13 +29,12 @@ READ: dict[str, Callable[[Unsearched], list[np.ndarray]]] = {
 
 
 @pytest.mark.parametrize("read", READ)
-def test_hidden_pixels_are_those_of_the_grown_mask_found_once_where_they_stay(
-    read: str, grown: list[np.ndarray]
-) -> None:
+def test_hidden_pixels_are_those_of_the_grown_mask_found_once_where_they_stay(read: str) -> None:
     masks, frames = make_masks(), np.arange(6 * 20 * 30 * 3, dtype=np.uint32).astype(np.uint8).reshape(6, 20, 30, 3)
     found = Unsearched(Clip.from_array(frames, 24), Mask.from_array(masks), 2)
     hidden = READ[read](found)
-    assert len(grown) == 3
+    if read != "frames":  # whose states are made of them
+        assert len({id(one) for one in hidden}) == 3
     assert len(hidden) == len(masks)
     for ours, mask in zip(hidden, masks, strict=True):
         assert (ours == grow(mask, 2)).all()
