@@ -249,6 +249,22 @@ def test_earlier_run_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> No
     assert files(tmp_path) == ["out"]
 
 
+def test_an_earlier_run_of_a_clip_with_alpha_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    still = np.zeros((HEIGHT, WIDTH), np.uint8)
+    still[FRONT] = 255
+    cv2.imwrite("front.png", still)
+    Path("walk").mkdir()
+    for number in range(2):
+        picture = np.full((HEIGHT, WIDTH, 4), 100, np.uint8)
+        picture[FRONT] = 200
+        cv2.imwrite(f"walk/{number:05d}.png", picture)
+    flags = "--object front.png --total front.png --model none -o out"
+    assert layerlift("run", "walk", *flags.split()) == 0
+    assert "background.mov" in files("out")  # MP4 holds no alpha
+    assert layerlift("run", "walk", *flags.split(), "--overwrite") == 0
+
+
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     # Long enough to be interrupted between the stages; without a model, whose import would be most of the time.
     frames = np.random.default_rng(0).integers(90, 110, (80, HEIGHT, WIDTH, 3), dtype=np.uint8)

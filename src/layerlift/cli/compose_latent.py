@@ -94,7 +94,7 @@ def compose_by_latents(
     beside = {"--keep-intermediate": kept.values()}
     target = settle_outputs(source, "compose", output, writing, read=read, beside=beside)
     for path in kept.values():
-        check_output(path, lossless=writing.lossless, overwrite=writing.overwrite)
+        check_output(path, lossless=writing.lossless, overwrite=writing.overwrite, like=source)
     record = Report("compose", typed)
 
     # 2. The plan, and the work, frame by frame into the files.

@@ -102,7 +102,9 @@ def mask(
     read = {**read_of_clip(clip, total=False), "--object": read_of(objects), **read_of_model(running)}
     settle({"-o": targets, **beside}, read, writing)
     for path in targets:
-        check_output(path, lossless=writing.lossless or is_exact(path), overwrite=writing.overwrite)
+        check_output(path, writing.lossless or is_exact(path), writing.overwrite, source, version=False)
+    if preview is not None and preview.suffix.lower() == ".mp4":
+        check_output(preview, overwrite=writing.overwrite, like=clip_twice_as_wide(source))
     for flag, file in beside.items():
         if file is not None:
             check_file(file, flag, overwrite=writing.overwrite)

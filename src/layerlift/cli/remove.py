@@ -97,7 +97,7 @@ def remove(
     read |= {**read_of_references(options.references), **read_of_model(running)}
     target = settle_outputs(source, "remove", output, writing, read=read, beside={"--source-map": source_map})
     if source_map is not None:
-        check_output(source_map, lossless=is_exact(source_map), overwrite=writing.overwrite)
+        check_output(source_map, is_exact(source_map), writing.overwrite, source, version=False)
     record = Report("remove", typed)
 
     with show_progress(notes_of(*(own or [masked]))) as progress, ExitStack() as files:

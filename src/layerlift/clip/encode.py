@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -105,6 +107,10 @@ class VideoSink:
             self._stack.close()
             raise
 
+    def begin(self) -> None:
+        """Open the encoder and write the file's header. Raises FFmpeg's error where one of them refuses the clip."""
+        self._output.start_encoding()
+
     def _configure(self, context: VideoCodecContext) -> None:
         from av.codec.context import Flags
 
@@ -187,6 +193,24 @@ class VideoSink:
         else:
             duration = like.last_duration or 1
         return start + begin - like.timestamps[0], duration
+
+
+def takes_size(like: Clip, container: str, coding: Coding) -> bool:
+    """Whether the encoder and the container (FFmpeg's name) take a clip's size: both are begun, into nothing."""
+    return _begins(like, container, coding) or not _begins(replace(like, width=64, height=64), container, coding)
+
+
+def _begins(like: Clip, container: str, coding: Coding) -> bool:
+    import av
+
+    sink = VideoSink(Path(os.devnull), container, like, coding, sound=False)
+    try:
+        sink.begin()
+    except av.FFmpegError:
+        return False
+    finally:
+        sink.abandon()
+    return True
 
 
 def _time_base(like: Clip, start: Fraction) -> Fraction:

@@ -14,7 +14,7 @@ from layerlift.clip.container import open_input
 from layerlift.clip.picture_notes import colour_note, fields_note, shape_note
 from layerlift.clip.rgba_encode import LayerFormat, LayerImageSink, import_openexr, layer_coding, layer_like
 from layerlift.clip.streams import StreamCopy
-from layerlift.clip.writer import ClipWriter, FrameSink, check_place, is_folder_output, stream_notes
+from layerlift.clip.writer import ClipWriter, FrameSink, bare, check_place, check_size, is_folder_output, stream_notes
 from layerlift.errors import InputError
 from layerlift.names import check_name
 
@@ -73,10 +73,12 @@ def choose_layer_format(
 def check_layer_output(path: str | Path, like: Clip, *, overwrite: bool = False) -> Path:
     """Check, before any work begins, that a layer can be written to `path`, its sound beside a folder included.
 
-    Raises InputError for a missing or read-only folder, and an existing output without `overwrite`.
+    Raises InputError for a missing or read-only folder, an existing output without `overwrite`, and an ending whose
+    codec does not take the size of `like`.
     """
     folder = is_folder_output(path)
     check_place(str(path), folder, overwrite, _OUR_IMAGES)
+    check_layer_size(path, like)
     sound = sound_file(path)
     if not (folder and has_sound(like)):
         return Path(path)
@@ -88,6 +90,11 @@ def check_layer_output(path: str | Path, like: Clip, *, overwrite: bool = False)
             f"{sound}, which would hold the layer's sound, already exists; choose another output or add --overwrite"
         )
     return Path(path)
+
+
+def check_layer_size(path: str | Path, like: Clip) -> None:
+    """`check_size` for a layer."""
+    check_size(path, bare(like), lambda ending: layer_coding(like, choose_layer_format(f"layer{ending}")), VIDEO_KINDS)
 
 
 def sound_file(folder: str | Path) -> Path:
@@ -123,6 +130,9 @@ class LayerWriter(ClipWriter):
 
     def _check(self) -> None:
         check_layer_output(f"{self.path}/" if self._folder else self.path, self.like, overwrite=self._overwrite)
+
+    def _check_size(self) -> None:
+        """As the check of the place does."""
 
     def _notes(self) -> list[str]:
         lost = fields_note(self.like, "a layer")

@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from layerlift.clip.picture_notes import VP9, chroma_note, colour_note, fields_n
 from layerlift.errors import InputError
 from layerlift.names import check_name, unfinished
 from layerlift.places import check_writable
+
+if TYPE_CHECKING:
+    from layerlift.clip.coding import Coding
 
 # Output endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -40,18 +43,29 @@ class FrameSink(Protocol):
     def abandon(self) -> None: ...
 
 
-def check_output(path: str | Path, lossless: bool = False, overwrite: bool = False, like: Clip | None = None) -> Path:
+def check_output(
+    path: str | Path,
+    lossless: bool = False,
+    overwrite: bool = False,
+    like: Clip | None = None,
+    *,
+    version: bool = True,
+) -> Path:
     """Check, before any work begins, that a result can be written to `path`; returns it as a Path.
 
     A path without an ending, or one that ends in a slash, is a folder of PNGs.
     Raises InputError for an ending that cannot be written, `lossless` with another ending than .mkv, a missing folder,
-    a name that is too long, and an existing output without `overwrite`; for a version of `like` that has alpha, an
-    ending whose codec holds none. Raises LayerliftError for a folder that cannot be written to.
+    a name that is too long, and an existing output without `overwrite`; for an ending whose codec does not take the
+    size of `like`, and for a `version` of it (a mask is none) one whose codec does not hold its alpha or its bits.
+    Raises LayerliftError for a folder that cannot be written to.
     """
-    alpha = like is not None and not is_folder_output(path) and keeps_alpha(like)
-    if like is not None:
+    alpha = version and like is not None and not is_folder_output(path) and keeps_alpha(like)
+    if version and like is not None:
         _check_depth(path, like)
-    return _check_path(path, lossless, overwrite, alpha=alpha)
+    path = _check_path(path, lossless, overwrite, alpha=alpha)
+    if like is not None:
+        check_clip_size(path, like if version else bare(like), lossless=lossless, alpha=alpha)
+    return path
 
 
 def _check_depth(path: str | Path, like: Clip) -> None:
@@ -60,6 +74,39 @@ def _check_depth(path: str | Path, like: Clip) -> None:
             f"cannot write {path}: {like.name} has {like.samples.bits} bits, but .webm is written with 8; use .mov or "
             ".mkv."
         )
+
+
+def bare(like: Clip) -> Clip:
+    """A clip of which nothing but its size and timing counts."""
+    return replace(like, samples=None, pictures=None, field_order=None)
+
+
+def check_clip_size(path: str | Path, like: Clip, *, lossless: bool, alpha: bool) -> None:
+    """`check_size` for a version of a clip, with or without alpha."""
+    from layerlift.clip.coding import clip_coding
+
+    endings = [ending for ending in (".mov", ".mkv", ".mp4") if not alpha or ending in ALPHA_ENDINGS]
+    check_size(
+        path, like, lambda ending: clip_coding(like, ending, lossless=lossless, alpha=alpha),
+        [] if lossless else endings,
+    )  # fmt: skip
+
+
+def check_size(path: str | Path, like: Clip, coding: Callable[[str], Coding], others: Iterable[str]) -> None:
+    """Raises InputError where an output does not take a clip's size, with one of the `others` among endings that does.
+
+    `coding`: how the clip is coded in a file with an ending.
+    """
+    from layerlift.clip.encode import takes_size
+
+    ending = Path(path).suffix.lower()
+    if is_folder_output(path) or takes_size(like, CONTAINERS[ending], coding(ending)):
+        return
+    better = next((other for other in others if takes_size(like, CONTAINERS[other], coding(other))), None)
+    raise InputError(
+        f"cannot write {path}: a clip of {like.width}x{like.height} pixels does not go into this kind of {ending}; use "
+        f"{better or 'a folder of PNGs (a path without an extension)'}."
+    )
 
 
 def _check_path(path: str | Path, lossless: bool, overwrite: bool, *, alpha: bool) -> Path:
@@ -207,6 +254,7 @@ class ClipWriter:
         if sound:
             _check_depth(path, like)
         self._check()
+        self._check_size()
         self.notes: list[str] = [*([like.damage] if like.damage else []), *self._notes()] if sound else []
         # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
         self._place = _place(self.path, self._folder)
@@ -247,6 +295,12 @@ class ClipWriter:
         alpha = self._alpha or (self.like.has_alpha and self.path.suffix.lower() == ".webm")
         _check_path(f"{self.path}/" if self._folder else self.path, self._lossless, self._overwrite, alpha=alpha)
 
+    def _check_size(self) -> None:
+        like = self.like if self._sound else bare(self.like)
+        check_clip_size(
+            f"{self.path}/" if self._folder else self.path, like, lossless=self._lossless, alpha=self._alpha
+        )
+
     def _notes(self) -> list[str]:
         path = f"{self.path}/" if self._folder else self.path
         return output_notes(path, self.like, lossless=self._lossless, alpha=self._alpha)
@@ -263,7 +317,7 @@ class ClipWriter:
         from layerlift.clip.encode import ImageSink, VideoSink
 
         alpha = self._alpha or (frame.ndim == 3 and frame.shape[2] == 4)
-        like = self.like if self._sound else replace(self.like, samples=None, pictures=None, field_order=None)
+        like = self.like if self._sound else bare(self.like)
         if self._folder:
             return ImageSink(self._temporary, like, alpha=alpha)
         ending = self.path.suffix.lower()

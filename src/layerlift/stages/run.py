@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
@@ -14,8 +14,8 @@ import numpy as np
 from layerlift.clip import Clip, write_mask
 from layerlift.clip.rgba import LayerClip, as_layer
 from layerlift.clip.rgba_reader import open_layer
-from layerlift.clip.rgba_writer import choose_layer_format
-from layerlift.clip.writer import keeps_alpha
+from layerlift.clip.rgba_writer import check_layer_size, choose_layer_format
+from layerlift.clip.writer import bare, check_clip_size, keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.engine.base import Engine
 from layerlift.errors import InputError
@@ -193,11 +193,40 @@ def plan_run(inputs: Inputs, options: RunOptions | None = None, runtime: Runtime
         blank = np.zeros((clip.height, clip.width, 4), np.float32)
         layer = LayerClip(as_layer(clip, lambda a, b: repeat(blank, b - a)), lambda a, b: repeat(blank, b - a))
         composition = plan_composition([layer], inputs.onto, options.composition, runtime)
+    check_sizes(clip, composition, lossless=options.lossless)
     notes = list(dict.fromkeys([*notes, *removal.notes]))
     return RunPlan(
         inputs, effects, removal, extraction, composition, tuple(notes), options.lossless, model if kept else None,
         runtime,
     )  # fmt: skip
+
+
+def endings(clip: Clip, *, lossless: bool) -> tuple[str, str]:
+    """Of the clips and of the layers that a run writes."""
+    if lossless:
+        return ".mkv", ".mkv"
+    return ".mov" if keeps_alpha(clip) else ".mp4", ".mov"  # MP4 holds no alpha
+
+
+def check_sizes(clip: Clip, composition: CompositionPlan | None, *, lossless: bool) -> None:
+    """Raises InputError where one of the files of a run does not take the size of what it would hold."""
+
+    def check(lossless: bool) -> None:
+        ending, layer_ending = endings(clip, lossless=lossless)
+        check_clip_size("total_mask.mkv", bare(clip), lossless=True, alpha=False)
+        check_clip_size(f"background{ending}", clip, lossless=lossless, alpha=ending == ".mov")
+        check_layer_size(f"layer_0{layer_ending}", clip)
+        if composition is not None:
+            check_clip_size(f"composite{ending}", composition.like, lossless=lossless, alpha=False)
+
+    try:
+        check(lossless)
+    except InputError as error:
+        way = "run the stages one by one instead"
+        with suppress(InputError):
+            check(lossless=True)
+            way = "add --lossless"
+        raise InputError(f"{str(error).partition(';')[0]}; {way}.") from error
 
 
 def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
@@ -212,8 +241,7 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
     clip = inputs.clip
     for note in plan.notes:
         report.note(note)
-    ending, layer_ending = (".mkv", ".mkv") if lossless else (".mp4", ".mov")
-    ending = ".mov" if ending == ".mp4" and keeps_alpha(clip) else ending  # MP4 holds no alpha
+    ending, layer_ending = endings(clip, lossless=lossless)
 
     with ExitStack() as stack:
         if plan.model is not None:
