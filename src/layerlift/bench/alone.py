@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -184,8 +185,6 @@ def open_case(case: Case) -> tuple[Clip, Mask]:
 
 def written(frames: Iterator[np.ndarray], clip: Clip) -> Iterator[np.ndarray]:
     """The frames, which go through the encoder into a file that nobody keeps."""
-    from tempfile import TemporaryDirectory
-
     from layerlift.clip import ClipWriter
 
     with TemporaryDirectory(prefix="layerlift-bench-") as folder, ClipWriter(Path(folder) / "out.mp4", clip) as writer:

@@ -1,5 +1,6 @@
 """`layerlift compose`: layers over a new background, or a clip's objects by arithmetic on latents."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,8 +72,6 @@ def compose(
     refining = changed(given, refinement, running)
     if refining:
         raise InputError(f"{refining[0]} works only with --latent: add --latent, or leave it out to compose layers.")
-
-    from dataclasses import replace
 
     from layerlift.clip.rgba_reader import open_layer
     from layerlift.runtime import Runtime

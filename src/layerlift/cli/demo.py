@@ -1,5 +1,6 @@
 """`layerlift demo`: the whole job once, on a scene whose truth is known, with the model in the package."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +31,6 @@ def demo(
     typed: Typed,
 ) -> None:
     """Render a scene, run the whole pipeline on it, and compare every result with the truth in one picture."""
-    from dataclasses import replace
-
     from layerlift.runtime import open_runtime
     from layerlift.scenes.folder import check_scene_folder
     from layerlift.stages.choose_model import require_model
@@ -70,8 +69,6 @@ def demo(
 
 def render(output: Path, which: SceneFlags) -> "Inputs":
     """A scene as files in `output`: from then on it is a clip like any other, but that the truth is known."""
-    from dataclasses import replace
-
     from layerlift.clip import open_clip
     from layerlift.scenes import make_scene
     from layerlift.scenes.folder import write_scene

@@ -1,6 +1,7 @@
 """`layerlift doctor`: what this machine has and what would be chosen on it, in a form that fits a bug report."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,9 +47,6 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
 
 def default_plan(runtime: "Runtime") -> list[str]:
     """The plan for a clip of the default model's own size and length; of the demo model's where there is none."""
-    from dataclasses import replace
-    from fractions import Fraction
-
     from layerlift.cli.plan import describe
     from layerlift.clip import Clip
     from layerlift.engine.model import open_model

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -205,6 +206,4 @@ def with_preview(
 
 def clip_twice_as_wide(clip: "Clip") -> "Clip":
     """What a writer needs to know of a clip whose frames lie two side by side; a clip's alpha is not among that."""
-    from dataclasses import replace
-
     return replace(clip, width=2 * clip.width, has_alpha=False)

@@ -1,5 +1,6 @@
 """`layerlift plan`: how a clip would be run in the memory there is, without running it."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,8 +24,6 @@ def plan(
     running: RuntimeOptions,
 ) -> None:
     """Show how `remove` would run, without running it: precision, windows, and memory per stage."""
-    from dataclasses import replace
-
     from layerlift.runtime import open_runtime
     from layerlift.stages.choose_model import require_model
     from layerlift.stages.removal import plan_generation

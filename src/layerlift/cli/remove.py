@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,8 +131,6 @@ def plan_search(
 
     Raises as `choose_model` and `plan_effects`.
     """
-    from dataclasses import replace
-
     from layerlift.stages.choose_model import NO_MODEL, choose_model, require_model
     from layerlift.stages.effects import plan_effects
     from layerlift.stages.effects.grown import growth_note

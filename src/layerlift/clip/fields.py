@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,8 +132,6 @@ def weave(order: FieldOrder, first: Sequence[np.ndarray], second: Sequence[np.nd
 
 def flagged(frame: VideoFrame, order: FieldOrder) -> VideoFrame:
     """A frame that says of itself, to an encoder, which of its fields comes first."""
-    from fractions import Fraction
-
     from av.filter import Graph
 
     graph = Graph()

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from layerlift.clip.clip import Clip
@@ -362,8 +363,6 @@ class StreamCopy:
 
 def open_input_again(source: InputContainer) -> Any:
     """The same file, to be read from its beginning."""
-    from pathlib import Path
-
     return open_input(Path(source.name.removeprefix("file:")))
 
 

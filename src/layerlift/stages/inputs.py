@@ -10,10 +10,14 @@ import numpy as np
 from layerlift.clip import Clip, open_clip
 from layerlift.masks import Mask, match_mask, open_mask, open_object_masks
 
+GivenClip = Clip | np.ndarray | str | Path
+"""A `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images."""
+
 GivenMask = Mask | np.ndarray | str | Path
+"""A `Mask`, bool (F, H, W) or (H, W) for all frames, or the path of a video, a folder of images or a still."""
 
 
-def as_clip(clip: Clip | np.ndarray | str | Path) -> Clip:
+def as_clip(clip: GivenClip) -> Clip:
     """The clip itself, or one made of frames (F, H, W, 3) uint8, or the one at a path."""
     if isinstance(clip, Clip):
         return clip

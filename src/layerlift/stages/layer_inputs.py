@@ -11,7 +11,7 @@ from layerlift.clip import Clip
 from layerlift.errors import InputError
 from layerlift.masks import Mask
 from layerlift.pixels.arrays import grow
-from layerlift.stages.inputs import GivenMask, as_clip, as_mask, as_objects
+from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask, as_objects
 
 # Of an object's pixels so many may lie outside the total mask: edges move when masks are scaled or compressed.
 STRAY_SHARE = 0.02
@@ -41,7 +41,7 @@ def open_totals(total: Sequence[GivenMask] | GivenMask | None, masks: Sequence[M
     return [as_mask(mask, clip) for mask in several]
 
 
-def open_plate(background: Clip | np.ndarray | str | Path, clip: Clip) -> Clip:
+def open_plate(background: GivenClip, clip: Clip) -> Clip:
     """The clean plate of a clip, of its size and length or a single picture.
 
     Raises InputError for any other.

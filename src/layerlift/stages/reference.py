@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from layerlift.masks import Mask
 from layerlift.options import ReferenceOptions, RemovalOptions
 from layerlift.pixels.arrays import grow
 from layerlift.runtime import Runtime, chosen
-from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.removal import Margin, choose_margin
 
 # Marks reach this many pixels into what was gathered, so that what is painted meets it.
@@ -43,7 +42,7 @@ class Suggestion:
 
 
 def suggest_references(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     mask: GivenMask,
     options: ReferenceOptions | None = None,
     runtime: Runtime | None = None,
@@ -91,7 +90,7 @@ class ReferencePlan:
 
 
 def plan_references(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     mask: GivenMask,
     options: ReferenceOptions | None = None,
     runtime: Runtime | None = None,

@@ -27,7 +27,7 @@ from layerlift.stages.composition import CompositionPlan, Sequential, over, plan
 from layerlift.stages.effects import plan_effects, run_effects
 from layerlift.stages.effects.grown import grown_objects, growth_note
 from layerlift.stages.effects.look import EffectPlan
-from layerlift.stages.inputs import GivenMask, as_clip
+from layerlift.stages.inputs import GivenClip, GivenMask, as_clip
 from layerlift.stages.layer_inputs import open_objects, open_totals
 from layerlift.stages.layers import ExtractionPlan, plan_extraction, run_extraction
 from layerlift.stages.removal import OFF, RemovalPlan, plan_removal, run_removal
@@ -81,10 +81,10 @@ class Inputs:
 
 
 def open_inputs(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     objects: Sequence[GivenMask],
     total: Sequence[GivenMask] | GivenMask | None = None,
-    onto: Clip | np.ndarray | str | Path | None = None,
+    onto: GivenClip | None = None,
     *,
     numbers: Sequence[int] | None = None,
 ) -> Inputs:
@@ -102,12 +102,12 @@ def open_inputs(
 
 
 def run(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     objects: Sequence[GivenMask],
     folder: str | Path,
     *,
     total: Sequence[GivenMask] | GivenMask | None = None,
-    onto: Clip | np.ndarray | str | Path | None = None,
+    onto: GivenClip | None = None,
     options: RunOptions | None = None,
     runtime: Runtime | None = None,
 ) -> RunFiles:

@@ -26,7 +26,7 @@ from layerlift.clip.view import is_hdr, sdr_to_view
 from layerlift.errors import InputError
 from layerlift.options import CompositionOptions, Length, Sound
 from layerlift.runtime import Runtime, chosen
-from layerlift.stages.inputs import as_clip
+from layerlift.stages.inputs import GivenClip, as_clip
 
 # A layer scaled beyond this many pixels a side is a typing error.
 MAX_SIDE = 16384
@@ -34,7 +34,7 @@ MAX_SIDE = 16384
 
 def compose(
     layers: Sequence[LayerClip | str | Path] | LayerClip | str | Path,
-    onto: Clip | np.ndarray | str | Path,
+    onto: GivenClip,
     options: CompositionOptions | None = None,
     runtime: Runtime | None = None,
     **choices: Any,
@@ -64,7 +64,7 @@ def compose(
 
 def compose_frames(
     layers: Sequence[LayerClip | str | Path] | LayerClip | str | Path,
-    onto: Clip | np.ndarray | str | Path,
+    onto: GivenClip,
     options: CompositionOptions | None = None,
     runtime: Runtime | None = None,
 ) -> Iterator[np.ndarray]:
@@ -105,7 +105,7 @@ class CompositionPlan:
 
 def plan_composition(
     layers: Sequence[LayerClip | str | Path] | LayerClip | str | Path,
-    onto: Clip | np.ndarray | str | Path,
+    onto: GivenClip,
     options: CompositionOptions | None = None,
     runtime: Runtime | None = None,
 ) -> CompositionPlan:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -30,7 +29,7 @@ from layerlift.stages.choose_model import require_model
 from layerlift.stages.composition import Sequential, background_due, shown_at
 from layerlift.stages.composition.latent_windows import decode_all, encode_all, sum_latents
 from layerlift.stages.generation import Job, Section, denoise_sections
-from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
 from layerlift.stages.removal import Margin, choose_margin, note_job, plan_generation
 from layerlift.stages.spool import FrameSpool
@@ -45,11 +44,11 @@ Keep = Callable[[str, np.ndarray], None]
 
 
 def compose_latent(
-    clip: Clip | np.ndarray | str | Path,
-    background: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
+    background: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     total: GivenMask,
-    onto: Clip | np.ndarray | str | Path,
+    onto: GivenClip,
     options: LatentCompositionOptions | None = None,
     runtime: Runtime | None = None,
     **choices: Any,
@@ -85,11 +84,11 @@ def compose_latent(
 
 
 def compose_latent_frames(
-    clip: Clip | np.ndarray | str | Path,
-    background: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
+    background: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     total: GivenMask,
-    onto: Clip | np.ndarray | str | Path,
+    onto: GivenClip,
     options: LatentCompositionOptions | None = None,
     runtime: Runtime | None = None,
     *,
@@ -146,11 +145,11 @@ class LatentCompositionPlan:
 
 
 def plan_latent_composition(
-    clip: Clip | np.ndarray | str | Path,
-    background: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
+    background: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     total: GivenMask,
-    onto: Clip | np.ndarray | str | Path,
+    onto: GivenClip,
     options: LatentCompositionOptions | None = None,
     runtime: Runtime | None = None,
 ) -> LatentCompositionPlan:

@@ -9,12 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import isfinite
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from layerlift.clip import Clip
 from layerlift.engine.device.budget import limit
 from layerlift.engine.planning import plan_windows
 from layerlift.errors import InputError
@@ -33,7 +31,7 @@ from layerlift.runtime import Runtime, chosen
 from layerlift.stages.choose_model import require_model
 from layerlift.stages.effects.look import EffectPlan, look_at_clip
 from layerlift.stages.effects.plate import keep_changed
-from layerlift.stages.inputs import GivenMask, as_clip, as_objects
+from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_objects
 from layerlift.stages.removal import plan_removal
 from layerlift.stages.spool import FrameSpool
 
@@ -81,7 +79,7 @@ class Effects:
 
 
 def mask(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     options: EffectOptions | None = None,
     runtime: Runtime | None = None,
@@ -119,7 +117,7 @@ def mask(
 
 
 def find_effects(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     options: EffectOptions | None = None,
     runtime: Runtime | None = None,
@@ -134,7 +132,7 @@ def find_effects(
 
 
 def plan_effects(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     options: EffectOptions | None = None,
     runtime: Runtime | None = None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,7 +21,7 @@ from layerlift.masks import Mask
 from layerlift.options import ExtractionOptions
 from layerlift.pixels.arrays import distance_to, spread
 from layerlift.runtime import Runtime, chosen
-from layerlift.stages.inputs import GivenMask, as_clip
+from layerlift.stages.inputs import GivenClip, GivenMask, as_clip
 from layerlift.stages.layer_inputs import check_totals, open_objects, open_plate, open_totals, plate_frames
 from layerlift.stages.layers.effect_matte import (
     NOISE_SLACK,
@@ -60,8 +59,8 @@ LEAST_ALPHA = 1 / 65535
 
 
 def extract(
-    clip: Clip | np.ndarray | str | Path,
-    background: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
+    background: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     total: Sequence[GivenMask] | GivenMask | None = None,
     options: ExtractionOptions | None = None,
@@ -97,8 +96,8 @@ def extract(
 
 
 def extract_frames(
-    clip: Clip | np.ndarray | str | Path,
-    background: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
+    background: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     total: Sequence[GivenMask] | GivenMask | None = None,
     options: ExtractionOptions | None = None,
@@ -130,8 +129,8 @@ class ExtractionPlan:
 
 
 def plan_extraction(
-    clip: Clip | np.ndarray | str | Path,
-    background: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
+    background: GivenClip,
     objects: Sequence[GivenMask] | GivenMask,
     total: Sequence[GivenMask] | GivenMask | None = None,
     options: ExtractionOptions | None = None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -43,7 +42,7 @@ from layerlift.report import Report
 from layerlift.runtime import Runtime, chosen
 from layerlift.stages.choose_model import choose_model, require_model
 from layerlift.stages.generation import Job, Wanted, generate
-from layerlift.stages.inputs import GivenMask, as_clip, as_mask
+from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.removal.paste_back import Frames, Provenance, paste_generated, told
 
 OFF = "--evidence off, which generates everything,"
@@ -59,7 +58,7 @@ DILATE_LEAST = 2
 
 
 def remove(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     mask: GivenMask,
     options: RemovalOptions | None = None,
     runtime: Runtime | None = None,
@@ -92,7 +91,7 @@ def remove(
 
 
 def remove_frames(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     mask: GivenMask,
     options: RemovalOptions | None = None,
     runtime: Runtime | None = None,
@@ -140,7 +139,7 @@ class RemovalPlan:
 
 
 def plan_removal(
-    clip: Clip | np.ndarray | str | Path,
+    clip: GivenClip,
     mask: GivenMask,
     options: RemovalOptions | None = None,
     runtime: Runtime | None = None,
