@@ -85,6 +85,21 @@ def test_a_wrong_flag_points_to_the_help_of_its_command(
 
 
 @pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run", "use --object for a mask of one object, and --total for"),
+        ("mask", "use --object for a mask of one object:"),
+    ],
+)
+def test_commands_that_take_masks_by_other_flags_name_them(
+    command: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, command, "clip.mp4", "--mask", "mask.mp4", "-o", "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"No such option: --mask; {said}" in err
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["remove"], "Missing argument"),

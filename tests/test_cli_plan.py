@@ -13,11 +13,12 @@ from layerlift.cli.plan import describe
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.device.plan import Plan, least_memory
-from layerlift.engine.device.policy import BACKENDS
+from layerlift.engine.device.policy import BACKENDS, choose_policy
 from layerlift.engine.model.testing import write_tiny_model
 from layerlift.options import RemovalOptions, RuntimeOptions
-from layerlift.runtime import open_runtime
-from layerlift.stages.removal import plan_generation
+from layerlift.report import Report
+from layerlift.runtime import Runtime, open_runtime
+from layerlift.stages.removal import plan_generation, remove_frames
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,26 @@ def test_plan_says_what_would_be_done(clip: Path, tiny: Path, capsys: pytest.Cap
     assert [line.split()[0] for line in lines[6:10]] == ["encode", "text", "denoise", "decode"]
     assert "all of its 3 blocks stay in memory" in out
     assert "in two passes" in out
+
+
+def test_plan_of_a_removal_says_what_the_model_sees_around_the_mask(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = Clip.from_array(np.random.default_rng(0).integers(0, 256, (12, 150, 200, 3), dtype=np.uint8))
+    write_clip("large.mkv", large.frames(), large, lossless=True)
+    still = np.zeros((150, 200), np.uint8)
+    still[4:10, 4:10] = 255
+    cv2.imwrite("mask.png", still)
+    flags = ["large.mkv", "--model", tiny, "--device", "cpu", "--memory", 4, "--size", "192x144"]
+    whole, around = (run(capsys, "plan", *flags, *more)[1].splitlines()[2] for more in ([], ["--mask", "mask.png"]))
+    options, report = RemovalOptions(evidence="off", crop=True, steps=1, size=(192, 144)), Report()
+    list(remove_frames("large.mkv", "mask.png", options, Runtime(str(tiny), choose_policy("cpu"), report=report)))
+    width, height = report.sizes["padded"]
+    count = len(report.sizes["windows"])
+    assert around.startswith(f"works at   {width}x{height}, {count} window")
+    assert not whole.startswith(f"works at   {width}x{height}, ")
+    code, _, err = run(capsys, "plan", *flags, "--mask", "nothing.png")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_plan_with_the_users_windows(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

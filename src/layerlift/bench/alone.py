@@ -160,15 +160,13 @@ def start(case: Case, runtime: Runtime) -> tuple[Plan | None, Iterator[Any]]:
         composing = plan_latent_composition(clip, clip, [mask], mask, clip, options, runtime)
         return composing.job.plan, run_latent_composition(composing)
 
-    from layerlift.evidence.unsearched import Unsearched
     from layerlift.options import RemovalOptions
-    from layerlift.stages.removal import narrow, plan_removal, run_removal
+    from layerlift.stages.removal import around_mask, plan_removal, run_removal
 
     removing = plan_removal(clip, mask, RemovalOptions(**case.options), runtime)
     frames, job = run_removal(removing), removing.job
     if case.job == "crop" and job is not None:
-        hidden = Unsearched(clip, removing.mask, removing.margin.dilate).hidden()
-        job = narrow(job, hidden, removing.margin.feather)
+        job = around_mask(removing)
     return None if job is None else job.plan, written(frames, clip) if case.write else frames
 
 

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if message := error.format_message().replace("Value error, ", "").rstrip("."):  # pydantic's word for a choice
             context = getattr(error, "ctx", None)  # of the command whose flags could not be read
             command = "layerlift" if context is None else context.command_path
-            _complain(f"{message}: see `{command} --help`.")
+            _complain(f"{_instead(error) or message}: see `{command} --help`.")
         sys.exit(INPUT_ERROR)
     except InputError as error:
         _complain(str(error))
@@ -99,6 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code == INTERRUPTED:  # typer turns a KeyboardInterrupt inside a command into this code
         _complain("interrupted.")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _instead(error: TyperException) -> str | None:
+    """What is said of --mask where a command tells masks of objects from those of their effects; else None."""
+    context = getattr(error, "ctx", None)
+    if getattr(error, "option_name", None) != "--mask" or context is None:
+        return None
+    taken = {name for parameter in context.command.params for name in parameter.opts}
+    flags = {"--object": "a mask of one object", "--total": "a mask with its shadow"}
+    ways = [f"{flag} for {what}" for flag, what in flags.items() if flag in taken]
+    return f"No such option: --mask; use {', and '.join(ways)}" if ways else None
 
 
 def _hush_libraries() -> None:

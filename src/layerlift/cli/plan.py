@@ -1,14 +1,16 @@
 """`layerlift plan`: how a clip would be run in the memory there is, without running it."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layerlift.cli.flags import Without, with_flags
 from layerlift.cli.job import open_source
+from layerlift.cli.masks import open_input_mask
 from layerlift.cli.options import ClipArgument, ClipFlags
-from layerlift.options import RemovalOptions, RuntimeOptions
+from layerlift.options import MASK, RemovalOptions, RuntimeOptions
 
 if TYPE_CHECKING:
     from layerlift.engine.device.plan import Plan
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
 def plan(
     *,
     clip: ClipArgument,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask",
+            metavar="MASK",
+            help="Mask of what to remove: plan for what the model would see around it, if other frames showed none of "
+            "it (default: plan for the whole picture).",
+            rich_help_panel=MASK,
+            show_default=False,
+        ),
+    ] = None,
     # Without what changes no plan; how much of it evidence and a crop save shows in the run alone.
     options: Annotated[RemovalOptions, Without("steps", "seed", "dilate", "feather", "evidence", "crop", "references")],
     reading: ClipFlags,
@@ -26,17 +39,21 @@ def plan(
     """Show how `remove` would run, without running it: precision, windows, and memory per stage."""
     from layerlift.runtime import open_runtime
     from layerlift.stages.choose_model import require_model
-    from layerlift.stages.removal import plan_generation
+    from layerlift.stages.removal import around_mask, plan_generation, plan_removal
 
     source = open_source(clip, reading)
     runtime = open_runtime(running)
     runtime = replace(runtime, model=require_model(runtime, "a plan"))
-    job = plan_generation(source, options, runtime)
+    if mask is None:
+        job = plan_generation(source, options, runtime)
+    else:
+        removal = plan_removal(source, open_input_mask(mask, clip, source), options, runtime)
+        job = around_mask(removal)
     made = job.plan
     lines = [
         f"clip       {source.width}x{source.height}, {source.frame_count} frames",
         f"model      {job.model.name} on {runtime.policy.device}",
-        f"works at   {job.fit.padded[0]}x{job.fit.padded[1]}, {_count(len(job.windows), 'window')} of up to "
+        f"works at   {job.view.size[0]}x{job.view.size[1]}, {_count(len(job.windows), 'window')} of up to "
         f"{made.request.frames} frames, {made.request.tokens} tokens",
     ]
     typer.echo("\n".join([*lines, *describe(made)]))

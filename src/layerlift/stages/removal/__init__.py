@@ -267,6 +267,17 @@ def narrow(job: Job, wanted: Iterable[np.ndarray], feather: int) -> Job:
     return job
 
 
+def around_mask(plan: RemovalPlan) -> Job:
+    """The plan's job if other frames showed nothing: `narrow` around the whole mask, unless the plan has no crop.
+
+    The plan needs a model.
+    """
+    assert plan.job is not None
+    if plan.options.crop is False:
+        return plan.job
+    return narrow(plan.job, Unsearched(plan.clip, plan.mask, plan.margin.dilate).hidden(), plan.margin.feather)
+
+
 def note_job(report: Report, job: Job) -> None:
     """What the model sees of the clip, and what that was planned to take."""
     report.sizes |= {"scaled": list(job.fit.scaled), "padded": list(job.view.size)}
