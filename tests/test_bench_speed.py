@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerlift.bench import speed_report
-from layerlift.bench.speed import Measured, Stage, choose_ways, make_mask, measure_speed
+from layerlift.bench.speed import ON_CPU, Measured, Stage, choose_ways, make_mask, measure_speed
 from layerlift.cli import main
 from layerlift.engine.device import BACKENDS, choose_policy
 from layerlift.engine.model import Model, catalogue, checkpoint, open_model, random
@@ -95,10 +95,10 @@ def test_ways_follow_the_plan_and_the_rules(model: Model) -> None:
         found, missing = choose_ways(made, compile)
         return set(found), set(missing)
 
-    everything = {"hoisted", "plain", "two passes", "sparse", "sparse, recorded", "compiled"}
+    everything = {"hoisted", "plain", "two passes", "sparse", "sparse, recorded", "sparse, compiled", "compiled"}
     assert ways("cuda") == (everything, set())
-    assert ways("cuda", compile=False) == (everything - {"compiled"}, {"compiled"})
-    assert ways("cuda", sparse=False) == (everything - {"sparse", "sparse, recorded"}, {"sparse"})
+    assert ways("cuda", compile=False) == (everything - {"compiled", "sparse, compiled"}, {"compiled"})
+    assert ways("cuda", sparse=False) == (everything - {"sparse", "sparse, recorded", "sparse, compiled"}, {"sparse"})
     assert ways("cuda", prompts=("Empty",)) == (everything - {"two passes"}, {"batched"})
     assert ways("mps") == ({"hoisted", "plain", "batched", "sparse"}, {"recorded", "compiled"})
 
@@ -120,8 +120,41 @@ def test_sparse_steps_run_over_the_unknown_tokens(model: Model) -> None:
     assert all(stage.host >= 0 and stage.warm > 0 for stage in found.stages.values())
 
 
-def test_the_mask_is_about_a_tenth() -> None:
-    assert make_mask((704, 480), 1, 32).mean() == pytest.approx(0.1, abs=0.03)
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_the_mask_is_about_as_large_as_it_was_to_be(share: float) -> None:
+    assert make_mask((704, 480), 1, 32, share).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_how_near_the_device_s_limit_a_step_comes_and_how_far_its_result_is_off(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model", model.path, "--device", "cpu", "--repeats", 1, "--unknown", 0.25, "--cpu"]
+    assert bench_speed(*flags) == 0
+    text = capsys.readouterr().out
+    steps = {name: cells for name, *cells in tables(text)["a step, by the way it is run"]}
+    assert list(steps) == ["hoisted", "plain", "batched", "sparse", "plain, on the CPU in float32"]
+    assert [int(cells[0]) for cells in steps.values()] == [36, 36, 36, 12, 36]
+    assert all(float(cells[-1]) < 1e-5 for cells in steps.values())
+    assert float(steps["plain, on the CPU in float32"][-1]) == 0  # this is one
+    for way in ("plain", "sparse"):
+        taken, floor, reached = steps[way][1:4]
+        assert reached == f"{float(floor) / float(taken):.0%}" or float(taken) < 5  # what is printed is rounded
+    # 36 tokens of 32 channels in 2 layers, for two prompts.
+    flops = 2 * 2 * (28 * 36 * 32**2 + 4 * 36 * 36 * 32)
+    rate = float(re.search(r"at the ([\d.e+-]+) TFLOP/s", text)[1])  # type: ignore[index]
+    assert float(steps["plain"][2]) == pytest.approx(1000 * flops / (rate * 1e12), rel=0.02)
+    for row, queries in zip(tables(text)["attention over"], (36, 12), strict=True):
+        assert row[0] == f"{queries} queries"
+        assert re.fullmatch(r"\d+\.\d+ \([\w' -]+\)", row[1])
+        assert row[2] == "not there"  # cuDNN
+
+
+def test_a_way_that_computes_something_else_is_seen(model: Model) -> None:
+    policy = replace(choose_policy("cpu"), int8=True)
+    engine = open_model(model.path)
+    found = measure_speed(engine, policy, GUIDED, size=SIZE, frames=FRAMES, repeats=1, cpu=True)
+    assert found.off["hoisted"] < 1e-5
+    assert 1e-4 < found.off[ON_CPU] < 0.2  # which has all bits
 
 
 def test_random_weights_of_a_model_of_the_table(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from layerlift.bench.floor import attention_times, matrix_rate
 from layerlift.bench.made_up import made_up_clip
-from layerlift.engine.device import MemoryMeter
+from layerlift.engine.device import MemoryMeter, choose_policy
 from layerlift.engine.device.memory import host_anonymous_bytes
 from layerlift.engine.model.latents import decode_on_device, encode_on_device, unknown_tokens
 from layerlift.engine.model.passes import open_passes
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 # The share of the tokens that is unknown in sparse steps, about.
 SHARE = 0.1
+# The plain way of running a step, where it does not run on the device.
+ON_CPU = "plain, on the CPU in float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ class Measured:
         stages: "encode", "denoise", whose calls are a step over all tokens, and "decode".
         steps: seconds of a warm step of all prompts by way of running it, in the order in which they were run.
         missing: ways that were not run, with the reason.
+        off: by the same ways, how far the velocity of unknown tokens lies from the plain way's at most, as a share of
+            its largest value.
+        rate: FLOP/s of products of matrices.
+        attention: seconds of self-attention by the number of queries and by kernel, see `attention_times`.
         full_steps: those of the model's `step_count` steps that run over all tokens.
     """
 
@@ -69,6 +76,9 @@ class Measured:
     stages: dict[str, Stage] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    off: dict[str, float] = field(default_factory=dict)
+    rate: float = 0.0
+    attention: dict[int, dict[str, float | None]] = field(default_factory=dict)
 
 
 def measure_speed(
@@ -82,6 +92,8 @@ def measure_speed(
     memory: int | None = None,
     repeats: int = 3,
     compile: bool | None = None,
+    share: float = SHARE,
+    cpu: bool = False,
     progress: Progress = QUIET,
 ) -> Measured:
     """Run every stage of a model on a window of made-up frames.
@@ -95,6 +107,8 @@ def measure_speed(
         memory: bytes that may be taken, device and host together; None is what the machine reports as usable.
         repeats: warm calls of which the median counts.
         compile: whether to run compiled blocks, too; None does where the backend can.
+        share: of the tokens that are unknown, about.
+        cpu: whether to run the plain way on the CPU in float32, too.
 
     Raises:
         InputError: before a weight is read, for too little memory or more steps than the model has noise levels.
@@ -102,7 +116,7 @@ def measure_speed(
     sigmas = model_sigmas(model.settings, steps)
     plan = plan_windows(model, Fit(size, size, size), [Window(0, frames, 0, frames)], prompts, policy, memory=memory)
     policy, geometry = plan.policy, model.geometry
-    unknown = unknown_tokens(make_mask(size, frames, geometry.space), geometry, grow=0)
+    unknown = unknown_tokens(make_mask(size, frames, geometry.space, share), geometry, grow=0)
     full_steps = sum(full_passes(sigmas, DEFAULT_REFRESH if plan.sparse else None))
     found = Measured(plan, unknown.numel(), int(unknown.sum()), len(sigmas) - 1, full_steps)
     shape = (1, geometry.channels, latent_frames(frames, geometry.time), *unknown.shape[1:])
@@ -118,17 +132,28 @@ def measure_speed(
     embeds, given = torch.cat([one.embeds for one in text]), torch.cat([one.mask for one in text])
     ways, found.missing = choose_ways(plan, compile)
     coordinates = token_coordinates(shape, geometry, model.settings.rate)
+    firsts, made = list[float](), dict[str, torch.Tensor]()
     with progress.stage("denoise", len(ways)) as bar, clock.peak() as peak:
         began = time.perf_counter()
         with model.transformer(policy) as transformer:
-            read, first = time.perf_counter() - began, None
+            read = time.perf_counter() - began
             for name, (speed, together) in ways.items():
-                taken = clock.step(transformer, Prompts(embeds, given, together), unknown, coordinates, speed)
-                first = taken[0] if first is None else first
+                asked = Prompts(embeds, given, together)
+                taken, made[name] = clock.step(transformer, asked, unknown, coordinates, speed)
+                firsts.append(taken[0])
                 found.steps[name] = median(taken[1:])
                 bar.advance()
             del transformer
-    found.stages["denoise"] = Stage(read, first or 0.0, found.steps["hoisted"], peak["host"], peak["device"])
+    found.stages["denoise"] = Stage(read, firsts[0], found.steps["hoisted"], peak["host"], peak["device"])
+    if cpu:
+        with model.transformer(choose_policy("cpu")) as transformer:
+            there = replace(clock, device="cpu")
+            taken, made[ON_CPU] = there.step(transformer, Prompts(embeds, given), unknown, coordinates, PLAIN)
+            found.steps[ON_CPU] = median(taken[1:])
+            del transformer
+    largest = made["plain"].abs().max()
+    found.off = {name: float((one - made["plain"]).abs().max() / largest) for name, one in made.items()}
+    measure_floor(found, clock)
 
     # 3. Decode.
     latents, settings = torch.randn(shape, generator=torch.Generator().manual_seed(0)), model.settings
@@ -141,6 +166,17 @@ def measure_speed(
     with progress.stage("decode", 1 + repeats) as bar:
         found.stages["decode"] = clock.stage(model.vae_decoder(policy), decode_all, bar)
     return found
+
+
+def measure_floor(found: Measured, clock: _Clock) -> None:
+    """What the device does at best, for the found plan's number format and attention."""
+    request, policy = found.plan.request, found.plan.policy
+    heads, kind = request.facts.heads, policy.transformer_dtype
+    batch = request.branches if policy.batched_guidance else 1
+    found.rate = matrix_rate(policy.device, kind, clock.seconds)
+    for queries in (found.tokens, found.unknown):
+        shape = batch, heads, queries, request.facts.width // heads
+        found.attention[queries] = attention_times(shape, found.tokens, policy.device, kind, clock.seconds)
 
 
 def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed, bool]], dict[str, str]]:
@@ -163,6 +199,9 @@ def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed
             ways["sparse, recorded"] = Speed(DEFAULT_REFRESH, hoist=True, graphs=True), together
         else:
             missing["recorded"] = "this device has no CUDA graphs"
+        if policy.can_compile and compile is not False:
+            speed = Speed(DEFAULT_REFRESH, hoist=True, compile=True, graphs=policy.cuda_graphs)
+            ways["sparse, compiled"] = speed, together
     else:
         missing["sparse"] = "keys and values of all tokens need more memory than the limit"
     if policy.can_compile and compile is not False:
@@ -175,10 +214,10 @@ def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
-def make_mask(size: tuple[int, int], frames: int, space: int) -> np.ndarray:
-    """A box of whole tokens, about `SHARE` of the picture, (F, H, W) bool."""
+def make_mask(size: tuple[int, int], frames: int, space: int, share: float = SHARE) -> np.ndarray:
+    """A box of whole tokens, about a `share` of the picture, (F, H, W) bool."""
     width, height = size
-    rows, columns = (max(1, round(SHARE**0.5 * length / space)) * space for length in (height, width))
+    rows, columns = (max(1, round(share**0.5 * length / space)) * space for length in (height, width))
     mask = np.zeros((frames, height, width), bool)
     mask[:, :rows, :columns] = True
     return mask
@@ -224,13 +263,14 @@ class _Clock:
     @torch.no_grad()
     def step(
         self, transformer: Any, prompts: Prompts, unknown: torch.Tensor, coordinates: torch.Tensor, speed: Speed
-    ) -> list[float]:
-        """Seconds of one step, the first call and then warm ones: a sparse step when `speed` has any."""
+    ) -> tuple[list[float], torch.Tensor]:
+        """Seconds of one step, the first call and then warm ones: a sparse step when `speed` has any; and the velocity
+        of the unknown tokens (n, N, C) float32."""
         weight = transformer.proj_in.weight
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randn(1, unknown.numel(), transformer.config.in_channels, generator=generator).to(weight.device)
-        # One step over all tokens, then one so near to it that nothing is made anew.
-        sigmas = (1.0, 1 - 1e-6, 0.0)
+        # One step over all tokens, then one at the same level, for which nothing is made anew.
+        sigmas = (1.0, 1.0, 0.0)
         moving = unknown.flatten().to(weight.device)
         batches, coordinates = prompts.batches(like=weight), coordinates.to(weight.device)
         with open_passes(transformer, batches, coordinates, moving, sigmas=sigmas, speed=speed) as passes:
@@ -240,8 +280,8 @@ class _Clock:
                 number = 1
             taken = [self.seconds(lambda: passes(tokens, number))]
             # The second call may still choose kernels, or record what it runs.
-            passes(tokens, number)
-            return taken + [self.seconds(lambda: passes(tokens, number)) for _ in range(self.repeats)]
+            velocity = passes(tokens, number)[:, moving].cpu()
+            return taken + [self.seconds(lambda: passes(tokens, number)) for _ in range(self.repeats)], velocity
 
     def _wait(self) -> None:
         if self.device.startswith("cuda"):

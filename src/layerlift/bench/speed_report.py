@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layerlift.bench.floor import KERNELS, pass_flops
+from layerlift.bench.speed import ON_CPU
 from layerlift.engine.device.needs import GIB
 
 if TYPE_CHECKING:
@@ -36,7 +38,16 @@ def speed_report(
     lines += [*table(("machine", ""), machine.items()), ""]
     lines += [*table(("rules", ""), rules(found.plan.policy).items()), ""]
     lines += [*table(("stage", "read, s", "first, s", "warm, s", "took, GiB", "planned, GiB"), stage_rows(found)), ""]
-    lines += table(("what is faster", "without, ms a step", "with", "times faster"), gain_rows(found))
+    lines += [*table(("what is faster", "without, ms a step", "with", "times faster"), gain_rows(found)), ""]
+    header = ("a step, by the way it is run", "tokens", "ms", "floor, ms", "reached", "off the plain way by")
+    lines += [*table(header, step_rows(found)), ""]
+    lines += [*table(("attention over", "ms by the kernel that is chosen", *(f"by {name}" for name in KERNELS)),
+                     attention_rows(found)), ""]  # fmt: skip
+    lines += [
+        f"Floor: the step's products of matrices at the {found.rate / 1e12:.3g} TFLOP/s that large ones reach here, in "
+        f"{found.plan.policy.transformer_dtype}. Off: the largest difference of velocity in an unknown token, over the "
+        "largest velocity."
+    ]
     left = [f"{name} ({reason})" for name, reason in found.missing.items()]
     if left:
         lines += ["", f"Not run: {'; '.join(left)}."]
@@ -80,6 +91,24 @@ def gain_rows(found: Measured) -> list[tuple[str, ...]]:
             before, after = found.steps[without], found.steps[with_it]
             rows.append((name, f"{1000 * before:.1f}", f"{1000 * after:.1f}", f"{before / after:.2f}"))
     return rows
+
+
+def step_rows(found: Measured) -> Iterator[tuple[str, ...]]:
+    """A row for each way of running a step: what it takes, at the least and really, and how far its result is off."""
+    branches, facts = found.plan.request.branches, found.plan.request.facts
+    for way, seconds in found.steps.items():
+        tokens = found.unknown if way.startswith("sparse") else found.tokens
+        floor = branches * pass_flops(facts, tokens, found.tokens) / found.rate
+        least = ("", "") if way == ON_CPU else (f"{1000 * floor:.3g}", f"{floor / seconds:.0%}")
+        yield (way, str(tokens), f"{1000 * seconds:.1f}", *least, f"{found.off[way]:.1e}")
+
+
+def attention_rows(found: Measured) -> Iterator[tuple[str, ...]]:
+    """A row for all tokens and one for the unknown ones, with the kernel that torch chooses and every other."""
+    for queries, times in found.attention.items():
+        (chosen, own), *others = times.items()
+        cells = ["not there" if seconds is None else f"{1000 * seconds:.3f}" for _, seconds in others]
+        yield f"{queries} queries", f"{1000 * (own or 0):.3f} ({chosen.partition(', ')[2]})", *cells
 
 
 def sparse_step(found: Measured) -> float | None:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,13 +74,21 @@ def speed(
             show_default=False,
         ),
     ] = None,
+    unknown: Annotated[
+        float, typer.Option("--unknown", min=0.01, max=1, metavar="SHARE", help="Share of the tokens that are unknown.")
+    ] = 0.1,
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Also run a step on the CPU in float32, and compare the results.")
+    ] = False,
     running: Annotated[RuntimeOptions, Default(model="demo")],
 ) -> None:
-    """Print how fast a model is on this machine: time per stage, memory, and what each optimisation gains."""
+    """Print how fast a model is on this machine: time per stage, memory, what each optimisation gains, and how near the
+    device's limit it comes."""
     with model_to_measure(running, random, Report("bench speed")) as (opened, runtime):
         if compile and not runtime.policy.can_compile:
             raise InputError(f"--compile is not supported on {runtime.policy.backend}: leave it out.")
-        text = _measure(opened, runtime, options, frames, repeats, compile, random=random is not None)
+        how = {"repeats": repeats, "compile": compile, "share": unknown, "cpu": cpu}
+        text = _measure(opened, runtime, options, frames, random=random is not None, **how)
     typer.echo(text)
 
 
@@ -89,12 +97,11 @@ def _measure(
     runtime: "Runtime",
     options: RemovalOptions,
     frames: int | None,
-    repeats: int,
-    compile: bool | None,
     *,
     random: bool,
+    **how: Any,
 ) -> str:
-    """Run it; what was found, as Markdown."""
+    """Run it as `measure_speed` is told; what was found, as Markdown."""
     from layerlift.bench.speed import measure_speed
     from layerlift.bench.speed_report import describe_machine, speed_report
 
@@ -109,7 +116,7 @@ def _measure(
     opened.check_prompts(prompts, runtime.policy, runtime.cache)
     found = measure_speed(
         opened, runtime.policy, prompts, size=(width, height), frames=count, steps=options.steps,
-        memory=runtime.memory_bytes, repeats=repeats, compile=compile, progress=runtime.progress,
+        memory=runtime.memory_bytes, progress=runtime.progress, **how,
     )  # fmt: skip
     machine = describe_machine(runtime.policy.device, found.plan.request.memory)
     return speed_report(found, opened, machine, size=(width, height), frames=count, random=random)
