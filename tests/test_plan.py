@@ -65,6 +65,13 @@ def plan(facts: ModelFacts, memory: float, backend: str = "cuda", **changes: obj
     return make_plan(replace(request(facts, memory, backend), **changes))  # type: ignore[arg-type]
 
 
+def test_a_limit_of_attention_below_all_steps_is_kept(facts: ModelFacts) -> None:
+    asked = request(facts)
+    assert make_plan(replace(asked, policy=replace(asked.policy, attention_limit_bytes=2**20))).policy == replace(
+        make_plan(asked).policy, attention_limit_bytes=2**20
+    )
+
+
 # --- facts -----------------------------------------------------------------------------------------------------------
 
 

@@ -171,7 +171,8 @@ def denoise_runs(request: Request) -> Iterator[DenoiseRun]:
     policy, layers = request.policy, request.facts.layers
     limits: tuple[int | None, ...] = (None,)
     if policy.attention_limit_bytes is not None:
-        limits = tuple(limit for limit in ATTENTION_LIMITS if limit <= policy.attention_limit_bytes)
+        own = policy.attention_limit_bytes
+        limits = tuple(limit for limit in ATTENTION_LIMITS if limit <= own) or (own,)
 
     def resident(int8: bool) -> Iterator[DenoiseRun]:
         for sparse in (True, False) if request.sparse else (False,):
