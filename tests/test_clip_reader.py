@@ -119,13 +119,13 @@ def test_a_span_behind_a_key_frame_does_not_decode_what_is_before_it(
 
     clip = open_clip(encode(tmp_path / "a.mp4", options={"g": "8", "sc_threshold": "0"}))
     sought: list[int | None] = []
-    decode = reader._decode
+    decode = reader.video_frames
 
     def spy(path: Path, seek_to: int | None, *more: Any, **named: Any) -> Any:
         sought.append(seek_to)
         return decode(path, seek_to, *more, **named)
 
-    monkeypatch.setattr(reader, "_decode", spy)
+    monkeypatch.setattr(reader, "video_frames", spy)
     list(clip.frames(20, 21))
     list(clip.frames(3, 4))
     assert sought[0] is not None

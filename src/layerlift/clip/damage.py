@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from layerlift.clip.ebml import CLUSTER, SEGMENT, read_number
+from layerlift.clip.ebml import CLUSTER, CRC, INFO, SEGMENT, TIMESTAMP, TIMESTAMP_SCALE, child, read_number
 from layerlift.errors import InputError
 
+_CHECKED = bytes([CRC, 0x84])  # what an element of Matroska with a checksum begins with
+_FLV_NOTES = 1 << 16  # bytes that are searched for them
 _PACKETS = (188, 192)  # bytes of a packet of a transport stream, and of one in an M2TS file
 
 
 def is_cut_short(path: Path) -> bool:
     """Whether a file ends before what it says it holds; False where none is said.
 
-    Matroska, WebM, MP4, MOV and AVI say it; transport streams consist of packets of one size.
+    Matroska, WebM, MP4, MOV, AVI and most FLV say it; transport streams consist of packets of one size.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -25,6 +28,8 @@ def is_cut_short(path: Path) -> bool:
             return _end_of_elements(file, size) > size
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             return 8 + int(struct.unpack_from("<I", head, 4)[0]) > size
+        if head[:3] == b"FLV":
+            return _said_by_flv(file.read(_FLV_NOTES)) > size
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _end_of_boxes(file, size) > size
     for length in _PACKETS:
@@ -52,6 +57,38 @@ def _end_of_elements(file: BinaryIO, size: int) -> int:
     return end
 
 
+def clusters_damaged(path: Path) -> list[float]:
+    """When clusters of a Matroska file begin, in seconds, whose content does not have the checksum that they say.
+
+    FFmpeg's writer of Matroska says it of all of them, and hardly any other; WebM has none.
+    """
+    found: list[float] = []
+    scale = 1_000_000  # nanoseconds of a tick
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return found
+        file.seek(0)
+        while (identity := read_number(file, keep_marker=True)) is not None:
+            length = read_number(file, keep_marker=False)
+            if identity == SEGMENT:
+                continue
+            if length is None:  # a live recording, which has no checksums
+                return found
+            if identity not in (INFO, CLUSTER):
+                file.seek(length, 1)
+                continue
+            content = file.read(length)
+            if identity == INFO:
+                scale = child(content, TIMESTAMP_SCALE) or scale
+            elif content[:2] == _CHECKED and len(content) == length and not _is_checked(content):
+                found.append((child(content, TIMESTAMP) or 0) * scale / 1e9)
+    return found
+
+
+def _is_checked(content: bytes) -> bool:
+    return zlib.crc32(memoryview(content)[6:]) == int.from_bytes(content[2:6], "little")
+
+
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
     """Where the last box of an MP4 file ends (ISO/IEC 14496-12)."""
     at = 0
@@ -65,6 +102,13 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
             return size
         at += length
     return at
+
+
+def _said_by_flv(start: bytes) -> float:
+    """The size that the notes at an FLV's beginning say it has (AMF 0), 0 where they do not."""
+    name = b"\0\x08filesize\0"
+    at = start.find(name)
+    return float(struct.unpack_from(">d", start, at + len(name))[0]) if 0 <= at <= len(start) - len(name) - 8 else 0.0
 
 
 def damaged(path: Path, what: str) -> InputError:
@@ -96,6 +140,13 @@ def moments_named(seconds: list[float]) -> str:
     """Moments as "1.25 s, 2.00 s", the first few of them."""
     shown = ", ".join(f"{second:.2f} s" for second in seconds[:8])
     return f"{shown} …" if len(seconds) > 8 else shown
+
+
+def not_as_checked(seconds: list[float]) -> str:
+    """What is said of parts that begin at some moments and do not have their checksums."""
+    if len(seconds) == 1:
+        return f"the part that begins at {moments_named(seconds)} does not match its checksum"
+    return f"the parts that begin at {moments_named(seconds)} do not match their checksums"
 
 
 def frames_named(numbers: list[int]) -> str:

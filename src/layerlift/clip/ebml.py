@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 # Elements of Matroska (RFC 9559).
-SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
+SEGMENT, CLUSTER, TIMESTAMP = 0x18538067, 0x1F43B675, 0xE7
+INFO, TIMESTAMP_SCALE = 0x1549A966, 0x2AD7B1
+CRC = 0xBF
 _TRACKS, _TRACK, _VIDEO = 0x1654AE6B, 0xAE, 0xE0
 _WIDTH, _HEIGHT, _SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT, _PROJECTION = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2, 0x7670
 _COLOUR, _CHROMA_ACROSS, _CHROMA_DOWN = 0x55B0, 0x55B7, 0x55B8
-_CRC, _VOID = 0xBF, 0xEC
+_VOID = 0xEC
 _LARGEST = (1 << 24) - 1  # that three bytes hold
 _AS_RATIO = 3  # of _SHOWN_UNIT: what is shown is no size but a ratio
 
@@ -47,6 +49,14 @@ def read_number(file: BinaryIO, *, keep_marker: bool) -> int | None:
     return None if not keep_marker and whole == unknown else whole
 
 
+def child(content: bytes, identity: int) -> int | None:
+    """A whole number directly in an element, by what it is; None where the element does not say it."""
+    for element in _elements(content, _Element(0, 0, 0, len(content))):
+        if element.identity == identity:
+            return int.from_bytes(content[element.content : element.end], "big")
+    return None
+
+
 def set_pixel_shape(path: Path, shape: Fraction, *, webm: bool) -> None:
     """Give the first video track of a file that FFmpeg wrote with `PLACEHOLDER_TURN` pixels of a shape instead.
 
@@ -61,7 +71,7 @@ def set_pixel_shape(path: Path, shape: Fraction, *, webm: bool) -> None:
             raise RuntimeError(f"{path} was written without the place for its pixels' shape")
         tracks[video.content : video.end] = _shaped(tracks, video, shape, webm=webm)
         checked = next(_elements(tracks, _Element(_TRACKS, 0, 0, length)))
-        if checked.identity == _CRC:
+        if checked.identity == CRC:
             tracks[checked.content : checked.end] = zlib.crc32(tracks[checked.end :]).to_bytes(4, "little")
         file.seek(begin)
         file.write(tracks)
@@ -123,7 +133,7 @@ def _videos(tracks: bytearray) -> Iterator[_Element]:
             yield from (e for e in _elements(tracks, track) if e.identity == _VIDEO)
 
 
-def _elements(data: bytearray, parent: _Element) -> Iterator[_Element]:
+def _elements(data: bytes | bytearray, parent: _Element) -> Iterator[_Element]:
     """What lies directly in an element."""
     import io
 

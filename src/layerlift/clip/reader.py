@@ -6,31 +6,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerlift.clip.chroma import chroma_place, upright_place
 from layerlift.clip.clip import Clip, FrameReader, Picture, PictureReader, Pixels
 from layerlift.clip.container import check_file, open_input, video_stream
-from layerlift.clip.damage import damaged, frames_named, is_cut_short, not_whole
+from layerlift.clip.damage import clusters_damaged, damaged, frames_named, is_cut_short, not_as_checked
 from layerlift.clip.decode import DecodedPicture, alpha_decoder, first_frame, has_alpha, orientation
 from layerlift.clip.fields import can_weave, deinterlaced, field_order, field_pictures
 from layerlift.clip.hdr import hdr_metadata
 from layerlift.clip.images import DEFAULT_RATE, open_images, open_still
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
-from layerlift.clip.packet_damage import packet_check
 from layerlift.clip.samples import Samples, samples_of
 from layerlift.clip.stills import picture_kind
-from layerlift.clip.survey import expected_frames, seconds_of, survey, where_it_ends
+from layerlift.clip.survey import expected_frames, survey, where_it_ends
 from layerlift.clip.timing import Index, constant_rate, held, index_of, missing, rate_with_holes
+from layerlift.clip.video_frames import video_frames, video_packets
 from layerlift.clip.view import tags_of
 from layerlift.clip.webp import open_webp
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -95,13 +94,19 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
     picture, shown = first_frame(path)
     if is_cut_short(path) and not allow_damage:
         raise damaged(path, f"its end is missing: it stops{where_it_ends(path)}")
+    unlike = clusters_damaged(path)
+    if unlike and not allow_damage:
+        raise _damaged_inside(path, unlike[0])
     with open_input(path) as container:
         stream = video_stream(container, path)
         time_base = stream.time_base or Fraction(1, 1000)
         found = None
         if allow_damage:
             found = survey(
-                path, lambda marked: _decode(path, None, tolerant=True, marked=marked), expected_frames(stream)
+                path,
+                lambda marked: video_frames(path, None, tolerant=True, marked=marked),
+                expected_frames(stream),
+                unlike,
             )
         index = found.index if found is not None else _index(container, stream, path)
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
@@ -168,6 +173,18 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
         return clip
     weaves = can_weave(clip.samples, clip.height) and not shown.transposed and not shown.upended
     return _of_fields(clip, picture) if weaves and not deinterlace else _of_frames(clip)
+
+
+def _damaged_inside(path: Path, where: float) -> InputError:
+    """The error for a file whose checksum from `where` on is another: of the first frame that shows it, if one does."""
+    try:
+        for number, frame in enumerate(video_frames(path, None)):
+            if frame.is_corrupt:
+                when = "" if frame.time is None else f" (at {frame.time:.2f} s)"
+                return damaged(path, f"frame {number}{when} cannot be fully decoded")
+    except InputError as error:
+        return error
+    return damaged(path, not_as_checked([where]))
 
 
 def _of_frames(clip: Clip) -> Clip:
@@ -237,7 +254,7 @@ def _index(container: InputContainer, stream: VideoStream, path: Path) -> Index:
     seen, latest = 0, -(1 << 63)
     last_duration: int | None = None
     trusted = stream.codec_context.name in _ONE_PACKET_ONE_FRAME
-    for packet in _packets(container, stream, path):
+    for packet in video_packets(container, stream, path):
         seen += 1
         if packet.is_discard:
             continue
@@ -264,77 +281,10 @@ def _index(container: InputContainer, stream: VideoStream, path: Path) -> Index:
 def _decoded_index(path: Path) -> Index:
     times: list[int | None] = []
     duration: int | None = None
-    for frame in _decode(path, None):
+    for frame in video_frames(path, None):
         times.append(frame.pts)
         duration = frame.duration or None
     return index_of(times, duration)
-
-
-def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Packet]:
-    """The stream's packets; a corrupt one, as at the end of a file that was cut short, is an InputError."""
-    import av.error
-
-    latest = None
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue  # the flush packet
-            latest = seconds_of(packet, stream, latest)
-            if packet.is_corrupt:
-                raise damaged(path, not_whole(latest))
-            yield packet
-    except av.error.FFmpegError as error:
-        raise damaged(path, not_whole(latest)) from error
-
-
-def _decode(
-    path: Path,
-    seek_to: int | None,
-    decoder: str | None = None,
-    *,
-    tolerant: bool = False,
-    marked: set[int] | None = None,
-) -> Iterator[VideoFrame]:
-    """Decode a file's frames in presentation order, from the key frame at or before `seek_to` or from the start.
-
-    With `decoder`, by the decoder of that name. What is damaged is an InputError; `tolerant` leaves out what cannot be
-    decoded, and decodes in one thread, so that what is made up for damage is always the same; times of pictures that
-    are not whole, or that cannot be decoded at all, go into `marked`.
-    """
-    import av
-    import av.error
-
-    def mark(packet: Packet) -> None:
-        if marked is not None and packet.pts is not None:
-            marked.add(packet.pts)
-
-    with open_input(path) as container:
-        stream = video_stream(container, path)
-        other: Any = av.CodecContext.create(decoder, "r") if decoder is not None else None
-        latest = None
-        try:
-            if seek_to is not None:
-                container.seek(seek_to, stream=stream, backward=True)
-            asked = decoder is None and (marked is not None or not tolerant)
-            check = packet_check(stream.codec_context.name) if asked else None
-            if tolerant:
-                stream.thread_type = "NONE"
-            for packet in container.demux(stream):
-                latest = seconds_of(packet, stream, latest)
-                broken = packet.is_corrupt or bool(check is not None and packet.size and check(bytes(packet)))
-                if broken and not tolerant:
-                    raise damaged(path, not_whole(latest))
-                if broken:
-                    mark(packet)
-                try:
-                    yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
-                except av.error.FFmpegError:
-                    if not tolerant:
-                        raise
-                    mark(packet)
-        except av.error.FFmpegError as error:
-            if not tolerant:
-                raise damaged(path, not_whole(latest)) from error
 
 
 def _picture_reader(  # noqa: PLR0917
@@ -392,13 +342,13 @@ def _from(
     """Frames from frame `start` on, by a seek where one can be trusted and gains something."""
     if seekable and index.pts is not None and len(index.keys) > 1 and index.pts[start] >= index.keys[1]:
         wanted = index.pts[start]
-        frames = _decode(path, wanted, decoder)
+        frames = video_frames(path, wanted, decoder)
         first = next((f for f in frames), None)
         if first is not None and first.pts is not None and first.pts <= wanted:
             if first.pts == wanted:
                 yield first
             yield from (f for f in frames if f.pts is not None and f.pts >= wanted)
             return
-    for number, frame in enumerate(_decode(path, None, decoder, tolerant=tolerant)):
+    for number, frame in enumerate(video_frames(path, None, decoder, tolerant=tolerant)):
         if number >= start:
             yield frame

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerlift.clip.container import open_input, video_stream
-from layerlift.clip.damage import frames_named, is_cut_short, moments_named
+from layerlift.clip.damage import frames_named, is_cut_short, moments_named, not_as_checked
 from layerlift.clip.timing import Index, index_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Survey:
         broken: numbers of those that are not whole.
         unseen: seconds from the first frame of what is there, but gives no frame.
         expected: frames that the file says it has, 0 where it does not.
+        unlike: seconds at which parts begin that do not have their checksums.
         cut: where a file ends that was cut short, " at 1.25 s of 3.00 s"; empty for one that was not.
     """
 
@@ -35,6 +36,7 @@ class Survey:
     broken: list[int]
     unseen: list[float]
     expected: int
+    unlike: list[float]
     cut: str
 
     @property
@@ -52,13 +54,17 @@ class Survey:
             parts.append(f"the picture due at {moments_named(self.unseen)} is lost")
         if self.broken:
             parts.append(f"{frames_named(self.broken)} could not be fully decoded")
+        if self.unlike:
+            parts.append(not_as_checked(self.unlike))
         what = f"cut short{self.cut}" if self.cut else "damaged"
         if not parts:
             return f"{path} is {what}." if self.cut else None
         return f"{path} is {what}: {', and '.join(parts)}."
 
 
-def survey(path: Path, decode: Callable[[set[int]], Iterator[VideoFrame]], expected: int) -> Survey:
+def survey(
+    path: Path, decode: Callable[[set[int]], Iterator[VideoFrame]], expected: int, unlike: list[float]
+) -> Survey:
     """Decode all that can be; `decode` gives the frames and puts times of packets that are not whole into its set."""
     times: list[int | None] = []
     keys: list[int] = []
@@ -78,7 +84,7 @@ def survey(path: Path, decode: Callable[[set[int]], Iterator[VideoFrame]], expec
     lost = sorted(time for time in marked - set(known) if known and time > known[0])
     unseen = [float((time - known[0]) * (base or 0)) for time in lost]
     index = index_of(times, duration, keys)
-    return Survey(index, broken, unseen, expected, where_it_ends(path) if is_cut_short(path) else "")
+    return Survey(index, broken, unseen, expected, unlike, where_it_ends(path) if is_cut_short(path) else "")
 
 
 def where_it_ends(path: Path) -> str:
