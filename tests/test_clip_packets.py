@@ -87,6 +87,24 @@ def test_bytes_that_lead_hevc_astray_are_refused(tmp_path: Path) -> None:
     assert "could not be fully decoded" in damage or "frames are lost" in damage
 
 
+def test_rows_of_hevc_that_end_elsewhere_are_refused_at_their_place(tmp_path: Path) -> None:
+    """x265 says where rows of blocks begin; here FFmpeg's decoder is content with every byte."""
+    path = make(tmp_path / "a.mp4", "libx265", PLAIN | {"x265-params": PLAIN["x265-params"] + ":bframes=0:ctu=16"})
+    whole = path.read_bytes()
+    assert open_clip(path, allow_damage=True).damage is None
+    said = []
+    for share in np.linspace(0.1, 0.7, 13):
+        path.write_bytes(whole)
+        flip(path, 10, float(share))
+        try:
+            open_clip(path).numpy()
+        except InputError as error:
+            said.append(str(error))
+            assert re.search(r"frames? 10.* could not", open_clip(path, allow_damage=True).damage or "")
+    assert len(said) >= 4
+    assert all("frame at 0.42 s cannot be fully decoded" in words for words in said)
+
+
 def test_vp8_that_is_read_beyond_its_end_is_refused(tmp_path: Path) -> None:
     path = make(tmp_path / "a.webm", "libvpx", {"b": "1000000"})
     whole, length = path.read_bytes(), len(packets(path)[0])
@@ -179,3 +197,18 @@ def test_a_recording_in_hevc_that_begins_amidst_is_no_damage(tmp_path: Path) -> 
     (tmp_path / "b.ts").write_bytes(data[second:])
     assert 0 < open_clip(tmp_path / "b.ts").numpy().shape[0] < COUNT
     assert open_clip(tmp_path / "b.ts", allow_damage=True).damage is None
+
+
+def test_a_frame_whose_header_names_unknown_colours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("prores_ks", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv422p10le"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(160, 96, "yuv422p10le")))
+        container.mux(stream.encode(None))
+    data, packet = bytearray(path.read_bytes()), packets(path)[1]
+    data[data.index(packet) + 24] = 14  # after the size of the frame, "icpf" and 16 bytes of the header
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"its colours have the matrix 14 of ITU-T H\.273"):
+        open_clip(path).numpy()

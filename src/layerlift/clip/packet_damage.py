@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.clip.container import open_input, video_stream
+from layerlift.clip.hevc_rows import rows_check
 from layerlift.clip.still_damage import jpeg_damage
 
 if TYPE_CHECKING:
     from av.packet import Packet
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 # Decoders that refuse packets whose end does not come where it should; FFmpeg's own of these codecs do not ask.
@@ -25,11 +27,28 @@ _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _TAIL, _BARE_TAIL = 8, 3  # bytes behind a slice of FFV1: its length (3), and a flag and its checksum (5); RFC 9043
 
 
-def packet_check(path: Path, stream: VideoStream, *, strict: bool) -> Callable[[Packet], bool] | None:
-    """What says of a stream's packets, in order, whether one is damaged; None where the stream's decoder does.
+class DamageCheck:
+    """Give it every packet of a stream, in order, and then every picture that the stream's decoder gives.
 
-    `strict` says that it has the options of `strict_options`.
+    `strict` says that this decoder has the options of `strict_options`.
     """
+
+    def __init__(self, path: Path, stream: VideoStream, *, strict: bool) -> None:
+        self._packets = _packet_check(path, stream, strict=strict)
+        self._rows = rows_check(path, stream.codec_context.name)
+
+    def is_damaged(self, packet: Packet) -> bool:
+        """Whether a packet is."""
+        in_rows = self._rows is not None and self._rows.decode(packet)
+        return in_rows or (self._packets is not None and packet.size > 0 and self._packets(packet))
+
+    def differs(self, frame: VideoFrame) -> bool:
+        """Whether a picture is another where it is decoded in another way."""
+        return self._rows is not None and self._rows.differs(frame)
+
+
+def _packet_check(path: Path, stream: VideoStream, *, strict: bool) -> Callable[[Packet], bool] | None:
+    """What says of a stream's packets whether one is damaged; None where the stream's decoder does."""
     codec, header = stream.codec_context.name, stream.codec_context.extradata
     if codec == "mjpeg":
         return lambda packet: jpeg_damage(bytes(packet)) is not None

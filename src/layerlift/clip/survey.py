@@ -107,8 +107,8 @@ def where_it_ends(path: Path) -> str:
     return f" at {seconds:.2f} s{f' of {whole:.2f} s' if whole > seconds else ''}"
 
 
-def seconds_of(packet: Packet, stream: VideoStream, before: float | None) -> float | None:
-    """When what a packet holds is shown, from the stream's first picture on; `before` where nothing says it."""
+def seconds_of(packet: Packet | VideoFrame, stream: VideoStream, before: float | None) -> float | None:
+    """When something is shown, from the stream's first picture on; `before` where nothing says it."""
     time = packet.dts if packet.pts is None else packet.pts
     if time is None or packet.time_base is None:
         return before

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.damage import damaged, not_whole
-from layerlift.clip.packet_damage import packet_check, strict_options
+from layerlift.clip.packet_damage import DamageCheck, strict_options
 from layerlift.clip.survey import seconds_of
 
 if TYPE_CHECKING:
@@ -53,9 +54,11 @@ def video_frames(
     import av
     import av.error
 
-    def mark(packet: Packet) -> None:
-        if marked is not None and packet.pts is not None:
-            marked.add(packet.pts)
+    def broken(time: int | None, seconds: float | None) -> None:
+        if not tolerant:
+            raise damaged(path, not_whole(seconds))
+        if marked is not None and time is not None:
+            marked.add(time)
 
     with open_input(path) as container:
         stream = video_stream(container, path)
@@ -64,28 +67,26 @@ def video_frames(
         stream.codec_context.options = dict(strict)
         if tolerant or in_one_thread:
             stream.thread_type = "NONE"
-        latest, begun = None, not strict
+        latest = None
         try:
             if seek_to is not None:
                 container.seek(seek_to, stream=stream, backward=True)
             asked = decoder is None and (marked is not None or not tolerant)
-            check = packet_check(path, stream, strict=bool(strict)) if asked else None
-            for packet in container.demux(stream):
-                begun = begun or packet.is_keyframe
-                if not begun:
-                    continue  # it may lack what it refers to, which a strict decoder refuses
+            check = DamageCheck(path, stream, strict=bool(strict)) if asked else None
+            # What comes before a key frame may lack what it refers to, which a strict decoder refuses.
+            for packet in dropwhile(lambda packet: bool(strict) and not packet.is_keyframe, container.demux(stream)):
                 latest = seconds_of(packet, stream, latest)
-                broken = packet.is_corrupt or bool(check is not None and packet.size and check(packet))
-                if broken and not tolerant:
-                    raise damaged(path, not_whole(latest))
-                if broken:
-                    mark(packet)
+                if (check is not None and check.is_damaged(packet)) or packet.is_corrupt:
+                    broken(packet.pts, latest)
                 try:
-                    yield from packet.decode() if other is None else other.decode(packet if packet.size else None)
+                    for frame in packet.decode() if other is None else other.decode(packet if packet.size else None):
+                        if check is not None and check.differs(frame):
+                            broken(frame.pts, seconds_of(frame, stream, latest))
+                        yield frame
                 except av.error.FFmpegError:
                     if not tolerant:
                         raise
-                    mark(packet)
+                    broken(packet.pts, latest)
         except av.error.FFmpegError as error:
             if not tolerant:
                 if strict and not in_one_thread:

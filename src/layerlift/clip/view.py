@@ -16,6 +16,7 @@ import numpy as np
 
 from layerlift.clip.clip import ColorTags, Pixels
 from layerlift.clip.samples import FULL, LIMITED, Samples, enlarged, frame_of, planes_of, samples_of, to_rgb
+from layerlift.errors import InputError
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -61,6 +62,7 @@ def _needs_formula(samples: Samples, tags: ColorTags) -> bool:
 
 
 def _by_swscale(frame: VideoFrame, samples: Samples | None, pixels: Pixels) -> np.ndarray:
+    import av.error
     from av.video.reformatter import Interpolation
 
     if samples is not None and samples.model == "yuv" and samples.shift != (0, 0):
@@ -71,7 +73,13 @@ def _by_swscale(frame: VideoFrame, samples: Samples | None, pixels: Pixels) -> n
         whole.color_range, whole.colorspace = frame.color_range, frame.colorspace
         frame = whole
     accurate = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-    return frame.reformat(format=pixels, interpolation=accurate).to_ndarray()
+    try:
+        return frame.reformat(format=pixels, interpolation=accurate).to_ndarray()
+    except av.error.FFmpegError as error:  # of a frame whose header is damaged, too
+        raise InputError(
+            f"a frame says that its colours have the matrix {int(frame.colorspace)} of ITU-T H.273, which cannot be "
+            "converted to RGB; export the clip again with BT.709 colours."
+        ) from error
 
 
 def _pq_view(colour: np.ndarray) -> np.ndarray:
