@@ -8,9 +8,9 @@ import pytest
 from layerlift.bench.crop import HOLE_SHARE, crop_tables, fixed_hole
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.runtime import Runtime
 from layerlift.scenes import make_scene
+from tiny_model import write_tiny_model
 
 
 @pytest.mark.parametrize("seed", [1000, 1001, 1002, 1003])

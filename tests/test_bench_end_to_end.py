@@ -9,9 +9,9 @@ from layerlift.bench.end_to_end import end_to_end_tables, found_totals, region_s
 from layerlift.bench.layers import laid_over
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.runtime import Runtime
 from layerlift.scenes import make_scene
+from tiny_model import write_tiny_model
 
 SHADOW, TWO, SIZE, FRAMES = 1000, 1008, (64, 48), 3
 

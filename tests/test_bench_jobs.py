@@ -14,7 +14,7 @@ from layerlift.cli.bench_jobs import length_cells, memory_cells
 from layerlift.clip import write_clip, write_mask
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import catalogue, checkpoint, random
-from layerlift.engine.model.testing import tiny_transformer_config, tiny_vae_config, write_tiny_model
+from tiny_model import tiny_transformer_config, tiny_vae_config, write_tiny_model
 
 SMALL_T5 = {**random.T5_XXL, "d_model": 32, "d_ff": 64, "num_heads": 2, "d_kv": 16, "num_layers": 2, "vocab_size": 64}
 

@@ -13,9 +13,9 @@ from layerlift.cli import main
 from layerlift.engine.device import BACKENDS, choose_policy
 from layerlift.engine.model import Model, catalogue, checkpoint, open_model, random
 from layerlift.engine.model.random import write_random_model
-from layerlift.engine.model.testing import tiny_transformer_config, tiny_vae_config, write_tiny_model
 from layerlift.engine.planning import plan_windows
 from layerlift.geometry.fit import Fit, Window
+from tiny_model import tiny_transformer_config, tiny_vae_config, write_tiny_model
 
 GUIDED = ("", "Empty")
 SIZE, FRAMES = (64, 48), 9

@@ -8,7 +8,7 @@ import pytest
 
 from layerlift.bench.windows import border_change
 from layerlift.cli import main
-from layerlift.engine.model.testing import write_tiny_model
+from tiny_model import write_tiny_model
 
 
 def bench_windows(*flags: object) -> int | str | None:

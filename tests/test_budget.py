@@ -22,10 +22,10 @@ from layerlift.engine.device.budget import (
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.model import open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.planning import plan_windows
 from layerlift.errors import InputError, LayerliftError
 from layerlift.geometry.fit import fit_size, fit_windows
+from tiny_model import write_tiny_model
 
 CPU = choose_policy("cpu")
 

@@ -21,7 +21,7 @@ from layerlift import (
 )
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
+from tiny_model import write_tiny_model
 
 
 class Steps:

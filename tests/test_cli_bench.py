@@ -10,9 +10,9 @@ import pytest
 from layerlift.cli import main
 from layerlift.cli.bench import parse_refinements, parse_seeds
 from layerlift.clip import open_clip
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from support import write_even_heads
+from tiny_model import write_tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_writer import choose_layer_format, write_layer
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.parse import parse_offset
 from support import files, layerlift
+from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 4, 24, 32
 

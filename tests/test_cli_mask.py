@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.masks import open_mask
 from layerlift.options import EffectOptions, RemovalOptions, RuntimeOptions
@@ -18,6 +17,7 @@ from layerlift.report import Report
 from layerlift.runtime import open_runtime
 from layerlift.stages.effects import find_effects, plan_effects, run_effects
 from support import files, layerlift, write_even_heads
+from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
 FIRST, SECOND = np.s_[10:22, 16:30], np.s_[24:36, 36:50]

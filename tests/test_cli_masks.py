@@ -8,8 +8,8 @@ import pytest
 
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba_reader import open_layer
-from layerlift.engine.model.testing import write_tiny_model
 from support import layerlift
+from tiny_model import write_tiny_model
 
 COUNT, HEIGHT, WIDTH = 4, 80, 112
 LEFT, RIGHT = np.s_[20:50, 20:44], np.s_[20:50, 64:92]

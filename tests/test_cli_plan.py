@@ -14,11 +14,11 @@ from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.device.plan import Plan, least_memory
 from layerlift.engine.device.policy import BACKENDS, choose_policy
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.options import RemovalOptions, RuntimeOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime, open_runtime
 from layerlift.stages.removal import plan_generation, remove_frames
+from tiny_model import write_tiny_model
 
 
 @pytest.fixture(scope="module")

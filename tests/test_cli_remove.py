@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.options import RemovalOptions, RuntimeOptions
 from layerlift.report import Report
 from layerlift.runtime import open_runtime
 from layerlift.scenes import make_scene
 from layerlift.stages.removal import remove_frames
 from support import files, layerlift
+from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
 OBJECT = np.s_[10:22, 16:30]

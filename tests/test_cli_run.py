@@ -17,7 +17,6 @@ from layerlift.clip.rgba_reader import open_layer
 from layerlift.engine.device import choose_policy
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.model import open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.options import (
     CompositionOptions,
     EffectOptions,
@@ -32,6 +31,7 @@ from layerlift.stages.effects import mask
 from layerlift.stages.layers import extract
 from layerlift.stages.run import boxed, run
 from support import Instead, files, layerlift, watched, write_even_heads
+from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
 FRONT, HIND, TOTAL = np.s_[10:20, 16:26], np.s_[10:20, 36:44], np.s_[8:26, 14:46]

@@ -8,7 +8,6 @@ import pytest
 from layerlift.engine.base import Context, Denoise, Engine
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.sampling import token_coordinates
 from layerlift.geometry.fit import Geometry, Window, fit_windows
 from layerlift.geometry.focus import Box
@@ -18,6 +17,7 @@ from layerlift.stages.context import gather_context
 from layerlift.stages.generation import Section
 from layerlift.stages.removal import remove_frames
 from support import around
+from tiny_model import write_tiny_model
 
 GEOMETRY, RATE = Geometry(16, 4, 8), 24.0
 GRID = (2, 3)

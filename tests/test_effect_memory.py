@@ -12,13 +12,13 @@ from layerlift.engine.base import Encode, Engine
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError, LayerliftError
 from layerlift.options import EffectOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.effects import EffectPlan, find_effects, plan_effects, run_effects
 from support import Instead, failing, watched
+from tiny_model import write_tiny_model
 
 CPU = choose_policy("cpu")
 

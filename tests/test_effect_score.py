@@ -26,10 +26,10 @@ from layerlift.engine.model.effect_score import (
     token_shares,
 )
 from layerlift.engine.model.probe import AttentionProbe
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.sampling import token_coordinates
 from layerlift.errors import InputError
 from layerlift.geometry.fit import Geometry
+from tiny_model import write_tiny_model
 
 GEOMETRY = Geometry(16, 4, 8)
 

@@ -8,7 +8,6 @@ from layerlift.clip import Clip
 from layerlift.engine.base import Engine, Score
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.masks import Mask
 from layerlift.options import EffectOptions
@@ -18,6 +17,7 @@ from layerlift.runtime import Runtime
 from layerlift.stages.effects import FrameEffects, find_effects, mask, plan_effects, total_mask, with_effects
 from layerlift.stages.spool import FrameSpool
 from support import around, watched
+from tiny_model import write_tiny_model
 
 WIDTH, HEIGHT = 70, 42
 

@@ -11,7 +11,6 @@ import pytest
 from layerlift.clip import Clip
 from layerlift.contact_sheet import write_png
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.fuse import Side
@@ -34,6 +33,7 @@ from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.reference import Suggestion, suggest_references
 from layerlift.stages.removal import plan_removal, remove, remove_frames, run_removal
+from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 13, 120, 176
 DILATE = 2

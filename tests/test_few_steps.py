@@ -11,12 +11,12 @@ import torch
 from layerlift.engine.base import Denoise, Engine
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, catalogue, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.schedule import linear_quadratic
 from layerlift.options import RemovalOptions
 from layerlift.runtime import Runtime
 from layerlift.stages.removal import remove_frames
 from support import around
+from tiny_model import write_tiny_model
 
 POLICY = choose_policy("cpu", resident=True)
 

@@ -12,13 +12,13 @@ from layerlift.engine.device import choose_policy
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.device.plan import least_memory
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError, LayerliftError
 from layerlift.options import RemovalOptions
 from layerlift.report import Report
 from layerlift.runtime import Runtime
 from layerlift.stages.removal import RemovalPlan, plan_removal, run_removal
 from support import failing, watched
+from tiny_model import write_tiny_model
 
 CPU = choose_policy("cpu")
 

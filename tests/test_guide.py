@@ -13,10 +13,10 @@ from PIL import Image
 
 from layerlift import Clip, LayerClip, write_clip, write_layer
 from layerlift.cli.app import app
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
 from support import layerlift
+from tiny_model import write_tiny_model
 
 ROOT = Path(__file__).parents[1]
 GUIDE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,11 +11,11 @@ from layerlift.engine.model import record
 from layerlift.engine.model.attention import apply_policy
 from layerlift.engine.model.hoist import PARTS, trim_text
 from layerlift.engine.model.speed import PLAIN, Speed
-from layerlift.engine.model.testing import tiny_transformer_config
 from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.engine.schedule import linear_quadratic
 from layerlift.geometry.fit import Geometry
 from layerlift.progress import QUIET
+from tiny_model import tiny_transformer_config
 
 SHAPE = (1, 8, 3, 4, 5)
 STEPS = 6

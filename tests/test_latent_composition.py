@@ -15,7 +15,6 @@ from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.latents import denormalize, encode
 from layerlift.engine.model.speed import Speed
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.schedule import refine_sigmas
 from layerlift.errors import InputError
 from layerlift.geometry.fit import fit_windows
@@ -32,6 +31,7 @@ from layerlift.stages.composition.latent import (
     sum_latents,
 )
 from support import Instead, around, failing, watched
+from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 5, 40, 56
 OBJECT, TOTAL = np.s_[10:22, 16:30], np.s_[8:30, 14:34]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from layerlift.engine.model.latents import decode, denormalize, encode, normalize, unknown_tokens
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import LayerliftError
 from layerlift.geometry.fit import Geometry, fit_size
 from layerlift.pixels.arrays import fill_masked, fit_frame, fit_mask, grow, spread, unfit_frame
+from tiny_model import write_tiny_model
 
 GEOMETRY = Geometry(space=16, time=4, channels=8)
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from layerlift.engine.device import BACKENDS, Policy
 from layerlift.engine.model import attention
 from layerlift.engine.model.attention import PolicyAttnProcessor, Rotary, apply_policy, attend, query_chunk, rotate
-from layerlift.engine.model.testing import tiny_transformer_config
+from tiny_model import tiny_transformer_config
 
 TOKENS = (3, 4, 5)  # latent frames, height, width
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from layerlift.engine.model.catalogue import CATALOGUE
 from layerlift.engine.model.checkpoint import Component, build_module, bundled_config, read_checkpoint
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
+from tiny_model import write_tiny_model
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -10,9 +10,9 @@ from huggingface_hub import constants
 from layerlift.engine.model import hub, open_model, opening
 from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO
 from layerlift.engine.model.checkpoint import Checkpoint, Component
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.geometry.fit import Geometry
+from tiny_model import write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_demo_missing_from_the_installation(tmp_path: Path, monkeypatch: pytest.
 def test_transformer_and_vae_that_do_not_belong_together(tmp_path: Path) -> None:
     from diffusers import LTXVideoTransformer3DModel
 
-    from layerlift.engine.model.testing import tiny_transformer_config
+    from tiny_model import tiny_transformer_config
 
     folder = write_tiny_model(tmp_path)
     LTXVideoTransformer3DModel(**tiny_transformer_config(channels=6)).save_pretrained(folder / "transformer")

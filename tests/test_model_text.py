@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model, t5, text
-from layerlift.engine.model.testing import PROMPTS, write_tiny_model
 from layerlift.engine.model.text import TextEmbedding, cache_folder
 from layerlift.errors import InputError
+from tiny_model import PROMPTS, write_tiny_model
 
 CPU = choose_policy("cpu")
 REAL_TOKENIZER = Path(__file__).parents[2] / "shared" / "ltx" / "t5-tokenizer"

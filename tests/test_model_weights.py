@@ -18,8 +18,8 @@ from layerlift.engine.model import Model, open_model, weights
 from layerlift.engine.model.checkpoint import read_checkpoint
 from layerlift.engine.model.latents import decode, encode
 from layerlift.engine.model.residency import load_transformer
-from layerlift.engine.model.testing import tiny_transformer_config, write_tiny_model
 from layerlift.engine.model.vae_stream import frames_at_once
+from tiny_model import tiny_transformer_config, write_tiny_model
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CPU = choose_policy("cpu")

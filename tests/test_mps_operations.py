@@ -15,12 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.options import EffectOptions, LatentCompositionOptions, RemovalOptions
 from layerlift.runtime import Runtime
 from layerlift.stages.composition.latent import compose_latent_frames
 from layerlift.stages.effects import find_effects
 from layerlift.stages.removal import remove_frames
+from tiny_model import write_tiny_model
 
 MPS = choose_policy("cpu", force="mps")
 

@@ -21,9 +21,9 @@ from layerlift.engine.device import BACKENDS, Policy, choose_policy
 from layerlift.engine.model import Model, open_model, weights
 from layerlift.engine.model.probe import KINDS, AttentionProbe
 from layerlift.engine.model.speed import PLAIN, Speed
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.progress import QUIET
+from tiny_model import write_tiny_model
 
 MPS = choose_policy("cpu", force="mps")
 

@@ -8,12 +8,12 @@ import pytest
 
 import layerlift as api
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.pixels.arrays import grow
 from layerlift.report import Report
 from layerlift.stages.effects.grown import growth
 from support import layerlift
+from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 5, 120, 160
 FRONT, HIND, TOTAL = np.s_[40:60, 46:70], np.s_[40:60, 90:110], np.s_[36:70, 40:120]

@@ -9,13 +9,13 @@ from diffusers import AutoencoderKLLTXVideo
 
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model.latents import decode, decode_on_device
-from layerlift.engine.model.testing import tiny_vae_config
 from layerlift.geometry.fit import Fit
 from layerlift.geometry.focus import Box
 from layerlift.pixels import arrays as pixels
 from layerlift.pixels import paste as on_cpu
 from layerlift.pixels import tensors
 from layerlift.pixels.work import fit_regions
+from tiny_model import tiny_vae_config
 
 SIZES = [(64, 96), (61, 83), (37, 20), (5, 3), (1, 40)]
 

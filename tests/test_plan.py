@@ -28,11 +28,11 @@ from layerlift.engine.model import open_model
 from layerlift.engine.model.checkpoint import Checkpoint, Component, build_module, bundled_config
 from layerlift.engine.model.facts import read_facts
 from layerlift.engine.model.headers import TensorSpec
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.engine.model.vae_stream import decode_stream, encode_stream
 from layerlift.errors import InputError
 from layerlift.geometry.fit import Geometry, fit_size, fit_windows
 from layerlift.geometry.focus import focus_view, whole_view
+from tiny_model import write_tiny_model
 
 SMALL, LARGE = (704, 480), (1280, 704)
 # How far an estimate may be from what is allocated, either way.

@@ -10,9 +10,9 @@ from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model.attention import apply_policy
 from layerlift.engine.model.probe import AttentionProbe
-from layerlift.engine.model.testing import tiny_transformer_config
 from layerlift.engine.sampling import token_coordinates
 from layerlift.geometry.fit import Geometry
+from tiny_model import tiny_transformer_config
 
 SHAPE = (2, 3, 4)  # latent frames, rows, columns
 TOKENS = 24

@@ -10,10 +10,10 @@ from layerlift.engine.model import record
 from layerlift.engine.model.passes import Passes, open_loops, open_passes
 from layerlift.engine.model.record import Recorder
 from layerlift.engine.model.speed import Speed
-from layerlift.engine.model.testing import tiny_transformer_config
 from layerlift.engine.sampling import token_coordinates
 from layerlift.engine.schedule import linear_quadratic
 from layerlift.geometry.fit import Geometry
+from tiny_model import tiny_transformer_config
 
 SHAPE = (1, 8, 3, 4, 5)
 TOKENS = 60

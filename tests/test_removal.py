@@ -16,7 +16,6 @@ from layerlift.clip.samples import Samples, frame_of
 from layerlift.engine.base import Decode, Denoise, Encode, Engine
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.model import Model, open_model
-from layerlift.engine.model.testing import write_tiny_model
 from layerlift.errors import InputError
 from layerlift.evidence import State
 from layerlift.geometry.fit import Window, fit_windows, latent_frames
@@ -32,6 +31,7 @@ from layerlift.stages.removal import remove, remove_frames
 from layerlift.stages.removal.paste_back import paste_generated
 from layerlift.stages.windows import cut
 from support import around
+from tiny_model import write_tiny_model
 
 
 @pytest.fixture(scope="module")

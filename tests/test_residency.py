@@ -13,9 +13,9 @@ from layerlift.engine.device.memory import host_anonymous_bytes
 from layerlift.engine.model import Model, open_model
 from layerlift.engine.model.residency import Int8Linear
 from layerlift.engine.model.speed import Speed
-from layerlift.engine.model.testing import tiny_transformer_config, write_tiny_model
 from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.progress import QUIET
+from tiny_model import tiny_transformer_config, write_tiny_model
 
 CPU = choose_policy("cpu")
 LAYERS = 4

@@ -20,12 +20,12 @@ from layerlift.engine.model.speed import (
     choose_speed,
     full_passes,
 )
-from layerlift.engine.model.testing import tiny_transformer_config
 from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
 from layerlift.engine.schedule import linear_quadratic
 from layerlift.errors import InputError
 from layerlift.geometry.fit import Geometry
 from layerlift.progress import QUIET
+from tiny_model import tiny_transformer_config
 
 SHAPE = (1, 8, 3, 4, 5)
 TOKENS, UNKNOWN = 60, 13

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
 from layerlift.engine.model.latents import unknown_tokens
-from layerlift.engine.model.testing import tiny_transformer_config, tiny_vae_config
 from layerlift.geometry.fit import Geometry
 from layerlift.options import DEFAULT_NEGATIVE_PROMPT
+from tiny_model import tiny_transformer_config, tiny_vae_config
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "src" / "layerlift" / "engine" / "model" / "demo"

@@ -13,8 +13,8 @@ from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
 from layerlift.engine.model.checkpoint import bundled_config
 from layerlift.engine.model.latents import decode, encode
-from layerlift.engine.model.testing import tiny_vae_config, write_tiny_model
 from layerlift.engine.model.vae_stream import decode_stream, encode_stream, set_frames_at_once
+from tiny_model import tiny_vae_config, write_tiny_model
 
 # Float rounding only: the same sums, in another order where a convolution sees other lengths.
 TOLERANCE = 2e-5

@@ -6,8 +6,8 @@ import numpy as np
 
 import layerlift
 from layerlift.engine.model import open_model
-from layerlift.engine.model.testing import write_tiny_model
 from support import watched
+from tiny_model import write_tiny_model
 
 
 def test_remove_in_8_bits(tmp_path: Path) -> None:
