@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -241,6 +241,43 @@ def test_a_plan_fits_or_is_refused(facts: ModelFacts, backend: str, size: tuple[
     assert found.policy.device == backend
 
 
+@pytest.mark.parametrize(
+    ("backend", "size", "frames", "memory"),
+    [
+        ("cpu", (256, 608), 41, 1.45),
+        ("cpu", (256, 256), 17, 2.0),
+        ("cuda", (704, 384), 65, 4.5),
+        ("cuda", SMALL, 65, 5.0),
+    ],
+)
+def test_both_halves_of_the_vae_fit_as_they_run(
+    facts: ModelFacts, backend: str, size: tuple[int, int], frames: int, memory: float
+) -> None:
+    """One policy is for both, and what suits one need not suit the other: most frames at a time may take more than all
+    of them. Nor may what follows when memory runs out, which is then less and less."""
+    asked = replace(request(facts, memory, backend, size, frames), native=(1280, 690))
+    found = make_plan(asked)
+    assert found.peak <= asked.memory
+    for stage in ("encode", "decode"):
+        smaller = found.smaller(stage)
+        while smaller is not None:
+            assert all(need.total <= smaller.request.cap(need.stage) for need in smaller.needs)
+            smaller = smaller.smaller(stage)
+
+
+@pytest.mark.parametrize("backend", ["cuda", "mps", "cpu"])
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("frames", [1, 2, 9, 13, 14, 41, 65])
+def test_the_least_memory_is_enough_and_no_less_is(
+    facts: ModelFacts, backend: str, size: tuple[int, int], frames: int
+) -> None:
+    asked = request(facts, 1.0, backend, size, frames)
+    least = least_memory(asked)
+    assert make_plan(replace(asked, memory=least)).peak <= least
+    with pytest.raises(InputError, match="give --memory"):
+        make_plan(replace(asked, memory=least - 1))
+
+
 def test_the_issue_s_bounds_have_plans(facts: ModelFacts) -> None:
     """704×480×97 in bfloat16 within 2.5, 4 and 5 GiB, and by the rules of MPS within 5 GiB."""
     assert plan(facts, 5).policy.streamed_blocks < 5
@@ -411,6 +448,7 @@ def test_context_from_other_windows_counts(facts: ModelFacts) -> None:
 
 @pytest.mark.parametrize("backend", ["cuda", "mps", "cpu"])
 @given(hole=st.tuples(st.integers(20, 900), st.integers(20, 600)), drift=st.integers(0, 12), count=st.integers(1, 600))
+@example(hole=(24, 442), drift=0, count=41)
 def test_where_the_whole_picture_fits_a_crop_of_it_does(
     facts: ModelFacts, backend: str, hole: tuple[int, int], drift: int, count: int
 ) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
 
 from layerlift.engine.device.needs import (
     BYTES,
     GIB,
-    STAGES,
     DenoiseRun,
     Need,
     Request,
@@ -19,8 +17,6 @@ from layerlift.engine.device.needs import (
 )
 from layerlift.engine.device.policy import Policy
 from layerlift.errors import InputError
-
-Run = TypeVar("Run")
 
 # Steps by which attention is cut up further when memory is short; smaller ones only cost launches.
 ATTENTION_LIMITS = tuple(2**exponent for exponent in (31, 30, 29, 28, 27, 26))
@@ -96,13 +92,11 @@ def make_plan(request: Request) -> Plan:
         InputError: nothing fits; names the stage that needs the most, and the smallest thing to change.
     """
     _check_axes(request)
-    text = text_need(request)
-    if text.total > request.cap("text"):
+    text, both = text_need(request), _vae_run(request)
+    runs = (run for run in denoise_runs(request) if denoise_need(request, run).total <= request.cap("denoise"))
+    run = next(runs, None)
+    if text.total > request.cap("text") or both is None or run is None:
         raise _refusal(request)
-    vae = [_first(request, stage, ((run, vae_need(request, stage, run)) for run in vae_runs(request, stage)))
-           for stage in ("encode", "decode")]  # fmt: skip
-    both = _narrower(*vae)
-    run = _first(request, "denoise", ((run, denoise_need(request, run)) for run in denoise_runs(request)))
     policy = replace(
         request.policy,
         vae_frames=both.frames,
@@ -125,11 +119,18 @@ def make_plan(request: Request) -> Plan:
     return Plan(request, policy, run.sparse, needs)
 
 
-def _first(request: Request, stage: str, options: Iterator[tuple[Run, Need]]) -> Run:
-    for run, need in options:
-        if need.total <= request.cap(stage):
-            return run
-    raise _refusal(request)
+def _vae_run(request: Request) -> VaeRun | None:
+    """The fastest way to run the VAE in which both halves fit."""
+
+    def fits(run: VaeRun, stage: str) -> bool:
+        return vae_need(request, stage, run).total <= request.cap(stage)
+
+    encode, decode = ([run for run in vae_runs(request, stage) if fits(run, stage)] for stage in ("encode", "decode"))
+    if not encode or not decode:
+        return None
+    # What is narrower may still take more: all frames at once take less than most of them in pieces, and weights that
+    # come and go want room beside what a large picture takes. So what suits the one half need not suit the other.
+    return next((run for run in (_narrower(encode[0], decode[0]), *encode) if run in encode and run in decode), None)
 
 
 def _narrower(one: VaeRun, other: VaeRun) -> VaeRun:
@@ -211,23 +212,24 @@ def _check_axes(request: Request) -> None:
 # --- refusing --------------------------------------------------------------------------------------------------------
 
 
-def _least(request: Request, stage: str) -> float:
-    if stage == "text":
-        return text_need(request).total
-    if stage == "denoise":
-        return min(denoise_need(request, run).total for run in denoise_runs(request))
-    return min(vae_need(request, stage, run).total for run in vae_runs(request, stage))
+def _least(request: Request) -> dict[str, float]:
+    """What each stage takes where the highest of them is as small as it gets."""
+    decode = set(vae_runs(request, "decode"))
+    # One policy is for both halves of the VAE.
+    both = [run for run in vae_runs(request, "encode") if run in decode]
+    first, last = min(([vae_need(request, half, run).total for half in ("encode", "decode")] for run in both), key=max)
+    denoise = min(denoise_need(request, run).total for run in denoise_runs(request))
+    return {"encode": first, "text": text_need(request).total, "denoise": denoise, "decode": last}
 
 
 def least_memory(request: Request) -> float:
     """The smallest `memory` that a plan can be made for, in bytes."""
-    return max(_least(request, stage) for stage in STAGES)
+    return max(_least(request).values())
 
 
 def _refusal(request: Request) -> InputError:
     width, height = request.size
-    stage = max(STAGES, key=lambda stage: _least(request, stage))
-    least = _least(request, stage)
+    stage, least = max(_least(request).items(), key=lambda item: item[1])
     smaller = _largest_size(request)
     way = f"give --memory {_up(least)}"
     if smaller is not None:
