@@ -15,7 +15,7 @@ WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
 
 .PHONY: demo test test-all lint format types docs lock clean install
 
-## remove an object from a small made-up clip, on the CPU, with the model in the package: see demo/contact_sheet.png
+## take a short clip apart, on the CPU, with the model in the package: see demo/contact_sheet.png
 demo: $(STAMP)
 	$(BIN)/layerlift demo -o demo --model demo --overwrite
 

@@ -25,6 +25,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 NOT_OURS = {"--index-url"}  # pip's
 # These need the network, or take minutes; their own tests run them.
 PARSED_ONLY = {"download", "bench", "demo"}
+RENDERED = "--rendered"  # takes minutes, and Mitsuba
 FRAMES, HEIGHT, WIDTH = 16, 48, 64  # the guide has a picture of frame 12
 
 
@@ -40,7 +41,14 @@ def id_of(command: str) -> str:
 
 
 COMMANDS = sorted({command for page in PAGES for command in commands_in(page)})
-RUN = sorted({command for page in GUIDE for command in commands_in(page) if command.split()[1] not in PARSED_ONLY})
+RUN = sorted(
+    {
+        command
+        for page in GUIDE
+        for command in commands_in(page)
+        if command.split()[1] not in PARSED_ONLY and RENDERED not in command
+    }
+)
 
 
 def command_named(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:

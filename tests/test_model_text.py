@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from layerlift.cache import cache_folder
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model, t5, text
-from layerlift.engine.model.text import TextEmbedding, cache_folder
+from layerlift.engine.model.text import TextEmbedding
 from layerlift.errors import InputError
 from tiny_model import PROMPTS, write_tiny_model
 
@@ -256,11 +257,11 @@ def test_cache_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(text.sys, "platform", "linux")
-    assert cache_folder() == tmp_path / ".cache" / "layerlift" / "text"
+    assert cache_folder("text") == tmp_path / ".cache" / "layerlift" / "text"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "layerlift" / "text"
+    assert cache_folder("text") == tmp_path / "xdg" / "layerlift" / "text"
     monkeypatch.setattr(text.sys, "platform", "darwin")
-    assert cache_folder() == tmp_path / "Library" / "Caches" / "layerlift" / "text"
+    assert cache_folder("text") == tmp_path / "Library" / "Caches" / "layerlift" / "text"
 
 
 # --- the real tokenizer ----------------------------------------------------------------------------------------------

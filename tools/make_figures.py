@@ -1,9 +1,9 @@
-"""Makes the documentation's pictures: docs/images/method.png, effects.png and demo.png.
+"""Makes the documentation's pictures: docs/images/method.png, effects.png and demo.jpg.
 
     python tools/make_figures.py [method] [effects] [demo]
 
 `method.png` shows one frame of a scene on its way through removal, with the demo model; `effects.png` what that model
-takes for the effects of objects; `demo.png` is the contact sheet that `layerlift demo` writes, smaller. All are
+takes for the effects of objects; `demo.jpg` is the contact sheet that `layerlift demo` writes, smaller. All are
 computed on the CPU: about two minutes on two cores.
 """
 
@@ -33,7 +33,7 @@ from layerlift.stages.effects.preview import preview_pair
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 LARGEST = 300_000  # bytes of a picture; the repository stays small
-SHEET_SCALE = 0.75  # of the contact sheet: README shows it no larger
+SHEET_SCALE = 0.6  # of the contact sheet: README shows it no larger
 
 EFFECT_SEEDS = (
     3000,
@@ -63,7 +63,7 @@ def main() -> None:
         scenes = [make_scene(seed, frames=FRAMES) for seed in EFFECT_SEEDS]
         write(IMAGES / "effects.png", np.concatenate([lay_out(effect_panels(scene)) for scene in scenes]))
     if "demo" in wanted:
-        write(IMAGES / "demo.png", demo_sheet())
+        write(IMAGES / "demo.jpg", demo_sheet())
 
 
 def removal_panels(scene: Scene) -> dict[str, np.ndarray]:
@@ -191,9 +191,11 @@ def demo_sheet() -> np.ndarray:
 
 
 def write(path: Path, picture: np.ndarray) -> None:
-    """Write `picture` (H, W, 3) uint8 RGB, as small as PNG makes it."""
+    """Write `picture` (H, W, 3) uint8 RGB: as small as PNG makes it, or where it looks like film as JPEG."""
     options = [cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS]
-    _, data = cv2.imencode(".png", picture[..., ::-1], options)
+    if path.suffix == ".jpg":
+        options = [cv2.IMWRITE_JPEG_QUALITY, 88]
+    _, data = cv2.imencode(path.suffix, picture[..., ::-1], options)
     if data.nbytes >= LARGEST:
         raise RuntimeError(f"{path} would take {data.nbytes} bytes, {LARGEST} are the limit")
     path.write_bytes(data.tobytes())

@@ -16,7 +16,7 @@ from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.metrics import psnr
 from layerlift.options import RemovalOptions
 from layerlift.runtime import Runtime
-from layerlift.scenes import Scene
+from layerlift.scenes import Scene, SceneSpec
 from layerlift.stages.removal import remove_frames
 
 # The hole's area as a share of the picture's.
@@ -68,6 +68,7 @@ def fixed_hole(scene: Scene) -> np.ndarray:
     """A disc on one spot of the scene's background, (F, H, W) bool; it goes where the camera makes that spot go."""
     frames, height, width = scene.background.shape[:3]
     radius = (HOLE_SHARE * width * height / np.pi) ** 0.5
+    assert isinstance(scene.spec, SceneSpec)
     pan, zoom = scene.spec.numbers["pan"], float(scene.spec.numbers["zoom"])
     # As the renderer has it: (x, v) in [-1, 1] show the world at (x, v)·(1 + zoom·u) + pan·u, u from -0.5 to 0.5.
     u = np.linspace(-0.5, 0.5, frames)[:, None] if frames > 1 else np.zeros((1, 1))

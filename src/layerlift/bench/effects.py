@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from layerlift.bench.table import Table, each_scene, scene_columns
+from layerlift.bench.table import Source, Table, each_scene, made_up
 from layerlift.engine.model.effect_score import token_shares
 from layerlift.metrics import psnr
 from layerlift.options import EffectOptions, Refinement, RemovalOptions
@@ -35,6 +35,7 @@ def effect_tables(
     *,
     size: tuple[int, int] = (288, 192),
     frames: int = 17,
+    source: Source | None = None,
     options: EffectOptions | None = None,
     refinements: Sequence[Refinement] = ("edges", "plate"),
     removal: bool = True,
@@ -47,11 +48,12 @@ def effect_tables(
     evidence, with the true mask and with the one found.
     """
     options = options or EffectOptions()
-    columns = scene_columns(seeds)
+    source = source or made_up()
+    columns = source.columns(seeds)
     shares = Table("effects", columns, digits=3)
     plates = Table("PSNR inside the true total mask", columns)
     geometry = require_model(runtime, "effects").geometry
-    for seed, scene in each_scene(seeds, size, frames, runtime.progress):
+    for seed, scene in each_scene(seeds, size, frames, runtime.progress, source):
         for refine in refinements:
             found = find(scene, replace(options, refine=refine), runtime)
             if refine == refinements[0]:

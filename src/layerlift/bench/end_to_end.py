@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from layerlift.bench.layers import CAP, alpha_scores, laid_over, regions, true_through
+from layerlift.bench.layers import CAP, alpha_scores, effects_by_kind, laid_over, true_through
 from layerlift.bench.table import Table, each_scene, scene_columns
 from layerlift.metrics import psnr
 from layerlift.options import LatentCompositionOptions
@@ -89,6 +89,7 @@ def region_scores(scene: Scene, made: np.ndarray, other: np.ndarray) -> dict[str
     """PSNR of a composite over another plate (F, H, W, 3) uint8 against the true one; NaN where there is no pixel."""
     change = other.astype(np.float32) - scene.background
     truth = scene.video.astype(np.float32) + true_through(scene)[..., None] * change
-    objects, shadows, reflections = regions(scene)
+    objects, kinds = scene.object_mask, effects_by_kind(scene)
+    shadows, reflections = kinds["shadows"], kinds["reflections"]
     where = {"total mask": scene.total_mask, "objects": objects, "shadows": shadows, "reflections": reflections}
     return {region: psnr(made, truth, mask, CAP) for region, mask in where.items()}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from layerlift.bench.table import Table, each_scene, scene_columns
+from layerlift.bench.table import Source, Table, each_scene, made_up
 from layerlift.clip.rgba import to_whole
 from layerlift.metrics import psnr
 from layerlift.progress import QUIET, Progress
-from layerlift.scenes import Scene, make_scene
+from layerlift.scenes import Effect, Scene
 from layerlift.stages.layers import extract
 from layerlift.stages.layers.effect_matte import least_alpha
 
@@ -18,6 +18,11 @@ from layerlift.stages.layers.effect_matte import least_alpha
 CAP = 60.0
 # Alpha below this is invisible in 8 bits: there nothing is.
 NOTHING = 0.5 / 255
+# What rows call effects of each kind.
+KINDS_OF = {
+    kind: kind.value if kind in (Effect.LIGHT, Effect.GLASS, Effect.SMOKE) else f"{kind.value}s" for kind in Effect
+}
+KINDS = tuple(KINDS_OF.values())
 # Two frames of the clip that differ by no more than this many levels show the same.
 STILL_LEVELS = 2
 
@@ -27,6 +32,7 @@ def layer_tables(
     *,
     size: tuple[int, int] = (288, 192),
     frames: int = 17,
+    source: Source | None = None,
     progress: Progress = QUIET,
 ) -> list[Table]:
     """Extract the layers of the scenes of `seeds` and measure them.
@@ -34,12 +40,13 @@ def layer_tables(
     Returns two tables: PSNR in decibels of composites, capped at 60 a scene, over the plate the layers come from and
     over that of the next scene; and mean absolute errors of alpha, of all objects together unless it says otherwise.
     """
-    columns = scene_columns(seeds)
+    source = source or made_up()
+    columns = source.columns(seeds)
     composites = Table("PSNR of the composite", columns)
     alphas = Table("Error of alpha", columns, digits=4)
-    for seed, scene in each_scene(seeds, size, frames, progress):
+    for seed, scene in each_scene(seeds, size, frames, progress, source):
         layers = extracted(scene)
-        other = make_scene(seed + 1, *size, frames).background
+        other = source.scene(seed + 1, *size, frames).background
         for name, value in composite_scores(scene, layers, other).items():
             composites.add(name, seed, value)
         for name, value in alpha_scores(scene, layers).items():
@@ -57,18 +64,14 @@ def composite_scores(scene: Scene, layers: np.ndarray, other: np.ndarray) -> dic
     """PSNR over the scene's own plate and over another (F, H, W, 3) uint8; NaN where a scene has no such pixels."""
     own, video = scene.background, scene.video.astype(np.float32)
     truth = video + true_through(scene)[..., None] * (other.astype(np.float32) - own)
-    objects, shadows, reflections = regions(scene)
     laid, simple = laid_over(layers, other), laid_over(least_layer(scene)[None], other)
+    places = {"objects": scene.object_mask} | effects_by_kind(scene)
     return {
         "own plate, float": psnr(laid_over(layers, own), video, cap=CAP),
         "own plate, 16 bits": psnr(laid_over(to_whole(layers, 16) / np.float32(65535), own), video, cap=CAP),
         "own plate, 8 bits": psnr(laid_over(to_whole(layers, 8) / np.float32(255), own), video, cap=CAP),
-        "another plate, objects": psnr(laid, truth, objects, CAP),
-        "another plate, shadows": psnr(laid, truth, shadows, CAP),
-        "another plate, reflections": psnr(laid, truth, reflections, CAP),
-        "least alpha alone, objects": psnr(simple, truth, objects, CAP),
-        "least alpha alone, shadows": psnr(simple, truth, shadows, CAP),
-        "least alpha alone, reflections": psnr(simple, truth, reflections, CAP),
+        **{f"another plate, {name}": psnr(laid, truth, where, CAP) for name, where in places.items()},
+        **{f"least alpha alone, {name}": psnr(simple, truth, where, CAP) for name, where in places.items()},
     }
 
 
@@ -76,7 +79,7 @@ def alpha_scores(scene: Scene, layers: np.ndarray) -> dict[str, float]:
     """Mean absolute errors of alpha, and its mean absolute change where the clip stands still."""
     own = scene.object_alphas + scene.effect_alphas  # (N, F, H, W)
     made, truth = 1 - np.prod(1 - layers[..., 3], 0), 1 - true_through(scene)
-    objects, shadows, _ = regions(scene)
+    objects, shadows = scene.object_mask, effects_by_kind(scene)["shadows"]
     moving = np.abs(np.diff(scene.video.astype(np.int16), axis=0)).max(-1) > STILL_LEVELS
     moving |= np.abs(np.diff(truth, axis=0)) > NOTHING
     still = ~moving & scene.total_mask[1:]
@@ -90,11 +93,17 @@ def alpha_scores(scene: Scene, layers: np.ndarray) -> dict[str, float]:
     }
 
 
-def regions(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where objects, shadows and reflections are, (F, H, W) bool each; a scene has no two kinds of effects."""
-    effects = scene.effect_masks.any(0) & ~scene.object_mask
-    none = np.zeros_like(effects)
-    return scene.object_mask, none if scene.spec.water else effects, effects if scene.spec.water else none
+def effects_by_kind(scene: Scene) -> dict[str, np.ndarray]:
+    """Where effects of each kind are beside all objects, (F, H, W) bool each.
+
+    An object with effects of several kinds counts as having the one that shows most. Shadows and reflections are always
+    there, empty where a scene has none.
+    """
+    found = {kind: np.zeros_like(scene.object_mask) for kind in KINDS}
+    for kinds, mask in zip(scene.spec.effects, scene.effect_masks, strict=True):
+        if kinds:
+            found[KINDS_OF[kinds[0]]] |= mask & ~scene.object_mask
+    return {name: where for name, where in found.items() if where.any() or name in ("shadows", "reflections")}
 
 
 def true_through(scene: Scene) -> np.ndarray:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from layerlift.bench.table import Table, each_scene, scene_columns
+from layerlift.bench.table import Source, Table, each_scene, made_up
 from layerlift.metrics import psnr
 from layerlift.options import RemovalOptions
 from layerlift.pixels.arrays import grow
 from layerlift.runtime import Runtime
-from layerlift.scenes import Scene
+from layerlift.scenes import Scene, SceneSpec
 from layerlift.stages.choose_model import require_model
 from layerlift.stages.removal import remove_frames
 
@@ -29,19 +29,21 @@ def quality_tables(
     *,
     size: tuple[int, int] = (288, 192),
     frames: int = 17,
+    source: Source | None = None,
     options: RemovalOptions | None = None,
 ) -> list[Table]:
     """Measure on the scenes of `seeds` with the true total mask; PSNR in decibels, capped at 50 a scene.
 
-    Returns four tables: removal, inside the mask; the VAE on the true clean plates, over the whole picture; how much
-    water moves inside the mask; and what is left to generate.
+    `source` is made-up scenes by default. Returns four tables: removal, inside the mask; the VAE on the true clean
+    plates, over the whole picture; how much water moves inside the mask; and what is left to generate.
     """
     options = options or RemovalOptions()
-    columns = scene_columns(seeds)
+    source = source or made_up()
+    columns = source.columns(seeds)
     inside, whole = Table("PSNR inside the mask", columns), Table("PSNR of the whole picture", columns)
     motion = Table("water's change inside the mask, over that around it", columns, digits=2)
     left = Table("unknown tokens, over all that `--evidence off` has", columns, digits=2)
-    for seed, scene in each_scene(seeds, size, frames, runtime.progress):
+    for seed, scene in each_scene(seeds, size, frames, runtime.progress, source):
         mask, truth = scene.total_mask, scene.background
         decoded = through_vae(truth, runtime)
         evidence_only, _ = removal(scene, runtime, replace(options, evidence="only"))
@@ -77,7 +79,7 @@ def water_motion(video: np.ndarray, scene: Scene) -> float:
 
     `video` (F, H, W, 3) uint8. Only pixels that both frames mask, or neither, are compared.
     """
-    if not scene.spec.water or len(video) < 2:
+    if not isinstance(scene.spec, SceneSpec) or not scene.spec.water or len(video) < 2:
         return float("nan")
     height = video.shape[1]
     horizon = round((float(scene.spec.numbers["horizon"]) + 1) / 2 * height)

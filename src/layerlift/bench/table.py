@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,43 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in padded)
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where scenes come from, and the groups that tables average them in."""
+
+    scene: Callable[[int, int, int, int], Scene]  # of a seed, width, height and a number of frames
+    columns: Callable[[Sequence[int]], dict[str, list[int]]]  # of seeds
+
+
+def made_up() -> Source:
+    """Scenes drawn flat: quick, and the same on every machine."""
+    from layerlift.scenes import make_scene
+
+    return Source(make_scene, scene_columns)
+
+
+def rendered(progress: Progress, *, film: bool) -> Source:
+    """Scenes rendered in 3-D, or read from the cache; `film` adds what a camera adds."""
+    from functools import partial
+
+    from layerlift.scenes.rendered import rendered_scene
+
+    return Source(partial(rendered_scene, film=film, progress=progress), rendered_columns)
+
+
+def rendered_columns(seeds: Sequence[int]) -> dict[str, list[int]]:
+    """All scenes, then those of still and of moving cameras, then each place."""
+    from layerlift.scenes.rendered import draw_world
+
+    worlds = {seed: draw_world(seed) for seed in seeds}
+    columns = {"all": list(seeds)}
+    columns["still camera"] = [seed for seed, world in worlds.items() if not world.moves]
+    columns["moving camera"] = [seed for seed, world in worlds.items() if world.moves]
+    for seed, world in worlds.items():
+        columns.setdefault(world.place, []).append(seed)
+    return {name: seeds for name, seeds in columns.items() if seeds}
+
+
 def scene_columns(seeds: Sequence[int]) -> dict[str, list[int]]:
     """All scenes, then each kind, then two objects, then no effects; empty groups are left out."""
     from layerlift.scenes import Kind, draw
@@ -108,14 +145,13 @@ def scene_columns(seeds: Sequence[int]) -> dict[str, list[int]]:
 
 
 def each_scene(
-    seeds: Sequence[int], size: tuple[int, int], frames: int, progress: Progress
+    seeds: Sequence[int], size: tuple[int, int], frames: int, progress: Progress, source: Source | None = None
 ) -> Iterator[tuple[int, Scene]]:
-    """Every seed with its scene, one after the other; `progress` is told of each that is done with."""
-    from layerlift.scenes import make_scene
-
+    """Every seed with its scene, made up by default, one after the other; `progress` is told of each that is done."""
+    source = source or made_up()
     with progress.stage("scenes", len(seeds)) as bar:
         for seed in seeds:
-            yield seed, make_scene(seed, *size, frames)
+            yield seed, source.scene(seed, *size, frames)
             bar.advance()
 
 

@@ -13,7 +13,7 @@ from layerlift.cli.flags import Default, Typed, Without, with_flags
 from layerlift.cli.job import print_tables, settle
 from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
-from layerlift.cli.scene import parse_scene_size
+from layerlift.cli.scene import RENDERED_SIZE, RenderFlags, parse_scene_size
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
@@ -21,6 +21,8 @@ from layerlift.options import EffectOptions, Refinement, RemovalOptions, Runtime
 from layerlift.report import Report
 
 if TYPE_CHECKING:
+    from layerlift.bench.table import Source
+    from layerlift.progress import Progress
     from layerlift.runtime import Runtime
 
 app = typer.Typer(no_args_is_help=True, help="Measure quality, speed and memory.")
@@ -56,7 +58,46 @@ class SceneSet:
     frames: int = flag(17, "Frames of each scene.", metavar="N", least=1)
 
 
-Scenes = Annotated[SceneSet, Default(seeds="1000:1032", size="288x192")]
+@dataclass(frozen=True, slots=True)
+class AnyScenes:
+    """Made-up scenes, or rendered ones: which are measured, their (width, height) in pixels, and how many frames."""
+
+    seeds: range | None = flag(
+        None,
+        "Seeds of the scenes, from START up to, but not including, END (default: 1000:1032; 2000:2008 of rendered "
+        "scenes).",
+        metavar="START:END",
+        takes=str,
+        parse=parse_seeds,
+    )
+    size: tuple[int, int] | None = flag(
+        None,
+        "Width and height of the scenes in pixels (default: 288x192; 432x240 of rendered scenes).",
+        metavar="WxH",
+        takes=str,
+        parse=parse_scene_size,
+    )
+    frames: int | None = flag(None, "Frames of each scene (default: 17; 33 of rendered scenes).", metavar="N", least=1)
+
+    def settled(self, how: RenderFlags) -> SceneSet:
+        """What is measured, with the defaults filled in. Raises InputError where nothing can render it."""
+        defaults = RENDERED if how.rendered else MADE_UP
+        chosen = SceneSet(self.seeds or defaults.seeds, self.size or defaults.size, self.frames or defaults.frames)
+        how.check(chosen.seeds, chosen.size, chosen.frames)
+        return chosen
+
+
+MADE_UP = SceneSet()
+RENDERED = SceneSet(range(2000, 2008), RENDERED_SIZE, 33)
+
+
+def source_of(how: RenderFlags, progress: "Progress") -> "Source":
+    """Where the scenes come from."""
+    from layerlift.bench.table import made_up, rendered
+
+    return rendered(progress, film=how.film) if how.rendered else made_up()
+
+
 Running = Annotated[RuntimeOptions, Default(model="demo")]
 Writing = Annotated[OutputFlags, Without("lossless", "verbose")]
 
@@ -81,21 +122,26 @@ def measuring(stage: str, running: RuntimeOptions, record: Report) -> "Iterator[
 @with_flags
 def quality(
     *,
-    scenes: Scenes,
+    scenes: AnyScenes,
+    how: RenderFlags,
     options: Annotated[RemovalOptions, Without("size", "evidence", "references")],
     running: Running,
     writing: Writing,
     typed: Typed,
 ) -> None:
     """Print how close removal comes to the truth, per kind of scene, next to methods without a model."""
+    chosen = scenes.settled(how)
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.quality import quality_tables
 
     record = Report("bench quality", typed)
     with measuring("quality", running, record) as runtime:
-        check_whole_tokens(runtime, scenes)
-        tables = quality_tables(scenes.seeds, runtime, size=scenes.size, frames=scenes.frames, options=options)
+        check_whole_tokens(runtime, chosen)
+        source = source_of(how, runtime.progress)
+        tables = quality_tables(
+            chosen.seeds, runtime, size=chosen.size, frames=chosen.frames, source=source, options=options
+        )
     print_tables(tables, record, writing)
 
 
@@ -103,7 +149,8 @@ def quality(
 @with_flags
 def layers(
     *,
-    scenes: Scenes,
+    scenes: AnyScenes,
+    how: RenderFlags,
     model: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +165,9 @@ def layers(
     typed: Typed,
 ) -> None:
     """Print how accurate extracted layers are, given the true plate and masks: their composites and their alpha."""
-    running = replace(running, model=model)
+    if how.rendered and model is not None:
+        raise InputError("--model measures the whole pipeline on made-up scenes: leave out --rendered or --model.")
+    chosen, running = scenes.settled(how), replace(running, model=model)
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.layers import layer_tables
@@ -128,12 +177,13 @@ def layers(
         running = replace(running, model=open_model(model, text_encoder=running.text_encoder))
     record = Report("bench layers", typed)
     with show_progress() as progress, record.stage("layers"):
-        tables = layer_tables(scenes.seeds, size=scenes.size, frames=scenes.frames, progress=progress)
+        source = source_of(how, progress)
+        tables = layer_tables(chosen.seeds, size=chosen.size, frames=chosen.frames, source=source, progress=progress)
     if model is not None:
         from layerlift.bench.end_to_end import end_to_end_tables
 
         with measuring("end to end", running, record) as runtime:
-            tables += end_to_end_tables(scenes.seeds, runtime, size=scenes.size, frames=scenes.frames)
+            tables += end_to_end_tables(chosen.seeds, runtime, size=chosen.size, frames=chosen.frames)
     print_tables(tables, record, writing)
 
 
@@ -162,7 +212,8 @@ def crop(
 @with_flags
 def effects(
     *,
-    scenes: Scenes,
+    scenes: AnyScenes,
+    how: RenderFlags,
     options: Annotated[EffectOptions, Without("size", "refine")],
     refine: Annotated[
         str, typer.Option("--refine", metavar="edges,plate,none", help="Refinements to measure, separated by commas.")
@@ -175,19 +226,20 @@ def effects(
     typed: Typed,
 ) -> None:
     """Print how well shadows and reflections are found, per kind of scene, and how well removal then works."""
-    refinements = parse_refinements(refine)
+    chosen, refinements = scenes.settled(how), parse_refinements(refine)
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.effects import effect_tables
 
     record = Report("bench effects", typed)
     with measuring("effects", running, record) as runtime:
-        check_whole_tokens(runtime, scenes)
+        check_whole_tokens(runtime, chosen)
         tables = effect_tables(
-            scenes.seeds,
+            chosen.seeds,
             runtime,
-            size=scenes.size,
-            frames=scenes.frames,
+            size=chosen.size,
+            frames=chosen.frames,
+            source=source_of(how, runtime.progress),
             options=options,
             refinements=refinements,
             removal=removal,

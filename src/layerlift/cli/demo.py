@@ -1,6 +1,6 @@
-"""`layerlift demo`: the whole job once, on a scene whose truth is known, with the model in the package."""
+"""`layerlift demo`: the whole job once, on a clip whose truth is known, with the model in the package."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +11,10 @@ from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import settle, settle_folder, write_report
 from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
-from layerlift.cli.scene import Folder, SceneFlags
+from layerlift.cli.scene import SIZE, Folder, parse_scene_size
 from layerlift.cli.terminal import print_costs, show_progress
+from layerlift.errors import InputError
+from layerlift.flags import flag
 from layerlift.options import EffectOptions, RemovalOptions, RunOptions, RuntimeOptions
 from layerlift.report import Report
 
@@ -20,37 +22,62 @@ if TYPE_CHECKING:
     from layerlift.stages.run import Inputs
 
 
+@dataclass(frozen=True, slots=True)
+class DemoFlags:
+    """What is taken apart: the clip in the package, or a scene drawn from a seed."""
+
+    seed: int | None = flag(
+        None,
+        "Draw a flat scene from this seed (default: the clip in the package).",
+        metavar="S",
+        least=0,
+        most=2**32 - 1,
+    )
+    size: tuple[int, int] | None = flag(
+        None, "Width and height of a drawn scene in pixels (default: 288x192).", metavar="WxH", takes=str,
+        parse=parse_scene_size,
+    )  # fmt: skip
+    frames: int | None = flag(None, "Number of frames of a drawn scene (default: 33).", metavar="N", least=1)
+
+    def check(self) -> None:
+        """Raises InputError where a scene is described that no seed draws."""
+        for name in ("size", "frames"):
+            if self.seed is None and getattr(self, name) is not None:
+                raise InputError(f"--{name} describes a drawn scene: give its --seed, too.")
+
+
 @with_flags
 def demo(
     *,
     output: Folder = Path("demo"),
-    which: SceneFlags,
+    which: DemoFlags,
     options: Annotated[RemovalOptions, Without("seed", "size", "references")],
     running: Annotated[RuntimeOptions, Default(model="demo")],
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Render a scene, run the whole pipeline on it, and compare every result with the truth in one picture."""
+    """Run the whole pipeline on a clip that comes along, and compare every result with the truth in one picture."""
     from layerlift.runtime import open_runtime
     from layerlift.scenes.folder import check_scene_folder
     from layerlift.stages.choose_model import require_model
     from layerlift.stages.run import plan_run, run_stages
 
+    which.check()
     settle({"-o": output}, read_of_model(running), writing)
     settle_folder(output, overwrite=writing.overwrite)
     check_scene_folder(output)
     result = output / "result"
     if result.exists():
         check_run_folder(result, overwrite=writing.overwrite)
-    seed = which.seed
+    seed = which.seed or 0
     chosen = RunOptions(replace(options, seed=seed), EffectOptions(seed=seed), lossless=writing.lossless)
     record = Report("demo", typed)
     with show_progress() as progress:
         runtime = open_runtime(running, progress=progress, report=record)
         runtime = replace(runtime, model=require_model(runtime, "the demo"))
-        # 1. The scene, and of its masks those of the objects alone.
+        # 1. The clip, and of its masks those of the objects alone.
         with progress.stage("scene", 1) as bar, record.stage("scene"):
-            inputs = render(output, which)
+            inputs = laid_out(output, which)
             bar.advance()
 
         # 2. Everything that `layerlift run` does.
@@ -67,16 +94,24 @@ def demo(
     typer.echo(f"wrote {output}: look at {sheet}")
 
 
-def render(output: Path, which: SceneFlags) -> "Inputs":
+def laid_out(output: Path, which: DemoFlags) -> "Inputs":
     """A scene as files in `output`: from then on it is a clip like any other, but that the truth is known."""
     from layerlift.clip import open_clip
-    from layerlift.scenes import make_scene
-    from layerlift.scenes.folder import write_scene
     from layerlift.stages.run import open_inputs
 
-    truth = make_scene(which.seed, *which.size, which.frames)
-    write_scene(truth, output)
-    numbers = range(len(truth.object_masks))[::-1]  # scenes count from the back
+    output.mkdir(parents=True, exist_ok=True)
+    if which.seed is None:
+        from layerlift.scenes.film import write_film
+
+        objects = write_film(output)
+    else:
+        from layerlift.scenes import make_scene
+        from layerlift.scenes.folder import write_scene
+
+        truth = make_scene(which.seed, *(which.size or SIZE), which.frames or 33)
+        write_scene(truth, output)
+        objects = len(truth.object_masks)
+    numbers = range(objects)[::-1]  # scenes count from the back
     masks = [output / f"object_mask_{number}.mkv" for number in numbers]
-    inputs = open_inputs(open_clip(output), masks, numbers=numbers)
+    inputs = open_inputs(open_clip(output / "video.mkv"), masks, numbers=numbers)
     return replace(inputs, truth=open_clip(output / "truth" / "background.mkv"))

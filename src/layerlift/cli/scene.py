@@ -1,5 +1,6 @@
 """`layerlift scene`: a procedural clip whose true layers are known."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,13 @@ import typer
 from layerlift.cli.flags import Typed, Without, with_flags
 from layerlift.cli.job import settle, settle_folder, write_report
 from layerlift.cli.options import OutputFlags
+from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
 from layerlift.parse import parse_size
 from layerlift.report import Report
 
+SIZE, RENDERED_SIZE = (288, 192), (432, 240)
 SMALLEST_SIDE = 16  # pixels; what `make_scene` can draw into
 
 Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
@@ -32,28 +35,60 @@ class SceneFlags:
     """Which scene is drawn, its (width, height) in pixels, and how many frames of it."""
 
     seed: int = flag(7, "Seed of the scene.", metavar="S", least=0, most=2**32 - 1)
-    size: tuple[int, int] = flag(
-        (288, 192), "Width and height in pixels (default: 288x192).", metavar="WxH", takes=str, parse=parse_scene_size
+    size: tuple[int, int] | None = flag(
+        None,
+        "Width and height in pixels (default: 288x192; 432x240 of a rendered scene).",
+        metavar="WxH",
+        takes=str,
+        parse=parse_scene_size,
     )
     frames: int = flag(33, "Number of frames.", metavar="N", least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderFlags:
+    """Whether a scene is rendered in 3-D, and what a camera adds to it."""
+
+    rendered: bool = flag(False, "Render the scene in 3-D, which takes minutes. Needs layerlift[render].", "--rendered")
+    film: bool = flag(False, "Add to a rendered scene what a camera adds: slight lens blur, grain and H.264.", "--film")
+
+    def check(self, seeds: Iterable[int], size: tuple[int, int], frames: int) -> None:
+        """Raises InputError where rendered scenes were asked for that cannot be had."""
+        if self.film and not self.rendered:
+            raise InputError("--film works on rendered scenes: give --rendered, too.")
+        if self.film and (size[0] % 2 or size[1] % 2):
+            raise InputError(f"--film writes H.264, which takes even sizes, but --size is {size[0]}x{size[1]}.")
+        if self.rendered:
+            from layerlift.scenes.rendered import check_renderable
+
+            check_renderable(seeds, size, frames)
 
 
 @with_flags
 def scene(
     output: Folder,
     which: SceneFlags,
+    how: RenderFlags,
     writing: Annotated[OutputFlags, Without("lossless", "verbose")],
     typed: Typed,
 ) -> None:
     """Render a clip from a seed, with its masks and true layers, into a folder."""
-    from layerlift.scenes import make_scene
     from layerlift.scenes.folder import check_scene_folder, write_scene
 
+    size = which.size or (RENDERED_SIZE if how.rendered else SIZE)
+    how.check([which.seed], size, which.frames)
     settle({"-o": output}, {}, writing)
     settle_folder(output, overwrite=writing.overwrite)
     check_scene_folder(output)
     record = Report("scene", typed)
-    with record.stage("scene"):
-        write_scene(make_scene(which.seed, *which.size, which.frames), output)
+    with show_progress() as progress, record.stage("scene"):
+        if how.rendered:
+            from layerlift.scenes.rendered import rendered_scene
+
+            write_scene(rendered_scene(which.seed, *size, which.frames, film=how.film, progress=progress), output)
+        else:
+            from layerlift.scenes import make_scene
+
+            write_scene(make_scene(which.seed, *size, which.frames), output)
     write_report(record, writing)
     typer.echo(f"wrote {output}")

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerlift.scenes.render import RenderedBatch, render
-from layerlift.scenes.spec import Kind, SceneSpec, draw
+from layerlift.scenes.spec import Effect, Kind, RenderedSpec, SceneSpec, draw
 
-__all__ = ["Kind", "RenderedBatch", "Scene", "SceneSpec", "draw", "make_scene", "render"]
+__all__ = ["Effect", "Kind", "RenderedBatch", "RenderedSpec", "Scene", "SceneSpec", "draw", "make_scene", "render"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One scene as 8-bit frames; F frames, N objects (1 or 2) ordered back to front."""
 
-    spec: SceneSpec
+    spec: SceneSpec | RenderedSpec
     video: np.ndarray  # (F, H, W, 3) uint8
     background: np.ndarray  # (F, H, W, 3) uint8, the true clean plate
     object_masks: np.ndarray  # (N, F, H, W) bool

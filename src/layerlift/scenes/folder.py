@@ -6,10 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from layerlift.clip import Clip, write_clip, write_mask
 from layerlift.errors import InputError
 from layerlift.names import unfinished
 from layerlift.scenes import Scene
+from layerlift.scenes.rendered import RenderedScene
 
 RATE = 24
 
@@ -18,7 +21,9 @@ def write_scene(scene: Scene, folder: Path) -> None:
     """Write `scene` into `folder`, which is made when it is missing; files of these names are replaced by whole ones.
 
     video.mkv, object_mask.mkv (the union) and object_mask_0.mkv …, total_mask.mkv; under truth/: background.mkv,
-    effects_0.mkv … (masks) and layer_0.mkv … (RGBA, straight alpha), objects counted from back to front.
+    effects_0.mkv … (masks) and layer_0.mkv … (RGBA, straight alpha), objects counted from back to front. Of a rendered
+    scene also truth/strength_0.mkv … (grey: the greatest change of a channel), depth.npy and flow.npy (see
+    `RenderedScene`).
     """
     place = Path(os.path.realpath(folder))  # a link to a folder is followed: that may be another disk
     made = unfinished(place)
@@ -38,7 +43,7 @@ def check_scene_folder(folder: Path) -> None:
     truth = folder / "truth"
     if truth.exists() and not truth.is_dir():
         raise InputError(f"{truth} is a file, but a folder is needed there: choose another folder.")
-    for path in (*folder.glob("*.mkv"), *truth.glob("*.mkv"), *folder.glob("*.png")):
+    for path in (*folder.glob("*.mkv"), *truth.glob("*.mkv"), *truth.glob("*.npy"), *folder.glob("*.png")):
         if path.is_dir():
             raise InputError(f"{path} is a folder, but a file is needed there: choose another folder.")
 
@@ -50,6 +55,13 @@ def _write(scene: Scene, folder: Path) -> None:
     clips |= {f"truth/layer_{index}": layer for index, layer in enumerate(scene.layers)}
     for name, frames in clips.items():
         write_clip(folder / f"{name}.mkv", frames, video, lossless=True)
+
+    if isinstance(scene, RenderedScene):
+        for index, strength in enumerate(scene.strength):
+            grey = np.repeat(np.rint(strength * 255).astype(np.uint8)[..., None], 3, -1)
+            write_clip(folder / f"truth/strength_{index}.mkv", grey, video, lossless=True)
+        np.save(folder / "truth/depth.npy", scene.depth)
+        np.save(folder / "truth/flow.npy", scene.flow)
 
     masks = {"object_mask": scene.object_mask, "total_mask": scene.total_mask}
     masks |= {f"object_mask_{index}": mask for index, mask in enumerate(scene.object_masks)}

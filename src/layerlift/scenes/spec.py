@@ -24,6 +24,16 @@ OBJECT_CELLS = 12  # texture of an object, cells across
 Uniform = Callable[..., np.ndarray]  # (low, high, *shape) → float32
 
 
+class Effect(StrEnum):
+    """What an object can cause in a picture besides itself."""
+
+    SHADOW = "shadow"
+    REFLECTION = "reflection"
+    LIGHT = "light"
+    GLASS = "glass"
+    SMOKE = "smoke"
+
+
 class Kind(StrEnum):
     """A quarter of the seeds each."""
 
@@ -50,6 +60,31 @@ class SceneSpec:
     @property
     def panning(self) -> bool:
         return self.kind in (Kind.PANNING, Kind.PANNING_WATER)
+
+    @property
+    def effects(self) -> tuple[tuple[Effect, ...], ...]:
+        """Of each object, back to front."""
+        own = Effect.REFLECTION if self.water else Effect.SHADOW
+        return ((own,) if self.has_effects else (),) * self.object_count
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSpec:
+    """What is known of a scene rendered in 3-D beside its pictures."""
+
+    seed: int
+    place: str
+    effects: tuple[tuple[Effect, ...], ...]  # of each object, back to front; the one that shows most comes first
+    moves: bool  # the camera does
+    blurred: bool  # by motion
+
+    @property
+    def object_count(self) -> int:
+        return len(self.effects)
+
+    @property
+    def has_effects(self) -> bool:
+        return any(self.effects)
 
 
 def draw(seed: int) -> SceneSpec:

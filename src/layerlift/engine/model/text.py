@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from layerlift.cache import cache_folder
 from layerlift.engine.model.headers import read_header
 from layerlift.errors import InputError
 from layerlift.progress import QUIET, StageProgress
@@ -188,23 +188,10 @@ def _read_all(paths: Mapping[str, Path]) -> dict[str, TextEmbedding]:
     return {prompt: embedding for prompt, embedding in stored.items() if embedding is not None}
 
 
-def cache_folder() -> Path:
-    """Where embeddings are kept: LAYERLIFT_CACHE, or the platform's cache folder."""
-    if given := os.environ.get("LAYERLIFT_CACHE"):
-        return Path(given).expanduser() / "text"
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "layerlift" / "text"
-
-
 def cache_path(prompt: str, encoder: str, length: int, policy: "Policy") -> Path:
     """The file of one embedding: its name is a digest of everything the embedding depends on."""
     key = json.dumps([prompt, encoder, length, policy.text_dtype, policy.cache_dtype])
-    return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    return cache_folder("text") / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
 
 
 def read_cached(path: Path, prompt: str) -> TextEmbedding | None:

@@ -1,0 +1,25 @@
+"""The clip in the package: a scene rendered in 3-D, with its objects' masks and the true clean plate."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from layerlift.names import unfinished
+
+# Made by tools/film_scene.py.
+FOLDER = Path(__file__).with_name("film")
+
+
+def write_film(folder: Path) -> int:
+    """Copy the clip's files into `folder`, laid out as a scene's; returns how many objects it has."""
+    for path in sorted(FOLDER.rglob("*.mkv")):
+        target = folder / path.relative_to(FOLDER)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = unfinished(target)
+        try:
+            shutil.copyfile(path, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    return len(list(FOLDER.glob("object_mask_*.mkv")))

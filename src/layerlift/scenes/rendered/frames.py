@@ -1,0 +1,145 @@
+"""One frame of a world, as light: the clip, the plate, and the plate with one thing after the other laid in.
+
+Finished frames are kept under LAYERLIFT_CACHE, so that a render can go on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from layerlift.cache import cache_folder
+from layerlift.names import unfinished
+from layerlift.scenes.rendered.places import VERSION
+from layerlift.scenes.rendered.tracer import GUIDE_SAMPLES, Traced, Tracer, denoised, projected
+from layerlift.scenes.rendered.world import Part, World
+
+RATE = 24
+SHUTTER = 0.5 / RATE  # seconds that it is open: 180 degrees
+GLASS = "thindielectric"
+MOMENTS = 4  # of a frame that is blurred by motion
+TRUER = 4  # times as many samples for the truth as for the clip
+STILL_PLATE = 4  # times as many again, where one plate serves all frames
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLight:
+    """One frame; N things, ordered from back to front. Light is linear."""
+
+    clip: np.ndarray  # (H, W, 3) float16, everything, with the clip's few samples
+    plates: np.ndarray  # (N + 1, H, W, 3) float16, truth: without things, then with one more each time
+    coverage: np.ndarray  # (N, H, W) float16 in [0, 1]: how much of a pixel a thing covers, of what it is in front of
+    opaque: np.ndarray  # (N, H, W) float16: the same without the thing's glass
+    depth: np.ndarray  # (H, W) float16, metres from the camera to the plate
+    flow: np.ndarray  # (H, W, 2) float16, pixels: where the plate's points are in the next frame, less where they are
+
+    def write(self, path: Path) -> None:
+        """Write the frame, under a temporary name that is renamed when it is whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = unfinished(path)
+        try:
+            with part.open("wb") as file:
+                np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @staticmethod
+    def read(path: Path) -> FrameLight | None:
+        """The frame in a file; None where there is none, or where it is damaged."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                return FrameLight(**{field.name: stored[field.name] for field in fields(FrameLight)})
+        except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def frame_path(seed: int, size: tuple[int, int], index: int) -> Path:
+    """Where a finished frame is kept."""
+    return cache_folder("scenes") / f"{VERSION}-{seed}-{size[0]}x{size[1]}" / f"{index:04}.npz"
+
+
+class Studio:
+    """Renders the frames of one world; what never moves is handed to Mitsuba once."""
+
+    def __init__(self, world: World, seed: int, size: tuple[int, int]):
+        self._world = world
+        self._seed = seed
+        self._size = size
+        self._tracer = Tracer(world, size)
+        self._still_plate: tuple[Traced, np.ndarray] | None = None
+
+    def frame(self, index: int) -> FrameLight:
+        """Render frame `index` (≥ 0) with its truth."""
+        world, count = self._world, len(self._world.things)
+        plate, light = self._plate(index)
+        plates = [light]
+        for things in range(1, count + 1):
+            few, many = self._seen(index, things, [self._world.samples, self._world.samples * (TRUER - 1)])
+            # The clip is what its few samples show; the truth has the same samples and more.
+            plates.append(denoised(Traced.mean([few, many], [1, TRUER - 1])))
+        clip = denoised(few)
+        coverage = np.stack([self._coverage(index, number, glass=True) for number in range(count)])
+        opaque = coverage
+        if any(part.material.get("type") == GLASS for thing in world.things for part in thing.parts(0.0)):
+            opaque = np.stack([self._coverage(index, number, glass=False) for number in range(count)])
+        shot = index / RATE
+        here = projected(plate.position, world.camera(shot), self._size)
+        there = projected(plate.position, world.camera(shot + 1 / RATE), self._size)
+        return FrameLight(
+            clip=clip.astype(np.float16),
+            plates=np.stack(plates).astype(np.float16),
+            coverage=coverage.astype(np.float16),
+            opaque=opaque.astype(np.float16),
+            depth=plate.depth.astype(np.float16),
+            flow=(there - here).astype(np.float16),
+        )
+
+    def _plate(self, index: int) -> tuple[Traced, np.ndarray]:
+        if self._still_plate is not None:
+            return self._still_plate
+        still = not self._world.moves and not self._world.moving(0.0)
+        more = STILL_PLATE if still else 1
+        few, many = self._seen(index, 0, [self._world.samples, self._world.samples * (TRUER * more - 1)])
+        plate = Traced.mean([few, many], [1, TRUER * more - 1])
+        found = plate, denoised(plate)
+        if still:
+            self._still_plate = found
+        return found
+
+    def _moments(self, index: int) -> list[float]:
+        """The times at which a frame is seen, in seconds."""
+        count = MOMENTS if self._world.blurred else 1
+        return [index / RATE + (moment + 0.5) / count * SHUTTER * (count > 1) for moment in range(count)]
+
+    def _parts(self, time: float, things: int) -> list[Part]:
+        parts = list(self._world.moving(time))
+        for thing in self._world.things[:things]:
+            parts += [*thing.parts(time), *thing.trail(time)]
+        return parts
+
+    def _seen(self, index: int, things: int, samples: Sequence[int]) -> list[Traced]:
+        """The world with its first `things`, while the shutter is open: a picture for each of `samples`."""
+        times = self._moments(index)
+        seen = []
+        for moment, time in enumerate(times):
+            # The same paths with and without a thing, so that what it changes is all that differs.
+            seed = (self._seed * 1000 + index) * 16 + 2 * moment
+            shares = [max(count // len(times), 1) for count in samples]
+            parts, view = self._parts(time, things), self._world.camera(time)
+            seen.append(self._tracer.render(parts, view, shares, seed, max(GUIDE_SAMPLES // len(times), 4)))
+        return [Traced.mean(pictures, [1.0] * len(times)) for pictures in zip(*seen, strict=True)]
+
+    def _coverage(self, index: int, number: int, *, glass: bool) -> np.ndarray:
+        times = self._moments(index)
+        found = []
+        for time in times:
+            thing = self._world.things[number].parts(time)
+            marked = [part for part in thing if glass or part.material.get("type") != GLASS]
+            others, view = self._parts(time, number), self._world.camera(time)
+            found.append(self._tracer.coverage(others, marked, view, max(64 // len(times), 1), self._seed + index))
+        return np.stack(found).mean(0)
