@@ -1,12 +1,13 @@
 """Peaks of memory are seen, and memory-mapped files are not counted."""
 
 import mmap
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from layerlift.engine.device import MemoryMeter
+from layerlift.engine.device import MemoryMeter, memory
 from layerlift.engine.device.memory import host_anonymous_bytes
 
 MIB = 2**20
@@ -57,3 +58,25 @@ def test_device_peak_is_the_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
     meter.sample()
     meter.sample()
     assert meter.device_peak_bytes == 9
+
+
+def test_no_peak_is_lost_to_a_thread_that_looked_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread looks while little is taken, and writes what it saw only after another has seen more."""
+    looked, more_seen = threading.Event(), threading.Event()
+
+    def bytes_now() -> int:
+        if threading.current_thread().name == "early":
+            looked.set()
+            more_seen.wait(0.2)
+            return 100
+        return 1000
+
+    monkeypatch.setattr(memory, "host_anonymous_bytes", bytes_now)
+    meter = MemoryMeter("cpu")
+    early = threading.Thread(target=meter.sample, name="early")
+    early.start()
+    looked.wait()
+    meter.sample()
+    more_seen.set()
+    early.join()
+    assert meter.host_peak_bytes == 1000

@@ -43,6 +43,7 @@ class MemoryMeter:
         self.host_peak_bytes = 0
         self.device_peak_bytes = 0
         self._stop = threading.Event()
+        self._updating = threading.Lock()  # or a slow thread writes an older peak over a higher one
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -69,8 +70,13 @@ class MemoryMeter:
 
     def sample(self) -> None:
         """Look now; what has no high-water mark of its own is looked at every few hundredths of a second anyway."""
-        self.host_peak_bytes = max(self.host_peak_bytes, host_anonymous_bytes())
-        self.device_peak_bytes = max(self.device_peak_bytes, self._device_bytes())
+        self._look(device=True)
+
+    def _look(self, *, device: bool) -> None:
+        with self._updating:
+            self.host_peak_bytes = max(self.host_peak_bytes, host_anonymous_bytes())
+            if device:
+                self.device_peak_bytes = max(self.device_peak_bytes, self._device_bytes())
 
     def _device_bytes(self) -> int:
         if self.device.startswith("cuda"):
@@ -86,9 +92,7 @@ class MemoryMeter:
     def _run(self) -> None:
         has_mark = self.device.startswith("cuda")  # and asking for it takes a millisecond from everyone else
         while not self._stop.wait(SAMPLE_SECONDS):
-            self.host_peak_bytes = max(self.host_peak_bytes, host_anonymous_bytes())
-            if not has_mark:
-                self.device_peak_bytes = max(self.device_peak_bytes, self._device_bytes())
+            self._look(device=not has_mark)
 
 
 def free_device(device: str) -> None:
