@@ -253,6 +253,8 @@ def test_scene_writes_a_report(
         "seed": 7,
         "size": "32x32",
         "frames": 1,
+        "rendered": False,
+        "film": False,
         "output": "s",
     }
     code, _, said = run(capsys, "scene", *flags[2:], "-o", "t")

@@ -1,6 +1,7 @@
 """Prompts to embeddings: the right one, once, or an error."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -256,11 +257,11 @@ def test_cache_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.delenv("LAYERLIFT_CACHE")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(text.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert cache_folder("text") == tmp_path / ".cache" / "layerlift" / "text"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder("text") == tmp_path / "xdg" / "layerlift" / "text"
-    monkeypatch.setattr(text.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert cache_folder("text") == tmp_path / "Library" / "Caches" / "layerlift" / "text"
 
 
