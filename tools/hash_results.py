@@ -102,7 +102,7 @@ mask coarse: mask ../scene/out --frames 0:12 --model demo --refine none --sigma 
 compose: compose ../extract/out.mkv --onto ../scene/out/truth/background.mkv --lossless -o out.mkv
 latent: compose ../scene/out --latent --background ../scene/out/truth/background.mkv --onto ../scene/out \
     --model demo --no-refine --lossless -o out.mkv --report report.json
-demo command: demo -o out --size 96x64 --frames 9 --lossless
+demo command: demo -o out --seed 7 --size 96x64 --frames 9 --lossless
 quality: bench quality --seeds 1000:1001 --size 96x64 --frames 9 --report report.json
 layers: bench layers --seeds 1000:1001 --size 96x64 --frames 9 --model demo --report report.json
 crops: bench crop --seeds 1000:1001 --size 192x128 --frames 9 --report report.json
