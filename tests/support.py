@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -108,3 +111,22 @@ def failing(engine: Engine, part: str, calls: set[int]) -> Engine:
         return run(*given)
 
     return around(engine, part, call)
+
+
+def moving_texture(
+    path: Path, codec: str, options: dict[str, str], *, container: dict[str, str] | None = None, gop: int, count: int
+) -> Path:
+    """A clip of texture that moves by a pixel a frame, 160x96 at 24 fps, with key frames at every `gop`."""
+    ground = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (240, 160))
+    with av.open(str(path), "w", options=container or {}) as file:
+        stream: Any = file.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.options, stream.codec_context.gop_size = options, gop
+        if codec == "libx264":
+            stream.codec_context.thread_count = 1  # the same file each time
+        for index in range(count):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(ground[index : index + 96, index : index + 160]))
+            frame.pts, frame.time_base = index, Fraction(1, 24)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path

@@ -23,28 +23,15 @@ from layerlift.clip.damage import is_cut_short
 from layerlift.clip.images import read_picture
 from layerlift.clip.writer import OutputWarning
 from layerlift.errors import InputError
+from support import moving_texture
 
 COUNT = 24
 
 
 def make(path: Path, codec: str = "libx264", *, options: dict[str, str] | None = None, gop: int = 4) -> Path:
-    """A clip of texture that moves, key frames at every `gop`."""
-    ground = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (240, 160))
-    with av.open(str(path), "w", options=options or {}) as container:
-        stream: Any = container.add_stream(codec, rate=24)
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        if codec == "ffv1":
-            stream.codec_context.options = {"level": "3"}
-        stream.codec_context.gop_size = gop
-        if codec == "libx264":
-            stream.codec_context.options = {"crf": "12"}
-            stream.codec_context.thread_count = 1  # the same file each time
-        for index in range(COUNT):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(ground[index : index + 96, index : index + 160]))
-            frame.pts, frame.time_base = index, Fraction(1, 24)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    """A clip of texture that moves, key frames at every `gop`; `options` are the container's."""
+    own = {"ffv1": {"level": "3"}, "libx264": {"crf": "12"}}.get(codec, {})
+    return moving_texture(path, codec, own, container=options, gop=gop, count=COUNT)
 
 
 def cut(path: Path, share: float) -> Path:

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
 
 from layerlift.clip import open_clip
 from layerlift.clip.damage import is_cut_short
 from layerlift.errors import InputError
+from support import moving_texture
 
 COUNT, GOP = 24, 8
 
 
 def make(path: Path, codec: str, options: dict[str, str] | None = None) -> Path:
     """A clip of texture that moves."""
-    ground = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (240, 160))
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=24)
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
-        stream.codec_context.options = options or {}
-        stream.codec_context.gop_size = GOP
-        for index in range(COUNT):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(ground[index : index + 96, index : index + 160]))
-            frame.pts, frame.time_base = index, Fraction(1, 24)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    return moving_texture(path, codec, options or {}, gop=GOP, count=COUNT)
 
 
 def packets(path: Path) -> list[bytes]:

@@ -35,7 +35,8 @@ def quality_tables(
     """Measure on the scenes of `seeds` with the true total mask; PSNR in decibels, capped at 50 a scene.
 
     `source` is made-up scenes by default. Returns four tables: removal, inside the mask; the VAE on the true clean
-    plates, over the whole picture; how much water moves inside the mask; and what is left to generate.
+    plates, over the whole picture; how much water moves inside the mask (of made-up scenes alone); and what is left to
+    generate.
     """
     options = options or RemovalOptions()
     source = source or made_up()
@@ -61,10 +62,11 @@ def quality_tables(
         for name, result in results.items():
             inside.add(name, seed, psnr(result, truth, mask))
         whole.add("VAE of the clean plate", seed, psnr(decoded, truth))
-        for name, result in {"true clean plate": truth, "model only": model_only, "default": default}.items():
-            motion.add(name, seed, water_motion(result, scene))
+        if isinstance(scene.spec, SceneSpec):  # of others it is not known where water is
+            for name, result in {"true clean plate": truth, "model only": model_only, "default": default}.items():
+                motion.add(name, seed, water_motion(result, scene, scene.spec))
         left.add("default", seed, tokens / all_tokens)
-    return [inside, whole, motion, left]
+    return [table for table in (inside, whole, motion, left) if table.rows]
 
 
 def removal(scene: Scene, runtime: Runtime, options: RemovalOptions) -> tuple[np.ndarray, int]:
@@ -74,15 +76,15 @@ def removal(scene: Scene, runtime: Runtime, options: RemovalOptions) -> tuple[np
     return plate, quiet.report.results.get("tokens", {}).get("unknown", 0)
 
 
-def water_motion(video: np.ndarray, scene: Scene) -> float:
+def water_motion(video: np.ndarray, scene: Scene, spec: SceneSpec) -> float:
     """Mean change from frame to frame in water inside the mask, over that near it; NaN without water.
 
     `video` (F, H, W, 3) uint8. Only pixels that both frames mask, or neither, are compared.
     """
-    if not isinstance(scene.spec, SceneSpec) or not scene.spec.water or len(video) < 2:
+    if not spec.water or len(video) < 2:
         return float("nan")
     height = video.shape[1]
-    horizon = round((float(scene.spec.numbers["horizon"]) + 1) / 2 * height)
+    horizon = round((float(spec.numbers["horizon"]) + 1) / 2 * height)
     water = np.arange(height)[:, None] > horizon + WATER_MARGIN * height
     mask = scene.total_mask
     near = np.stack([grow(frame, WATER_RING * height) for frame in mask]) & ~mask

@@ -101,9 +101,9 @@ def laid_out(output: Path, which: DemoFlags) -> "Inputs":
 
     output.mkdir(parents=True, exist_ok=True)
     if which.seed is None:
-        from layerlift.scenes.film import write_film
+        from layerlift.scenes.demo_clip import write_demo_clip
 
-        objects = write_film(output)
+        objects = write_demo_clip(output)
     else:
         from layerlift.scenes import make_scene
         from layerlift.scenes.folder import write_scene

@@ -1,8 +1,8 @@
 """Renders the scene that `layerlift demo` takes apart, and puts it into the package.
 
-    python tools/film_scene.py --seed 11
+    python tools/demo_clip.py --seed 11
 
-It writes src/layerlift/scenes/film/: the clip and its plate as H.264, and the objects' masks, lossless. Rendering needs
+It writes src/layerlift/scenes/demo_clip/: the clip and its plate as H.264, and the masks, lossless. Rendering needs
 layerlift[render] and takes a quarter of an hour; frames that are in the cache are not rendered again.
 """
 
@@ -12,7 +12,7 @@ import argparse
 import shutil
 
 from layerlift.clip import Clip, write_clip, write_mask
-from layerlift.scenes.film import FOLDER
+from layerlift.scenes.demo_clip import FOLDER
 from layerlift.scenes.folder import RATE
 from layerlift.scenes.rendered import rendered_scene
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from layerlift.names import unfinished
 
-# Made by tools/film_scene.py.
-FOLDER = Path(__file__).with_name("film")
+# Made by tools/demo_clip.py.
+FOLDER = Path(__file__).with_name("demo_clip")
 
 
-def write_film(folder: Path) -> int:
+def write_demo_clip(folder: Path) -> int:
     """Copy the clip's files into `folder`, laid out as a scene's; returns how many objects it has."""
     for path in sorted(FOLDER.rglob("*.mkv")):
         target = folder / path.relative_to(FOLDER)
