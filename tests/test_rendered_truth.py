@@ -132,11 +132,11 @@ def test_scene_command_writes_the_truth(cached: Path, capsys: pytest.CaptureFixt
     [
         ("scene --rendered --seed 5 -o out", "rendered scenes need Mitsuba 3, which is not installed: run pip install"),
         ("bench quality --rendered", "rendered scenes need Mitsuba 3"),
-        ("bench layers --film", "--film works on rendered scenes: give --rendered, too."),
-        ("scene --film -o out", "--film works on rendered scenes: give --rendered, too."),
+        ("bench layers --film", "--film works only on rendered scenes: add --rendered."),
+        ("scene --film -o out", "--film works only on rendered scenes: add --rendered."),
         ("scene --rendered --film --size 65x48 -o out", "--film writes H.264, which takes even sizes"),
         ("bench layers --rendered --model demo", "leave out --rendered or --model"),
-        ("demo -o out --size 64x48", "--size describes a drawn scene: give its --seed, too."),
+        ("demo -o out --size 64x48", "--size applies to a drawn scene, and none was asked for: add --seed."),
     ],
 )
 def test_what_cannot_be_had_is_said_at_once(

@@ -64,20 +64,20 @@ class AnyScenes:
 
     seeds: range | None = flag(
         None,
-        "Seeds of the scenes, from START up to, but not including, END (default: 1000:1032; 2000:2008 of rendered "
-        "scenes).",
+        "Seeds of the scenes, from START up to, but not including, END (default: 1000:1032, or 2000:2008 with "
+        "--rendered).",
         metavar="START:END",
         takes=str,
         parse=parse_seeds,
     )
     size: tuple[int, int] | None = flag(
         None,
-        "Width and height of the scenes in pixels (default: 288x192; 432x240 of rendered scenes).",
+        "Width and height of the scenes in pixels (default: 288x192, or 432x240 with --rendered).",
         metavar="WxH",
         takes=str,
         parse=parse_scene_size,
     )
-    frames: int | None = flag(None, "Frames of each scene (default: 17; 33 of rendered scenes).", metavar="N", least=1)
+    frames: int | None = flag(None, "Frames of each scene (default: 17, or 33 with --rendered).", metavar="N", least=1)
 
     def settled(self, how: RenderFlags) -> SceneSet:
         """What is measured, with the defaults filled in. Raises InputError where nothing can render it."""

@@ -43,7 +43,7 @@ class DemoFlags:
         """Raises InputError where a scene is described that no seed draws."""
         for name in ("size", "frames"):
             if self.seed is None and getattr(self, name) is not None:
-                raise InputError(f"--{name} describes a drawn scene: give its --seed, too.")
+                raise InputError(f"--{name} applies to a drawn scene, and none was asked for: add --seed.")
 
 
 @with_flags
@@ -56,7 +56,7 @@ def demo(
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Run the whole pipeline on a clip that comes along, and compare every result with the truth in one picture."""
+    """Run the whole pipeline on the clip in the package, and compare every result with the truth in one picture."""
     from layerlift.runtime import open_runtime
     from layerlift.scenes.folder import check_scene_folder
     from layerlift.stages.choose_model import require_model

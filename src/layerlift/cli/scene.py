@@ -37,7 +37,7 @@ class SceneFlags:
     seed: int = flag(7, "Seed of the scene.", metavar="S", least=0, most=2**32 - 1)
     size: tuple[int, int] | None = flag(
         None,
-        "Width and height in pixels (default: 288x192; 432x240 of a rendered scene).",
+        "Width and height in pixels (default: 288x192, or 432x240 with --rendered).",
         metavar="WxH",
         takes=str,
         parse=parse_scene_size,
@@ -49,15 +49,19 @@ class SceneFlags:
 class RenderFlags:
     """Whether a scene is rendered in 3-D, and what a camera adds to it."""
 
-    rendered: bool = flag(False, "Render the scene in 3-D, which takes minutes. Needs layerlift[render].", "--rendered")
+    rendered: bool = flag(
+        False, "Render the scene in 3-D. This takes minutes and needs layerlift[render].", "--rendered"
+    )
     film: bool = flag(False, "Add to a rendered scene what a camera adds: slight lens blur, grain and H.264.", "--film")
 
     def check(self, seeds: Iterable[int], size: tuple[int, int], frames: int) -> None:
         """Raises InputError where rendered scenes were asked for that cannot be had."""
         if self.film and not self.rendered:
-            raise InputError("--film works on rendered scenes: give --rendered, too.")
+            raise InputError("--film works only on rendered scenes: add --rendered.")
         if self.film and (size[0] % 2 or size[1] % 2):
-            raise InputError(f"--film writes H.264, which takes even sizes, but --size is {size[0]}x{size[1]}.")
+            raise InputError(
+                f"--film writes H.264, which takes even sizes, but --size is {size[0]}x{size[1]}: give even numbers."
+            )
         if self.rendered:
             from layerlift.scenes.rendered import check_renderable
 
@@ -72,7 +76,7 @@ def scene(
     writing: Annotated[OutputFlags, Without("lossless", "verbose")],
     typed: Typed,
 ) -> None:
-    """Render a clip from a seed, with its masks and true layers, into a folder."""
+    """Draw or render a clip from a seed, and write it to a folder with its masks and true layers."""
     from layerlift.scenes.folder import check_scene_folder, write_scene
 
     size = which.size or (RENDERED_SIZE if how.rendered else SIZE)
