@@ -6,7 +6,6 @@ Finished frames are kept under LAYERLIFT_CACHE, so that a render can go on where
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -79,9 +78,8 @@ class Studio:
         plate, light = self._plate(index)
         plates = [light]
         for things in range(1, count + 1):
-            few, many = self._seen(index, things, [self._world.samples, self._world.samples * (TRUER - 1)])
-            # The clip is what its few samples show; the truth has the same samples and more.
-            plates.append(denoised(Traced.mean([few, many], [1, TRUER - 1])))
+            few, true = self._seen(index, things, TRUER)
+            plates.append(denoised(true))
         clip = denoised(few)
         coverage = np.stack([self._coverage(index, number, glass=True) for number in range(count)])
         opaque = coverage
@@ -103,9 +101,8 @@ class Studio:
         if self._still_plate is not None:
             return self._still_plate
         still = not self._world.moves and not self._world.moving(0.0)
-        more = STILL_PLATE if still else 1
-        few, many = self._seen(index, 0, [self._world.samples, self._world.samples * (TRUER * more - 1)])
-        plate = Traced.mean([few, many], [1, TRUER * more - 1])
+        # One plate for all frames is that of the first, also where a render goes on later.
+        _, plate = self._seen(0, 0, TRUER * STILL_PLATE) if still else self._seen(index, 0, TRUER)
         found = plate, denoised(plate)
         if still:
             self._still_plate = found
@@ -122,8 +119,12 @@ class Studio:
             parts += [*thing.parts(time), *thing.trail(time)]
         return parts
 
-    def _seen(self, index: int, things: int, samples: Sequence[int]) -> list[Traced]:
-        """The world with its first `things`, while the shutter is open: a picture for each of `samples`."""
+    def _seen(self, index: int, things: int, truer: int) -> tuple[Traced, Traced]:
+        """The world with its first `things` while the shutter is open: by the clip's few samples, and by more.
+
+        The second picture has the samples of the first among its `truer` times as many.
+        """
+        samples = [self._world.samples, self._world.samples * (truer - 1)]
         times = self._moments(index)
         seen = []
         for moment, time in enumerate(times):
@@ -132,7 +133,8 @@ class Studio:
             shares = [max(count // len(times), 1) for count in samples]
             parts, view = self._parts(time, things), self._world.camera(time)
             seen.append(self._tracer.render(parts, view, shares, seed, max(GUIDE_SAMPLES // len(times), 4)))
-        return [Traced.mean(pictures, [1.0] * len(times)) for pictures in zip(*seen, strict=True)]
+        few, others = (Traced.mean(pictures, [1.0] * len(times)) for pictures in zip(*seen, strict=True))
+        return few, Traced.mean([few, others], [1, truer - 1])
 
     def _coverage(self, index: int, number: int, *, glass: bool) -> np.ndarray:
         times = self._moments(index)
