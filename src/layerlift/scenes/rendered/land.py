@@ -102,7 +102,7 @@ def yard(rng: np.random.Generator) -> World:
     """A car drives over a yard of gravel with smoke behind it; the camera goes along."""
     side = float(rng.choice([-1.0, 1.0]))
     pebbles, heights = textures.gravel(
-        rng, [(0.42, 0.39, 0.34), (0.33, 0.31, 0.29), (0.5, 0.46, 0.4), (0.28, 0.25, 0.21)]
+        rng, [(0.42, 0.39, 0.34), (0.37, 0.35, 0.32), (0.46, 0.42, 0.37), (0.34, 0.31, 0.27)]
     )
     boards, seams = textures.planks(rng, (0.35, 0.2, 0.12), 8)
     iron = textures.even((0.32, 0.3, 0.28), rng, 0.15, 1.2)

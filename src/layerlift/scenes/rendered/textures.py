@@ -100,8 +100,8 @@ def gravel(rng: np.random.Generator, colours: list[Colour], stones: int = 2600) 
     distance, nearest = cKDTree(copies).query(pixels.reshape(-1, 2), k=2)
     height = np.clip((distance[:, 1] - distance[:, 0]) / 6, 0, 1).reshape(SIDE, SIDE)
     number = (nearest[:, 0] % stones).reshape(SIDE, SIDE)
-    face = np.asarray(colours)[rng.integers(0, len(colours), stones)] * rng.normal(1, 0.2, stones)[:, None]
-    return shaded(face[number], (0.25 + 0.75 * height**0.5) * (1 + 0.08 * noise(rng, 0.4))), height.astype(np.float32)
+    face = np.asarray(colours)[rng.integers(0, len(colours), stones)] * rng.normal(1, 0.12, stones)[:, None]
+    return shaded(face[number], (0.5 + 0.5 * height**0.5) * (1 + 0.08 * noise(rng, 0.4))), height.astype(np.float32)
 
 
 def asphalt(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
