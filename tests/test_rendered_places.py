@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerlift.scenes.rendered.places import PLACES, draw_world
+from layerlift.scenes.rendered.places import PLACES, draw_world, next_place
 from layerlift.scenes.rendered.streets import facade
 from layerlift.scenes.rendered.tracer import basis, projected
 from layerlift.scenes.rendered.world import Part, World
@@ -65,6 +65,10 @@ def test_the_same_seed_gives_the_same_world_and_another_another(seed: int, world
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(first, other, strict=False))
+
+
+def test_next_places_go_round() -> None:
+    assert [next_place(seed) for seed in (2000, 2006, 2007, 7)] == [2001, 2007, 2000, 0]
 
 
 def test_a_negative_seed_is_refused() -> None:

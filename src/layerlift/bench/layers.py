@@ -46,7 +46,7 @@ def layer_tables(
     alphas = Table("Error of alpha", columns, digits=4)
     for seed, scene in each_scene(seeds, size, frames, progress, source):
         layers = extracted(scene)
-        other = source.scene(seed + 1, *size, frames).background
+        other = source.scene(source.other(seed), *size, frames).background
         for name, value in composite_scores(scene, layers, other).items():
             composites.add(name, seed, value)
         for name, value in alpha_scores(scene, layers).items():

@@ -101,22 +101,23 @@ class Source:
 
     scene: Callable[[int, int, int, int], Scene]  # of a seed, width, height and a number of frames
     columns: Callable[[Sequence[int]], dict[str, list[int]]]  # of seeds
+    other: Callable[[int], int]  # a seed's, whose plate its layers are laid over, too
 
 
 def made_up() -> Source:
     """Scenes drawn flat: quick, and the same on every machine."""
     from layerlift.scenes import make_scene
 
-    return Source(make_scene, scene_columns)
+    return Source(make_scene, scene_columns, lambda seed: seed + 1)
 
 
 def rendered(progress: Progress, *, film: bool) -> Source:
     """Scenes rendered in 3-D, or read from the cache; `film` adds what a camera adds."""
     from functools import partial
 
-    from layerlift.scenes.rendered import rendered_scene
+    from layerlift.scenes.rendered import next_place, rendered_scene
 
-    return Source(partial(rendered_scene, film=film, progress=progress), rendered_columns)
+    return Source(partial(rendered_scene, film=film, progress=progress), rendered_columns, next_place)
 
 
 def rendered_columns(seeds: Sequence[int]) -> dict[str, list[int]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from layerlift.progress import QUIET, Progress
-from layerlift.scenes.rendered.places import draw_world
+from layerlift.scenes.rendered.places import draw_world, next_place
 from layerlift.scenes.rendered.truth import RenderedScene
 
-__all__ = ["RenderedScene", "check_renderable", "draw_world", "rendered_scene"]
+__all__ = ["RenderedScene", "check_renderable", "draw_world", "next_place", "rendered_scene"]
 
 
 def check_renderable(seeds: Iterable[int], size: tuple[int, int], frames: int) -> None:

@@ -17,6 +17,11 @@ VERSION = 1
 PLACES = (street, room, lakeside, beach, meadow, desk, square, yard)
 
 
+def next_place(seed: int) -> int:
+    """Of the seeds that have each place once, the one with the place after that of `seed`."""
+    return seed - seed % len(PLACES) + (seed + 1) % len(PLACES)
+
+
 def draw_world(seed: int) -> World:
     """The world of `seed` (≥ 0): the place goes round with it, and every second one is blurred by motion.
 
