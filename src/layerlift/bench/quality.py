@@ -14,13 +14,14 @@ from layerlift.options import RemovalOptions
 from layerlift.pixels.arrays import grow
 from layerlift.runtime import Runtime
 from layerlift.scenes import Scene, SceneSpec
-from layerlift.stages.choose_model import require_model
+from layerlift.stages.choose_model import NO_MODEL, require_model
 from layerlift.stages.removal import remove_frames
 
 TELEA_RADIUS = 3  # pixels
 # Shares of the picture's height: the shore is left out, and water is compared with what is this near to the mask.
 WATER_MARGIN = 0.06
 WATER_RING = 0.12
+MOVING = ("true clean plate", "model only", "default")
 
 
 def quality_tables(
@@ -36,7 +37,7 @@ def quality_tables(
 
     `source` is made-up scenes by default. Returns four tables: removal, inside the mask; the VAE on the true clean
     plates, over the whole picture; how much water moves inside the mask (of made-up scenes alone); and what is left to
-    generate.
+    generate. Without a model the second and the last are missing, and the default is evidence alone.
     """
     options = options or RemovalOptions()
     source = source or made_up()
@@ -46,26 +47,25 @@ def quality_tables(
     left = Table("unknown tokens, over all that `--evidence off` has", columns, digits=2)
     for seed, scene in each_scene(seeds, size, frames, runtime.progress, source):
         mask, truth = scene.total_mask, scene.background
-        decoded = through_vae(truth, runtime)
-        evidence_only, _ = removal(scene, runtime, replace(options, evidence="only"))
-        model_only, all_tokens = removal(scene, runtime, replace(options, evidence="off"))
         default, tokens = removal(scene, runtime, options)
         results = {
             "input": scene.video,
             "OpenCV Telea per frame": telea_inpainted(scene.video, mask),
             "temporal median": temporal_median(scene.video, mask),
-            "evidence only": evidence_only,
-            "model only": model_only,
-            "default": default,
-            "VAE of the clean plate": decoded,
         }
+        if runtime.model != NO_MODEL:
+            results["evidence only"], _ = removal(scene, runtime, replace(options, evidence="only"))
+            results["model only"], all_tokens = removal(scene, runtime, replace(options, evidence="off"))
+            results["VAE of the clean plate"] = through_vae(truth, runtime)
+            whole.add("VAE of the clean plate", seed, psnr(results["VAE of the clean plate"], truth))
+            left.add("default", seed, tokens / all_tokens)
+        results["default"] = default
         for name, result in results.items():
             inside.add(name, seed, psnr(result, truth, mask))
-        whole.add("VAE of the clean plate", seed, psnr(decoded, truth))
         if isinstance(scene.spec, SceneSpec):  # of others it is not known where water is
-            for name, result in {"true clean plate": truth, "model only": model_only, "default": default}.items():
-                motion.add(name, seed, water_motion(result, scene, scene.spec))
-        left.add("default", seed, tokens / all_tokens)
+            for name, result in {"true clean plate": truth, **results}.items():
+                if name in MOVING:
+                    motion.add(name, seed, water_motion(result, scene, scene.spec))
     return [table for table in (inside, whole, motion, left) if table.rows]
 
 

@@ -17,7 +17,7 @@ from layerlift.scenes.spec import RenderedSpec
 
 # Connected pixels that an effect has at least: what is smaller is what the denoiser left of noise.
 LEAST_EFFECT = 24
-LEAST_CHANGE = 0.012  # of 1: three levels of 255, once noise is averaged away
+LEAST_CHANGE = 0.02  # of 1: five levels of 255, as an effect of opacity 0.06 makes over grey, which footage counts from
 NOISE_REACH = 1.2  # sigma in pixels
 
 
