@@ -14,9 +14,10 @@ from layerlift.masks import open_mask
 from layerlift.options import EffectOptions, RemovalOptions, RuntimeOptions
 from layerlift.parse import parse_layers, parse_sigmas
 from layerlift.report import Report
-from layerlift.runtime import open_runtime
+from layerlift.runtime import Runtime, open_runtime
+from layerlift.scenes import make_scene
 from layerlift.stages.effects import find_effects, plan_effects, run_effects
-from support import files, layerlift, write_even_heads
+from support import files, layerlift
 from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 6, 40, 56
@@ -50,7 +51,7 @@ def read_mask(name: str) -> np.ndarray:
 
 
 def test_a_folder_with_two_objects(video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = "--threshold 0.1 --save-scores s.safetensors --preview p.png --report r.json"
+    flags = "--threshold 0.1 --witnesses model --save-scores s.safetensors --preview p.png --report r.json"
     assert layerlift("mask", "../swan", "--model", model, *flags.split()) == 0
     assert files() == ["p.png", "r.json", "s.safetensors", "swan_mask.mkv", "swan_mask_0.mkv", "swan_mask_1.mkv"]
     said = capsys.readouterr().out
@@ -81,14 +82,14 @@ def test_flags_do_what_the_options_do(video: np.ndarray, model: Path) -> None:
         f"--object ../still_0.png --object ../still_1.png -o out/ --model {model} --threshold 0.4 --refine none "
         "--dilate 2 --temporal-radius 3 --max-distance 25 --sigma 0.2,0.6 --layers 1 --seed 7 --size 48x32 "
         "--frames 1:5 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty --memory 4 "
-        "--save-scores s.safetensors --report r.json -v"
+        "--save-scores s.safetensors --report r.json -v --witnesses model"
     )
     assert layerlift("mask", "../swan/video.mkv", *flags.split()) == 0
     assert files() == ["out", "out_0", "out_1", "r.json", "s.safetensors"]
     assert len(list(Path("out").iterdir())) == 4
     record = Report()
     running = RuntimeOptions(model, memory=4, device="cpu", dtype="float32", backend="mps", cache=False)
-    options = EffectOptions(0.4, (0.2, 0.6), 2, 3, 25, (1,), "none", 7, (48, 32), "Empty")
+    options = EffectOptions(0.4, (0.2, 0.6), 2, 3, 25, (1,), "none", 7, (48, 32), "Empty", "model")
     stills = [np.zeros((HEIGHT, WIDTH), bool) for _ in range(2)]
     stills[0][FIRST] = stills[1][SECOND] = True
     found = list(find_effects(video[1:5], stills, options, open_runtime(running, report=record)))
@@ -186,21 +187,21 @@ def test_sigmas_and_layers_as_typed() -> None:
         parse_layers("3-")
 
 
-def test_remove_finds_the_effects_of_an_object_first(video: np.ndarray, tmp_path: Path) -> None:
-    model = write_even_heads(write_tiny_model(tmp_path / "heads"), 0.3)
-    flags = "--object ../still_0.png --lossless --evidence off --dilate 0 --feather 0 --seed 4 --report r.json"
-    assert layerlift("remove", "../swan/video.mkv", "--model", model, *flags.split()) == 0
-    still = np.zeros((HEIGHT, WIDTH), bool)
-    still[FIRST] = True
-    found = find_effects(video, still, EffectOptions(seed=4), open_runtime(RuntimeOptions(model)))
-    totals = np.stack([frame.totals[0] for frame in found])
-    assert 1.5 * still.sum() < totals[0].sum() < 0.7 * still.size
-    differs = (open_clip("video_remove.mkv").numpy() != video).any(-1)
+def test_remove_finds_the_effects_of_an_object_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scene = make_scene(1001, frames=9)
+    like = Clip.from_array(scene.video, 30)
+    write_clip("walk.mkv", scene.video, like, lossless=True)
+    write_mask("object.mkv", scene.object_mask, like)
+    flags = "--object object.mkv --lossless --dilate 0 --feather 0 --model none --report r.json"
+    assert layerlift("remove", "walk.mkv", *flags.split()) == 0
+    totals = np.stack([frame.totals[0] for frame in find_effects("walk.mkv", "object.mkv", runtime=Runtime("none"))])
+    assert totals.sum() > 1.3 * scene.object_mask.sum()
+    differs = (open_clip("walk_remove.mkv").numpy() != scene.video).any(-1)
     assert not (differs & ~totals).any()
-    assert differs[totals & ~still].mean() > 0.5
-    assert differs[:, *FIRST].mean() > 0.5
-    stages = list(json.loads(Path("r.json").read_text())["stages"])
-    assert stages.index("look") < stages.index("denoise")
+    assert differs[totals & ~scene.object_mask].mean() > 0.5
+    assert differs[scene.object_mask].mean() > 0.5
+    assert next(iter(json.loads(Path("r.json").read_text())["stages"])) == "clip"
 
 
 @pytest.mark.parametrize("typed", ["--object", "--mask"])

@@ -109,9 +109,13 @@ def test_run_of_a_folder_with_everyone_s_formats(walk: np.ndarray, model: Path) 
 
 def test_run_from_the_object_masks_alone(walk: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the objects cause is found first, and each object's own is what its layer is made of."""
-    flags = "--object front.mkv --object hind.mkv -o out --lossless --steps 1 --seed 4 --threshold 0.5"
+    flags = (
+        "--object front.mkv --object hind.mkv -o out --lossless --steps 1 --seed 4 --threshold 0.5 --witnesses model"
+    )
     assert layerlift("run", "walk.mkv", *flags.split(), "--model", model) == 0
-    found = mask("walk.mkv", ["front.mkv", "hind.mkv"], model=model, seed=4, device="cpu", threshold=0.5)
+    found = mask(
+        "walk.mkv", ["front.mkv", "hind.mkv"], model=model, seed=4, device="cpu", threshold=0.5, witnesses="model"
+    )
     np.testing.assert_array_equal(open_clip("out/total_mask.mkv").numpy()[..., 0] > 127, found.total.numpy())
     assert found.total.numpy().sum() > (mask_of(FRONT) | mask_of(HIND)).sum()
     stages = list(json.loads(Path("out/report.json").read_text())["stages"])

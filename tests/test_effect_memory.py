@@ -28,6 +28,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), layers=3, frames=9))
 
 
+ALONE = EffectOptions(witnesses="model")
+
+
 def inputs() -> tuple[np.ndarray, np.ndarray]:
     """A clip of two windows, and an object."""
     frames = np.random.default_rng(0).integers(0, 256, (14, 48, 64, 3), dtype=np.uint8)
@@ -39,7 +42,7 @@ def inputs() -> tuple[np.ndarray, np.ndarray]:
 def planned(model: Engine, report: Report | None = None) -> EffectPlan:
     frames, hidden = inputs()
     runtime = Runtime(model=model, policy=CPU, report=report or Report(), memory_bytes=8 * GIB)
-    return plan_effects(frames, [hidden], EffectOptions(seed=3), runtime)
+    return plan_effects(frames, [hidden], EffectOptions(seed=3, witnesses="model"), runtime)
 
 
 def scores(model: Engine, report: Report | None = None) -> np.ndarray:
@@ -75,8 +78,10 @@ def test_too_little_memory_is_refused_before_a_weight_is_read(model: Model) -> N
 def test_same_scores_in_less_memory(model: Model, changes: dict[str, int], tolerance: float) -> None:
     engine, opened = watched(model)
     plan = planned(engine)
-    ways = replace(plan.memory, policy=replace(plan.memory.policy, **changes))  # type: ignore[arg-type]
-    found = np.stack([frame.scores for frame in run_effects(replace(plan, memory=ways))])
+    looking = plan.attention
+    assert looking is not None
+    ways = replace(looking.memory, policy=replace(looking.memory.policy, **changes))  # type: ignore[arg-type]
+    found = np.stack([f.scores for f in run_effects(replace(plan, attention=replace(looking, memory=ways)))])
     assert np.abs(found - scores(model)).max() <= tolerance
     assert [part for part, _ in opened] == ["encoding", "scoring"]
     assert [{name: getattr(policy, name) for name in changes} for _, policy in opened] == [changes] * 2
@@ -87,7 +92,8 @@ def test_the_user_s_weights(model: Model) -> None:
     frames, hidden = inputs()
 
     def found(weights: str) -> np.ndarray:
-        return layerlift.mask(frames, hidden, model=model, device="cpu", seed=3, memory=8, weights=weights).scores
+        given = {"model": model, "device": "cpu", "seed": 3, "memory": 8, "witnesses": "model"}
+        return layerlift.mask(frames, hidden, weights=weights, **given).scores
 
     assert np.array_equal(found("auto"), found("full"))
     assert 0 < np.abs(found("8bit") - found("full")).max() < 0.1
@@ -131,12 +137,12 @@ def test_the_allocator_is_capped_only_where_it_has_to_be(model: Model, monkeypat
     monkeypatch.setattr("layerlift.engine.device.budget.capped", Cap)
     engine = Instead(model, encoding=encoding)
     frames, hidden = inputs()
-    list(find_effects(frames, [hidden], runtime=Runtime(model=engine, policy=CPU)))
+    list(find_effects(frames, [hidden], ALONE, runtime=Runtime(model=engine, policy=CPU)))
     assert caps == [1]
-    list(find_effects(frames, [hidden], runtime=Runtime(model=engine, policy=CPU, memory_bytes=3 * GIB)))
+    list(find_effects(frames, [hidden], ALONE, runtime=Runtime(model=engine, policy=CPU, memory_bytes=3 * GIB)))
     assert caps == [1, 3, 0, 1, -1]
     caps.clear()
-    list(find_effects(frames, [hidden], runtime=Runtime(model=engine, policy=replace(CPU, cap_memory=True))))
+    list(find_effects(frames, [hidden], ALONE, runtime=Runtime(model=engine, policy=replace(CPU, cap_memory=True))))
     assert caps[1:] == [0, 1, -1]
 
 
@@ -147,4 +153,4 @@ def test_scores_that_are_no_numbers_end_the_run(tmp_path: Path) -> None:
         transformer.proj_in.weight.data[0, 0] = float("nan")
     frames, hidden = inputs()
     with pytest.raises(LayerliftError, match=r"NaN or infinity.*torch\.float32 overflows on cpu"):
-        next(find_effects(frames, [hidden], runtime=Runtime(model=model, policy=policy)))
+        next(find_effects(frames, [hidden], ALONE, runtime=Runtime(model=model, policy=policy)))

@@ -1,4 +1,4 @@
-"""The stage from end to end on a tiny random model: every shape of clip and mask, and what may not happen."""
+"""The model alone as witness, on a tiny random one: every shape of clip and mask, and what may not happen."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def box(clip: Clip, rows: slice = slice(12, 26), columns: slice = slice(20, 40))
 
 def find(clip: Clip, objects: list[np.ndarray], model: Engine, policy: Policy, **options: object) -> list[FrameEffects]:
     # A random model finds what it finds: at a low threshold that is something.
-    chosen = EffectOptions(**{"threshold": 0.1, **options})  # type: ignore[arg-type]
+    chosen = EffectOptions(**{"threshold": 0.1, "witnesses": "model", **options})  # type: ignore[arg-type]
     return list(find_effects(clip, objects, chosen, runtime=Runtime(model=model, policy=policy)))
 
 
@@ -162,7 +162,7 @@ def test_no_object_at_all(model: Model) -> None:
 def test_nothing_is_read_before_the_first_frame(model: Model, policy: Policy) -> None:
     engine, opened = watched(model)
     clip = make_clip(3)
-    found = find_effects(clip, [box(clip)], runtime=Runtime(model=engine, policy=policy))
+    found = find_effects(clip, [box(clip)], EffectOptions(witnesses="model"), Runtime(model=engine, policy=policy))
     assert opened == []
     next(found)
     assert [part for part, _ in opened] == ["encoding", "scoring"]
@@ -254,7 +254,7 @@ def test_from_python(model: Model) -> None:
     clip = make_clip(5)
     there = box(clip)
     report = Report()
-    given = {"model": model, "device": "cpu", "threshold": 0.1}
+    given = {"model": model, "device": "cpu", "threshold": 0.1, "witnesses": "model"}
     found = mask(clip, [there, box(clip, slice(30, 40))], report=report, **given)
     assert layerlift.mask is mask
     assert found.effects.shape == (2, 5, HEIGHT, WIDTH)
@@ -274,7 +274,7 @@ def test_from_python(model: Model) -> None:
 def test_total_mask_for_removal(model: Model, policy: Policy) -> None:
     clip = make_clip(5)
     with FrameSpool() as spool:
-        plan = plan_effects(clip, [box(clip)], EffectOptions(threshold=0.1), Runtime(model, policy))
+        plan = plan_effects(clip, [box(clip)], EffectOptions(threshold=0.1, witnesses="model"), Runtime(model, policy))
         total = total_mask(plan, spool)
         found = find(clip, [box(clip)], model, policy)
         assert (total.numpy() == np.stack([frame.totals[0] for frame in found])).all()
@@ -293,7 +293,8 @@ def test_windows_hand_over_where_removal_does(model: Model, policy: Policy) -> N
     clip = make_clip(20)
     engine = around(model, "scoring", numbered)
     found = find(clip, [box(clip)], engine, policy, temporal_radius=0, threshold=0.9)
-    plan = plan_effects(clip, [box(clip)], EffectOptions(), Runtime(model, policy))
+    plan = plan_effects(clip, [box(clip)], EffectOptions(), Runtime(model, policy)).attention
+    assert plan is not None
     assert len(windows) == len(plan.windows) > 1
     for number, window in enumerate(plan.windows, 1):
         for index in range(window.keep_start, window.keep_stop):

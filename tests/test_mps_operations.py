@@ -86,7 +86,9 @@ def run_remove(model: Model) -> Iterator[object]:
 
 def run_mask(model: Model) -> Iterator[object]:
     frames, hidden = inputs()
-    return find_effects(frames, [hidden], EffectOptions(prompt=""), runtime=Runtime(model=model, policy=MPS))
+    return find_effects(
+        frames, [hidden], EffectOptions(prompt="", witnesses="model"), runtime=Runtime(model=model, policy=MPS)
+    )
 
 
 def run_compose(model: Model) -> Iterator[object]:

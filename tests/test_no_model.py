@@ -9,9 +9,8 @@ import pytest
 import layerlift as api
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError
-from layerlift.pixels.arrays import grow
+from layerlift.parse import EFFECT_KINDS
 from layerlift.report import Report
-from layerlift.stages.effects.grown import growth
 from support import layerlift
 from tiny_model import write_tiny_model
 
@@ -67,51 +66,34 @@ def test_run_goes_the_whole_way_without_a_model(walk: np.ndarray, capsys: pytest
     assert layerlift("run", "walk.mkv", "--object", "front.mkv", "--object", "hind.mkv", "-o", "out", "--lossless") == 0
     streams = capsys.readouterr()
     assert len(said_of_checkpoint(streams.err)) == 1
-    pixels = growth(Clip.from_array(walk))
-    assert pixels >= 2
-    (line,) = [line for line in streams.err.splitlines() if "grown by" in line]
-    assert f"grown by {pixels} pixels" in line
-    total = open_clip("out/total_mask.mkv").numpy()[0, ..., 0] > 127
-    np.testing.assert_array_equal(total, grow(mask_of(FRONT)[0] | mask_of(HIND)[0], pixels))
+    total = open_clip("out/total_mask.mkv").numpy()[..., 0] > 127
+    assert total[mask_of(FRONT) | mask_of(HIND)].all()
+    assert total.mean() < 0.2
     report = json.loads(Path("out/report.json").read_text())
     assert report["stages"].keys().isdisjoint({"look", "encode", "denoise"})
-    assert line in report["notes"]
-
-
-def test_grown_masks_never_reach_over_another_object() -> None:
-    from layerlift.masks import Mask
-    from layerlift.stages.effects.grown import grown_objects
-
-    near = np.s_[40:60, 71:90]  # a pixel beside the front one
-    clip = Clip.from_array(np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8))
-    masks = [Mask.from_array(mask_of(FRONT)), Mask.from_array(mask_of(near))]
-    for totals in grown_objects(clip, masks):
-        assert not (totals[0] & mask_of(near)[0]).any()
-        assert not (totals[1] & mask_of(FRONT)[0]).any()
-        np.testing.assert_array_equal(totals.any(0), grow((mask_of(FRONT) | mask_of(near))[0], growth(clip)))
+    assert "clip" in report["stages"]
+    assert len(report["results"]["kinds"]) == 2
 
 
 @pytest.mark.parametrize("flags", [[], ["--model", "none"]])
-def test_objects_to_be_removed_are_grown(
+def test_objects_are_removed_with_what_they_cause(
     flags: list[str], walk: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["remove", "walk.mkv", "--object", "front.mkv", "--object", "hind.mkv", "--lossless", "--dilate", "0"]
     assert layerlift(*command, *flags) == 0
-    error = capsys.readouterr().err
-    assert len(said_of_checkpoint(error)) == (not flags)
-    assert error.count("grown by") == 1
-    changed = (open_clip("walk_remove.mkv").numpy() != walk).any((0, 3))
-    reach = grow(mask_of(FRONT)[0] | mask_of(HIND)[0], growth(Clip.from_array(walk)))
-    assert not changed[~reach].any()
-    assert changed[reach].mean() > 0.9
+    assert len(said_of_checkpoint(capsys.readouterr().err)) == (not flags)
+    found = api.mask(walk, [mask_of(FRONT), mask_of(HIND)], model="none").total.numpy()
+    changed = (open_clip("walk_remove.mkv").numpy() != walk).any(-1)
+    assert not changed[~found].any()
+    assert changed[mask_of(FRONT) | mask_of(HIND)].mean() > 0.9
 
 
 @pytest.mark.usefixtures("walk")
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("mask walk.mkv --object front.mkv", "needs a model"),
-        ("mask walk.mkv --object front.mkv --model none", "needs a model"),
+        ("mask walk.mkv --object front.mkv --witnesses model", "needs a model"),
+        ("mask walk.mkv --object front.mkv --witnesses model --model none", "needs a model"),
         (
             "compose walk.mkv --latent --background walk.mkv --onto walk.mkv --object front.mkv --total total.mkv",
             "model",
@@ -142,7 +124,18 @@ def test_python_does_alike(walk: np.ndarray) -> None:
     without = api.remove(walk, mask_of(TOTAL), model="none")
     np.testing.assert_array_equal(plate.numpy(), without.numpy())
     with pytest.raises(InputError, match="needs a model"):
-        api.mask(walk, mask_of(FRONT))
+        api.mask(walk, mask_of(FRONT), witnesses="model")
+    assert api.mask(walk, mask_of(FRONT), model="none").kinds in [(kind,) for kind in ("none", *EFFECT_KINDS)]
+
+
+@pytest.mark.parametrize("flag", ["--sigma 0.3", "--layers all", "--prompt x", "--save-scores s.safetensors"])
+@pytest.mark.usefixtures("walk")
+def test_what_only_a_model_takes_is_refused_by_name(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(Path().iterdir())
+    assert layerlift(*f"mask walk.mkv --object front.mkv --model none {flag}".split()) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{flag.split(maxsplit=1)[0]} needs a model" in line
+    assert sorted(Path().iterdir()) == before
 
 
 def test_an_installed_checkpoint_is_used(

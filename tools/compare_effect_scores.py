@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from fit_effect_heads import HEIGHT, WIDTH, Recorder
-from layerlift.bench.effects import EFFECT_SHARE, LEAST_TOKENS, area_under_curve
+from layerlift.bench.effects import EFFECT_SHARE, LEAST_TOKENS
 from layerlift.cli.bench import parse_seeds
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
@@ -40,6 +40,7 @@ from layerlift.engine.model.effect_score import (
 )
 from layerlift.engine.model.latents import encode
 from layerlift.engine.sampling import token_coordinates
+from layerlift.metrics import area_under_curve
 from layerlift.parse import parse_sigmas
 from layerlift.scenes import make_scene
 
@@ -197,7 +198,8 @@ def measure(scores: Sequence[torch.Tensor], truths: Sequence[Truth]) -> str:
         positive = (effect / visible.clamp(min=VISIBLE) > EFFECT_SHARE) & shown
         negative = (effect < NOTHING) & shown
         if (positive & free).sum() >= LEAST_TOKENS:
-            areas.append(area_under_curve(best[(effect > EFFECT_SHARE) & free], best[(effect <= EFFECT_SHARE) & free]))
+            seen, unseen = best[(effect > EFFECT_SHARE) & free], best[(effect <= EFFECT_SHARE) & free]
+            areas.append(area_under_curve(seen.numpy(), unseen.numpy()))
         found.append((best[positive], visible[positive]))
         others.append((best[negative], visible[negative]))
         if not truth.effects.any():

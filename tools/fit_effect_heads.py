@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from layerlift.bench.effects import area_under_curve
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
 from layerlift.engine.model.effect_score import (
@@ -33,6 +32,7 @@ from layerlift.engine.model.latents import encode
 from layerlift.engine.model.probe import KINDS, Kind
 from layerlift.engine.sampling import token_coordinates
 from layerlift.geometry.fit import Geometry
+from layerlift.metrics import area_under_curve
 from layerlift.scenes import Scene, make_scene
 
 FIRST_SEED = 2000
@@ -170,7 +170,7 @@ def measure(samples: list[Sample], weights: torch.Tensor, bias: float) -> str:
         effect = sample.target > 0.3
         for name, where in ((everywhere, sample.free), (near, sample.free & ~sample.far)):
             if (effect & where).sum() >= 3:
-                name.append(area_under_curve(logits[effect & where], logits[~effect & where]))
+                name.append(area_under_curve(logits[effect & where].numpy(), logits[~effect & where].numpy()))
     means = [sum(part) / max(1, len(part)) for part in (everywhere, near, losses)]
     return "AUC {:.4f}, near the object {:.4f}, loss {:.4f}".format(*means)
 

@@ -20,3 +20,10 @@ def psnr(picture: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None
         return float("nan")
     error = float(squares.mean(dtype=np.float64))
     return cap if error == 0 else min(cap, 10 * float(np.log10(255**2 / error)))
+
+
+def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+    """How often a positive outranks a negative, (P,) and (N,) scores; ties count half. The Mann-Whitney statistic."""
+    ordered = np.sort(negative)
+    below, up_to = np.searchsorted(ordered, positive, "left"), np.searchsorted(ordered, positive, "right")
+    return float((below + up_to).mean() / 2 / len(negative))

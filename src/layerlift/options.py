@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from layerlift.flags import flag
-from layerlift.parse import parse_guidance, parse_layers, parse_offset, parse_references, parse_sigmas, parse_size
+from layerlift.parse import (
+    EFFECT_KINDS,
+    parse_guidance,
+    parse_kinds,
+    parse_layers,
+    parse_offset,
+    parse_references,
+    parse_sigmas,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from layerlift.engine.base import Engine
@@ -25,6 +34,7 @@ DEFAULT_SIGMAS = (0.4,)
 
 EvidenceChoice = Literal["auto", "off", "only"]
 Refinement = Literal["edges", "none", "plate"]
+Witnesses = Literal["clip", "model", "all"]
 Length = Literal["hold", "loop", "cut", "background"]
 Sound = Literal["layer", "background", "none"]
 Weights = Literal["auto", "8bit", "full"]
@@ -210,14 +220,15 @@ class RemovalOptions:
 
 @dataclass(frozen=True, slots=True)
 class EffectOptions:
-    """Choices for finding effects: shadows and reflections.
+    """Choices for finding effects: shadows, reflections, light and smoke.
 
     Attributes:
-        threshold: the lowest score that counts as an effect, in (0, 1]. None is the model's own.
+        threshold: the lowest score that counts as an effect, in (0, 1]. None is 0.5, or the model's own where it alone
+            is asked.
         sigmas: noise levels in (0, 1) at which the model looks; several are averaged.
         dilate: pixels of the clip to grow the result by, at least 0.
-        temporal_radius: frames on either side to smooth scores over, at least 0; None is half as many frames as one
-            latent frame of the model holds.
+        temporal_radius: frames on either side to smooth scores over, at least 0; None is 2, or half as many frames as
+            one latent frame of the model holds where it alone is asked.
         max_distance: pixels of the clip; effects farther from their object are dropped. None is no limit.
         layers: transformer layers whose attention counts: "auto", "all" or numbers from 0.
         refine: "edges" follows the edges in the frames, "none" interpolates the model's grid, "plate" removes the
@@ -225,11 +236,14 @@ class EffectOptions:
         seed: seed of the noise.
         size: (width, height) in pixels to work at.
         prompt: description of the clip for the model; None is its own word for a scene with objects, if it has one.
+        witnesses: what is asked: "clip" (what travels with the object, and looks like an effect), "model" (the model's
+            attention, where a model is chosen), "all".
+        kinds: the kinds of effects to find; glass counts as smoke. Only "clip" tells them apart.
     """
 
     threshold: float | None = flag(
         None,
-        "Lowest score that counts as an effect, 0 to 1 (default: the model's own).",
+        "Lowest score that counts as an effect, 0 to 1 (default: 0.5, or the model's own with --witnesses model).",
         metavar="T",
         group=MASK,
     )
@@ -245,7 +259,7 @@ class EffectOptions:
     dilate: int = flag(0, "Pixels to grow the result by.", metavar="PX", group=MASK, least=0)
     temporal_radius: int | None = flag(
         None,
-        "Frames on either side to smooth scores over (default: depends on the model).",
+        "Frames on either side to smooth scores over (default: 2, or what suits the model with --witnesses model).",
         metavar="N",
         group=MASK,
         least=0,
@@ -271,6 +285,20 @@ class EffectOptions:
     size: tuple[int, int] | None = _size()
     prompt: str | None = flag(
         None, "Description of the clip for the model (default: depends on the model).", metavar="P", group=SAMPLING
+    )
+    witnesses: Witnesses = flag(
+        "all",
+        "What to ask for effects: clip (what travels with the object in the clip), model (the model's attention), or "
+        "all of them.",
+        group=MASK,
+    )
+    kinds: Sequence[str] = flag(
+        EFFECT_KINDS,
+        "Kinds of effects to find (default: shadow,reflection,light,smoke; glass counts as smoke).",
+        metavar="LIST",
+        group=MASK,
+        takes=str,
+        parse=parse_kinds,
     )
 
 

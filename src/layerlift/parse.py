@@ -11,6 +11,10 @@ from layerlift.errors import InputError
 FASTEST = 1000  # frames a second; more is a typing error
 
 
+# What an object may cause, as the finder tells it apart.
+EFFECT_KINDS = ("shadow", "reflection", "light", "smoke")
+
+
 def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
     """``704x480`` → (704, 480): width, height in pixels."""
     match = re.fullmatch(r"(\d{1,6})\s*[x×X]\s*(\d{1,6})", text.strip())
@@ -111,3 +115,20 @@ def _parse_reference(text: str) -> dict[int, Path]:
             "such as 012.png."
         )
     return {int(number): Path(name)}
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """``shadow,light`` → ("shadow", "light"). Raises InputError for a kind that is none, and for no kind."""
+    kinds = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [kind for kind in kinds if kind not in EFFECT_KINDS]
+    if unknown or not kinds:
+        raise InputError(f"unknown --kinds {text!r}: choose from {', '.join(EFFECT_KINDS)}, separated by commas.")
+    return kinds
+
+
+def parse_brush(text: str) -> tuple[Path, int | None]:
+    """``mask.png@12`` → its path and the frame; without a frame it is for all of them."""
+    name, _, number = text.rpartition("@")
+    if name and re.fullmatch(r"[0-9]{1,9}", number) and not Path(text).exists():
+        return Path(name), int(number)
+    return Path(text), None

@@ -150,8 +150,9 @@ def start(case: Case, runtime: Runtime) -> tuple[Plan | None, Iterator[Any]]:
         from layerlift.options import EffectOptions
         from layerlift.stages.effects import plan_effects, run_effects
 
-        looking = plan_effects(clip, [mask], EffectOptions(**case.options), runtime)
-        return looking.memory, run_effects(looking)
+        looking = plan_effects(clip, [mask], EffectOptions(**case.options, witnesses="model"), runtime)
+        assert looking.attention is not None
+        return looking.attention.memory, run_effects(looking)
     if case.job == "compose":
         from layerlift.options import LatentCompositionOptions
         from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition

@@ -11,11 +11,11 @@ import torch
 
 from layerlift.bench.table import Source, Table, each_scene, made_up
 from layerlift.engine.model.effect_score import token_shares
-from layerlift.metrics import psnr
+from layerlift.metrics import area_under_curve, psnr
 from layerlift.options import EffectOptions, Refinement, RemovalOptions
 from layerlift.runtime import Runtime
 from layerlift.scenes import Scene
-from layerlift.stages.choose_model import require_model
+from layerlift.stages.choose_model import choose_model
 from layerlift.stages.effects import FrameEffects, find_effects
 from layerlift.stages.removal import remove_frames
 
@@ -52,12 +52,12 @@ def effect_tables(
     columns = source.columns(seeds)
     shares = Table("effects", columns, digits=3)
     plates = Table("PSNR inside the true total mask", columns)
-    geometry = require_model(runtime, "effects").geometry
+    model, _ = choose_model(runtime)
     for seed, scene in each_scene(seeds, size, frames, runtime.progress, source):
         for refine in refinements:
             found = find(scene, replace(options, refine=refine), runtime)
-            if refine == refinements[0]:
-                shares.add("AUC", seed, ranking(scene, found, geometry))
+            if refine == refinements[0] and model is not None:
+                shares.add("AUC", seed, ranking(scene, found, model.geometry))
             for name, value in pixels(scene, found).items():
                 shares.add(f"{name}, {refine}", seed, value)
             if removal:
@@ -75,22 +75,15 @@ def find(scene: Scene, options: EffectOptions, runtime: Runtime) -> list[FrameEf
 
 def ranking(scene: Scene, found: Sequence[FrameEffects], geometry: Geometry) -> float:
     """AUC of effect tokens over the other tokens that no object touches; NaN with hardly any effect token."""
-    scores = torch.from_numpy(np.stack([frame.scores.max(0) for frame in found]))  # (F, h, w)
+    attention = [frame.attention for frame in found if frame.attention is not None]
+    scores = torch.from_numpy(np.stack([score.max(0) for score in attention]))  # (F, h, w)
     # A latent frame's own score is that of the frame in the middle of those it covers.
     middle = (torch.arange(0, len(found) - 1, geometry.time) + (geometry.time + 1) // 2).clamp(max=len(found) - 1)
     scores = scores[torch.cat([torch.zeros(1, dtype=torch.long), middle])]
     objects = token_shares(torch.from_numpy(scene.object_masks), geometry).sum(0) > 0
     effects = token_shares(torch.from_numpy(scene.effect_masks.any(0, keepdims=True)), geometry)[0] > EFFECT_SHARE
     positive, negative = scores[effects & ~objects], scores[~effects & ~objects]
-    return float("nan") if len(positive) < LEAST_TOKENS else area_under_curve(positive, negative)
-
-
-def area_under_curve(positive: torch.Tensor, negative: torch.Tensor) -> float:
-    """How often a positive outranks a negative, (P,) and (N,) scores; ties count half. The Mann-Whitney statistic."""
-    ordered = negative.sort().values
-    below = torch.searchsorted(ordered, positive, right=False).float()
-    up_to = torch.searchsorted(ordered, positive, right=True).float()
-    return float(((below + up_to) / 2).mean() / len(negative))
+    return float("nan") if len(positive) < LEAST_TOKENS else area_under_curve(positive.numpy(), negative.numpy())
 
 
 def pixels(scene: Scene, found: Sequence[FrameEffects]) -> dict[str, float]:
@@ -115,6 +108,8 @@ def pixels(scene: Scene, found: Sequence[FrameEffects]) -> dict[str, float]:
 
 
 def psnr_of_removal(scene: Scene, mask: np.ndarray, runtime: Runtime) -> float:
-    """PSNR inside the true total mask of a removal without evidence from other frames."""
-    plate = remove_frames(scene.video, mask, RemovalOptions(evidence="off"), runtime.quiet())
+    """PSNR inside the true total mask of a removal without evidence from other frames; without a model, with it."""
+    model, _ = choose_model(runtime)
+    options = RemovalOptions() if model is None else RemovalOptions(evidence="off")
+    plate = remove_frames(scene.video, mask, options, runtime.quiet())
     return psnr(np.stack(list(plate)), scene.background, scene.total_mask)

@@ -13,7 +13,7 @@ from layerlift.engine.device.needs import GIB
 from layerlift.engine.model import Model
 from layerlift.engine.model.random import write_random_heads
 from layerlift.errors import LayerliftError
-from layerlift.options import RemovalOptions
+from layerlift.options import EffectOptions, RemovalOptions
 from layerlift.progress import QUIET
 from layerlift.report import Report, StageCost
 from layerlift.runtime import Runtime
@@ -90,7 +90,7 @@ def time_jobs(
             options = RemovalOptions(evidence="off", size=at, **REMOVALS[job], **more)
             made: Iterator[Any] = remove_frames(clip, mask, options, running)
         else:
-            made = find_effects(clip, [mask], runtime=running)
+            made = find_effects(clip, [mask], EffectOptions(witnesses="model"), running)
         for _ in made:
             pass
         return time.perf_counter() - began, running.report

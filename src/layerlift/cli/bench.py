@@ -103,16 +103,20 @@ Writing = Annotated[OutputFlags, Without("lossless", "verbose")]
 
 
 @contextmanager
-def measuring(stage: str, running: RuntimeOptions, record: Report) -> "Iterator[Runtime]":
+def measuring(stage: str, running: RuntimeOptions, record: Report, *, needs_model: bool = True) -> "Iterator[Runtime]":
     """What a measurement runs with: its model opened, and kept in memory from scene to scene.
 
-    Raises InputError where there is no model, and as `open_runtime`.
+    Raises InputError where there is no model but one is needed, and as `open_runtime`.
     """
     from layerlift.runtime import open_runtime
-    from layerlift.stages.choose_model import require_model
+    from layerlift.stages.choose_model import NO_MODEL, require_model
 
     with show_progress() as progress:
         runtime = open_runtime(running, progress=progress, report=record)
+        if not needs_model and running.model == NO_MODEL:
+            with record.stage(stage):
+                yield runtime
+            return
         opened = require_model(runtime, record.command)
         with record.stage(stage):
             yield replace(runtime, model=opened, policy=replace(runtime.policy, resident=True))
@@ -136,7 +140,7 @@ def quality(
     from layerlift.bench.quality import quality_tables
 
     record = Report("bench quality", typed)
-    with measuring("quality", running, record) as runtime:
+    with measuring("quality", running, record, needs_model=False) as runtime:
         check_whole_tokens(runtime, chosen)
         source = source_of(how, runtime.progress)
         tables = quality_tables(
@@ -225,14 +229,14 @@ def effects(
     writing: Writing,
     typed: Typed,
 ) -> None:
-    """Print how well shadows and reflections are found, per kind of scene, and how well removal then works."""
+    """Print how well effects are found, per kind of scene, and how well removal then works."""
     chosen, refinements = scenes.settled(how), parse_refinements(refine)
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.effects import effect_tables
 
     record = Report("bench effects", typed)
-    with measuring("effects", running, record) as runtime:
+    with measuring("effects", running, record, needs_model=False) as runtime:
         check_whole_tokens(runtime, chosen)
         tables = effect_tables(
             chosen.seeds,
@@ -270,8 +274,10 @@ def windows(
 
 def check_whole_tokens(runtime: "Runtime", scenes: SceneSet) -> None:
     """Raises InputError where scenes do not fill whole tokens of the model: padding would be measured with them."""
-    from layerlift.stages.choose_model import require_model
+    from layerlift.stages.choose_model import NO_MODEL, require_model
 
+    if runtime.model == NO_MODEL:
+        return
     model = require_model(runtime, "measuring")
     (width, height), space, time = scenes.size, model.geometry.space, model.geometry.time
     if width % space or height % space or (scenes.frames - 1) % time:

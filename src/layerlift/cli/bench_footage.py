@@ -1,4 +1,4 @@
-"""`layerlift bench footage`: how clean the plate is on real clips whose hidden pixels are known."""
+"""`layerlift bench footage`: how clean the plate is on real clips, and how well effects are found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,14 @@ def footage(
             "default (what remove does).",
         ),
     ] = _ALL_ROWS,
+    effects: Annotated[
+        bool,
+        typer.Option(
+            "--effects",
+            help="Measure how well effects are found instead, on the cases in DIR/layers: without a model, and with "
+            "--model (default: the demo model).",
+        ),
+    ] = False,
     make: Annotated[
         bool,
         typer.Option(
@@ -89,10 +97,16 @@ def footage(
         raise InputError(f"only --make takes {', '.join(given)}: add --make, or leave that out.")
     if make:
         measuring = [*changed(running, writing), *(["--rows"] if rows != _ALL_ROWS else [])]
+        measuring += ["--effects"] if effects else []
         given = [name for name in measuring if name != "--overwrite"]
         if given:
             raise InputError(f"--make measures nothing, so it takes no {', '.join(given)}: leave one or the other out.")
         _make(folder, clips or [], making, overwrite=writing.overwrite)
+        return
+    if effects:
+        if rows != _ALL_ROWS:
+            raise InputError("--rows is for plates, but --effects measures masks: leave one of them out.")
+        _effects(folder, running, writing, typed)
         return
     chosen_rows = _parse_rows(rows)
 
@@ -107,6 +121,27 @@ def footage(
         tables = footage_tables(cases, chosen_rows, runtime, told=say)
     for note in record.notes:
         say(note)
+    print_tables(tables, record, writing)
+
+
+def _effects(folder: Path, running: RuntimeOptions, writing: OutputFlags, typed: Typed) -> None:
+    from layerlift.bench.footage_effects import effect_footage_tables, open_layer_cases
+    from layerlift.engine.base import Engine
+    from layerlift.engine.model import open_model
+    from layerlift.engine.model.catalogue import DEMO
+    from layerlift.runtime import open_runtime
+    from layerlift.stages.choose_model import NO_MODEL
+
+    cases = open_layer_cases(folder)
+    settle({}, {"DIR": [file for case in cases for file in case.files()], **read_of_model(running)}, writing)
+    record = Report("bench footage", typed)
+    models: dict[str, Engine | None] = {NO_MODEL: None}
+    model = running.model or DEMO
+    if model != NO_MODEL and isinstance(model, str | Path):
+        models[str(model)] = open_model(model)
+    with show_progress() as progress:
+        runtime = open_runtime(running, progress=progress, report=record)
+        tables = effect_footage_tables(cases, models, runtime, told=say)
     print_tables(tables, record, writing)
 
 

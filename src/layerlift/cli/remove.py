@@ -10,7 +10,7 @@ import typer
 
 from layerlift.cli.flags import Typed, with_flags
 from layerlift.cli.job import describe_evidence, finish, open_source, settle_outputs, told_by, write_result
-from layerlift.cli.mask import is_exact, mask_writer
+from layerlift.cli.mask_outputs import is_exact, mask_writer
 from layerlift.cli.masks import notes_of, open_input_mask, open_masks
 from layerlift.cli.options import ClipArgument, ClipFlags, Output, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from layerlift.clip import Clip
     from layerlift.masks import Mask
     from layerlift.runtime import Runtime
-    from layerlift.stages.effects.look import EffectPlan
+    from layerlift.stages.effects.plan import EffectPlan
 
 
 @with_flags
@@ -48,7 +48,7 @@ def remove(
             "--object",
             metavar="MASK",
             help="Mask of one object, without its shadow. The shadow is found automatically, as by `layerlift mask`; "
-            "without a model, the mask is grown. Takes precedence over the masks in CLIP's folder. Repeat per "
+            "Takes precedence over the masks in CLIP's folder. Repeat per "
             "object.",
             rich_help_panel=MASK,
         ),
@@ -86,7 +86,6 @@ def remove(
     from layerlift.masks import union_masks
     from layerlift.runtime import open_runtime
     from layerlift.stages.effects import total_mask
-    from layerlift.stages.effects.grown import grown_total_mask
     from layerlift.stages.removal import plan_removal, run_removal
     from layerlift.stages.spool import FrameSpool
 
@@ -114,8 +113,8 @@ def remove(
         # 3. The work, frame by frame into the files.
         if own:
             spool = files.enter_context(FrameSpool())
-            found = grown_total_mask(source, own, spool) if effects is None else total_mask(effects, spool)
-            removal = removal.with_mask(found)
+            assert effects is not None
+            removal = removal.with_mask(total_mask(effects, spool))
         tell = None
         if source_map is not None:
             tell = files.enter_context(write_source_map(source_map, source, overwrite=writing.overwrite))
@@ -125,21 +124,17 @@ def remove(
 
 def plan_search(
     clip: "Clip", objects: "Sequence[Mask]", options: RemovalOptions, runtime: "Runtime"
-) -> "tuple[EffectPlan | None, Runtime, list[str]]":
-    """How effects of the objects are found, None where no model is there to look; the runtime with the model that was
-    chosen for all stages; and what the user should know.
+) -> "tuple[EffectPlan, Runtime, list[str]]":
+    """How effects of the objects are found; the runtime with the model for all stages; and what to tell the user.
 
     Raises as `choose_model` and `plan_effects`.
     """
     from layerlift.stages.choose_model import NO_MODEL, choose_model, require_model
     from layerlift.stages.effects import plan_effects
-    from layerlift.stages.effects.grown import growth_note
     from layerlift.stages.removal import OFF
 
     opened, notes = (require_model(runtime, OFF), []) if options.evidence == "off" else choose_model(runtime)
     runtime = replace(runtime, model=opened or NO_MODEL)
-    if opened is None:
-        return None, runtime, [*notes, growth_note(clip)]
     looking = EffectOptions(seed=options.seed, size=options.size)
     return plan_effects(clip, objects, looking, runtime), runtime, notes
 

@@ -50,9 +50,9 @@ def run(
         typer.Option(
             "--total",
             metavar="MASK",
-            help="Mask of the objects and their effects (shadows and reflections), if you have one: one for all "
-            "objects, or one per object (default: total_mask in CLIP's folder). If there is neither, the model "
-            "finds the effects, as `layerlift mask` does; without a model, the object masks are grown.",
+            help="Mask of the objects and their effects (shadows, reflections …), if you have one: one for all "
+            "objects, or one per object (default: total_mask in CLIP's folder). If there is neither, the effects "
+            "are found, as by `layerlift mask`.",
             rich_help_panel=MASK,
         ),
     ] = None,

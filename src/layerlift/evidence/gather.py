@@ -88,7 +88,7 @@ def gather_evidence(
 
         # 2. Trace hidden pixels to the frames that show them.
         with progress.stage("trace", STEPS * clip.frame_count) as bar:
-            traces = find_traces(proxies, motion, held.near, bar, painted)
+            traces = find_traces(proxies, motion, held.near, bar, painted, fills=options.fills)
         stack.callback(traces.close)
 
         # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about

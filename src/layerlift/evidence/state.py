@@ -25,11 +25,13 @@ class EvidenceOptions:
         reach: frames to look back and ahead; None is ten seconds.
         samples: frames looked at for one frame, at most 20; of large regions fewer.
         memory: bytes that frames in reach may take; where it is short, far frames are held more sparsely.
+        fills: fill what no frame shows, see `fills`; what is gathered stays the same without.
     """
 
     reach: int | None = None
     samples: int = 16
     memory: int = 390 * 2**20
+    fills: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= MOST_SAMPLES:

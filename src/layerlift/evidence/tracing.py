@@ -36,11 +36,14 @@ def find_traces(
     reach: int,
     progress: StageProgress,
     painted: Mapping[int, np.ndarray] | None = None,
+    *,
+    fills: bool = True,
 ) -> Traces:
     """Find the traces of all frames; no link leads from one shot to another, no trace farther than `reach` frames.
 
     `painted` is what reference frames show in their holes, (h, w) bool by their numbers. Traces that lead there are
-    found besides, even where another frame is nearer. `progress` advances by `STEPS` for every frame.
+    found besides, even where another frame is nearer. `fills`: fill what no frame shows, too. `progress` advances by
+    `STEPS` for every frame.
     """
     indices = range(proxies.count)
     with pool() as threads:
@@ -73,7 +76,7 @@ def find_traces(
                 for index, parts in enumerate(threads.map(partial(tracer.fill, traces), indices)):
                     filled.put(index, *parts)
                     progress.advance()
-                if last:
+                if last and fills:
                     traces.fills = fill_unseen(
                         proxies, motion, tracer, filled, references=painted or (), threads=threads, progress=progress
                     )

@@ -46,12 +46,14 @@ class Decision:
         clear: scores of an effect that is seen in full; fainter ones are lifted there. None: drawn as they are.
         max_distance: pixels of the clip; effects further from their object are dropped. None: any distance.
         edges: draw along the edges of the frames; else scores are only interpolated.
+        guide_cells: the filter that follows edges averages over cells of about this share of a score's side.
     """
 
     threshold: float
     clear: float | None = None
     max_distance: float | None = None
     edges: bool = True
+    guide_cells: float = GUIDE_CELLS
 
 
 def scores_of_frames(scores: torch.Tensor, hidden: torch.Tensor, frame_count: int, time: int) -> torch.Tensor:
@@ -185,7 +187,7 @@ def draw_effects(
     for start in range(0, total, chunk):
         part = slice(start, start + chunk)
         hidden = objects[:, part].any(0)
-        values = draw_scores(frames[part], hidden, scores[:, part], side=side, edges=decision.edges)
+        values = draw_scores(frames[part], hidden, scores[:, part], side=side, decision=decision)
         best, owner = values.max(0)
         drawn.append((best >= decision.threshold) & ~hidden & (owner == numbers))
     return torch.cat(drawn, 1)
@@ -206,18 +208,18 @@ def drawn(
 
 
 def draw_scores(
-    frames: torch.Tensor, hidden: torch.Tensor, scores: torch.Tensor, *, side: tuple[float, float], edges: bool
+    frames: torch.Tensor, hidden: torch.Tensor, scores: torch.Tensor, *, side: tuple[float, float], decision: Decision
 ) -> torch.Tensor:
     """Scores at pixels, (n, F, H, W) float32: frames (F, H, W, 3) uint8, hidden (F, H, W) bool, scores (n, F, h, w)."""
     height, width = frames.shape[1:3]
-    step = max(1, round(side[0] / GUIDE_CELLS)) if edges else 1
+    step = max(1, round(side[0] / decision.guide_cells)) if decision.edges else 1
     rows = cell_weights(height, step, side[1], scores.shape[2], scores.device)
     columns = cell_weights(width, step, side[0], scores.shape[3], scores.device)
     coarse = torch.einsum("yh,nFhw,xw->Fnyx", rows, scores, columns)
-    if not edges:
+    if not decision.edges:
         return coarse.transpose(0, 1)
     pictures = frames.permute(0, 3, 1, 2).float() / 255
-    guide = make_guide(pictures, (~hidden)[:, None].float(), round(side[0]), step)
+    guide = make_guide(pictures, (~hidden)[:, None].float(), max(1, round(side[0])), step)
     return filter_twice(guide, coarse, pictures).transpose(0, 1)
 
 

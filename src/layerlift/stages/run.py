@@ -25,8 +25,7 @@ from layerlift.runtime import Runtime
 from layerlift.stages.choose_model import NO_MODEL, choose_model, require_model
 from layerlift.stages.composition import CompositionPlan, Sequential, over, plan_composition, run_composition
 from layerlift.stages.effects import plan_effects, run_effects
-from layerlift.stages.effects.grown import grown_objects, growth_note
-from layerlift.stages.effects.look import EffectPlan
+from layerlift.stages.effects.plan import EffectPlan
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip
 from layerlift.stages.layer_inputs import open_objects, open_totals
 from layerlift.stages.layers import ExtractionPlan, plan_extraction, run_extraction
@@ -143,7 +142,7 @@ class RunPlan:
 
     Attributes:
         inputs: what is taken apart.
-        effects: how effects are found; None where total masks are given, or no model is there to look.
+        effects: how effects are found; None where total masks are given.
         removal: of the objects, or of the total masks that are given.
         extraction: of the layers, with the clip in place of the clean plate that is still to be made.
         composition: the layers, which are still to be made, over what they are laid onto; None where there is nothing.
@@ -182,10 +181,7 @@ def plan_run(inputs: Inputs, options: RunOptions | None = None, runtime: Runtime
 
     effects = None
     if not inputs.totals:
-        if model is None:
-            notes = [*notes, growth_note(clip)]
-        else:
-            effects = plan_effects(clip, inputs.objects, options.effects, runtime, options.removal)
+        effects = plan_effects(clip, inputs.objects, options.effects, runtime, options.removal)
     removal = plan_removal(clip, union_masks([*inputs.totals, *inputs.objects]), options.removal, runtime)
     extraction = plan_extraction(clip, clip, inputs.objects, inputs.totals or None, options.extraction, runtime)
     composition = None
@@ -281,16 +277,14 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
 
 
 def find_totals(plan: RunPlan, spool: FrameSpool) -> list[Mask]:
-    """Each object with its effects, found by the model; without one, the objects grown. They live as long as the spool.
+    """Each object with its effects; they live as long as the spool.
 
     Raises LayerliftError as `run_effects`.
     """
     clip, objects = plan.inputs.clip, plan.inputs.objects
-    found = (
-        grown_objects(clip, objects) if plan.effects is None else (frame.totals for frame in run_effects(plan.effects))
-    )
-    for totals_now in found:
-        spool.append(totals_now)
+    assert plan.effects is not None
+    for frame in run_effects(plan.effects):
+        spool.append(frame.totals)
 
     def total_of(index: int) -> Mask:
         def reader(start: int, stop: int) -> Iterator[np.ndarray]:

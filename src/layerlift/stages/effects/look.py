@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +26,10 @@ from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.windows import cut, encoder, filed, kept_frames, run_pass
 
-if TYPE_CHECKING:
-    from layerlift.stages.removal import RemovalPlan
-
 
 @dataclass(frozen=True, slots=True)
-class EffectPlan:
-    """A search for effects that was checked.
+class AttentionPlan:
+    """How a model looks for effects, checked.
 
     Attributes:
         clip: what is looked at.
@@ -46,7 +43,6 @@ class EffectPlan:
         fit: how the clip's picture meets the model's.
         windows: how its length does.
         memory: how the model runs in the memory there is.
-        removal: what effects are compared with, of the objects alone; None where that is not wanted.
         runtime: what it runs with.
     """
 
@@ -61,11 +57,10 @@ class EffectPlan:
     fit: Fit
     windows: tuple[Window, ...]
     memory: Plan
-    removal: RemovalPlan | None
     runtime: Runtime
 
 
-def look_at_clip(plan: EffectPlan, prompts: Any) -> tuple[np.ndarray, np.ndarray]:
+def look_at_clip(plan: AttentionPlan, prompts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the clip's cells, (n, F, h, w) float32, and which of them each object touches, the same shape, bool.
 
     `prompts` are the engine's. Where memory runs out all the same, it goes on under smaller plans.
@@ -107,7 +102,7 @@ class Looked:
     covered: np.ndarray
 
 
-def encode_looked(encode: Encode, plan: EffectPlan, policy: Policy, *, progress: StageProgress) -> list[Looked]:
+def encode_looked(encode: Encode, plan: AttentionPlan, policy: Policy, *, progress: StageProgress) -> list[Looked]:
     """Read the clip once; encode every window, objects and all, that an object is in."""
 
     def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:

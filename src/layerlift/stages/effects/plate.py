@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from layerlift.masks import Mask, match_mask
+from layerlift.stages.effects.result import Found
 from layerlift.stages.removal import RemovalPlan, run_removal
 from layerlift.stages.spool import FrameSpool
 
@@ -26,26 +28,27 @@ CERTAIN = 2.0
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
-def keep_changed(
-    plan: RemovalPlan, drawn: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def keep_changed(plan: RemovalPlan, drawn: Iterable[Found]) -> Iterator[Found]:
     """Remove objects and generous effects once, and keep of the effects what changed.
 
-    `plan` was made for the objects alone. `drawn` yields objects and effects, (n, H, W) bool each, for every frame; so
-    does this.
+    `plan` was made for the objects alone. `drawn` yields what was found in every frame; so does this.
     """
     clip = plan.clip
+    nothing = np.zeros(0, bool)
     with FrameSpool() as spool:
-        for own, effects in drawn:
-            spool.append(np.stack([own, effects]))
+        small = []
+        for found in drawn:
+            spool.append(np.stack([found.objects, found.effects]))
+            small.append(replace(found, objects=nothing, effects=nothing))
 
         def hidden(start: int, stop: int) -> Iterator[np.ndarray]:
             return (np.asarray(both.any((0, 1))) for both in spool.frames(start, stop))
 
         generous = match_mask(Mask(clip.width, clip.height, clip.frame_count, hidden, name="objects and effects"), clip)
         plate = run_removal(plan.with_mask(generous))
-        for frame, clean, (own, effects) in zip(clip.frames(), plate, spool.frames(), strict=True):
-            yield own, effects & what_changed(frame, clean, effects.any(0))
+        for frame, clean, (own, effects), found in zip(clip.frames(), plate, spool.frames(), small, strict=True):
+            kept = effects & what_changed(frame, clean, effects.any(0))
+            yield replace(found, objects=own, effects=kept)
 
 
 def what_changed(frame: np.ndarray, clean: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from layerlift.stages.effects import FrameEffects
+from layerlift.pixels.effects import cell_side
+from layerlift.stages.effects.plan import EffectPlan
+from layerlift.stages.effects.result import FrameEffects
 
 # An object's colour and its effects': a saturated and a light one of the same hue, another pair for every object.
 COLOURS = (
@@ -16,6 +18,7 @@ COLOURS = (
 )
 TINT = 0.55
 GREY = 0.6  # how bright the frame stays beneath the score map
+CHANGE = 48.0  # levels of 255 that glow most
 THUMBNAIL = 480  # pixels of width at most of a picture in a sheet
 
 
@@ -30,6 +33,23 @@ def preview_pair(frame: np.ndarray, found: FrameEffects, side: tuple[float, floa
         for where, colour in ((total & ~found.objects.any(0), light), (own, strong)):
             masks[where] = (1 - TINT) * masks[where] + TINT * np.asarray(colour, np.float32)
     return np.rint(masks).astype(np.uint8), heat(frame, found.scores.max(0), side)
+
+
+def witness_pictures(frame: np.ndarray, found: FrameEffects, plan: EffectPlan) -> dict[str, np.ndarray]:
+    """What each witness says of a frame, by its name: pictures (H, W, 3) uint8 over the frame, the decision last."""
+    pictures = {"input": frame}
+    if found.change is not None and found.known is not None and found.strength is not None:
+        side = frame.shape[1] / found.change.shape[1], frame.shape[0] / found.change.shape[0]
+        differs = np.where(found.known, np.clip(found.change.astype(np.float32) / CHANGE, 0, 1), 0)
+        pictures["seen in other frames"] = heat(frame, 0.5 * found.known.astype(np.float32), side)
+        pictures["differs from them"] = heat(frame, differs, side)
+        pictures["opaque"] = heat(frame, found.strength.astype(np.float32).max(0), side)
+    if plan.attention is not None and found.attention is not None:
+        cells = cell_side(plan.attention.fit, plan.attention.model.geometry)
+        pictures["the model's scores"] = heat(frame, found.attention.max(0), cells)
+    pictures["likely an effect"] = heat(frame, found.scores.max(0), plan.side)
+    pictures["decided"] = preview_pair(frame, found, plan.side)[0]
+    return pictures
 
 
 def heat(frame: np.ndarray, scores: np.ndarray, side: tuple[float, float]) -> np.ndarray:

@@ -1,0 +1,41 @@
+"""Effects as the attention of a model tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from layerlift.engine.device.budget import limit
+from layerlift.pixels.effects import cell_side, keep_effects, smoothed
+from layerlift.stages.effects.look import AttentionPlan, look_at_clip
+from layerlift.stages.effects.result import Found, draw_chunks
+
+
+def attend(plan: AttentionPlan) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the model's cells, (n, F, h, w) float32, and which each object touches, the same shape, bool."""
+    model, report, progress = plan.model, plan.runtime.report, plan.runtime.progress
+    report.sizes |= {
+        "scaled": list(plan.fit.scaled),
+        "padded": list(plan.fit.padded),
+        "windows": [[window.start, window.stop] for window in plan.windows],
+    }
+    report.results["cell"] = list(cell_side(plan.fit, model.geometry))
+    report.results["planned_bytes"] = {need.stage: round(need.total) for need in plan.memory.needs}
+    with report.stage("text"), progress.stage("text", None) as bar:
+        prompts = model.prompts([plan.prompt], plan.memory.policy, plan.runtime.cache, bar)
+    with limit(plan.memory, asked=plan.runtime.memory_bytes is not None):
+        scores, covered = look_at_clip(plan, prompts)
+    return smoothed(scores, plan.temporal_radius), covered
+
+
+def find_by_model(plan: AttentionPlan, scores: np.ndarray, covered: np.ndarray) -> Iterator[Found]:
+    """Decide on the small grid of cells and over the whole clip what is an effect and what is noise, and draw it."""
+    side = cell_side(plan.fit, plan.model.geometry)
+    kept = keep_effects(scores, covered, plan.decision, max(side))
+    clip = plan.clip
+    with plan.runtime.report.stage("draw"), plan.runtime.progress.stage("draw", clip.frame_count) as bar:
+        drawing = draw_chunks(clip, plan.masks, kept, 0, plan.decision, side=side, device=plan.runtime.policy.device)
+        for index, (own, effects) in enumerate(drawing):
+            bar.advance()
+            yield Found(own, effects, scores[:, index])

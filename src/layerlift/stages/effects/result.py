@@ -1,0 +1,145 @@
+"""What was found of effects, frame by frame, and drawing it at the clip's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import cv2
+import numpy as np
+
+from layerlift.clip import Clip
+from layerlift.masks import Mask
+from layerlift.pixels.arrays import distance_to, grow
+from layerlift.pixels.effects import Decision, drawn
+
+# Bytes of frames drawn at a time.
+CHUNK_BYTES = 2**27
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in a frame, before it is refined.
+
+    Attributes:
+        objects: (n, H, W) bool, as given.
+        effects: (n, H, W) bool, what each object causes: outside of every object, and of one object each.
+        scores: (n, h, w) float32 in [0, 1]: how likely an effect is, of the model's cells or of the small picture on
+            which the clip is looked at.
+        strength: (n, h, w) float16 on the small picture: how opaque an effect is; None where the clip was not asked, as
+            those that follow.
+        change: (h, w) float16, levels of 255 by which the clip differs from what is gathered of other frames.
+        known: (h, w) bool, where that can be trusted.
+    """
+
+    objects: np.ndarray
+    effects: np.ndarray
+    scores: np.ndarray
+    strength: np.ndarray | None = None
+    change: np.ndarray | None = None
+    known: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEffects:
+    """One frame's result.
+
+    Attributes:
+        objects: (n, H, W) bool, as given.
+        effects: (n, H, W) bool, what each object causes: outside of every object, and of one object each.
+        totals: (n, H, W) bool, each object with its effects, grown by what was asked for.
+        scores: (n, h, w) float32 in [0, 1]: how likely an effect is, see `Found`.
+        attention: (n, h, w) float32 in [0, 1], of the model's cells; None without a model.
+        strength, change, known: see `Found`.
+    """
+
+    objects: np.ndarray
+    effects: np.ndarray
+    totals: np.ndarray
+    scores: np.ndarray
+    attention: np.ndarray | None = None
+    strength: np.ndarray | None = None
+    change: np.ndarray | None = None
+    known: np.ndarray | None = None
+
+    def soft(self) -> np.ndarray:
+        """How much of each object or its effects there is at a pixel: (n, H, W) float32 in [0, 1].
+
+        1 on objects. What only a model found is 1 as well: it tells no strength.
+        """
+        totals = self.totals.astype(np.float32)
+        if self.strength is None:
+            return totals
+        size = totals.shape[:0:-1]
+        soft = np.stack(
+            [cv2.resize(own.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) for own in self.strength]
+        )
+        return np.where(self.objects, 1, totals * np.clip(soft, 1 / 255, 1)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """A clip's result in memory; n objects.
+
+    Attributes:
+        total: all objects with their effects.
+        totals: each object with its effects.
+        effects: (n, F, H, W) bool, see `FrameEffects`.
+        scores: (n, F, h, w) float32 in [0, 1], see `FrameEffects`.
+        kinds: what each object causes most of: "shadow", "reflection", "light", "smoke" or "none"; empty where only the
+            model was asked.
+    """
+
+    total: Mask
+    totals: tuple[Mask, ...]
+    effects: np.ndarray
+    scores: np.ndarray
+    kinds: tuple[str, ...]
+
+
+def with_brush(objects: np.ndarray, effects: np.ndarray, painted: np.ndarray, *, adds: bool) -> np.ndarray:
+    """Effects (n, H, W) bool with what is painted (H, W) bool; an effect is that of the nearest object."""
+    if not adds:
+        return np.asarray(effects & ~painted)
+    new = painted & ~objects.any(0) & ~effects.any(0)
+    if not new.any():
+        return effects
+    away = [distance_to(own)[new].min() if own.any() else np.inf for own in objects | effects]
+    out = effects.copy()
+    out[int(np.argmin(away))] |= new
+    return out
+
+
+def draw_chunks(
+    clip: Clip,
+    masks: Sequence[Mask],
+    scores: np.ndarray,
+    start: int,
+    decision: Decision,
+    *,
+    side: tuple[float, float],
+    device: str,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read frames from `start` on; for every frame objects and effects, (n, H, W) bool each. Draws a few at a time.
+
+    Scores (n, F, h, w) float32 are those of the cells that were kept, whose `side` is (width, height) in pixels.
+    """
+    stop = start + scores.shape[1]
+    length = max(1, CHUNK_BYTES // (clip.width * clip.height * (3 + 2 * len(masks))))
+    reading = zip(clip.frames(start, stop), *(given.frames(start, stop) for given in masks), strict=True)
+    for first in range(0, scores.shape[1], length):
+        items = list(islice(reading, length))
+        frames = np.stack([frame for frame, *_ in items])
+        objects = np.stack([np.stack(own) for _, *own in items], 1)  # (n, F, H, W)
+        effects = drawn(frames, objects, scores[:, first : first + len(items)], decision, side=side, device=device)
+        yield from zip(objects.swapaxes(0, 1), effects.swapaxes(0, 1), strict=True)
+
+
+def with_effects(objects: np.ndarray, effects: np.ndarray, dilate: int) -> np.ndarray:
+    """Each object with its effects, grown, but never over another object: (n, H, W) bool."""
+    if dilate == 0:
+        return objects | effects  # no effect lies on an object
+    totals = np.stack([grow(total, dilate) for total in objects | effects])
+    others = objects.sum(0, dtype=np.uint8) > objects  # (n, H, W)
+    return objects | (totals & ~others)
