@@ -244,3 +244,49 @@ def test_remove_refuses_before_effects_are_looked_for(
     assert said in " ".join(error.split())
     assert error.count("\n") == 1  # no stage has told of itself
     assert files() == []
+
+
+def test_what_is_painted_soft_and_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scene = make_scene(1001, frames=9)
+    like = Clip.from_array(scene.video, 30)
+    write_clip("walk.mkv", scene.video, like, lossless=True)
+    write_mask("object.mkv", scene.object_mask, like)
+    painted = np.zeros(scene.video.shape[1:3], bool)
+    painted[4:20, 250:280] = True
+    cv2.imwrite("more.png", painted.astype(np.uint8) * 255)
+    flags = "--object object.mkv --model none -o m.mkv --effects more.png@4 --soft s.mkv --explain e.png"
+    assert layerlift("mask", "walk.mkv", *flags.split(), "--report", "r.json") == 0
+    total, soft = read_mask("m.mkv"), open_clip("s.mkv").numpy()[..., 0]
+    assert total[4][painted].all()
+    assert not total[0][painted].any()
+    assert (soft[scene.object_mask] == 255).all()
+    assert (soft[~total] == 0).all()
+    assert 0 < np.median(soft[total & ~scene.object_mask]) < 255
+    assert cv2.imread("e.png").shape[1] > 3 * scene.video.shape[2]
+    assert json.loads(Path("r.json").read_text())["results"]["kinds"] == ["shadow"]
+    eraser = "--object object.mkv --model none -o n.mkv --not-effects all.png"
+    nearly = np.full(painted.shape, 255, np.uint8)
+    nearly[0, 0] = 0
+    cv2.imwrite("all.png", nearly)
+    assert layerlift("mask", "walk.mkv", *eraser.split()) == 0
+    assert (read_mask("n.mkv") == scene.object_mask).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        ("--kinds glow", "unknown --kinds 'glow': choose from shadow"),
+        ("--kinds light --witnesses model", "--kinds needs the clip's own witness"),
+        ("--effects ../still_0.png@99", "--effects is for frame 99"),
+        ("--explain e.jpg", "--explain e.jpg does not end in .png"),
+        ("--soft s.mkv --witnesses model", "--soft needs the clip's own witness"),
+    ],
+)
+def test_what_cannot_be_asked(
+    video: np.ndarray, model: Path, flags: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert layerlift("mask", "../swan/video.mkv", "--object", "../still_0.png", "--model", model, *flags.split()) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert part in line
+    assert files() == []

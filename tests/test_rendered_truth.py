@@ -198,6 +198,8 @@ def test_compression_loses_little() -> None:
     again = compressed(ramp, 24)
     assert again.shape == ramp.shape
     assert 30 < psnr(again, ramp) < 60
+    noise = np.random.default_rng(0).integers(0, 256, (12, 96, 128, 3), dtype=np.uint8)
+    assert all((compressed(noise, 24) == compressed(noise, 24)).all() for _ in range(3))
 
 
 def test_softening_keeps_the_mean() -> None:

@@ -132,7 +132,7 @@ def effect_panels(scene: Scene) -> dict[str, np.ndarray]:
     true, _ = preview_pair(frame, FrameEffects(objects, truth, objects | truth, found.scores[:, SHOWN]), side)
     return {
         "the clip|one frame of it": frame,
-        "scores|what looks at an object": scores,
+        "scores|how likely an effect is": scores,
         "objects and effects|drawn along edges": coloured,
         "the truth|what was rendered": true,
     }

@@ -51,9 +51,11 @@ def compressed(pictures: np.ndarray, rate: int) -> np.ndarray:
     """Pictures (F, H, W, 3) uint8 written as H.264 and read again. Width and height must be even."""
     import av
 
+    from layerlift.clip.coding import x264_options
+
     file = BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        options = {"crf": str(QUALITY), "preset": "medium", "threads": "1"}
+        options = {**x264_options(), "crf": str(QUALITY), "threads": "1"}  # the same pictures every time
         stream = container.add_stream("libx264", rate=Fraction(rate), options=options)
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = "yuv420p"
