@@ -223,7 +223,7 @@ class EffectOptions:
     """Choices for finding effects: shadows, reflections, light and smoke.
 
     Attributes:
-        threshold: the lowest score that counts as an effect, in (0, 1]. None is 0.5, or the model's own where it alone
+        threshold: the lowest score that counts as an effect, in (0, 1]. None is 0.4, or the model's own where it alone
             is asked.
         sigmas: noise levels in (0, 1) at which the model looks; several are averaged.
         dilate: pixels of the clip to grow the result by, at least 0.
@@ -243,7 +243,7 @@ class EffectOptions:
 
     threshold: float | None = flag(
         None,
-        "Lowest score that counts as an effect, 0 to 1 (default: 0.5, or the model's own with --witnesses model).",
+        "Lowest score that counts as an effect, 0 to 1 (default: 0.4, or the model's own with --witnesses model).",
         metavar="T",
         group=MASK,
     )

@@ -101,7 +101,7 @@ def effect_footage_tables(
 
     Returns, of the pixels of effects, tables of IoU and recall; what was found beyond objects without an effect, over
     the object's size; whether the kind was right (1 or 0); and, with `plates`, PSNR inside the true total mask of a
-    removal by the true mask and by the one found, without a model.
+    removal without a model by the true mask as it is, and by the one found as `remove` takes it: grown by its default.
     """
     iou, recall = CaseTable("IoU of effects", 3), CaseTable("recall of effects", 3)
     beyond = CaseTable("no effect: found beyond the object, of its size", 3)
@@ -113,7 +113,7 @@ def effect_footage_tables(
         for case in cases:
             said = []
             if plates:
-                clean.add("true mask", case.name, psnr_of_plate(case, case.total, quiet))
+                clean.add("true mask", case.name, psnr_of_plate(case, case.total, RemovalOptions(dilate=0), quiet))
                 bar.advance()
             for name, model in models.items():
                 with runtime.report.stage(name):
@@ -130,7 +130,7 @@ def effect_footage_tables(
                 if case.kind and found.kinds:
                     kinds.add(name, case.name, float(found.kinds[0] == case.kind))
                 if plates:
-                    clean.add(f"found, {name}", case.name, psnr_of_plate(case, found.total, quiet))
+                    clean.add(f"found, {name}", case.name, psnr_of_plate(case, found.total, RemovalOptions(), quiet))
                     bar.advance()
             told(f"{case.name}: {'; '.join(said)}")
     return [table for table in (iou, recall, beyond, kinds, clean) if table.values]
@@ -149,12 +149,10 @@ def compared(case: LayerCase, found: Effects) -> dict[str, float]:
     return {"IoU": both / max(either, 1), "recall": both / max(true, 1), "beyond": mine / max(size, 1)}
 
 
-def psnr_of_plate(case: LayerCase, total: Mask, runtime: Runtime) -> float:
-    """PSNR inside the true total mask of a removal, without a model, of what `total` hides, not grown."""
+def psnr_of_plate(case: LayerCase, total: Mask, options: RemovalOptions, runtime: Runtime) -> float:
+    """PSNR inside the true total mask of a removal, without a model, of what `total` hides."""
     scores = Scores()
-    plate: Iterator[np.ndarray] = remove_frames(
-        case.video, total, RemovalOptions(dilate=0), replace(runtime, model=NO_MODEL)
-    )
+    plate: Iterator[np.ndarray] = remove_frames(case.video, total, options, replace(runtime, model=NO_MODEL))
     for result, truth, inside in zip(plate, case.background.frames(), case.total.frames(), strict=True):
         scores.add(result, truth, inside, None)
     return scores.psnr

@@ -14,8 +14,9 @@ from scipy import ndimage
 from layerlift.engine.finder import KINDS
 from layerlift.finder.travel import Place, places
 
-# From here on it is more likely an effect than not. Pixels join from `WEAK` on, where one among them reaches `STRONG`.
-THRESHOLD, WEAK, STRONG = 0.5, 0.8, 1.3
+# From here on it is an effect: what is missed of one spoils a plate more than what is too much. Pixels join from `WEAK`
+# times that on, where one among them reaches `STRONG` times.
+THRESHOLD, WEAK, STRONG = 0.4, 0.8, 1.5
 # Frames on either side over which it is steadied.
 STEADY = 2
 # Farther from the object than so many of its units, or shorter than this share of the frames that show it, only what is

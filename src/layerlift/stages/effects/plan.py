@@ -10,6 +10,7 @@ from typing import get_args
 from layerlift.clip import Clip
 from layerlift.engine.planning import plan_windows
 from layerlift.errors import InputError
+from layerlift.finder.decide import THRESHOLD
 from layerlift.finder.small import small_size
 from layerlift.geometry.fit import choose_box, fit_size, fit_windows
 from layerlift.masks import Mask, union_masks
@@ -24,7 +25,6 @@ from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_objects
 from layerlift.stages.removal import RemovalPlan, plan_removal
 
 LOOKING = "finding effects with --witnesses model"
-THRESHOLD = 0.5
 
 # `plate` first removes more than `edges` would call an effect: what the model leaves as it is falls away again.
 GENEROUS = 0.7

@@ -12,8 +12,9 @@ from layerlift.metrics import area_under_curve
 CERTAIN, NONE = 0.7, 0.1
 # Fewer certain pixels than these say nothing of the model.
 LEAST = 60
-# From this agreement (area under the ROC curve) on the vote counts, in full at 1.
-CHANCE = 0.8
+# From this agreement (area under the ROC curve) on the vote counts, in full at 1: what agreed less drew too much on
+# footage.
+CHANCE = 0.95
 # What the vote counts where hardly anything around an object is known: nothing moves there.
 UNTRIED, HARDLY = 0.6, 0.1
 
