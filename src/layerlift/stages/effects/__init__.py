@@ -92,18 +92,18 @@ def run_effects(plan: EffectPlan) -> Iterator[FrameEffects]:
         report.note(note)
 
     # 1. The model: how much attends each place to each object?
-    scores = covered = None
+    scores = kept = None
     if plan.attention is not None:
-        scores, covered = attend(plan.attention)
+        scores, kept = attend(plan.attention)
 
     # 2. What the clip itself tells, and what the model adds to it; or the model alone.
     if plan.in_clip:
-        found = find_in_clip(plan, scores)
+        found = find_in_clip(plan, kept)
     else:
         assert plan.attention is not None
         assert scores is not None
-        assert covered is not None
-        found = find_by_model(plan.attention, scores, covered)
+        assert kept is not None
+        found = find_by_model(plan.attention, scores, kept)
 
     # 3. What the clean plate leaves as it is was no effect; what the user painted holds.
     if plan.removal is not None:

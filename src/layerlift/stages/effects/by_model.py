@@ -13,7 +13,7 @@ from layerlift.stages.effects.result import Found, draw_chunks
 
 
 def attend(plan: AttentionPlan) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the model's cells, (n, F, h, w) float32, and which each object touches, the same shape, bool."""
+    """Scores of the model's cells, (n, F, h, w) float32, and the same with those set to 0 that are no effects."""
     model, report, progress = plan.model, plan.runtime.report, plan.runtime.progress
     report.sizes |= {
         "scaled": list(plan.fit.scaled),
@@ -26,13 +26,15 @@ def attend(plan: AttentionPlan) -> tuple[np.ndarray, np.ndarray]:
         prompts = model.prompts([plan.prompt], plan.memory.policy, plan.runtime.cache, bar)
     with limit(plan.memory, asked=plan.runtime.memory_bytes is not None):
         scores, covered = look_at_clip(plan, prompts)
-    return smoothed(scores, plan.temporal_radius), covered
+    scores = smoothed(scores, plan.temporal_radius)
+    # Decide on the small grid of cells and over the whole clip what is an effect and what is noise.
+    kept = keep_effects(scores, covered, plan.decision, max(cell_side(plan.fit, model.geometry)))
+    return scores, kept
 
 
-def find_by_model(plan: AttentionPlan, scores: np.ndarray, covered: np.ndarray) -> Iterator[Found]:
-    """Decide on the small grid of cells and over the whole clip what is an effect and what is noise, and draw it."""
+def find_by_model(plan: AttentionPlan, scores: np.ndarray, kept: np.ndarray) -> Iterator[Found]:
+    """Draw what the model calls effects; takes what `attend` returns."""
     side = cell_side(plan.fit, plan.model.geometry)
-    kept = keep_effects(scores, covered, plan.decision, max(side))
     clip = plan.clip
     with plan.runtime.report.stage("draw"), plan.runtime.progress.stage("draw", clip.frame_count) as bar:
         drawing = draw_chunks(clip, plan.masks, kept, 0, plan.decision, side=side, device=plan.runtime.policy.device)

@@ -20,10 +20,10 @@ from layerlift.stages.effects.votes import small_votes, with_votes
 GUIDE_CELLS = 2.0
 
 
-def find_in_clip(plan: EffectPlan, scores: np.ndarray | None) -> Iterator[Found]:
+def find_in_clip(plan: EffectPlan, kept: np.ndarray | None) -> Iterator[Found]:
     """Look at the clip itself, hear the model where it cannot tell, and decide; window by window.
 
-    `scores` (n, F, h, w) float32 are those of the model's cells; None without a model.
+    `kept` (n, F, h, w) float32 are scores of the cells that the model calls effects; None without a model.
     """
     clip, options, report = plan.clip, plan.options, plan.runtime.report
     size = small_size(clip)
@@ -35,10 +35,10 @@ def find_in_clip(plan: EffectPlan, scores: np.ndarray | None) -> Iterator[Found]
     with report.stage("clip"), plan.runtime.progress.stage("clip", STEPS * clip.frame_count) as bar:
         for start, stop, seen in look(clip, plan.masks, bar):
             likely = wanted(seen.likely, options.kinds)
-            if scores is not None and plan.attention is not None:
+            if kept is not None and plan.attention is not None:
                 there = slice(seen.first, seen.first + likely.shape[1])
                 cells = cell_side(plan.attention.fit, plan.attention.model.geometry)
-                votes = small_votes(scores[:, there], cells, size, (clip.width, clip.height))
+                votes = small_votes(kept[:, there], cells, size, (clip.width, clip.height))
                 likely = with_votes(likely, seen, votes, plan.attention.decision.threshold)
             likely = brushed(likely, seen.objects, plan.brushes, seen.first)
             decided = decide(likely, seen.objects, threshold=plan.threshold, steady=radius, max_distance=far)

@@ -17,6 +17,9 @@ LEAST = 60
 CHANCE = 0.95
 # What the vote counts where hardly anything around an object is known: nothing moves there.
 UNTRIED, HARDLY = 0.6, 0.1
+# Where the clip tells of nothing at all (less than this share of the object's size), a model is believed that calls
+# hardly any of what is certainly no effect one: at most this share.
+NOTHING, QUIET = 0.02, 0.05
 
 
 def small_votes(
@@ -39,8 +42,8 @@ def small_votes(
 def with_votes(likely: np.ndarray, seen: Seen, votes: np.ndarray, threshold: float) -> np.ndarray:
     """How likely effects are once the model was heard, (n, F, h, w) float32.
 
-    `likely` is what the clip alone says, `votes` (n, F, h, w) float32 are the model's scores, of which `threshold` and
-    more are effects.
+    `likely` is what the clip alone says, `votes` (n, F, h, w) float32 are the model's scores of what it would call an
+    effect, from `threshold` on.
     """
     hidden = seen.objects.any(0)
     known = seen.known & ~hidden
@@ -50,6 +53,10 @@ def with_votes(likely: np.ndarray, seen: Seen, votes: np.ndarray, threshold: flo
             continue
         sure = known & (own > CERTAIN)
         no = known & (own < NONE)
+        if (own > 0.5).sum() < NOTHING * there.sum():
+            if not no.any() or float((vote[no] >= threshold).mean()) <= QUIET:
+                target[:] = np.maximum(own, np.clip(vote / (2 * threshold), 0, 1))
+            continue
         middle = threshold
         if min(int(sure.sum()), int(no.sum())) >= LEAST:
             agree = area_under_curve(vote[sure], vote[no])
