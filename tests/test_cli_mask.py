@@ -259,6 +259,7 @@ def test_what_is_painted_soft_and_explained(tmp_path: Path, monkeypatch: pytest.
     assert layerlift("mask", "walk.mkv", *flags.split(), "--report", "r.json") == 0
     total, soft = read_mask("m.mkv"), open_clip("s.mkv").numpy()[..., 0]
     assert total[4][painted].all()
+    assert total[5][painted].mean() > 0.5  # a frame nearby follows, though nothing is there
     assert not total[0][painted].any()
     assert (soft[scene.object_mask] == 255).all()
     assert (soft[~total] == 0).all()
@@ -278,7 +279,7 @@ def test_what_is_painted_soft_and_explained(tmp_path: Path, monkeypatch: pytest.
     [
         ("--kinds glow", "unknown --kinds 'glow': choose from shadow"),
         ("--kinds light --witnesses model", "--kinds needs the clip's own witness"),
-        ("--effects ../still_0.png@99", "--effects is for frame 99"),
+        ("--effects ../still_0.png@99", "--effects is for frame 99, but video has frames 0 to"),
         ("--explain e.jpg", "--explain e.jpg does not end in .png"),
         ("--soft s.mkv --witnesses model", "--soft needs the clip's own witness"),
     ],

@@ -8,6 +8,7 @@ from layerlift.clip import Clip
 from layerlift.engine.finder import CHANNELS as COUNT
 from layerlift.engine.finder import KINDS, network
 from layerlift.errors import InputError
+from layerlift.evidence import EvidenceOptions, State, gather_evidence
 from layerlift.finder.decide import decide, kinds_of, names_of, steadied, wanted
 from layerlift.finder.find import Seen, judged, look, windows_of
 from layerlift.finder.inputs import CHANNELS, Looked, channels, mirror
@@ -170,7 +171,9 @@ def test_kinds_that_are_not_wanted_are_none() -> None:
     likely[0, 0, 0, 0, 2] = 1
     assert wanted(likely, KINDS[1:])[0, 0, 0] == pytest.approx([0.9, 0.9, 0], abs=1e-3)
     assert wanted(likely, ("shadow",))[0, 0, 0] == pytest.approx([0.9, 0, 0], abs=1e-3)
-    assert names_of(kinds_of(wanted(likely, KINDS[1:]), likely)) == ["shadow"]
+    decided = wanted(likely, KINDS[1:])[:, 0]
+    assert names_of(kinds_of(decided, likely[:, 0])) == ["shadow"]
+    assert names_of(kinds_of(np.ones_like(decided), 0 * likely[:, 0])) == ["unknown"]  # someone else found it
     assert names_of(np.zeros((2, 5))) == ["none", "none"]
 
 
@@ -193,8 +196,11 @@ def test_what_is_painted_holds_and_frames_nearby_follow() -> None:
     assert out[0, 11, 30, 40] > 0.5
     everywhere = brushed(likely, objects, open_brushes(clip, [painted], []), 0)
     assert (everywhere[0, :, 30, 30] == 1).all()
-    with pytest.raises(InputError, match="--effects is for frame 12, but clip has 12 frames"):
+    with pytest.raises(InputError, match="--effects is for frame 12, but clip has frames 0 to 11: give one of them"):
         open_brushes(clip, [(painted, 12)], [])
+    # Frames count in the whole clip.
+    (late,) = open_brushes(clip.cut(4, 9), [(painted, 5)], [])
+    assert late.frame == 1
 
 
 def seen_of(known: np.ndarray, objects: np.ndarray) -> Seen:
@@ -275,3 +281,53 @@ def test_soft_is_between_nothing_and_the_object() -> None:
     assert (soft[frame.objects] == 1).all()
     assert (soft[~frame.totals] == 0).all()
     assert 0 < soft[frame.effects].min() < soft[frame.effects].max() <= 1
+
+
+def test_python_takes_brushes() -> None:
+    scene = make_scene(1001, frames=5)
+    painted = np.zeros(scene.video.shape[1:3], bool)
+    painted[4:20, 250:280] = True
+    found = layerlift.mask(scene.video, list(scene.object_masks), model="none", effects=[(painted, 2)])
+    assert found.total.numpy()[2][painted].all()
+    erased = layerlift.mask(scene.video, list(scene.object_masks), model="none", not_effects=[~painted])
+    assert (erased.total.numpy() == scene.object_mask).all()
+    assert not (erased.effects & ~painted).any()
+
+
+def test_what_only_the_model_finds_is_believed_if_it_is_quiet_elsewhere() -> None:
+    objects = walking()
+    known = np.ones((FRAMES, HEIGHT, WIDTH), bool)
+    nothing = np.zeros(objects.shape, np.float32)
+    votes = nothing.copy()
+    votes[0, :, 28:34, 30:40] = 0.5
+    assert (with_votes(nothing, seen_of(known, objects), votes, 0.3)[0, :, 28:34, 30:40] > 0.5).all()
+    votes[0, :, 30:] = 0.5  # it calls everything an effect
+    assert (with_votes(nothing, seen_of(known, objects), votes, 0.3) == nothing).all()
+
+
+def test_what_was_found_is_hidden_when_the_plate_is_gathered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = make_scene(1001, frames=9)
+    hidden = []
+
+    def gathering(frames: np.ndarray, where: np.ndarray, *more: object) -> tuple[np.ndarray, np.ndarray]:
+        hidden.append(where)
+        return gather_plate(frames, where)
+
+    monkeypatch.setattr("layerlift.finder.find.gather_plate", gathering)
+    layerlift.mask(scene.video, list(scene.object_masks), model="none")
+    first, second = hidden
+    effects = scene.effect_masks.any(0)
+    assert first.sum() > second.sum()
+    assert second[effects].mean() > 0.95
+
+
+def test_gathering_without_fills_gathers_the_same() -> None:
+    scene = make_scene(1002, frames=9)
+    clip, mask = Clip.from_array(scene.video), Mask.from_array(scene.total_mask)
+    taken = []
+    for fills in (True, False):
+        with gather_evidence(clip, mask, dilate=0, options=EvidenceOptions(fills=fills)) as found:
+            frames, states = map(np.stack, zip(*found.frames(), strict=True))
+        taken.append((frames[states == State.GATHERED], states))
+    assert (taken[0][1] == taken[1][1]).all()
+    assert (taken[0][0] == taken[1][0]).all()

@@ -171,20 +171,26 @@ def open_cases(folder: Path) -> list[Case]:
         raise InputError(
             f"{folder} is not a folder: give one with cases, as `layerlift bench footage --make` writes it."
         )
-    for place in (folder / "holes", folder):
-        found = sorted(entry for entry in (place.iterdir() if place.is_dir() else ()) if _is_case(entry))
-        if found:
-            return [_open_case(entry) for entry in found]
-    if _is_case(folder):
-        return [_open_case(folder)]
+    cases = [_open_case(entry) for entry in case_folders(folder, "holes", FILES)]
+    if cases:
+        return cases
     raise InputError(
         f"{folder} contains no case: it needs a folder holes with one folder per case, each with {', '.join(FILES)}, "
         "as `layerlift bench footage --make` writes them."
     )
 
 
-def _is_case(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in FILES)
+def case_folders(folder: Path, part: str, files: Sequence[str]) -> list[Path]:
+    """The folders that hold all of some files: those in DIR/part, in DIR, or DIR itself; sorted by their names."""
+
+    def holds_them(place: Path) -> bool:
+        return all((place / name).is_file() for name in files)
+
+    for place in (folder / part, folder):
+        found = sorted(entry for entry in (place.iterdir() if place.is_dir() else ()) if holds_them(entry))
+        if found:
+            return found
+    return [folder] if holds_them(folder) else []
 
 
 def _open_case(folder: Path) -> Case:

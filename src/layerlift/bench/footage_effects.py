@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from layerlift.bench.footage import Scores
+from layerlift.bench.footage import Scores, case_folders
 from layerlift.bench.table import CaseTable
 from layerlift.clip import Clip, open_clip
 from layerlift.engine.base import Engine
@@ -60,20 +60,13 @@ def open_layer_cases(folder: Path) -> list[LayerCase]:
 
     Raises InputError where there is none, and for one whose files are not of one size and length.
     """
-    for place in (folder / "layers", folder):
-        found = sorted(entry for entry in (place.iterdir() if place.is_dir() else ()) if _is_case(entry))
-        if found:
-            return [_open_case(entry) for entry in found]
-    if _is_case(folder):
-        return [_open_case(folder)]
+    cases = [_open_case(entry) for entry in case_folders(folder, "layers", FILES)]
+    if cases:
+        return cases
     raise InputError(
         f"{folder} contains no case of an object with an effect: it needs a folder layers with one folder per case, "
         f"each with {', '.join(FILES)}."
     )
-
-
-def _is_case(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in FILES)
 
 
 def _open_case(folder: Path) -> LayerCase:

@@ -25,6 +25,8 @@ NEAR, LASTING = 0.5, 0.15
 SURE = 0.85
 # Effects smaller than this share of their object are none.
 LEAST = 0.01
+# Effects have a kind where at least this share of them looks like one.
+NAMED, UNKNOWN = 0.2, "unknown"
 
 
 def wanted(likely: np.ndarray, kinds: Collection[str]) -> np.ndarray:
@@ -102,13 +104,23 @@ def steadied(values: np.ndarray, where: list[Place | None], radius: int) -> np.n
 
 
 def kinds_of(decided: np.ndarray, likely: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """How many pixels of each of `KINDS` were decided on, (n, 5) float64; takes (n, F, h, w) and (n, F, 5, h, w)."""
+    """How many pixels of a frame were decided on: (n, 5) float64 of all, shadow, reflection, light and smoke.
+
+    Takes (n, h, w) and (n, 5, h, w).
+    """
     counts = np.zeros((len(decided), len(KINDS)))
     for own, where, chances in zip(counts, decided >= threshold, likely, strict=True):
-        own[1:] = [chances[:, kind][where].astype(np.float64).sum() for kind in range(1, len(KINDS))]
+        own[0] = np.count_nonzero(where)
+        own[1:] = chances[1:, where].astype(np.float64).sum(1)
     return counts
 
 
 def names_of(counts: np.ndarray) -> list[str]:
-    """What each object causes most of, of counts (n, 5) of `KINDS`; "none" where it causes nothing."""
-    return [KINDS[1 + int(own[1:].argmax())] if own[1:].any() else KINDS[0] for own in counts]
+    """What each object causes most of, of counts (n, 5) as `kinds_of` returns them, added up.
+
+    "none" where it causes nothing, "unknown" where hardly any of it looks like a kind: the user or a model found it.
+    """
+    return [
+        KINDS[0] if not all_ else KINDS[1 + int(own.argmax())] if own.sum() >= NAMED * all_ else UNKNOWN
+        for all_, own in ((row[0], row[1:]) for row in counts)
+    ]

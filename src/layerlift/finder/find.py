@@ -52,18 +52,6 @@ class Seen:
     change: np.ndarray
     known: np.ndarray
 
-    def part(self, start: int, stop: int) -> Seen:
-        """The frames from `start` to `stop`, by the clip's numbers."""
-        now = slice(start - self.first, stop - self.first)
-        return Seen(
-            start,
-            self.objects[:, now],
-            self.likely[:, now],
-            self.strength[:, now],
-            self.change[now],
-            self.known[now],
-        )
-
 
 def windows_of(count: int) -> list[tuple[int, int, int, int]]:
     """(start, stop, first, end) of every window: its own frames, and those that are looked at, for `count` frames."""

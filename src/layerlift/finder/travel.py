@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter1d
 
 # The canvas in the object's coordinates: so many cells, and so many of the object's units from its middle to an edge.
 CELLS, REACH = 192, 3.0
-# Places are steadied over about so many frames.
-STEADY = 2.0
+# An object's unit and its foot are steadied over about so many frames.
+STEADY_UNIT, STEADY_FOOT = 6.0, 1.0
 # An object cut off by the picture's edge tells its place worse.
 CUT_OFF = 0.05
 
@@ -60,12 +60,13 @@ def places(masks: np.ndarray) -> list[Place | None]:
     weight = np.where(there, found[:, 4], 0)
     steady = found.copy()
     if there.any():
-        mass = gaussian_filter1d(weight, STEADY, mode="nearest")
-        # The size is steadied over longer: legs and arms swing.
-        for column, sigma in ((2, 3 * STEADY), (3, STEADY / 2)):
-            value = np.where(there, found[:, column], 0) * weight
-            over = mass if sigma == STEADY else gaussian_filter1d(weight, sigma, mode="nearest")
-            steady[:, column] = gaussian_filter1d(value, sigma, mode="nearest") / np.maximum(over, 1e-6)
+        # The size is steadied over longer than the foot: legs and arms swing.
+        for column, sigma in ((2, STEADY_UNIT), (3, STEADY_FOOT)):
+            value, mass = (
+                gaussian_filter1d(part, sigma, mode="nearest")
+                for part in (np.where(there, found[:, column], 0) * weight, weight)
+            )
+            steady[:, column] = value / np.maximum(mass, 1e-6)
     return [Place(*map(float, steady[i, :4])) if there[i] else None for i in range(len(masks))]
 
 

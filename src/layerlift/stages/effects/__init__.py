@@ -6,19 +6,23 @@ Read `plan_effects` in `plan`, then `run_effects`, from top to bottom.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 
+from layerlift.engine.finder import KINDS
+from layerlift.finder.decide import names_of
 from layerlift.masks import Mask
 from layerlift.options import EffectOptions
 from layerlift.runtime import Runtime, chosen
+from layerlift.stages.effects.brushes import GivenBrush
 from layerlift.stages.effects.by_model import attend, find_by_model
 from layerlift.stages.effects.in_clip import find_in_clip
 from layerlift.stages.effects.plan import EffectPlan, plan_effects
 from layerlift.stages.effects.plate import keep_changed
-from layerlift.stages.effects.result import Effects, Found, FrameEffects, with_brush, with_effects
+from layerlift.stages.effects.result import Effects, FrameEffects, with_effects, with_painted
 from layerlift.stages.inputs import GivenClip, GivenMask
 from layerlift.stages.spool import FrameSpool
 
@@ -30,15 +34,22 @@ def mask(
     objects: Sequence[GivenMask] | GivenMask,
     options: EffectOptions | None = None,
     runtime: Runtime | None = None,
+    *,
+    effects: Sequence[GivenBrush] = (),
+    not_effects: Sequence[GivenBrush] = (),
     **choices: Any,
 ) -> Effects:
-    """Find the effects of objects: their shadows and reflections.
+    """Find the effects of objects: their shadows and reflections, the light and the smoke that they cause.
 
     Args:
         clip: a `Clip`, frames (F, H, W, 3) uint8, or the path of a video or a folder of images.
         objects: one mask per object, or a single mask: a `Mask`, bool (F, H, W) or (H, W) for all frames, or a path.
         options: the choices; None means all defaults.
         runtime: what to run with; None makes one from the choices.
+        effects: what is an effect whatever was found: masks for all frames, or pairs of a mask and the number of the
+            only frame it is for, which the frames near it follow. Frames count from 0, in the whole clip if this one
+            was cut from it.
+        not_effects: what is none, in the same way.
         **choices: single choices by name: fields of `EffectOptions`, which override `options`, and, without a
             `runtime`, fields of `RuntimeOptions`, `progress` and `report`.
 
@@ -51,11 +62,12 @@ def mask(
         TypeError: a choice that does not exist, or one of the runtime's given together with `runtime`.
     """
     options, runtime = chosen(EffectOptions, options, runtime, choices)
-    plan = plan_effects(clip, objects, options, runtime)
+    plan = plan_effects(clip, objects, options, runtime, effects=effects, not_effects=not_effects)
     frames = list(run_effects(plan))
-    kinds = tuple(plan.runtime.report.results.get("kinds", ()))
     totals = np.stack([frame.totals for frame in frames], 1)  # (n, F, H, W)
     name = f"effects of {plan.clip.name}"
+    counts = [frame.kinds for frame in frames if frame.kinds is not None]
+    kinds = tuple(names_of(np.sum(counts, 0))) if counts else ()
     return Effects(
         Mask.from_array(np.asarray(totals.any(0)), name),
         tuple(Mask.from_array(own, name) for own in totals),
@@ -70,6 +82,9 @@ def find_effects(
     objects: Sequence[GivenMask] | GivenMask,
     options: EffectOptions | None = None,
     runtime: Runtime | None = None,
+    *,
+    effects: Sequence[GivenBrush] = (),
+    not_effects: Sequence[GivenBrush] = (),
 ) -> Iterator[FrameEffects]:
     """`mask`, one frame at a time: yields as many as the clip has.
 
@@ -77,7 +92,7 @@ def find_effects(
 
     Raises InputError as `plan_effects`, and LayerliftError, while frames are being read, as `run_effects`.
     """
-    return run_effects(plan_effects(clip, objects, options, runtime))
+    return run_effects(plan_effects(clip, objects, options, runtime, effects=effects, not_effects=not_effects))
 
 
 def run_effects(plan: EffectPlan) -> Iterator[FrameEffects]:
@@ -111,20 +126,26 @@ def run_effects(plan: EffectPlan) -> Iterator[FrameEffects]:
     yield from finished(plan, found, scores)
 
 
-def finished(plan: EffectPlan, found: Iterable[Found], scores: np.ndarray | None) -> Iterator[FrameEffects]:
-    """Results frame by frame: with what was painted, and each object with its effects."""
+def finished(plan: EffectPlan, found: Iterable[FrameEffects], scores: np.ndarray | None) -> Iterator[FrameEffects]:
+    """Results frame by frame: with what was painted, and each object with its effects. The report gets their kinds."""
     brushes = plan.brushes
     painting = zip(*(brush.mask.frames() for brush in brushes), strict=True) if brushes else repeat(())
-    for index, (small, masks) in enumerate(zip(found, painting, strict=False)):
-        own, effects = small.objects, small.effects
+    kinds = np.zeros((len(plan.masks), len(KINDS)))
+    for index, (frame, masks) in enumerate(zip(found, painting, strict=False)):
+        own, effects, less = frame.objects, frame.effects, np.zeros(frame.objects.shape[1:], bool)
         for brush, mask in zip(brushes, masks, strict=True):
-            effects = with_brush(own, effects, brush.painted(index, mask), adds=brush.adds)
-        totals = with_effects(own, effects, plan.options.dilate)
-        if brushes:
-            less = [brush.painted(index, mask) for brush, mask in zip(brushes, masks, strict=True) if not brush.adds]
-            totals &= own | ~np.any(less, 0) if less else True
+            painted = brush.painted(index, mask)
+            if brush.adds:
+                effects = with_painted(own, effects, painted)
+            else:
+                less |= painted
+        totals = own | with_effects(own, effects & ~less, plan.options.dilate) & ~less
         attention = None if scores is None else scores[:, index]
-        yield FrameEffects(own, effects, totals, small.scores, attention, small.strength, small.change, small.known)
+        if frame.kinds is not None:
+            kinds += frame.kinds
+        yield replace(frame, effects=effects & ~less, totals=totals, attention=attention)
+    if plan.in_clip:
+        plan.runtime.report.results["kinds"] = names_of(kinds)
 
 
 def total_mask(plan: EffectPlan, spool: FrameSpool) -> Mask:

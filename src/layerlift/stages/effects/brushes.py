@@ -20,7 +20,7 @@ from layerlift.stages.inputs import GivenMask, as_mask
 FADES = 6.0
 FARTHEST = 18
 
-# A mask for every frame, or a mask and the number of the only frame it is for.
+# A mask for every frame, or a mask and the number of the only frame it is for; in the whole clip if it was cut.
 GivenBrush = GivenMask | tuple[GivenMask, int | None]
 
 
@@ -48,11 +48,12 @@ def open_brushes(clip: Clip, more: Sequence[GivenBrush], less: Sequence[GivenBru
     brushes = []
     for flag, given, adds in (("--effects", more, True), ("--not-effects", less, False)):
         for one in given:
-            mask, frame = one if isinstance(one, tuple) else (one, None)
-            if frame is not None and frame >= clip.frame_count:
+            mask, number = one if isinstance(one, tuple) else (one, None)
+            frame = None if number is None else clip.index_of(number)
+            if frame is not None and not 0 <= frame < clip.frame_count:
+                first, last = clip.number_of(0), clip.number_of(clip.frame_count - 1)
                 raise InputError(
-                    f"{flag} is for frame {frame}, but {clip.name} has {clip.frame_count} frames: count from 0 to "
-                    f"{clip.frame_count - 1}."
+                    f"{flag} is for frame {number}, but {clip.name} has frames {first} to {last}: give one of them."
                 )
             brushes.append(Brush(as_mask(mask, clip), frame, adds))
     return tuple(brushes)

@@ -9,7 +9,7 @@ import numpy as np
 from layerlift.engine.device.budget import limit
 from layerlift.pixels.effects import cell_side, keep_effects, smoothed
 from layerlift.stages.effects.look import AttentionPlan, look_at_clip
-from layerlift.stages.effects.result import Found, draw_chunks
+from layerlift.stages.effects.result import FrameEffects, draw_chunks
 
 
 def attend(plan: AttentionPlan) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +32,7 @@ def attend(plan: AttentionPlan) -> tuple[np.ndarray, np.ndarray]:
     return scores, kept
 
 
-def find_by_model(plan: AttentionPlan, scores: np.ndarray, kept: np.ndarray) -> Iterator[Found]:
+def find_by_model(plan: AttentionPlan, scores: np.ndarray, kept: np.ndarray) -> Iterator[FrameEffects]:
     """Draw what the model calls effects; takes what `attend` returns."""
     side = cell_side(plan.fit, plan.model.geometry)
     clip = plan.clip
@@ -40,4 +40,4 @@ def find_by_model(plan: AttentionPlan, scores: np.ndarray, kept: np.ndarray) -> 
         drawing = draw_chunks(clip, plan.masks, kept, 0, plan.decision, side=side, device=plan.runtime.policy.device)
         for index, (own, effects) in enumerate(drawing):
             bar.advance()
-            yield Found(own, effects, scores[:, index])
+            yield FrameEffects(own, effects, own | effects, scores[:, index])

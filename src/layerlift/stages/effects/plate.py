@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from layerlift.masks import Mask, match_mask
-from layerlift.stages.effects.result import Found
+from layerlift.stages.effects.result import FrameEffects
 from layerlift.stages.removal import RemovalPlan, run_removal
 from layerlift.stages.spool import FrameSpool
 
@@ -28,7 +28,7 @@ CERTAIN = 2.0
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
-def keep_changed(plan: RemovalPlan, drawn: Iterable[Found]) -> Iterator[Found]:
+def keep_changed(plan: RemovalPlan, drawn: Iterable[FrameEffects]) -> Iterator[FrameEffects]:
     """Remove objects and generous effects once, and keep of the effects what changed.
 
     `plan` was made for the objects alone. `drawn` yields what was found in every frame; so does this.
@@ -39,7 +39,7 @@ def keep_changed(plan: RemovalPlan, drawn: Iterable[Found]) -> Iterator[Found]:
         small = []
         for found in drawn:
             spool.append(np.stack([found.objects, found.effects]))
-            small.append(replace(found, objects=nothing, effects=nothing))
+            small.append(replace(found, objects=nothing, effects=nothing, totals=nothing))
 
         def hidden(start: int, stop: int) -> Iterator[np.ndarray]:
             return (np.asarray(both.any((0, 1))) for both in spool.frames(start, stop))
@@ -48,7 +48,7 @@ def keep_changed(plan: RemovalPlan, drawn: Iterable[Found]) -> Iterator[Found]:
         plate = run_removal(plan.with_mask(generous))
         for frame, clean, (own, effects), found in zip(clip.frames(), plate, spool.frames(), small, strict=True):
             kept = effects & what_changed(frame, clean, effects.any(0))
-            yield replace(found, objects=own, effects=kept)
+            yield replace(found, objects=own, effects=kept, totals=own | kept)
 
 
 def what_changed(frame: np.ndarray, clean: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -19,29 +19,6 @@ CHUNK_BYTES = 2**27
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What was found in a frame, before it is refined.
-
-    Attributes:
-        objects: (n, H, W) bool, as given.
-        effects: (n, H, W) bool, what each object causes: outside of every object, and of one object each.
-        scores: (n, h, w) float32 in [0, 1]: how likely an effect is, of the model's cells or of the small picture on
-            which the clip is looked at.
-        strength: (n, h, w) float16 on the small picture: how opaque an effect is; None where the clip was not asked, as
-            those that follow.
-        change: (h, w) float16, levels of 255 by which the clip differs from what is gathered of other frames.
-        known: (h, w) bool, where that can be trusted.
-    """
-
-    objects: np.ndarray
-    effects: np.ndarray
-    scores: np.ndarray
-    strength: np.ndarray | None = None
-    change: np.ndarray | None = None
-    known: np.ndarray | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FrameEffects:
     """One frame's result.
 
@@ -49,9 +26,14 @@ class FrameEffects:
         objects: (n, H, W) bool, as given.
         effects: (n, H, W) bool, what each object causes: outside of every object, and of one object each.
         totals: (n, H, W) bool, each object with its effects, grown by what was asked for.
-        scores: (n, h, w) float32 in [0, 1]: how likely an effect is, see `Found`.
+        scores: (n, h, w) float32 in [0, 1]: how likely an effect is, of the model's cells or of the small picture on
+            which the clip is looked at.
         attention: (n, h, w) float32 in [0, 1], of the model's cells; None without a model.
-        strength, change, known: see `Found`.
+        strength: (n, h, w) float16 on the small picture: how opaque an effect is; None where the clip was not asked, as
+            those that follow.
+        change: (h, w) float16, levels of 255 by which the clip differs from what is gathered of other frames.
+        known: (h, w) bool, where that can be trusted.
+        kinds: (n, 5) float64, how many pixels of the small picture are effects, and of them shadow and the other kinds.
     """
 
     objects: np.ndarray
@@ -62,6 +44,7 @@ class FrameEffects:
     strength: np.ndarray | None = None
     change: np.ndarray | None = None
     known: np.ndarray | None = None
+    kinds: np.ndarray | None = None
 
     def soft(self) -> np.ndarray:
         """How much of each object or its effects there is at a pixel: (n, H, W) float32 in [0, 1].
@@ -87,8 +70,8 @@ class Effects:
         totals: each object with its effects.
         effects: (n, F, H, W) bool, see `FrameEffects`.
         scores: (n, F, h, w) float32 in [0, 1], see `FrameEffects`.
-        kinds: what each object causes most of: "shadow", "reflection", "light", "smoke" or "none"; empty where only the
-            model was asked.
+        kinds: what each object causes most of: "shadow", "reflection", "light", "smoke", "none", or "unknown" for what
+            only the user or a model found; empty where only the model was asked.
     """
 
     total: Mask
@@ -98,10 +81,8 @@ class Effects:
     kinds: tuple[str, ...]
 
 
-def with_brush(objects: np.ndarray, effects: np.ndarray, painted: np.ndarray, *, adds: bool) -> np.ndarray:
-    """Effects (n, H, W) bool with what is painted (H, W) bool; an effect is that of the nearest object."""
-    if not adds:
-        return np.asarray(effects & ~painted)
+def with_painted(objects: np.ndarray, effects: np.ndarray, painted: np.ndarray) -> np.ndarray:
+    """Effects (n, H, W) bool with those that are painted (H, W) bool; they are those of the nearest object."""
     new = painted & ~objects.any(0) & ~effects.any(0)
     if not new.any():
         return effects
