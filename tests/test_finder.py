@@ -1,10 +1,12 @@
 """Effects found in the clip itself: what travels, what is decided, what users paint, and the whole way on scenes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import layerlift
-from layerlift.clip import Clip
+from layerlift.clip import Clip, open_clip
 from layerlift.engine.finder import CHANNELS as COUNT
 from layerlift.engine.finder import KINDS, network
 from layerlift.errors import InputError
@@ -14,10 +16,12 @@ from layerlift.finder.find import Seen, judged, look, windows_of
 from layerlift.finder.inputs import CHANNELS, Looked, channels, mirror
 from layerlift.finder.plate import first_look, gather_plate, second_look
 from layerlift.finder.small import small_masks, small_size
+from layerlift.finder.stir import stir_of
 from layerlift.finder.travel import Place, average, brought, places
-from layerlift.masks import Mask
+from layerlift.masks import Mask, open_mask
 from layerlift.progress import QUIET
 from layerlift.scenes import make_scene
+from layerlift.scenes.demo_clip import write_demo_clip
 from layerlift.stages.effects.brushes import brushed, open_brushes
 from layerlift.stages.effects.votes import small_votes, with_votes
 
@@ -75,25 +79,58 @@ def test_the_mirrored_object_lies_below_its_foot() -> None:
 
 
 def test_channels_are_what_the_network_takes() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    ground = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    frames = np.stack([ground] * FRAMES)
     objects = np.concatenate([walking(), walking(1)])
     known = np.ones((FRAMES, HEIGHT, WIDTH), bool)
-    given, averages = channels(Looked(frames, objects, frames, known), 0, [3, 5])
+    stir = stir_of(frames, objects.any(0))
+    looked = Looked(frames, objects, frames, known, stir)
+    given, averages = channels(looked, 0, [3, 5])
     assert given.shape == (2, HEIGHT, WIDTH, len(CHANNELS))
     assert given.dtype == np.float32
     assert len(CHANNELS) == COUNT
     assert np.abs(given).max() <= 1
     assert (given[0, ..., CHANNELS.index("object")] == objects[0, 3]).all()
     assert (given[0, ..., CHANNELS.index("others")] == (objects[1, 3] & ~objects[0, 3])).all()
-    again, _ = channels(Looked(frames, objects, frames, known), 0, [5], averages)
+    again, _ = channels(looked, 0, [5], averages)
     assert (again[0] == given[1]).all()
     # What the plate only fills says nothing of an object that stands still.
-    other = Looked(frames, objects, 255 - frames, known & False)
-    standing = Looked(frames, objects[:, :1].repeat(FRAMES, 1), 255 - frames, known & False)
+    other = Looked(frames, objects, 255 - frames, known & False, stir)
+    standing = Looked(frames, objects[:, :1].repeat(FRAMES, 1), 255 - frames, known & False, stir)
     assert channels(other, 0, [3])[0][..., 5:8].any()
     assert not channels(standing, 0, [3])[0][..., 5:8].any()
     # Nothing is known beneath an object and at its edge.
     assert not given[..., CHANNELS.index("known")][:, 10:26][objects[0, [3, 5], 10:26]].any()
+
+
+def test_what_stirs_is_told_along_the_camera_s_motion() -> None:
+    rng = np.random.default_rng(0)
+    ground = rng.integers(60, 200, (24, 60, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)  # (96, 240, 3)
+    frames = np.stack([ground[:, 6 * index : 6 * index + 160] for index in range(FRAMES)])  # the camera pans
+    hidden = np.zeros((FRAMES, 96, 160), bool)
+    hidden[:, 30:60, 60:80] = True
+    frames[hidden] = 0
+    for frame in frames:
+        frame[10:26, 100:140] = rng.integers(0, 256, (16, 40, 3))  # never rests
+    seen = stir_of(frames, hidden)
+    stir, known = seen.levels, seen.known
+    assert stir.shape == known.shape == (FRAMES, 96, 160, 2)
+    assert not known[:, 40, 70].any()
+    assert known[6, 70, 80, 0]
+    assert known[2, 70, 80, 1]
+    assert not known[6, 70, 80, 1]  # neither frame is in the clip
+    assert stir[6, 12:24, 104:136, 0].mean() > 40
+    assert stir[6, 64:90, 50:130, 0].mean() < 4
+
+
+def test_nothing_stirs_across_a_cut() -> None:
+    rng = np.random.default_rng(0)
+    shots = [rng.integers(0, 256, (24, 40, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1) for _ in range(2)]
+    frames = np.stack([shots[index >= 6] for index in range(FRAMES)])
+    stir = stir_of(frames, np.zeros((FRAMES, 96, 160), bool))
+    assert stir.levels.max() == 0
+    assert stir.known[5, ..., 0].all()  # from the frame before, in its own shot
+    assert not stir.known[..., 1].any()
 
 
 def test_a_second_look_is_at_what_was_found() -> None:
@@ -126,6 +163,13 @@ def test_windows_cover_a_clip_once() -> None:
         assert [number for start, stop, *_ in spans for number in range(start, stop)] == list(range(count))
         assert all(first <= start < stop <= end for start, stop, first, end in spans)
         assert max(end - first for *_, first, end in spans) <= 192 + 48
+
+
+def test_windows_are_shorter_with_many_objects() -> None:
+    assert windows_of(1000, 3) == windows_of(1000)
+    for objects in (4, 6, 12):
+        assert max(stop - start for start, stop, *_ in windows_of(1000, objects)) * objects <= 3 * 192
+    assert max(stop - start for start, stop, *_ in windows_of(1000, 50)) == 48
 
 
 def test_the_small_picture_keeps_thin_masks() -> None:
@@ -238,12 +282,14 @@ def test_the_network_s_sides_need_not_be_multiples_of_its_step() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 3), dtype=np.uint8)
     objects = np.zeros((1, 3, 50, 70), bool)
     objects[0, :2, 10:30, 20:40] = True
-    likely, strength = judged(Looked(frames, objects, frames, np.zeros((3, 50, 70), bool)))
+    stir = stir_of(frames, objects[0])
+    likely, strength = judged(Looked(frames, objects, frames, np.zeros((3, 50, 70), bool), stir))
     assert likely.shape == (1, 3, 5, 50, 70)
     assert likely.astype(np.float32).sum(2) == pytest.approx(np.ones((1, 3, 50, 70)), abs=0.01)
     assert (likely[0, 2, 0] == 1).all()  # the object is not there
     assert strength.max() <= 1
-    assert network() is network()
+    assert network(True) is network(True)
+    assert network(True) is not network(False)
 
 
 def test_a_clip_without_its_object_has_nothing_to_see() -> None:
@@ -331,3 +377,15 @@ def test_gathering_without_fills_gathers_the_same() -> None:
         taken.append((frames[states == State.GATHERED], states))
     assert (taken[0][1] == taken[1][1]).all()
     assert (taken[0][0] == taken[1][0]).all()
+
+
+@pytest.mark.slow
+def test_the_low_sun_s_shadows_of_the_package_s_clip_are_found(tmp_path: Path) -> None:
+    write_demo_clip(tmp_path)
+    clip = open_clip(tmp_path / "video.mkv")
+    masks = [open_mask(tmp_path / f"object_mask_{number}.mkv", clip).numpy() for number in (0, 1)]
+    truth = open_mask(tmp_path / "total_mask.mkv", clip).numpy() & ~masks[0] & ~masks[1]
+    found = layerlift.mask(clip, masks, model="none")
+    own = found.effects.any(0)
+    assert set(found.kinds) == {"shadow"}
+    assert (truth & own).sum() / (truth | own).sum() > 0.6

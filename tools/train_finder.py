@@ -1,9 +1,9 @@
-"""Trains the network that finds effects. docs/finder.md says with what, and how long.
+"""Trains the network that finds effects. docs/notes/finder.md says with what, and how long.
 
     train_finder.py gather PICTURES PLATES --seconds 3600     makes clips and gathers their plates, on every core
     train_finder.py fit PICTURES PLATES OUT --seconds 330     trains on them, and on clips whose plate tells nothing
 
-PICTURES holds `photos/` and `objects/` (cut out, with alpha).
+PICTURES holds `photos/`, `objects/` (cut out, with alpha), and `rendered/`, what render_for_finder.py made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,15 +21,20 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from finder_training.composites import Chances
 from finder_training.fit import fit, judged
+from finder_training.rendered import TAKE, TAKES, first_take, is_rendered
 from finder_training.samples import Sample, clip_of, gathered, samples_of, unlooked
 from finder_training.store import read_plates, write_plates
 
 HELD_BACK = 12  # one clip in so many judges
 # Clips whose plate tells nothing, their frames, and how many of these are taken.
-LOOKS, LOOK_FRAMES, LOOK_SAMPLES = 2400, 6, 3
+LOOKS, LOOK_FRAMES, LOOK_SAMPLES = 1400, 12, 4
 LOOK_SEED = 5_000_000
+# Where a plate tells nothing objects mostly stand. What stirs behind them, water or leaves, is not smoke.
+LOOK_CHANCES = Chances(stirs=0.6, stands=0.5)
 _PICTURES: dict[str, list[np.ndarray]] = {}
+_RENDERED: list[Path] = []
 
 
 def read_pictures(folder: Path) -> None:
@@ -42,6 +47,7 @@ def read_pictures(folder: Path) -> None:
         pictures = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths]
         return [np.ascontiguousarray(cv2.cvtColor(picture, code)) for picture in pictures if picture is not None]
 
+    _RENDERED[:] = [folder / "rendered"]
     _PICTURES["photos"] = read("photos", cv2.COLOR_BGR2RGB)
     _PICTURES["objects"] = read("objects", cv2.COLOR_BGRA2RGBA)
 
@@ -51,7 +57,7 @@ def gather_one(given: tuple[int, Path]) -> int:
     seed, folder = given
     path = folder / f"{seed}.npz"
     if not path.exists():
-        clip, rng = clip_of(seed, _PICTURES["photos"], _PICTURES["objects"])
+        clip, rng = clip_of(seed, _PICTURES["photos"], _PICTURES["objects"], folder=_RENDERED[0])
         if clip.objects.any():
             write_plates(path, clip, gathered(clip, rng))
     return seed
@@ -60,18 +66,23 @@ def gather_one(given: tuple[int, Path]) -> int:
 def samples_from(given: tuple[int, Path | None]) -> tuple[int, list[Sample]]:
     """The samples of a clip: with its plates in a file, or without any."""
     seed, path = given
-    frames = None if path is not None else LOOK_FRAMES
-    clip, rng = clip_of(seed, _PICTURES["photos"], _PICTURES["objects"], frames)
+    pictures = _PICTURES["photos"], _PICTURES["objects"]
     if path is None:
+        clip, rng = clip_of(seed, *pictures, LOOK_FRAMES, chances=LOOK_CHANCES)
         return seed, samples_of(clip, unlooked(clip), rng, LOOK_SAMPLES)
+    clip, rng = clip_of(seed, *pictures, folder=_RENDERED[0])
     return seed, samples_of(clip, read_plates(path, clip), rng)
 
 
 def gather(pictures: Path, plates: Path, seconds: float, first: int) -> None:
-    """Gather plates on all cores for so many seconds."""
+    """Gather plates on all cores for so many seconds: of clips from a seed on, or of all that were rendered."""
     plates.mkdir(parents=True, exist_ok=True)
     began = time.time()
-    jobs = ((seed, plates) for seed in range(first, first + 100_000))
+    seeds: Iterable[int] = range(first, first + 100_000)
+    if is_rendered(first):
+        clips = sorted(int(path.stem) for path in (pictures / "rendered").glob("*.npz"))
+        seeds = [seed + TAKE * take for take in range(TAKES) for seed in clips]
+    jobs = ((seed, plates) for seed in seeds)
     with get_context("spawn").Pool(os.cpu_count(), read_pictures, (pictures,)) as workers:
         for count, _ in enumerate(workers.imap(gather_one, jobs), 1):
             if time.time() - began > seconds:
@@ -100,11 +111,13 @@ def train(pictures: Path, plates: Path, out: Path, seconds: float, start: Path |
                 part.append(value)
     order = np.argsort(seeds, kind="stable")  # the same whichever core was first
     numbers = np.array(seeds)[order]
-    held = (numbers % HELD_BACK == 0) & (numbers < LOOK_SEED)
+    look = (numbers >= LOOK_SEED) & (numbers < LOOK_SEED + LOOKS)
+    # All takes of a clip judge, or none.
+    held = (np.array([first_take(seed) for seed in numbers.tolist()]) % HELD_BACK == 0) & ~look
     tensors = [torch.from_numpy(np.stack([part[at] for at in order])).to(device) for part in parts]
     mine = tuple(part[torch.from_numpy(~held).to(device)] for part in tensors)
     judges = tuple(part[torch.from_numpy(held).to(device)] for part in tensors)
-    looks = torch.from_numpy(numbers[~held] >= LOOK_SEED).to(device)
+    looks = torch.from_numpy(look[~held]).to(device)
     print(f"{time.time() - began:.0f} s: {len(mine[0])} samples, {int(looks.sum())} without plates; {held.sum()} judge")
     weights = None if start is None else {name: value.float() for name, value in load_file(start).items()}
     net = fit(mine, looks, seconds, seed=1, start=weights)

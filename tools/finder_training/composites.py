@@ -19,6 +19,17 @@ Rng = np.random.Generator
 
 
 @dataclass(frozen=True, slots=True)
+class Chances:
+    """How often what is: that things stir in a place, and that an object stands."""
+
+    stirs: float = 0.3
+    stands: float = 0.12
+
+
+EVEN = Chances()
+
+
+@dataclass(frozen=True, slots=True)
 class Composite:
     """A clip of F frames.
 
@@ -45,7 +56,7 @@ def smooth_noise(rng: Rng, shape: tuple[int, int], cells: float) -> np.ndarray:
 # -- The place ---------------------------------------------------------------------------------------------------------
 
 
-def background(rng: Rng, photos: Sequence[np.ndarray], frames: int) -> np.ndarray:
+def background(rng: Rng, photos: Sequence[np.ndarray], frames: int, stirs: float) -> np.ndarray:
     """A photograph seen by a camera, (F, H, W, 3) float32: still or moving, with what stirs or stands before it."""
     width, height = SIZE
     photo = photos[int(rng.integers(len(photos)))]
@@ -59,7 +70,7 @@ def background(rng: Rng, photos: Sequence[np.ndarray], frames: int) -> np.ndarra
     span = np.array([wide - zoom * width, tall - zoom * height])
     start = rng.uniform(0.15, 0.85, 2) * span
     out = np.empty((frames, height, width, 3), np.float32)
-    stir = rng.random() < 0.3
+    stir = rng.random() < stirs
     wave = [
         (rng.uniform(0.5, 2.0), rng.uniform(6, 40), rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.5)) for _ in range(3)
     ]
@@ -140,7 +151,9 @@ class Actor:
     heights: np.ndarray  # (F,)
 
 
-def actor(rng: Rng, cutouts: Sequence[np.ndarray], photos: Sequence[np.ndarray], frames: int) -> Actor:
+def actor(
+    rng: Rng, cutouts: Sequence[np.ndarray], photos: Sequence[np.ndarray], frames: int, stands: float = EVEN.stands
+) -> Actor:
     """A cut-out picture that walks, rolls, bobs or stands."""
     width, height = SIZE
     cutout = cutouts[int(rng.integers(len(cutouts)))] if rng.random() < 0.85 else made_up(rng, photos)
@@ -150,7 +163,7 @@ def actor(rng: Rng, cutouts: Sequence[np.ndarray], photos: Sequence[np.ndarray],
     tall = min(tall, 95)
     tall = min(tall, 165 * cutout.shape[0] / cutout.shape[1])
     time = np.linspace(0, 1, frames)
-    way = rng.choice(["walk", "drift", "stand"], p=[0.72, 0.16, 0.12])
+    way = rng.choice(["walk", "drift", "stand"], p=[0.84 - stands, 0.16, stands])
     if way == "walk":
         ends = rng.uniform(0.12, 0.45) * width, rng.uniform(0.55, 0.9) * width
         if rng.random() < 0.12:
@@ -168,6 +181,8 @@ def actor(rng: Rng, cutouts: Sequence[np.ndarray], photos: Sequence[np.ndarray],
     bob = 0 if way == "stand" else rng.uniform(0, 0.04) * tall
     swing = 0 if way == "stand" else rng.uniform(0, 5)
     lift = bob * np.abs(np.sin(step * np.arange(frames)))
+    if rng.random() < 0.1:  # it flies, or bounces
+        lift = lift + tall * rng.uniform(0.1, 0.8) * np.abs(np.sin(rng.uniform(0.5, 6) * time + rng.random()))
     grow = np.exp(rng.normal(0, 0.12) * (time - 0.5))
     turn = swing * np.sin(step * np.arange(frames) + 1)
     flex = rng.uniform(0, 0.12) * (way != "stand")
@@ -234,8 +249,13 @@ def contact(who: Actor, index: int) -> tuple[float, float, float]:
 def shadow(rng: Rng) -> Lay:
     """Cast on the ground or a wall, or a dark spot under the feet; what it lies on keeps its texture."""
     yy, xx = PIXELS
-    shear, squash, dark = rng.uniform(-1.3, 1.3), rng.uniform(0.15, 0.8), rng.uniform(0.15, 0.7)
-    soft, fade = rng.uniform(0.4, 3.5), rng.random() < 0.4
+    # From a high sun to one near the horizon, whose shadows are long and flat.
+    low = rng.random() < 0.5
+    shear = rng.uniform(-2.6, 2.6) if low else rng.uniform(-1.3, 1.3)
+    squash = rng.uniform(0.05, 0.3) if low else rng.uniform(0.15, 0.8)
+    dark = rng.uniform(0.15, 0.75)
+    soft = rng.uniform(0.4, 3.5) if rng.random() < 0.8 else rng.uniform(3, 9)
+    fade = rng.random() < 0.4
     wall, blob = rng.random() < 0.15, rng.random() < 0.2
     tint = 1 - dark * (1 + rng.normal(0, 0.06, 3))
     away = np.array([rng.uniform(-0.7, 0.7), rng.uniform(-0.2, 0.2)])
@@ -361,10 +381,16 @@ MAKERS: dict[str, Callable[[Rng], Lay]] = {"shadow": shadow, "reflection": refle
 # -- The clip ----------------------------------------------------------------------------------------------------------
 
 
-def composite(rng: Rng, photos: Sequence[np.ndarray], cutouts: Sequence[np.ndarray], frames: int) -> Composite:
+def composite(
+    rng: Rng,
+    photos: Sequence[np.ndarray],
+    cutouts: Sequence[np.ndarray],
+    frames: int,
+    chances: Chances = EVEN,
+) -> Composite:
     """One clip: one or two objects with or without effects, and others that nobody asked for."""
     width, height = SIZE
-    video = background(rng, photos, frames)
+    video = background(rng, photos, frames, chances.stirs)
     # Passers-by, with shadows of their own: they are nobody's effect.
     for _ in range(rng.choice([0, 1, 2], p=[0.6, 0.28, 0.12])):
         other = actor(rng, cutouts, photos, frames)
@@ -379,11 +405,11 @@ def composite(rng: Rng, photos: Sequence[np.ndarray], cutouts: Sequence[np.ndarr
     kinds = np.zeros((count, frames, height, width), np.uint8)
     strength = np.zeros((count, frames, height, width), np.float32)
     for number in range(count):
-        who = actor(rng, cutouts, photos, frames)
+        who = actor(rng, cutouts, photos, frames, chances.stands)
         if not (who.alphas > 0.5).any():
             continue
         draw = rng.random()
-        chosen = [] if draw < 0.24 else [str(rng.choice(KINDS[1:], p=[0.22, 0.22, 0.26, 0.3]))]
+        chosen = [] if draw < 0.24 else [str(rng.choice(KINDS[1:], p=[0.34, 0.2, 0.2, 0.26]))]
         if draw > 0.85:
             chosen = ["shadow", KINDS[2 + rng.integers(3)]]
         lays = [(KINDS.index(kind), MAKERS[kind](rng)) for kind in chosen]

@@ -16,8 +16,15 @@ LOOKS = 0.35  # the share of a batch whose plate tells nothing
 RATE, DECAY = 2e-3, 1e-2
 KEEP = 0.999  # of the weights' moving average
 COLOURS = [CHANNELS.index(name) for name in ("frame", "change", "travelling", "mirror")]
+
+
+def numbers_of(name: str) -> list[int]:
+    """The channels that hold this."""
+    return [number for number, own in enumerate(CHANNELS) if own == name]
+
+
 _TOLD = ("change", "known", "travelling", "travelling size", "steady", "seen")
-EVIDENCE = [number for number, name in enumerate(CHANNELS) if name in _TOLD]
+EVIDENCE = [number for name in _TOLD for number in numbers_of(name)]
 
 
 def batch_of(
@@ -45,13 +52,19 @@ def batch_of(
     x[:, :3] = (x[:, :3] + 1) * gain - 1 + 0.1 * (draw(count, 1, 1, 1) - 0.5)
     for first in COLOURS[1:]:
         x[:, first : first + 3] *= gain
-    size = CHANNELS.index("travelling size")
-    x[:, size] *= gain[:, 0]
+    for name in ("travelling size", "stir", "travelling stir"):
+        for number in numbers_of(name):
+            x[:, number] *= gain[:, 0]
     x[:, :3] += torch.randn(count, 3, *x.shape[2:], generator=random, device=device) * 0.02 * draw(count, 1, 1, 1)
     # Some clips tell nothing by their plate.
     mute = draw(count) < 0.08
     for channel in EVIDENCE:
         x[mute, channel] = 0
+    # What stirs is not known of every frame, and is not to be leant on.
+    still = draw(count) < 0.25
+    for name in ("stir", "travelling stir"):
+        for channel in numbers_of(name):
+            x[still, channel] = 0
     # Place, size and side.
     scale = torch.exp(0.3 * (draw(count) * 2 - 1))
     flip = torch.where(draw(count) < 0.5, -1.0, 1.0)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
-from finder_training.composites import KINDS, SIZE, Composite, Rng, composite
+from finder_training import rendered
+from finder_training.composites import EVEN, KINDS, SIZE, Chances, Composite, Rng, composite, filmed
 from layerlift.finder.inputs import Looked, channels
 from layerlift.finder.plate import first_look, gather_plate, joined, second_look
+from layerlift.finder.stir import stir_of
+from layerlift.finder.travel import places
 from layerlift.scenes import make_scene
 
 FRAMES = (14, 28)  # of a clip, from and to
 SAMPLES = 7  # frames of it that are kept
 IGNORED = 255
+# What a rendered clip shows farther from its object than so many of its units, or in fewer pixels, is not judged.
+FAR, FEW = 0.8, 40
 DRAWN, DRAWN_FRAMES = 0.1, (14, 22)  # the share of procedural scenes, and their frames
 
 
@@ -42,7 +49,7 @@ def gathered(clip: Composite, rng: Rng) -> Plates:
     plate, known = gather_plate(clip.video, looked)
     known &= looked
     if rng.random() < 0.6:
-        again = second_look(objects, guessed(clip.kinds > 0, rng) & ~objects.any(0))
+        again = second_look(objects, guessed((clip.kinds > 0) & (clip.kinds != IGNORED), rng) & ~objects.any(0))
         second = gather_plate(clip.video, again)
         plate, known = joined((plate, known), (second[0], second[1] & again), again)
     return Plates(plate, known)
@@ -54,7 +61,7 @@ def samples_of(clip: Composite, plates: Plates, rng: Rng, most: int = SAMPLES) -
     Inputs of [-1, 1] are kept as 1 to 255.
     """
     objects, count = clip.objects, clip.objects.shape[1]
-    looked = Looked(clip.video, objects, plates.plate, plates.known)
+    looked = Looked(clip.video, objects, plates.plate, plates.known, stir_of(clip.video, np.asarray(objects.any(0))))
     chosen = sorted(rng.choice(count, min(most, count), replace=False).tolist())
     out = []
     for number in range(len(objects)):
@@ -107,14 +114,40 @@ def drawn(seed: int, frames: int) -> Composite:
     return Composite(scene.video, scene.object_masks, kinds, (255 * np.clip(strength, 0, 1)).astype(np.uint8))
 
 
+def traced(path: Path, rng: Rng) -> Composite:
+    """A clip rendered in 3-D, as a camera takes it; what few samples leave of noise does not count."""
+    video, objects, kinds, strength = rendered.read(path)
+    for own, masks in zip(kinds, objects, strict=True):
+        where = places(masks)
+        for labels, mask, place in zip(own, masks, where, strict=True):
+            pieces, count = ndimage.label(labels > 0)
+            far = ndimage.distance_transform_edt(~mask) if place is not None else np.full(mask.shape, np.inf)
+            for number in range(1, count + 1):
+                piece = pieces == number
+                if place is None or far[piece].min() > FAR * place.unit or piece.sum() < FEW:
+                    labels[piece] = IGNORED
+    return Composite(filmed(rng, video.astype(np.float32)), objects, kinds, strength)
+
+
 def clip_of(
-    seed: int, photos: Sequence[np.ndarray], cutouts: Sequence[np.ndarray], frames: int | None = None
+    seed: int,
+    photos: Sequence[np.ndarray],
+    cutouts: Sequence[np.ndarray],
+    frames: int | None = None,
+    *,
+    folder: Path | None = None,
+    chances: Chances = EVEN,
 ) -> tuple[Composite, Rng]:
-    """The clip of a seed, and the generator to go on with; as long as it wants to be, or of so many frames."""
+    """The clip of a seed, and the generator to go on with; as long as it wants to be, or of so many frames.
+
+    Rendered ones lie in `folder`.
+    """
     rng = np.random.default_rng(seed)
+    if folder is not None and rendered.is_rendered(seed):
+        return traced(folder / f"{rendered.first_take(seed)}.npz", rng), rng
     if rng.random() < DRAWN:
         return drawn(seed, frames or int(rng.integers(*DRAWN_FRAMES))), rng
-    return composite(rng, photos, cutouts, frames or int(rng.integers(*FRAMES))), rng
+    return composite(rng, photos, cutouts, frames or int(rng.integers(*FRAMES)), chances), rng
 
 
 def unlooked(clip: Composite) -> Plates:

@@ -15,7 +15,7 @@ from layerlift.cli.scene import SIZE, Folder, parse_scene_size
 from layerlift.cli.terminal import print_costs, show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
-from layerlift.options import EffectOptions, RemovalOptions, RunOptions, RuntimeOptions, Witnesses
+from layerlift.options import EffectOptions, RemovalOptions, RunOptions, RuntimeOptions
 from layerlift.report import Report
 
 if TYPE_CHECKING:
@@ -70,11 +70,7 @@ def demo(
     if result.exists():
         check_run_folder(result, overwrite=writing.overwrite)
     seed = which.seed or 0
-    # On the clip in the package a low sun casts shadows that only the model sees.
-    witnesses: Witnesses = "model" if which.seed is None else "all"
-    chosen = RunOptions(
-        replace(options, seed=seed), EffectOptions(seed=seed, witnesses=witnesses), lossless=writing.lossless
-    )
+    chosen = RunOptions(replace(options, seed=seed), EffectOptions(seed=seed), lossless=writing.lossless)
     record = Report("demo", typed)
     with show_progress() as progress:
         runtime = open_runtime(running, progress=progress, report=record)

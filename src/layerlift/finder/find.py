@@ -20,11 +20,14 @@ from layerlift.evidence.tracing import STEPS as TRACING
 from layerlift.finder.inputs import Looked, channels
 from layerlift.finder.plate import first_look, gather_plate, joined, second_look
 from layerlift.finder.small import small_masks, small_size
+from layerlift.finder.stir import stir_of
 from layerlift.masks import Mask
 from layerlift.progress import QUIET, Progress, StageProgress
 
-# Frames that are looked at together, and so many more on either side to learn from.
-WINDOW, MARGIN = 192, 24
+# Frames that are looked at together, and so many more on either side to learn from. With many objects they are fewer:
+# what is found of a frame takes 0.5 MB for each object.
+WINDOW, LEAST_WINDOW, MARGIN = 192, 48, 24
+OBJECT_FRAMES = 3 * WINDOW
 # What is this likely to be an effect is looked at around the second time.
 LIKELY = 0.35
 # Done with every frame, twice: it is followed, traced, gathered and judged.
@@ -53,9 +56,9 @@ class Seen:
     known: np.ndarray
 
 
-def windows_of(count: int) -> list[tuple[int, int, int, int]]:
+def windows_of(count: int, objects: int = 1) -> list[tuple[int, int, int, int]]:
     """(start, stop, first, end) of every window: its own frames, and those that are looked at, for `count` frames."""
-    parts = max(1, -(-count // WINDOW))
+    parts = max(1, -(-count // max(min(WINDOW, OBJECT_FRAMES // objects), LEAST_WINDOW)))
     edges = [round(part * count / parts) for part in range(parts + 1)]
     return [(start, stop, max(0, start - MARGIN), min(count, stop + MARGIN)) for start, stop in pairwise(edges)]
 
@@ -90,7 +93,7 @@ def look(clip: Clip, masks: Sequence[Mask], progress: StageProgress) -> Iterator
     """
     size = small_size(clip)
     steps = Steps(progress)
-    for start, stop, first, end in windows_of(clip.frame_count):
+    for start, stop, first, end in windows_of(clip.frame_count, len(masks)):
         steps.window(STEPS * (stop - start))
         frames = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip.frames(first, end)])
         objects = np.stack([small_masks(mask, first, end, size) for mask in masks])  # (n, F, h, w)
@@ -105,14 +108,15 @@ def look_at(frames: np.ndarray, objects: np.ndarray, first: int, progress: Progr
     looked = first_look(objects)
     plate, known = gather_plate(frames, looked, progress)
     known &= looked
-    likely, strength = judged(Looked(frames, objects, plate, known), progress)
+    stir = stir_of(frames, np.asarray(objects.any(0)))
+    likely, strength = judged(Looked(frames, objects, plate, known, stir), progress)
     # 2. Once more without what was found: its own traces are gone from the plate then.
     found = (1 - likely[:, :, 0] > LIKELY) & ~objects.any(0)
     if found.any():
         again = second_look(objects, found)
         second = gather_plate(frames, again, progress)
         plate, known = joined((plate, known), (second[0], second[1] & again), again)
-        likely, strength = judged(Looked(frames, objects, plate, known), progress)
+        likely, strength = judged(Looked(frames, objects, plate, known, stir), progress)
     change = np.abs(frames.astype(np.float32) - plate).max(-1).astype(np.float16)
     return Seen(first, objects, likely, strength, change, known)
 
@@ -140,6 +144,6 @@ def judged(looked: Looked, progress: Progress = QUIET) -> tuple[np.ndarray, np.n
             for first in range(0, len(there), BATCH):
                 chosen = there[first : first + BATCH]
                 given, averages = channels(looked, number, chosen, averages)
-                likely[number, chosen], strength[number, chosen] = judge(given)
+                likely[number, chosen], strength[number, chosen] = judge(given, moves=averages.moves)
                 bar.advance(len(chosen) if number == 0 else 0)
     return likely, strength

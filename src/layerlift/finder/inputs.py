@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from layerlift.evidence.motion import Motion
+from layerlift.finder.stir import Stir
 from layerlift.finder.travel import Place, Travelling, average, brought, places
 
 # Channels by what they hold; all lie in [-1, 1].
@@ -21,6 +23,8 @@ CHANNELS = (
     "travelling size",
     "steady",
     "seen",
+    *("stir",) * 2,
+    *("travelling stir",) * 2,
     "x",
     "y",
     *("mirror",) * 3,
@@ -42,12 +46,14 @@ class Looked:
         frames, plate: (F, H, W, 3) uint8.
         objects: (n, F, H, W) bool.
         known: (F, H, W) bool, where the plate is to be trusted.
+        stir: how much the frames stir.
     """
 
     frames: np.ndarray
     objects: np.ndarray
     plate: np.ndarray
     known: np.ndarray
+    stir: Stir
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class Averages:
 
     where: list[Place | None]
     travelling: Travelling
+    stirring: Travelling
     moves: bool
 
 
@@ -65,10 +72,29 @@ def averages_of(looked: Looked, number: int) -> Averages:
     changes = (change_of(frame, clean) for frame, clean in zip(looked.frames, looked.plate, strict=True))
     hidden = np.asarray(looked.objects.any(0))
     weights = (weight_of(sure, there) for sure, there in zip(looked.known, hidden, strict=True))
-    there = [place for place in where if place is not None]
-    way = max((np.ptp([(place.x, place.y) for place in there], 0) if there else np.zeros(2)).tolist())
-    moves = way >= MOVES * float(np.median([place.unit for place in there] or [1.0]))
-    return Averages(where, average(changes, weights, where), moves)
+    moves = way_of(where, looked.stir.motion) >= MOVES
+    return Averages(where, average(changes, weights, where), stirring(looked, where), moves)
+
+
+def way_of(where: list[Place | None], motion: Motion) -> float:
+    """How far an object gets over its ground within a shot, in its own units: a camera may go along with it."""
+    ways = [0.0]
+    for shot in set(motion.shots):
+        ground, units = [], []
+        for place, pose, own in zip(where, motion.poses, motion.shots, strict=True):
+            if own == shot and place is not None:
+                x, y, scale = pose @ (place.x, place.y, 1)
+                ground.append((x / scale, y / scale))
+                units.append(place.unit)
+        if ground:
+            ways.append(float(np.ptp(ground, 0).max()) / float(np.median(units)))
+    return max(ways)
+
+
+def stirring(looked: Looked, where: list[Place | None]) -> Travelling:
+    """How much what travels with an object stirs; the average has a third channel, of nothing."""
+    levels = (np.pad(own.astype(np.float32), ((0, 0), (0, 0), (0, 1))) for own in looked.stir.levels)
+    return average(levels, (both.all(-1).astype(np.float32) for both in looked.stir.known), where)
 
 
 def change_of(frame: np.ndarray, clean: np.ndarray) -> np.ndarray:
@@ -103,17 +129,19 @@ def channels(
         if not averages.moves:
             # The plate is a fill where it is not known, for all of the clip: it would be taken for smoke or shadow.
             target[..., 5:8] *= target[..., 8:9]
+        target[..., 15:17] = looked.stir.levels[index] / CHANGE
         place = averages.where[index]
         if place is None:
             continue
         travelling = brought(averages.travelling, place, (width, height))
         target[..., 9:13] = travelling[..., :4] / CHANGE
         target[..., 13:15] = travelling[..., 4:]
-        target[..., 15] = np.tanh((columns - place.x) / (1.5 * place.unit))
-        target[..., 16] = np.tanh((rows - place.y) / (1.5 * place.unit))
+        target[..., 17:19] = brought(averages.stirring, place, (width, height))[..., :2] / CHANGE
+        target[..., 19] = np.tanh((columns - place.x) / (1.5 * place.unit))
+        target[..., 20] = np.tanh((rows - place.y) / (1.5 * place.unit))
         mirrored, shown = mirror(frame, mask, place)
-        target[..., 17:20] = np.where(shown[..., None], (mirrored - frame.astype(np.float32)) / MIRROR, 0)
-        target[..., 20] = shown
+        target[..., 21:24] = np.where(shown[..., None], (mirrored - frame.astype(np.float32)) / MIRROR, 0)
+        target[..., 24] = shown
     return np.clip(out, -1, 1), averages
 
 

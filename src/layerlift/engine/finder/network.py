@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 # What a pixel may be, by class, and how many channels it is told from: `finder/inputs.py` names them.
 KINDS = ("none", "shadow", "reflection", "light", "smoke")
-CHANNELS = 21
+CHANNELS = 25
 WIDTHS = (32, 64, 96, 144)
 GROUPS = 8
 # Pictures have sides that are multiples of this.
@@ -34,7 +34,7 @@ class Block(nn.Module):
 
 
 class FinderNet(nn.Module):
-    """(B, 21, H, W) → logits (B, 5, H, W) of `KINDS`, and the logit of the strength (B, 1, H, W)."""
+    """(B, 25, H, W) → logits (B, 5, H, W) of `KINDS`, and the logit of the strength (B, 1, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()

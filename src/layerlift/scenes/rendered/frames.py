@@ -21,8 +21,23 @@ RATE = 24
 SHUTTER = 0.5 / RATE  # seconds that it is open: 180 degrees
 GLASS = "thindielectric"
 MOMENTS = 4  # of a frame that is blurred by motion
-TRUER = 4  # times as many samples for the truth as for the clip
-STILL_PLATE = 4  # times as many again, where one plate serves all frames
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """How many samples a pixel are taken of what.
+
+    Attributes:
+        truer: times as many for the truth as for the clip, at least 2.
+        still_plate: times as many again, where one plate serves all frames.
+        guides: of colours, normals and positions.
+        coverage: of what a thing covers.
+    """
+
+    truer: int = 4
+    still_plate: int = 4
+    guides: int = GUIDE_SAMPLES
+    coverage: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +80,11 @@ def frame_path(seed: int, size: tuple[int, int], index: int) -> Path:
 class Studio:
     """Renders the frames of one world; what never moves is handed to Mitsuba once."""
 
-    def __init__(self, world: World, seed: int, size: tuple[int, int]):
+    def __init__(self, world: World, seed: int, size: tuple[int, int], samples: Samples | None = None):
         self._world = world
         self._seed = seed
         self._size = size
+        self._samples = samples or Samples()
         self._tracer = Tracer(world, size)
         self._still_plate: tuple[Traced, np.ndarray] | None = None
 
@@ -78,7 +94,7 @@ class Studio:
         plate, light = self._plate(index)
         plates = [light]
         for things in range(1, count + 1):
-            few, true = self._seen(index, things, TRUER)
+            few, true = self._seen(index, things, self._samples.truer)
             plates.append(denoised(true))
         clip = denoised(few)
         coverage = np.stack([self._coverage(index, number, glass=True) for number in range(count)])
@@ -102,7 +118,8 @@ class Studio:
             return self._still_plate
         still = not self._world.moves and not self._world.moving(0.0)
         # One plate for all frames is that of the first, also where a render goes on later.
-        _, plate = self._seen(0, 0, TRUER * STILL_PLATE) if still else self._seen(index, 0, TRUER)
+        truer = self._samples.truer
+        _, plate = self._seen(0, 0, truer * self._samples.still_plate) if still else self._seen(index, 0, truer)
         found = plate, denoised(plate)
         if still:
             self._still_plate = found
@@ -132,7 +149,7 @@ class Studio:
             seed = (self._seed * 1000 + index) * 16 + 2 * moment
             shares = [max(count // len(times), 1) for count in samples]
             parts, view = self._parts(time, things), self._world.camera(time)
-            seen.append(self._tracer.render(parts, view, shares, seed, max(GUIDE_SAMPLES // len(times), 4)))
+            seen.append(self._tracer.render(parts, view, shares, seed, max(self._samples.guides // len(times), 4)))
         few, others = (Traced.mean(pictures, [1.0] * len(times)) for pictures in zip(*seen, strict=True))
         return few, Traced.mean([few, others], [1, truer - 1])
 
@@ -143,5 +160,6 @@ class Studio:
             thing = self._world.things[number].parts(time)
             marked = [part for part in thing if glass or part.material.get("type") != GLASS]
             others, view = self._parts(time, number), self._world.camera(time)
-            found.append(self._tracer.coverage(others, marked, view, max(64 // len(times), 1), self._seed + index))
+            count = max(self._samples.coverage // len(times), 1)
+            found.append(self._tracer.coverage(others, marked, view, count, self._seed + index))
         return np.stack(found).mean(0)
