@@ -14,6 +14,7 @@ from layerlift.evidence import EvidenceOptions, State, gather_evidence
 from layerlift.finder.decide import decide, kinds_of, names_of, steadied, wanted
 from layerlift.finder.find import Seen, judged, look, windows_of
 from layerlift.finder.inputs import CHANNELS, Looked, channels, mirror
+from layerlift.finder.mirrored import reflection_of
 from layerlift.finder.plate import first_look, gather_plate, second_look
 from layerlift.finder.small import small_masks, small_size
 from layerlift.finder.stir import stir_of
@@ -389,3 +390,43 @@ def test_the_low_sun_s_shadows_of_the_package_s_clip_are_found(tmp_path: Path) -
     own = found.effects.any(0)
     assert set(found.kinds) == {"shadow"}
     assert (truth & own).sum() / (truth | own).sum() > 0.6
+
+
+def standing_over_water(opacity: float, gap: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A patterned object that stands over grey water which mirrors it: frames, masks (F, H, W) and its reflection."""
+    rng = np.random.default_rng(2)
+    ground = np.full((80, 120, 3), 110, np.uint8) + rng.integers(0, 9, (80, 120, 3), dtype=np.uint8)
+    pattern = rng.integers(0, 256, (10, 10, 3), dtype=np.uint8).repeat(3, 0).repeat(3, 1)
+    frame, mask, reflection = ground.astype(float), np.zeros((80, 120), bool), np.zeros((80, 120), bool)
+    mask[8:38, 40:70] = True
+    reflection[38 + gap : 68 + gap, 40:70] = True
+    frame[8:38, 40:70] = pattern
+    below = frame[38 + gap : 68 + gap, 40:70]
+    below[:] = (1 - opacity) * below + opacity * pattern[::-1]
+    frames = np.stack([frame + rng.normal(0, 2, frame.shape) for _ in range(FRAMES)]).clip(0, 255).astype(np.uint8)
+    return frames, np.stack([mask] * FRAMES), np.stack([reflection] * FRAMES)
+
+
+def test_what_an_object_that_stands_looks_like_is_its_reflection() -> None:
+    frames, masks, truth = standing_over_water(0.4)
+    found = reflection_of(frames, masks, places(masks))
+    assert found is not None
+    likely, strength = found
+    own = likely > 0.4
+    assert (own & truth).sum() / (own | truth).sum() > 0.85
+    assert strength[truth].mean() == pytest.approx(0.4, abs=0.1)
+    # Neither a still floor nor an object on it that is no mirror image is one.
+    plain, *_ = standing_over_water(0)
+    assert reflection_of(plain, masks, places(masks)) is None
+    other = plain.copy()
+    other[:, 41:71, 40:70] = np.random.default_rng(3).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    assert reflection_of(other, masks, places(masks)) is None
+
+
+def test_a_reflection_is_added_to_what_the_network_says() -> None:
+    frames, masks, truth = standing_over_water(0.4)
+    looked = Looked(frames, masks[None], frames, np.zeros(masks.shape, bool), stir_of(frames, masks))
+    likely, strength = judged(looked)
+    assert likely.astype(np.float32).sum(2) == pytest.approx(np.ones((1, *masks.shape)), abs=0.01)
+    assert np.median(likely[0, :, KINDS.index("reflection")][truth]) > 0.6
+    assert np.median(strength[0][truth]) > 0.3

@@ -18,6 +18,7 @@ from layerlift.clip import Clip
 from layerlift.engine.finder import KINDS, judge
 from layerlift.evidence.tracing import STEPS as TRACING
 from layerlift.finder.inputs import Looked, channels
+from layerlift.finder.mirrored import reflection_of
 from layerlift.finder.plate import first_look, gather_plate, joined, second_look
 from layerlift.finder.small import small_masks, small_size
 from layerlift.finder.stir import stir_of
@@ -146,4 +147,15 @@ def judged(looked: Looked, progress: Progress = QUIET) -> tuple[np.ndarray, np.n
                 given, averages = channels(looked, number, chosen, averages)
                 likely[number, chosen], strength[number, chosen] = judge(given, moves=averages.moves)
                 bar.advance(len(chosen) if number == 0 else 0)
+            if averages is not None and not averages.moves:
+                seen = reflection_of(looked.frames, objects[number], averages.where)
+                if seen is not None:
+                    with_reflection(likely[number], strength[number], *seen)
     return likely, strength
+
+
+def with_reflection(likely: np.ndarray, strength: np.ndarray, mirrored: np.ndarray, seen: np.ndarray) -> None:
+    """Add, in place, how likely (F, H, W) an object is mirrored and how strongly, to what the network said."""
+    likely *= (1 - mirrored)[:, None]
+    likely[:, KINDS.index("reflection")] += mirrored
+    np.copyto(strength, np.maximum(strength, seen), where=mirrored > 0, casting="same_kind")

@@ -145,10 +145,10 @@ def channels(
     return np.clip(out, -1, 1), averages
 
 
-def mirror(frame: np.ndarray, mask: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
-    """The object upside down below the row it stands on: (H, W, 3) uint8, and where it is, (H, W) bool."""
+def mirror(frame: np.ndarray, mask: np.ndarray, place: Place, gap: float = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The object upside down, `gap` pixels below the row it stands on: like the frame given, and where, (H, W) bool."""
     height = len(mask)
-    source = np.rint(2 * place.foot - np.arange(height)).astype(int)
+    source = np.rint(2 * place.foot + gap - np.arange(height)).astype(int)
     inside = (source >= 0) & (source < height) & (source < place.foot)
     taken = np.clip(source, 0, height - 1)
     return frame[taken], mask[taken] & inside[:, None] & ~mask
