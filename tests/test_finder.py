@@ -13,7 +13,7 @@ from layerlift.errors import InputError
 from layerlift.evidence import EvidenceOptions, State, gather_evidence
 from layerlift.finder.decide import decide, kinds_of, names_of, steadied, wanted
 from layerlift.finder.find import Seen, judged, look, windows_of
-from layerlift.finder.inputs import CHANNELS, Looked, channels, mirror
+from layerlift.finder.inputs import CHANNELS, Looked, averages_of, channels, mirror
 from layerlift.finder.mirrored import reflection_of
 from layerlift.finder.plate import first_look, gather_plate, second_look
 from layerlift.finder.small import small_masks, small_size
@@ -86,20 +86,21 @@ def test_channels_are_what_the_network_takes() -> None:
     known = np.ones((FRAMES, HEIGHT, WIDTH), bool)
     stir = stir_of(frames, objects.any(0))
     looked = Looked(frames, objects, frames, known, stir)
-    given, averages = channels(looked, 0, [3, 5])
+    averages = averages_of(looked, 0)
+    given = channels(looked, 0, [3, 5], averages)
     assert given.shape == (2, HEIGHT, WIDTH, len(CHANNELS))
     assert given.dtype == np.float32
     assert len(CHANNELS) == COUNT
     assert np.abs(given).max() <= 1
     assert (given[0, ..., CHANNELS.index("object")] == objects[0, 3]).all()
     assert (given[0, ..., CHANNELS.index("others")] == (objects[1, 3] & ~objects[0, 3])).all()
-    again, _ = channels(looked, 0, [5], averages)
+    again = channels(looked, 0, [5], averages)
     assert (again[0] == given[1]).all()
     # What the plate only fills says nothing of an object that stands still.
     other = Looked(frames, objects, 255 - frames, known & False, stir)
     standing = Looked(frames, objects[:, :1].repeat(FRAMES, 1), 255 - frames, known & False, stir)
-    assert channels(other, 0, [3])[0][..., 5:8].any()
-    assert not channels(standing, 0, [3])[0][..., 5:8].any()
+    assert channels(other, 0, [3], averages_of(other, 0))[..., 5:8].any()
+    assert not channels(standing, 0, [3], averages_of(standing, 0))[..., 5:8].any()
     # Nothing is known beneath an object and at its edge.
     assert not given[..., CHANNELS.index("known")][:, 10:26][objects[0, [3, 5], 10:26]].any()
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from eight_bits import quantise
 from finder_training.composites import Chances
 from finder_training.fit import fit, judged
 from finder_training.rendered import TAKE, TAKES, first_take, is_rendered
@@ -124,9 +125,9 @@ def train(pictures: Path, plates: Path, out: Path, seconds: float, start: Path |
     figures = judged(net, judges)
     print(json.dumps(figures, indent=1), flush=True)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.half().cpu().contiguous() for name, value in net.state_dict().items()}, out / "finder.safetensors"
-    )
+    weights = {name: value.half().cpu().contiguous() for name, value in net.state_dict().items()}
+    save_file(weights, out / "finder.safetensors")
+    save_file(quantise(weights), out / "packed.safetensors")
     about = {"clips": len(np.unique(numbers)), "samples": len(numbers), "seconds": seconds, **figures}
     (out / "finder.json").write_text(json.dumps(about, indent=1))
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from demo_training.architecture import NEGATIVE_PROMPT, NOTHING, PROMPTS, SETTINGS, Architecture
+from eight_bits import quantise
 from layerlift.engine.model.checkpoint import CLASSES, check_tensors, read_checkpoint
 from layerlift.engine.model.headers import read_header
 from layerlift.engine.model.text import save_ready_text
@@ -46,21 +47,6 @@ def load_vae(source: Path, architecture: Architecture, device: str) -> Autoencod
     vae = AutoencoderKLLTXVideo.from_config(dict(architecture.vae))
     load(vae, "vae", source)
     return vae.to(device).eval().requires_grad_(False)
-
-
-def quantise(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of two or more axes become int8 with one float16 scale per output channel; the rest is float16."""
-    packed = {}
-    for name, value in state.items():
-        if value.ndim >= 2 and name.endswith(".weight"):
-            scale = value.float().abs().amax(tuple(range(1, value.ndim)), keepdim=True).clamp_min(1e-8) / 127
-            scale = scale.half()
-            # Rounding to half precision may have made a tiny scale 0.
-            packed[name] = (value.float() / scale.float().clamp_min(1e-8)).round().clamp(-127, 127).to(torch.int8)
-            packed[name + "_scale"] = scale
-        else:
-            packed[name] = value.half() if value.is_floating_point() else value
-    return packed
 
 
 def pack_model(run: Path, to: Path, architecture: Architecture) -> None:

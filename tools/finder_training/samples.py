@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from finder_training import rendered
 from finder_training.composites import EVEN, KINDS, SIZE, Chances, Composite, Rng, composite, filmed
-from layerlift.finder.inputs import Looked, channels
+from layerlift.finder.inputs import Looked, averages_of, channels
 from layerlift.finder.plate import first_look, gather_plate, joined, second_look
 from layerlift.finder.stir import stir_of
 from layerlift.finder.travel import places
@@ -67,7 +67,7 @@ def samples_of(clip: Composite, plates: Plates, rng: Rng, most: int = SAMPLES) -
     for number in range(len(objects)):
         if not objects[number].any():
             continue
-        inputs, _ = channels(looked, number, chosen)
+        inputs = channels(looked, number, chosen, averages_of(looked, number))
         for given, index in zip(inputs, chosen, strict=True):
             if not objects[number, index].any():
                 continue

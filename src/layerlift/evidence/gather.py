@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from layerlift.clip import Clip
 from layerlift.evidence.align import Aligned, Aligner
@@ -77,6 +78,9 @@ def gather_evidence(
     """
     options = options or EvidenceOptions()
     with ExitStack() as stack:
+        # Threads work on different frames; those of a matrix product, over matrices as small, only get in their way.
+        stack.enter_context(threadpool_limits(1, user_api="blas"))
+
         # 1. Follow the camera.
         proxies = Proxies(reduced_size(clip))
         stack.callback(proxies.close)

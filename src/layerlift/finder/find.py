@@ -14,10 +14,11 @@ from threading import Lock
 import cv2
 import numpy as np
 
+from layerlift.ahead import ahead
 from layerlift.clip import Clip
 from layerlift.engine.finder import KINDS, judge
 from layerlift.evidence.tracing import STEPS as TRACING
-from layerlift.finder.inputs import Looked, channels
+from layerlift.finder.inputs import Looked, averages_of, channels
 from layerlift.finder.mirrored import reflection_of
 from layerlift.finder.plate import first_look, gather_plate, joined, second_look
 from layerlift.finder.small import small_masks, small_size
@@ -141,13 +142,15 @@ def judged(looked: Looked, progress: Progress = QUIET) -> tuple[np.ndarray, np.n
     with progress.stage("judge", total) as bar:
         for number in range(count):
             there = np.flatnonzero(objects[number].any((1, 2))).tolist()
-            averages = None
-            for first in range(0, len(there), BATCH):
-                chosen = there[first : first + BATCH]
-                given, averages = channels(looked, number, chosen, averages)
+            if not there:
+                continue
+            averages = averages_of(looked, number)
+            batches = [there[first : first + BATCH] for first in range(0, len(there), BATCH)]
+            prepared = ahead(channels(looked, number, chosen, averages) for chosen in batches)
+            for chosen, given in zip(batches, prepared, strict=True):
                 likely[number, chosen], strength[number, chosen] = judge(given, moves=averages.moves)
                 bar.advance(len(chosen) if number == 0 else 0)
-            if averages is not None and not averages.moves:
+            if not averages.moves:
                 seen = reflection_of(looked.frames, objects[number], averages.where)
                 if seen is not None:
                     with_reflection(likely[number], strength[number], *seen)

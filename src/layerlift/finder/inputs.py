@@ -108,14 +108,8 @@ def weight_of(sure: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     return (sure & ~(cv2.dilate(hidden.astype(np.uint8), square) > 0)).astype(np.float32)
 
 
-def channels(
-    looked: Looked, number: int, chosen: Sequence[int], averages: Averages | None = None
-) -> tuple[np.ndarray, Averages]:
-    """The network's input for object `number`: (B, H, W, C) float32 of the B frames `chosen`; and all frames' averages.
-
-    `averages` are what an earlier call returned for this object.
-    """
-    averages = averages or averages_of(looked, number)
+def channels(looked: Looked, number: int, chosen: Sequence[int], averages: Averages) -> np.ndarray:
+    """The network's input for object `number`, of the B frames `chosen`: (B, H, W, C) float32."""
     frames, objects = looked.frames, looked.objects
     height, width = objects.shape[2:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -142,7 +136,7 @@ def channels(
         mirrored, shown = mirror(frame, mask, place)
         target[..., 21:24] = np.where(shown[..., None], (mirrored - frame.astype(np.float32)) / MIRROR, 0)
         target[..., 24] = shown
-    return np.clip(out, -1, 1), averages
+    return np.clip(out, -1, 1)
 
 
 def mirror(frame: np.ndarray, mask: np.ndarray, place: Place, gap: float = 0) -> tuple[np.ndarray, np.ndarray]:

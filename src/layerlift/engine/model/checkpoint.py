@@ -179,7 +179,7 @@ def _read_diffusers_folder(path: Path) -> Checkpoint:
         name = config.get("_class_name")
         if name != CLASSES[kind]:
             raise InputError(f"{path / kind} is a {name}, not a {CLASSES[kind]}: {path} is not an LTX-Video model.")
-        tensors = _with_scales(_read_files(diffusers_files(path / kind)))
+        tensors = with_scales(_read_files(diffusers_files(path / kind)))
         components.append(_checked(Component(kind, config, tensors), path / kind))
     settings = path / "layerlift.json"
     encoder = (path / "text_encoder").is_dir() and (path / "tokenizer").is_dir()
@@ -200,7 +200,7 @@ def _read_package_folder(path: Path) -> Checkpoint:
         raise InputError(f"{path / 'config.json'} lacks {', '.join(missing)}.")
     components = []
     for kind in ("transformer", "vae"):
-        tensors = _with_scales(_read_files(sorted(path.glob(f"{kind}*.safetensors"))))
+        tensors = with_scales(_read_files(sorted(path.glob(f"{kind}*.safetensors"))))
         components.append(_checked(Component(kind, config[kind], tensors), path))
     return Checkpoint(
         path,
@@ -257,7 +257,7 @@ def _read_files(paths: list[Path]) -> dict[str, TensorSpec]:
     return tensors
 
 
-def _with_scales(tensors: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+def with_scales(tensors: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
     """Fold `X_scale` into int8 `X`."""
     quantised = {key for key, spec in tensors.items() if spec.dtype == "I8"}
     return {
