@@ -15,7 +15,17 @@ from typing import Any
 from layerlift.engine.device import MemoryMeter
 from layerlift.places import check_file
 
-LIBRARIES = ("layerlift", "torch", "diffusers", "transformers", "safetensors", "numpy", "av", "opencv-python-headless")
+LIBRARIES = (
+    "layerlift",
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnxruntime",
+    "safetensors",
+    "numpy",
+    "av",
+    "opencv-python-headless",
+)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,90 @@
+"""Networks in ONNX files, run by onnxruntime: on which device, with how many threads, and how one is stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layerlift.engine.device.policy import Backend
+from layerlift.progress import Cancellation
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+# What runs a network on each backend, the first that this onnxruntime has, with its options. The CPU takes whatever
+# another provider cannot do.
+PROVIDERS: Mapping[Backend, tuple[tuple[str, Mapping[str, str]], ...]] = {
+    # The default algorithm instead of the fastest in a trial: the same one in every run.
+    "cuda": (("CUDAExecutionProvider", {"cudnn_conv_algo_search": "DEFAULT"}), ("CPUExecutionProvider", {})),
+    "mps": (("CoreMLExecutionProvider", {"ModelFormat": "MLProgram"}), ("CPUExecutionProvider", {})),
+    "cpu": (("CPUExecutionProvider", {}),),
+}
+ASKED_EVERY = 0.02  # seconds between two looks whether a run was cancelled
+_QUIET = 3  # onnxruntime's level of errors: it warns of what a provider leaves to the CPU
+
+
+def threads() -> int:
+    """How many threads a network runs on: the cores that this process may use, or OMP_NUM_THREADS, as torch has it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_network(package: str, file: str, backend: Backend = "cpu") -> onnxruntime.InferenceSession:
+    """The network of a file in a package, ready to run."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = _QUIET
+    known = ort.get_available_providers()
+    chosen = [(name, dict(settings)) for name, settings in PROVIDERS[backend] if name in known]
+    return ort.InferenceSession((files(package) / file).read_bytes(), options, providers=chosen)
+
+
+def run(
+    network: onnxruntime.InferenceSession, given: Mapping[str, np.ndarray], cancellation: Cancellation | None = None
+) -> list[np.ndarray]:
+    """What a network makes of its inputs. Raises CancelledError soon after that was asked for, in the middle of it."""
+    if cancellation is None:
+        return network.run(None, given)
+    import onnxruntime as ort
+
+    cancellation.check()
+    how = ort.RunOptions()
+    try:
+        with _ending(how, cancellation):
+            made = network.run(None, given, how)
+    except Exception:  # onnxruntime's own, of no class of its own, where it was told to end
+        cancellation.check()
+        raise
+    cancellation.check()
+    return made
+
+
+@contextmanager
+def _ending(how: Any, cancellation: Cancellation) -> Iterator[None]:
+    """A thread beside the block that tells its run to end once that is asked for."""
+    done = Event()
+
+    def watch() -> None:
+        while not done.wait(ASKED_EVERY):
+            if cancellation.cancelled:
+                how.terminate = True
+                return
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
