@@ -409,6 +409,23 @@ class ReferenceOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentationOptions:
+    """Choices for finding objects in every frame.
+
+    Attributes:
+        segmenter: what looks at the frames: "mobile-sam", which comes with layerlift, "classic", which needs no
+            weights, or "auto".
+    """
+
+    segmenter: str = flag(
+        "auto",
+        "What finds the objects: mobile-sam (comes with layerlift) or classic (colours alone). auto is mobile-sam.",
+        metavar="auto|NAME",
+        group=MODELS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """Choices for the whole pipeline.
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from layerlift.errors import InputError
 
 FASTEST = 1000  # frames a second; more is a typing error
+# x, y (or left, top, right, bottom) in pixels, and the number of the frame, where one is given.
+Click = tuple[tuple[float, ...], int | None]
 
 
 # What an object may cause, as the finder tells it apart.
@@ -132,3 +134,63 @@ def parse_brush(text: str) -> tuple[Path, int | None]:
     if name and re.fullmatch(r"[0-9]{1,9}", number) and not Path(text).exists():
         return Path(name), int(number)
     return Path(text), None
+
+
+def parse_points(texts: Sequence[str], flag: str = "--point") -> tuple[Click, ...]:
+    """``120,80@12`` → ((120, 80), 12), for each text; without a frame, None in its place."""
+    found = [_numbers(text, 2) for text in texts]
+    for text, click in zip(texts, found, strict=True):
+        if click is None:
+            raise InputError(
+                f"{flag} {text!r} is not X,Y or X,Y@FRAME: give pixels from the top left corner, such as 320,180@0."
+            )
+    return tuple(click for click in found if click is not None)
+
+
+def parse_negatives(texts: Sequence[str]) -> tuple[Click, ...]:
+    """As `parse_points`, for points that are not in the object."""
+    return parse_points(texts, "--negative")
+
+
+def parse_boxes(texts: Sequence[str], flag: str = "--box") -> tuple[Click, ...]:
+    """``10,20,200,220@12`` → ((10, 20, 200, 220), 12), for each text. Raises InputError for a box without area, too."""
+    found = list[Click]()
+    for text in texts:
+        click = _numbers(text, 4)
+        if click is None:
+            raise InputError(
+                f"{flag} {text!r} is not X0,Y0,X1,Y1 or X0,Y0,X1,Y1@FRAME: give the left, top, right and bottom side "
+                "in pixels, such as 10,20,200,220@0."
+            )
+        left, top, right, bottom = click[0]
+        if not (left < right and top < bottom):
+            raise InputError(f"{flag} {text!r} has no area: give the left, top, right and bottom side, in this order.")
+        found.append(click)
+    return tuple(found)
+
+
+def parse_named(text: str) -> tuple[str, tuple[Click, ...], tuple[Click, ...], tuple[Click, ...]]:
+    """``dog=120,80 not:90,40@3 10,20,200,220`` → its name, points, points that are not in it, and boxes."""
+    name, equals, rest = text.partition("=")
+    if not equals or not name.strip() or not rest.split():
+        raise InputError(
+            f"--object {text!r} is not NAME=…: give a name and clicks, such as 'dog=120,80 not:90,40@3'; masks go to "
+            "--keyframe."
+        )
+    points, negatives, boxes = list[str](), list[str](), list[str]()
+    for part in rest.split():
+        if part.startswith("not:"):
+            negatives.append(part.removeprefix("not:"))
+        else:
+            (boxes if part.count(",") > 1 else points).append(part)
+    flag = f"--object {name.strip()}="
+    return name.strip(), parse_points(points, flag), parse_points(negatives, flag), parse_boxes(boxes, flag)
+
+
+def _numbers(text: str, count: int) -> Click | None:
+    number = r"(-?\d{1,6}(?:\.\d{1,3})?)"
+    match = re.fullmatch(r"\s*,\s*".join([number] * count) + r"(?:@(\d{1,9}))?", text.strip())
+    if match is None:
+        return None
+    *values, frame = match.groups()
+    return tuple(float(value) for value in values), None if frame is None else int(frame)

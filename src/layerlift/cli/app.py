@@ -14,7 +14,21 @@ import typer
 from typer.exceptions import TyperException
 
 from layerlift import __version__
-from layerlift.cli import bench, compose, demo, doctor, download, extract, mask, plan, reference, remove, run, scene
+from layerlift.cli import (
+    bench,
+    compose,
+    demo,
+    doctor,
+    download,
+    extract,
+    mask,
+    plan,
+    reference,
+    remove,
+    run,
+    scene,
+    segment,
+)
 from layerlift.cli.interrupts import catch_interrupts
 from layerlift.cli.refusals import refusal
 from layerlift.errors import InputError, LayerliftError
@@ -48,6 +62,7 @@ def _root(
     pass
 
 
+app.command("segment")(segment.segment)
 app.command("mask")(mask.mask)
 app.command("remove")(remove.remove)
 app.command("reference")(reference.reference)

@@ -14,7 +14,7 @@ from layerlift.places import check_writable
 
 # The files that `layerlift run` writes: with --overwrite a folder is replaced when it holds nothing else.
 _OURS = re.compile(
-    r"(background|composite)\.(mp4|mov|mkv)|layer_\d+\.(mov|mkv)|total_mask\.mkv|report\.json|contact_sheet\.png"
+    r"(background|composite)\.(mp4|mov|mkv)|layer_\d+\.(mov|mkv)|object_mask_0\.mkv|total_mask\.mkv|report\.json|contact_sheet\.png"
 )
 
 

@@ -1,14 +1,17 @@
 """`layerlift run`: everything in one go, from object masks to layers and a composite."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layerlift.cli.clicks import ClickFlags, make_targets, named_clicks
 from layerlift.cli.flags import Typed, Without, changed, with_flags
 from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import describe_evidence, finish, open_source, settle
+from layerlift.cli.mask_outputs import mask_writer
 from layerlift.cli.masks import notes_of, open_objects, open_totals
 from layerlift.cli.options import ClipArgument, ClipFlags, Objects, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
@@ -24,8 +27,14 @@ from layerlift.options import (
     RemovalOptions,
     RunOptions,
     RuntimeOptions,
+    SegmentationOptions,
 )
 from layerlift.report import Report
+
+if TYPE_CHECKING:
+    from layerlift.clip import Clip
+    from layerlift.masks import Mask
+    from layerlift.stages.segment import SegmentationPlan
 
 
 @with_flags
@@ -38,13 +47,15 @@ def run(
             "-o",
             "--output",
             metavar="DIR",
-            help="Folder for background, layer_0 …, total_mask, composite, report.json and contact_sheet.png. It "
-            "appears when all of them are finished.",
+            help="Folder for background, layer_0 …, total_mask, composite, report.json and contact_sheet.png, and "
+            "object_mask_0 for an object that was clicked on. It appears when all of them are finished.",
             rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ],
     objects: Objects = None,
+    clicks: ClickFlags,
+    segmentation: SegmentationOptions,
     total: Annotated[
         list[Path] | None,
         typer.Option(
@@ -75,7 +86,14 @@ def run(
     writing: OutputFlags,
     typed: Typed,
 ) -> None:
-    """Run the whole pipeline: masks, clean plate, layers, composite."""
+    """Run the whole pipeline: masks, clean plate, layers, composite.
+
+    The objects are given as masks, or clicked on with --point or --box, as for `layerlift segment`.
+    """
+    if clicks.given() and objects:
+        raise InputError(f"{changed(clicks)[0]} finds an object, but --object gives masks: leave one of them out.")
+    if changed(segmentation) and not clicks.given():
+        raise InputError("--segmenter works only with --point or --box: add one of them, or leave it out.")
     if onto is None and changed(composition):
         raise InputError(f"{changed(composition)[0]} works only with --onto: add --onto, or leave it out.")
     looking = changed(effects, apart_from=RemovalOptions)
@@ -84,6 +102,7 @@ def run(
 
     from layerlift.runtime import open_runtime
     from layerlift.stages.run import open_inputs, plan_run, run_stages
+    from layerlift.stages.segment import plan_segmentation
 
     # 1. What the paths hold, before any weight is read.
     read = {**read_of_clip(clip), "--object": read_of(objects), "--total": read_of(total), "--onto": read_of(onto)}
@@ -91,22 +110,54 @@ def run(
     check_run_folder(output, overwrite=writing.overwrite)
     source = open_source(clip, reading)
     behind = None if onto is None else open_source(onto, replace(reading, frames=None, rate=None))
-    numbers, masks = open_objects(objects or [], clip, source)
-    inputs = open_inputs(source, masks, open_totals(total or [], clip, source), behind, numbers=numbers)
+    totals = open_totals(total or [], clip, source)
     record = Report("run", typed)
     options = RunOptions(removal, effects, extraction, composition, writing.lossless)
+    targets = make_targets(named_clicks(clicks, []), [], source)
+    numbers, masks = ([0], [stand_in(source, totals)]) if targets else open_objects(objects or [], clip, source)
+    inputs = open_inputs(source, masks, totals, behind, numbers=numbers)
 
-    with show_progress(notes_of(*inputs.objects, *inputs.totals)) as progress:
-        # 2. Every stage's plan.
-        plan = plan_run(inputs, options, open_runtime(running, progress=progress, report=record))
-        for note in plan.notes:
-            say(note)
+    with show_progress([] if targets else notes_of(*inputs.objects, *inputs.totals)) as progress, ExitStack() as files:
+        # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
+        runtime = open_runtime(running, progress=progress, report=record)
+        found = plan_segmentation(source, targets, segmentation, runtime) if targets else None
+        plan = plan_run(inputs, options, runtime)
 
         # 3. The work, into a folder that takes its place when it is whole.
-        with whole_folder(output, overwrite=writing.overwrite) as folder:
-            run_stages(plan, folder)
-            record.write(folder / "report.json")
+        folder = files.enter_context(whole_folder(output, overwrite=writing.overwrite))
+        if found is not None:
+            inputs = open_inputs(source, [clicked_mask(found, folder)], totals, behind, numbers=numbers)
+            plan = plan_run(inputs, options, runtime)
+        for note in plan.notes:
+            say(note)
+        run_stages(plan, folder)
+        record.write(folder / "report.json")
     for note in record.notes:
         if note not in plan.notes:
             say(note)
     finish(record, writing, result=output, said=describe_evidence(record, model=plan.removal.job is not None))
+
+
+def stand_in(clip: "Clip", totals: "list[Mask] | None") -> "Mask":
+    """A mask for the checks of every stage while the object is still to be found: its total mask, or the middle."""
+    if totals:
+        return totals[0]
+    import numpy as np
+
+    from layerlift.masks import Mask
+
+    middle = np.zeros((clip.height, clip.width), np.bool_)
+    middle[clip.height // 3 : clip.height // 3 * 2 + 1, clip.width // 3 : clip.width // 3 * 2 + 1] = True
+    return Mask.from_array(middle, "what is clicked on")
+
+
+def clicked_mask(plan: "SegmentationPlan", folder: Path) -> "Mask":
+    """Find the object that was clicked on: its mask goes into the folder, and is read from there."""
+    from layerlift.masks import open_mask
+    from layerlift.stages.segment import run_segmentation
+
+    path = folder / "object_mask_0.mkv"
+    with mask_writer(path, plan.clip, overwrite=False) as writer:
+        for labels in run_segmentation(plan):
+            writer.write(labels > 0)
+    return replace(open_mask(path, plan.clip), name="the object that was clicked on", notes=())
