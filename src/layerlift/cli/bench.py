@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from layerlift.cli import bench_footage, bench_jobs, bench_speed
-from layerlift.cli.flags import Default, Typed, Without, with_flags
+from layerlift.cli.flags import Default, Only, Typed, Without, changed, with_flags
 from layerlift.cli.job import print_tables, settle
 from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
@@ -17,7 +18,7 @@ from layerlift.cli.scene import RENDERED_SIZE, RenderFlags, parse_scene_size
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
-from layerlift.options import EffectOptions, Refinement, RemovalOptions, RuntimeOptions
+from layerlift.options import EffectOptions, Refinement, RemovalOptions, RuntimeOptions, SegmentationOptions
 from layerlift.report import Report
 
 if TYPE_CHECKING:
@@ -270,6 +271,55 @@ def windows(
     with measuring("windows", running, record) as runtime:
         tables = window_tables(scenes.seeds, runtime, size=scenes.size, frames=scenes.frames, options=options)
     print_tables(tables, record, writing)
+
+
+@app.command("objects")
+@with_flags
+def objects(
+    *,
+    clips: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[CLIP]...",
+            help="Folders with a video and the masks of its objects: object_mask or object_mask_0 … (default: scenes).",
+            show_default=False,
+        ),
+    ] = None,
+    asked: Annotated[
+        str, typer.Option("--from", metavar="box,click", help="What is told of each object, separated by commas.")
+    ] = "box,click",
+    options: SegmentationOptions,
+    scenes: AnyScenes,
+    how: RenderFlags,
+    running: Annotated[RuntimeOptions, Only("device")],
+    writing: Writing,
+    typed: Typed,
+) -> None:
+    """Print how well objects are found in every frame from a box or a click in the first frame that shows them."""
+    ways = parse_asked(asked)
+    if clips and (given := changed(scenes, how)):
+        raise InputError(f"{given[0]} is for scenes, but clips were given: leave one of them out.")
+    chosen = None if clips else scenes.settled(how)
+
+    from layerlift.bench.objects import object_tables, open_object_cases, scene_cases
+    from layerlift.runtime import open_runtime
+
+    cases = open_object_cases(clips or [])
+    settle({}, {"CLIP": clips or []}, writing)
+    record = Report("bench objects", typed)
+    with show_progress() as progress, record.stage("objects"):
+        runtime = open_runtime(running, progress=progress, report=record)
+        drawn = chosen and scene_cases(chosen.seeds, chosen.size, chosen.frames, source_of(how, progress))
+        tables = object_tables(drawn or cases, options, runtime, ways)
+    print_tables(tables, record, writing)
+
+
+def parse_asked(text: str) -> list[str]:
+    """``box,click`` → its names. Raises InputError for a name that is none."""
+    ways = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not ways or not set(ways) <= {"box", "click"}:
+        raise InputError(f"unknown --from {text!r}: choose box, click, or both, separated by commas.")
+    return ways
 
 
 def check_whole_tokens(runtime: "Runtime", scenes: SceneSet) -> None:
