@@ -413,14 +413,17 @@ class SegmentationOptions:
     """Choices for finding objects in every frame.
 
     Attributes:
-        segmenter: what looks at the frames: "mobile-sam", which comes with layerlift, "classic", which needs no
-            weights, or "auto".
+        segmenter: what looks at the frames: "mobile-sam", which comes with layerlift, "sam2-tiny" … "sam2-large", which
+            have to be downloaded, a folder with SAM 2 or SAM 3, "classic", which needs no weights, or "auto", which is
+            the best SAM 2 on this machine if it has a GPU, else "mobile-sam".
     """
 
     segmenter: str = flag(
         "auto",
-        "What finds the objects: mobile-sam (comes with layerlift) or classic (colours alone). auto is mobile-sam.",
-        metavar="auto|NAME",
+        "What finds the objects: mobile-sam (comes with layerlift), sam2-tiny, -small, -base or -large (see `layerlift "
+        "download`), classic (colours alone), or a folder with SAM 2 or SAM 3. auto is the best SAM 2 that was "
+        "downloaded if there is a GPU, else mobile-sam.",
+        metavar="auto|NAME|PATH",
         group=MODELS,
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO, TEXT_ENCODER_GB, Entry
+from layerlift.engine.segmenters import FILES, SEGMENTERS
 from layerlift.errors import InputError
 
 # Where the earlier systems' instructions say to put a checkpoint; looked at in the current folder.
@@ -72,11 +73,14 @@ def missing_text_encoder() -> InputError:
 def download(name: str, progress: ProgressCallback | None = None) -> list[Path]:
     """Fetch a model of the table and the text encoder it needs into the hub's cache; what is there is kept.
 
-    `name`: a name of the table, or "text-encoder" for that alone. Returns the files. Raises InputError for a name that
-    is not in the table and when the hub cannot be reached or refuses.
+    `name`: a name of the table, "text-encoder" for that alone, or a segmenter's. Returns the files. Raises InputError
+    for a name that is not in the tables and when the hub cannot be reached or refuses.
     """
+    if name in SEGMENTERS:
+        return [_fetch(SEGMENTERS[name].repo, file, progress) for file in FILES]
     if name != "text-encoder" and name not in CATALOGUE:
-        raise InputError(f"unknown model {name!r}: choose one of {', '.join(CATALOGUE)}, or text-encoder.")
+        known = ", ".join([*CATALOGUE, *SEGMENTERS])
+        raise InputError(f"unknown model {name!r}: choose one of {known}, or text-encoder.")
     files: list[Path] = []
     if name != "text-encoder":
         entry = CATALOGUE[name]

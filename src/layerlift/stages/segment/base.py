@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -54,16 +54,21 @@ class Prediction:
         scores: (n,) float32, how good each is thought to be, from 0 to 1.
         best: the number of the one to take.
         size: (width, height) of the frame.
+        stretched: whether the grid is the frame exactly, with cells that need not be square.
     """
 
     masks: np.ndarray
     scores: np.ndarray
     best: int
     size: tuple[int, int]
+    stretched: bool = False
 
     def mask(self) -> np.ndarray:
         """The best mask at the frame's size, (H, W) bool."""
-        return from_grid(self.masks[self.best], self.size) > 0
+        mask = self.masks[self.best]
+        if self.stretched:
+            return cv2.resize(mask, self.size, interpolation=cv2.INTER_LINEAR) > 0
+        return from_grid(mask, self.size) > 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +82,7 @@ class Embedding:
             not known.
     """
 
-    content: np.ndarray
+    content: Any
     size: tuple[int, int]
     cells: np.ndarray | None = None
 
