@@ -318,3 +318,35 @@ def test_the_command_takes_a_folder(
     asked = ("--box", "20,20,44,44", "--segmenter", folder, "-o", "mask.mkv", "--report", "report.json")
     assert layerlift("segment", "toy.mkv", *asked) == 0
     assert json.loads(Path("report.json").read_text())["results"]["segmenter"] == str(folder)
+
+
+def test_sam_3_in_a_folder_finds_objects_too(
+    tmp_path: Path, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Sam3TrackerVideoConfig, Sam3TrackerVideoModel, Sam3VisionConfig, Sam3ViTConfig
+
+    side, cells = 112, 8
+    backbone = Sam3ViTConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=side,
+        window_size=4, global_attn_indexes=[1], pretrain_image_size=side,
+    )  # fmt: skip
+    vision = Sam3VisionConfig(
+        backbone_config=backbone, fpn_hidden_size=WIDE,
+        backbone_feature_sizes=[[cells * scale] * 2 for scale in (4, 2, 1)],
+    )  # fmt: skip
+    config = Sam3TrackerVideoConfig(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": WIDE, "image_size": side, "patch_size": 14, "mask_input_channels": 4},
+        mask_decoder_config={"hidden_size": WIDE, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        image_size=side, memory_attention_hidden_size=WIDE, memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32, memory_attention_rope_feat_sizes=[cells] * 2,
+        memory_encoder_hidden_size=WIDE, mask_downsampler_embed_dim=WIDE, memory_fuser_embed_dim=WIDE,
+        memory_fuser_intermediate_dim=32, memory_fuser_num_layers=1,
+    )  # fmt: skip
+    Sam3TrackerVideoModel(config).save_pretrained(tmp_path)
+    monkeypatch.setattr("layerlift.stages.segment.sam2.is_nothing", lambda *_: False)
+    assert choose_segmenter(str(tmp_path), Runtime()) == str(tmp_path)
+    segmenter = Sam2Segmenter("sam3", tmp_path)
+    assert segmenter.predict(segmenter.embed(video[0]), Prompts(box=BOX)).mask().shape == SIZE
+    labels = list(segmenter.track(Clip.from_array(video[:5]), [Target("dog", {2: Prompts(box=BOX)})]))
+    assert len(labels) == 5
