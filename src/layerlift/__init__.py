@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RemovalOptions,
         RunOptions,
         RuntimeOptions,
+        SegmentationOptions,
     )
     from layerlift.progress import Cancellation, CancelledError, Progress, StageProgress
     from layerlift.report import Report
@@ -43,6 +44,16 @@ if TYPE_CHECKING:
     from layerlift.stages.reference import plan_references, run_references, suggest_references
     from layerlift.stages.removal import plan_removal, remove, remove_frames, run_removal
     from layerlift.stages.run import open_inputs, plan_run, run, run_stages
+    from layerlift.stages.segment import (
+        Embeddings,
+        Prediction,
+        Prompts,
+        Target,
+        open_segmenter,
+        plan_segmentation,
+        run_segmentation,
+        segment,
+    )
 
 # Metal lacks an operation now and then: computed on the CPU instead of ending the run. Read when torch is imported.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -66,6 +77,7 @@ _NAMES = {
         "RemovalOptions",
         "RunOptions",
         "RuntimeOptions",
+        "SegmentationOptions",
     ),
     "layerlift.progress": ("Cancellation", "CancelledError", "Progress", "StageProgress"),
     "layerlift.report": ("Report",),
@@ -82,6 +94,16 @@ _NAMES = {
     "layerlift.stages.reference": ("plan_references", "run_references", "suggest_references"),
     "layerlift.stages.removal": ("plan_removal", "remove", "remove_frames", "run_removal"),
     "layerlift.stages.run": ("open_inputs", "plan_run", "run", "run_stages"),
+    "layerlift.stages.segment": (
+        "Embeddings",
+        "Prediction",
+        "Prompts",
+        "Target",
+        "open_segmenter",
+        "plan_segmentation",
+        "run_segmentation",
+        "segment",
+    ),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
@@ -91,20 +113,25 @@ __all__ = [
     "Clip",
     "CompositionOptions",
     "EffectOptions",
+    "Embeddings",
     "ExtractionOptions",
     "InputError",
     "LatentCompositionOptions",
     "LayerClip",
     "LayerliftError",
     "Mask",
+    "Prediction",
     "Progress",
+    "Prompts",
     "ReferenceOptions",
     "RemovalOptions",
     "Report",
     "RunOptions",
     "Runtime",
     "RuntimeOptions",
+    "SegmentationOptions",
     "StageProgress",
+    "Target",
     "__version__",
     "compose",
     "compose_frames",
@@ -120,6 +147,7 @@ __all__ = [
     "open_mask",
     "open_model",
     "open_runtime",
+    "open_segmenter",
     "plan_composition",
     "plan_effects",
     "plan_extraction",
@@ -127,6 +155,7 @@ __all__ = [
     "plan_references",
     "plan_removal",
     "plan_run",
+    "plan_segmentation",
     "remove",
     "remove_frames",
     "run",
@@ -136,7 +165,9 @@ __all__ = [
     "run_latent_composition",
     "run_references",
     "run_removal",
+    "run_segmentation",
     "run_stages",
+    "segment",
     "suggest_references",
     "write_clip",
     "write_layer",
