@@ -182,10 +182,11 @@ def test_memory_that_is_none(clip: Path, memory: str, capsys: pytest.CaptureFixt
 def test_doctor_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor", "--device", "cpu")
     assert code == 0
-    for title in ("versions", "device", "memory", "rules", "models", "plan for a default clip"):
+    for title in ("versions", "device", "memory", "rules", "models", "segmenters", "plan for a default clip"):
         assert f"\n{title}\n" in f"\n{out}"
-    for name in (*BACKENDS, "torch", "RAM", "limit", "attention_limit_bytes", "ltx-2b-0.9.5", "text encoder"):
+    for name in (*BACKENDS, "torch", "RAM", "limit", "attention_limit_bytes", "ltx-2b-0.9.5", "sam2-large"):
         assert f"\n  {name} " in out
+    assert "mobile-sam               in the package, run by CPUExecutionProvider" in out
     assert "no LTX-Video checkpoint is on this machine" in out
     assert "demo, 288x192, 33 frames" in out
     assert "denoise" in out

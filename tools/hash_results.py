@@ -53,6 +53,7 @@ EVERY_SCENE = """
 none: remove ../scene/out --frames 0:12 --model none --lossless -o out.mkv --report report.json
 demo: remove ../scene/out --frames 0:12 --model demo --lossless -o out.mkv --report report.json --provenance from.mkv
 generated: remove ../scene/out --frames 0:12 --model demo --evidence off --lossless -o out.mkv --report report.json
+segment: segment ../scene/out --frames 0:12 --keyframe ../scene/out/object_mask_0.mkv@0 -o out.mkv --report report.json
 mask: mask ../scene/out --frames 0:12 --model demo -o out.mkv --report report.json
 extract: extract ../scene/out --frames 0:12 --background ../demo/out.mkv -o out.mkv --report report.json
 run: run ../scene/out --frames 0:12 --model demo --onto ../scene/out/truth/background.mkv --lossless -o out

@@ -24,6 +24,8 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     from layerlift.engine.device.policy import devices
     from layerlift.engine.model.catalogue import CATALOGUE
     from layerlift.engine.model.hub import find_checkpoint, find_text_encoder
+    from layerlift.engine.onnx import providers
+    from layerlift.engine.segmenters import SEGMENTERS, find_segmenter
     from layerlift.report import versions
     from layerlift.runtime import open_runtime
 
@@ -31,12 +33,15 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     chosen = runtime.policy
     usable = usable_memory(chosen) if runtime.memory_bytes is None else runtime.memory_bytes
     found = {name: find_checkpoint(entry) for name, entry in CATALOGUE.items()} | {"text encoder": find_text_encoder()}
+    segmenters = {name: find_segmenter(entry) or "not on this machine" for name, entry in SEGMENTERS.items()}
+    runs = ", ".join(name for name, _ in providers(chosen.backend))
     sections = {
         "versions": versions(),
         "device": devices(),
         "memory": {"RAM": f"{total_ram() / GIB:.1f} GiB", "limit": f"{usable / GIB:.1f} GiB"},
         "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)},
         "models": {name: path or "not on this machine" for name, path in found.items()},
+        "segmenters": {"mobile-sam": f"in the package, run by {runs}", **segmenters},
     }
     lines = []
     for title, rows in sections.items():

@@ -37,6 +37,14 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def providers(backend: Backend) -> list[tuple[str, dict[str, str]]]:
+    """What runs a network on a backend with the onnxruntime that is installed, the first choice first."""
+    import onnxruntime as ort
+
+    known = ort.get_available_providers()
+    return [(name, dict(settings)) for name, settings in PROVIDERS[backend] if name in known]
+
+
 def open_network(package: str, file: str, backend: Backend = "cpu") -> onnxruntime.InferenceSession:
     """The network of a file in a package, ready to run."""
     import onnxruntime as ort
@@ -45,9 +53,7 @@ def open_network(package: str, file: str, backend: Backend = "cpu") -> onnxrunti
     options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
     options.use_deterministic_compute = True
     options.log_severity_level = _QUIET
-    known = ort.get_available_providers()
-    chosen = [(name, dict(settings)) for name, settings in PROVIDERS[backend] if name in known]
-    return ort.InferenceSession((files(package) / file).read_bytes(), options, providers=chosen)
+    return ort.InferenceSession((files(package) / file).read_bytes(), options, providers=providers(backend))
 
 
 def run(
