@@ -58,6 +58,11 @@ class FrameSpool:
             self._file.seek(index * size)
             yield np.frombuffer(self._file.read(size), self._type).reshape(self._shape)
 
+    def frames_backward(self) -> Iterator[np.ndarray]:
+        """Yield all frames, the last first."""
+        for index in range(len(self))[::-1]:
+            yield from self.frames(index, index + 1)
+
     def as_clip(self, like: Clip) -> Clip:
         """The frames, (H, W, 3) uint8, as a clip with everything else of `like`; it lives as long as the spool."""
 

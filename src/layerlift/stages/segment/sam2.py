@@ -13,7 +13,9 @@ from layerlift.engine.sam2 import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT, Sa
 from layerlift.engine.sam2.video import Following
 from layerlift.progress import QUIET, Cancellation, Progress
 from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target
-from layerlift.stages.segment.track import chosen_frames, is_nothing, labels_of, nothing_found, sigmoid
+from layerlift.stages.segment.between import labels_of
+from layerlift.stages.segment.survey import chosen_frames
+from layerlift.stages.segment.track import is_nothing, nothing_found, sigmoid
 from layerlift.stages.spool import FrameSpool
 
 
@@ -61,9 +63,10 @@ class Sam2Segmenter:
                 earlier.append(self._masks(following, index, next(frames.frames(index, index + 1)), targets, True))
                 bar.advance()
             following.turn()
+            backward = earlier.frames_backward()
             for index, frame in enumerate(clip.frames()):
                 if index < start:
-                    masks = next(earlier.frames(start - 1 - index, start - index))
+                    masks = next(backward)
                 else:
                     masks = self._masks(following, index, frame, targets, False)
                     bar.advance()

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import cv2
@@ -21,17 +20,14 @@ import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.errors import InputError
-from layerlift.evidence.motion import follow
-from layerlift.masks import Mask
-from layerlift.pixels.edges import with_edges
 from layerlift.progress import Cancellation, Progress
 from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target, from_grid, onto_grid
+from layerlift.stages.segment.between import at_key, between, labels_of
 from layerlift.stages.segment.flow import carried, flow_between
 from layerlift.stages.segment.memory import Memory
+from layerlift.stages.segment.survey import Survey, chosen_frames, keyframes, working_size
 from layerlift.stages.spool import FrameSpool
 
-# Frames from one keyframe to the next.
-EVERY = 4
 # Of what is expected, the share that memory has a say in; the rest is what came along the flow.
 REMEMBERED = 0.5
 # What a mask's own score counts beside how well it agrees with what is expected.
@@ -46,8 +42,6 @@ LEAST_AREA = 8
 FOUND_AGAIN, SURE = 0.5, 0.8
 # What memory finds less likely than this, on average, is not the target any more.
 RECOGNISED = 0.2
-# The filter that finds edges reaches so many cells of the segmenter's masks (256 across the longer side).
-EDGE_REACH = 2 / 256
 
 
 class PerImage(Protocol):
@@ -73,13 +67,13 @@ class PerImage(Protocol):
 def track(segmenter: PerImage, clip: Clip, targets: Sequence[Target], progress: Progress) -> Iterator[np.ndarray]:
     """See `Segmenter.track`."""
     with ExitStack() as files:
-        known = first_look(segmenter, clip, targets, progress)
+        known, looked = first_look(segmenter, clip, targets, progress)
         survey = files.enter_context(Survey(clip, progress))
         keys = keyframes(clip.frame_count, survey.shots, targets)
         views = files.enter_context(FrameSpool())
         with progress.stage("look", len(keys)) as bar:
-            for frame in chosen_frames(clip, keys):
-                views.append(segmenter.embed(frame).content)
+            for key, frame in zip(keys, chosen_frames(clip, keys), strict=True):
+                views.append(looked.pop(key) if key in looked else segmenter.embed(frame).content)
                 bar.advance()
         walk = Walk(segmenter, clip, targets, survey, keys, views, known)
         with progress.stage("follow", 2 * len(keys)) as bar:
@@ -92,7 +86,8 @@ def track(segmenter: PerImage, clip: Clip, targets: Sequence[Target], progress: 
                 backward.append(masks)
                 bar.advance()
         with progress.stage("masks", clip.frame_count) as bar:
-            shares = between(walk, forward, backward)
+            both = zip(keys, forward.frames(), backward.frames_backward(), strict=True)
+            shares = between(keys, (at_key(targets, *masks) for masks in both), survey.grey)
             for frame, share in zip(clip.frames(), shares, strict=True):
                 yield labels_of(frame, share)
                 bar.advance()
@@ -100,17 +95,19 @@ def track(segmenter: PerImage, clip: Clip, targets: Sequence[Target], progress: 
 
 def first_look(
     segmenter: PerImage, clip: Clip, targets: Sequence[Target], progress: Progress
-) -> dict[tuple[int, int], np.ndarray]:
+) -> tuple[dict[tuple[int, int], np.ndarray], dict[int, np.ndarray]]:
     """The masks (h, w) float32 of targets in frames where all is said of them, by number of the target and the frame.
 
-    Raises InputError where nothing is found.
+    With them, what the embeddings of frames that were looked at hold. Raises InputError where nothing is found.
     """
     known: dict[tuple[int, int], np.ndarray] = {}
+    looked: dict[int, np.ndarray] = {}
     size = working_size(clip)
     frames = sorted({frame for target in targets for frame in target.prompts})
     with progress.stage("first look", len(frames)) as bar:
         for index, frame in zip(frames, chosen_frames(clip, frames), strict=True):
             embedding = segmenter.embed(frame)
+            looked[index] = embedding.content
             for number, target in enumerate(targets):
                 said = target.prompts.get(index)
                 if said is None or not (said.box is not None or index == target.touched[0]):
@@ -123,7 +120,7 @@ def first_look(
     for number, target in enumerate(targets):
         for index, mask in target.masks.items():
             known[number, index] = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return known
+    return known, looked
 
 
 def asked_of_user(segmenter: PerImage, embedding: Embedding, said: Prompts) -> np.ndarray:
@@ -148,34 +145,6 @@ def nothing_found(target: Target, clip: Clip, index: int) -> InputError:
         f"nothing was found for {target.name} in frame {clip.number_of(index)}: give a --point inside the object, or a "
         "--box around it."
     )
-
-
-class Survey:
-    """A clip at the working size: every frame in grey, and which shot it belongs to. A context manager.
-
-    Attributes:
-        shots: the number of every frame's shot.
-    """
-
-    def __init__(self, clip: Clip, progress: Progress) -> None:
-        self._files = ExitStack()
-        self._grey = self._files.enter_context(FrameSpool())
-        with progress.stage("motion", clip.frame_count) as bar:
-            motion = follow(clip, nothing_masked(clip), 0, bar, lambda small, _: self._keep(small))
-        self.shots = motion.shots
-
-    def _keep(self, small: np.ndarray) -> None:
-        self._grey.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-
-    def grey(self, index: int) -> np.ndarray:
-        """A frame, (h, w) uint8."""
-        return next(self._grey.frames(index, index + 1))
-
-    def __enter__(self) -> Survey:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,79 +247,6 @@ class Walk:
         return mask
 
 
-def between(walk: Walk, forward: FrameSpool, backward: FrameSpool) -> Iterator[np.ndarray]:
-    """Every frame's masks, (n, h, w) float32 in [0, 1], from those at keyframes.
-
-    No cut lies between two of them: a shot's first and last frames are keyframes.
-    """
-    keys = walk.keys
-    settled = (at_key(walk, place, forward, backward) for place in range(len(keys)))
-    now = next(settled)
-    yield now
-    for (first, last), later in zip(pairwise(keys), settled, strict=True):
-        for index in range(first + 1, last):
-            weight = (index - first) / (last - first)
-            frames = [
-                np.stack([carried(mask, flow) for mask in masks])
-                for key, masks in ((first, now), (last, later))
-                for flow in [flow_between(walk.survey.grey, index, key)]
-            ]
-            yield np.stack([blended(pair[0], pair[1], weight) for pair in zip(*frames, strict=True)])
-        now = later
-        yield now
-
-
-def blended(earlier: np.ndarray, later: np.ndarray, weight: float) -> np.ndarray:
-    """A mask between two, each (h, w) float32 in [0, 1]; one that is empty in either is that of the nearer."""
-    if weight in (0, 1) or (earlier > 0.5).any() != (later > 0.5).any():
-        return later if weight > 0.5 else earlier
-    return (1 - weight) * earlier + np.float32(weight) * later
-
-
-def at_key(walk: Walk, place: int, forward: FrameSpool, backward: FrameSpool) -> np.ndarray:
-    """A keyframe's masks, (n, h, w) float32 in [0, 1]: of both directions, by how near what was touched is."""
-    key, last = walk.keys[place], len(walk.keys) - 1
-    ways = [next(forward.frames(place, place + 1)), next(backward.frames(last - place, last - place + 1))]
-    out = np.empty((len(walk.targets), *walk.shape), np.float32)
-    for number, target in enumerate(walk.targets):
-        earlier = [index for index in target.touched if index <= key]
-        later = [index for index in target.touched if index >= key]
-        if earlier and later:
-            span = later[0] - earlier[-1]
-            weight = 0.5 if span == 0 else (key - earlier[-1]) / span
-        else:
-            weight = 0.0 if earlier else 1.0
-        pair = [way[number].astype(np.float32) / 255 for way in ways]
-        out[number] = blended(pair[0], pair[1], weight)
-    return out
-
-
-def keyframes(count: int, shots: Sequence[int], targets: Sequence[Target]) -> list[int]:
-    """The frames to look at: every few, those that were touched, and the first and last of every shot."""
-    keys = {*range(0, count, EVERY), count - 1}
-    keys |= {index for target in targets for index in target.touched}
-    for index in range(1, count):
-        if shots[index] != shots[index - 1]:
-            keys |= {index - 1, index}
-    return sorted(keys)
-
-
-def chosen_frames(clip: Clip, chosen: Sequence[int]) -> Iterator[np.ndarray]:
-    """The frames of these rising numbers, in one pass."""
-    if not chosen:
-        return
-    wanted = set(chosen)
-    for index, frame in enumerate(clip.frames(chosen[0], chosen[-1] + 1), chosen[0]):
-        if index in wanted:
-            yield frame
-
-
-def nothing_masked(clip: Clip) -> Mask:
-    """A mask of a clip that hides nothing."""
-    nothing = np.zeros((clip.height, clip.width), np.bool_)
-    return Mask(clip.width, clip.height, clip.frame_count, lambda start, stop: (nothing for _ in range(start, stop)))
-
-
 def taken_by_others(expected: Sequence[Expected | None], number: int, shape: tuple[int, int]) -> np.ndarray:
     """Where targets other than one are expected, (h, w) bool."""
     taken = np.zeros(shape, np.bool_)
@@ -376,15 +272,6 @@ def exclusive(masks: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
     return [None if mask is None else np.where(mask >= greatest, mask, np.minimum(mask, 0.5)) for mask in masks]
 
 
-def labels_of(frame: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The labels (H, W) uint8 of a frame (H, W, 3) uint8 from its masks (n, h, w) float32 at the working size."""
-    height, width = frame.shape[:2]
-    full = np.stack([cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR) for share in shares])
-    full = with_edges(frame, full, EDGE_REACH * max(height, width))
-    labels = 1 + full.argmax(0).astype(np.uint8)
-    return np.where(full.max(0) > 0.5, labels, np.uint8(0))
-
-
 def agreement(expected: np.ndarray, mask: np.ndarray) -> float:
     """How well a mask (h, w) bool meets an expected one, (h, w) bool: their IoU."""
     return float((expected & mask).sum() / max(1, (expected | mask).sum()))
@@ -398,10 +285,3 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def as_bytes(shares: np.ndarray) -> np.ndarray:
     """Shares in [0, 1] → uint8."""
     return np.rint(shares * 255).astype(np.uint8)
-
-
-def working_size(clip: Clip) -> tuple[int, int]:
-    """The (width, height) at which masks are followed."""
-    from layerlift.evidence.motion import reduced_size
-
-    return reduced_size(clip)
