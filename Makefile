@@ -13,7 +13,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 # The processors that pyproject.toml asks pypatchmatch for: a pinned version without this would be built elsewhere.
 WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
 
-.PHONY: demo test test-all lint format types docs lock clean install
+.PHONY: demo test test-all fuzz lint format types docs lock clean install
 
 ## take a short clip apart, on the CPU, with the model in the package: see demo/contact_sheet.png
 demo: $(STAMP)
@@ -27,6 +27,10 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps ltx-video==0.1.2 einops pymatting==1.1.16 numba==0.68.1 llvmlite==0.50.0
 	$(BIN)/python $(PYTEST)
+
+## hostile files against everything that reads one: see tests/fuzz; FUZZ="--inputs 50000 --seed 1" for more of them
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz $(FUZZ)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,8 @@ from safetensors.torch import load_file, save_file
 from layerlift.engine.model.catalogue import CATALOGUE
 from layerlift.engine.model.checkpoint import Component, build_module, bundled_config, read_checkpoint
 from layerlift.errors import InputError
+from model_files import WEIGHTS, Shapes, lightricks_shapes, write_package, write_sparse
 from tiny_model import write_tiny_model
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -143,28 +140,6 @@ def test_folder_without_a_model_names_the_file_in_it(tmp_path: Path) -> None:
 # --- package folders (the demo model's layout) -----------------------------------------------------------------------
 
 
-def write_package(tiny: Path, folder: Path) -> None:
-    """The tiny model as a flat folder in two transformer files, linear and convolution weights as int8."""
-    folder.mkdir()
-    for part in ("transformer", "vae"):
-        tensors = {}
-        for key, value in load_file(tiny / part / WEIGHTS).items():
-            if key.endswith("weight") and value.ndim >= 2:
-                scale = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-8) / 127
-                scale = scale.half()
-                tensors[key] = (value / scale.float()).round().clamp(-127, 127).to(torch.int8)
-                tensors[f"{key}_scale"] = scale
-            else:
-                tensors[key] = value.half()
-        keys = sorted(tensors)
-        for number, half in enumerate((keys[: len(keys) // 2], keys[len(keys) // 2 :])):
-            save_file({key: tensors[key] for key in half}, folder / f"{part}-{number}.safetensors")
-    config = {part: json.loads((tiny / part / "config.json").read_text()) for part in ("transformer", "vae")}
-    config["settings"] = json.loads((tiny / "layerlift.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config))
-    shutil.copy(tiny / "text.safetensors", folder)
-
-
 def test_package_folder(pristine: Path, tmp_path: Path) -> None:
     write_package(pristine, tmp_path / "package")
     checkpoint = read_checkpoint(tmp_path / "package")
@@ -187,56 +162,6 @@ def test_package_folder_without_settings(pristine: Path, tmp_path: Path) -> None
 
 
 # --- Lightricks' single files ----------------------------------------------------------------------------------------
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def lightricks_shapes(transformer: str, vae: str = "vae_0.9.5") -> Shapes:
-    """Keys and shapes of a single file, named by hand in Lightricks' words."""
-    shapes: Shapes = {}
-    module = build_module(Component("transformer", bundled_config(transformer), {}))
-    names = {"proj_in": "patchify_proj", "time_embed": "adaln_single", "norm_q": "q_norm", "norm_k": "k_norm"}
-    for key, value in module.state_dict().items():
-        parts = [names.get(part, part) for part in key.split(".")]
-        shapes["model.diffusion_model." + ".".join(parts)] = tuple(value.shape)
-    for key, value in build_module(Component("vae", bundled_config(vae), {})).state_dict().items():
-        shapes["vae." + lightricks_vae_key(key)] = tuple(value.shape)
-    shapes["vae.per_channel_statistics.mean-of-stds"] = (128,)
-    shapes["vae.per_channel_statistics.channel"] = (128,)
-    return shapes
-
-
-def lightricks_vae_key(key: str) -> str:
-    """0.9.5's blocks: one flat list where diffusers nests samplers in blocks."""
-    if key.startswith("latents_"):
-        return (
-            "per_channel_statistics." + {"mean": "mean-of-means", "std": "std-of-means"}[key.removeprefix("latents_")]
-        )
-    key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", lambda m: f"DOWN.{2 * int(m[1]) + 1}", key)
-    key = re.sub(r"down_blocks\.(\d)", lambda m: f"DOWN.{2 * int(m[1])}", key)
-    key = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"UP.{2 * int(m[1]) + 1}", key)
-    key = re.sub(r"up_blocks\.(\d)", lambda m: f"UP.{2 * int(m[1]) + 2}", key)
-    key = key.replace("encoder.mid_block", "encoder.DOWN.8").replace("decoder.mid_block", "decoder.UP.0")
-    key = key.replace("DOWN", "down_blocks").replace("UP", "up_blocks").replace("resnets", "res_blocks")
-    key = key.replace("decoder.time_embedder", "decoder.last_time_embedder")
-    return key.replace("decoder.scale_shift_table", "decoder.last_scale_shift_table")
-
-
-def write_sparse(path: Path, shapes: Mapping[str, tuple[int, ...]], config: Any = None) -> Path:
-    """A bfloat16 checkpoint of these shapes whose data is a hole in the file: gigabytes that take no room."""
-    header: dict[str, Any] = {}
-    offset = 0
-    for key, shape in shapes.items():
-        size = 2 * torch.Size(shape).numel()
-        header[key] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    if config is not None:
-        header["__metadata__"] = {"config": json.dumps(config)}
-    text = json.dumps(header).encode()
-    with path.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        stream.truncate(8 + len(text) + offset)
-    return path
 
 
 @pytest.fixture(scope="module")
