@@ -22,6 +22,7 @@ from layerlift.engine.model.effect_score import (
     core_of,
     cover_tokens,
     object_columns,
+    read_heads,
     score_tokens,
     token_shares,
 )
@@ -256,3 +257,29 @@ def test_neither_opencv_nor_pyav_is_imported() -> None:
     """What looks at a window runs where neither is installed."""
     code = "import sys, layerlift.engine.model.parts; sys.exit(bool({'cv2', 'av'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("tensors", "about", "said"),
+    [
+        ({"other": torch.zeros(1)}, {"bias": "0", "threshold": "0.3"}, "has no head weights"),
+        ({"weights": torch.zeros(1, dtype=torch.int64)}, {"bias": "0", "threshold": "0.3"}, "has no head weights"),
+        ({"weights": torch.zeros(2, 2, 2, 2)}, {"bias": "0"}, "missing required field threshold"),
+        ({"weights": torch.zeros(2, 2, 2, 2)}, {"bias": "x", "threshold": "0.3"}, "bias is 'x', expected a number"),
+        ({"weights": torch.zeros(2, 2, 2, 2)}, {"bias": "nan", "threshold": "0.3"}, "bias is 'nan', expected a number"),
+        ({"weights": torch.zeros(2, 2, 2, 2)}, {"bias": "0", "threshold": "7"}, "threshold is '7', expected a number"),
+        ({"weights": torch.full((2, 2, 2, 2), torch.nan)}, {"bias": "0", "threshold": "0.3"}, "are no numbers"),
+    ],
+)
+def test_hostile_head_weights(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str], said: str
+) -> None:
+    save_file(tensors, tmp_path / HEADS_FILE, about)
+    with pytest.raises(InputError, match=said):
+        read_heads(tmp_path)
+
+
+def test_damaged_head_weights(tmp_path: Path) -> None:
+    (tmp_path / HEADS_FILE).write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        read_heads(tmp_path)

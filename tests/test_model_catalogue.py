@@ -58,11 +58,11 @@ def test_settings_from_json() -> None:
 
 @pytest.mark.parametrize("lacking", WHOLE)
 def test_incomplete_settings(lacking: str) -> None:
-    with pytest.raises(InputError, match=rf"here has incomplete settings .*{lacking}"):
+    with pytest.raises(InputError, match=rf"the settings of here cannot be used: .*{lacking}"):
         Settings.from_json({key: value for key, value in WHOLE.items() if key != lacking}, "here")
 
 
 @pytest.mark.parametrize("change", [{"size": 5}, {"size": [1, 2, 3]}, {"sigmas": ["a"]}])
 def test_malformed_settings(change: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="here has incomplete settings"):
+    with pytest.raises(InputError, match="the settings of here cannot be used"):
         Settings.from_json({**WHOLE, **change}, "here")

@@ -1,5 +1,6 @@
 """Safetensors headers: read without weights, and every kind of broken file named."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from layerlift.engine.model.headers import read_header
+from layerlift.engine.model.headers import open_weights, read_header
 from layerlift.errors import InputError
 
 
@@ -65,12 +66,66 @@ def test_no_safetensors_at_all(tmp_path: Path, content: bytes) -> None:
         read_header(path)
 
 
-@pytest.mark.parametrize("header", [b"[1, 2]", b'{"a": {"dtype": "F32"}}', b'{"a": 5}', b"{not json"])
+@pytest.mark.parametrize(
+    "header", [b"[1, 2]", b'{"a": {"dtype": "F32"}}', b'{"a": 5}', b"{not json", b"[" * 10**5, b' {"a": {}}']
+)
 def test_damaged_header(tmp_path: Path, header: bytes) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(InputError, match="header is damaged"):
         read_header(path)
+
+
+def write_header(path: Path, header: object, data: bytes) -> Path:
+    """A safetensors file of this header and data."""
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"data_offsets": [0, 4]}, "a has 4 bytes, which is not what .2. takes"),
+        ({"shape": [2, 2]}, "a has 8 bytes, which is not what .2, 2. takes"),
+        ({"dtype": "F64"}, "a has 8 bytes"),
+        ({"dtype": "F33"}, "a has the unknown type 'F33'"),
+        ({"data_offsets": [8, 16]}, "a begins at byte 8 of the data instead of 0"),
+        ({"data_offsets": [8, 0]}, "a begins at byte 8 of the data instead of 0"),
+        ({"shape": [-2]}, "its header is damaged"),
+        ({"shape": [2**62, 2**62]}, "its header is damaged"),
+        ({"shape": [1] * 9}, "its header is damaged"),
+        ({"shape": None}, "its header is damaged"),
+        ({"data_offsets": [0, 8, 9]}, "its header is damaged"),
+        ({"more": 1}, "its header is damaged"),
+    ],
+)
+def test_what_a_header_says_of_a_tensor_fits_its_bytes(tmp_path: Path, entry: dict, said: str) -> None:
+    header = {
+        "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **entry},
+        "b": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
+    }
+    with pytest.raises(InputError, match=said):
+        read_header(write_header(tmp_path / "w.safetensors", header, bytes(16)))
+
+
+def test_bytes_that_belong_to_no_tensor(tmp_path: Path) -> None:
+    header = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    with pytest.raises(InputError, match="2 bytes belong to no tensor"):
+        read_header(write_header(tmp_path / "w.safetensors", header, bytes(10)))
+
+
+@pytest.mark.parametrize("metadata", [None, [], {"a": 1}, {"a": None}])
+def test_metadata_is_text(tmp_path: Path, metadata: object) -> None:
+    with pytest.raises(InputError, match="its header is damaged"):
+        read_header(write_header(tmp_path / "w.safetensors", {"__metadata__": metadata}, b""))
+
+
+def test_what_was_changed_since_its_header_was_read(file: Path) -> None:
+    read_header(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        open_weights(file)
 
 
 def test_missing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Prompts to embeddings: the right one, once, or an error."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -108,6 +109,24 @@ def test_ready_embeddings_that_do_not_fit(tiny: Path, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, broken / "text.safetensors")
     with pytest.raises(InputError, match="holds no text embeddings"):
         open_model(broken)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "change", "said"),
+    [
+        ("null", {}, "holds no text embeddings with their prompts"),
+        ("[" * 10**5, {}, "holds no text embeddings with their prompts"),
+        ('["Empty", 1]', {}, "holds no text embeddings with their prompts"),
+        ('["Empty"]', {"embeds": torch.zeros(1, 4, WIDTH, dtype=torch.int32)}, "does not fit its model"),
+        ('["Empty"]', {"mask": torch.zeros(1, 4)}, "no usable text embedding for 'Empty'"),
+        ('["Empty"]', {"embeds": torch.full((1, 4, WIDTH), torch.nan)}, "no usable text embedding for 'Empty'"),
+    ],
+)
+def test_hostile_ready_embeddings(tmp_path: Path, prompts: str, change: dict, said: str) -> None:
+    tensors = {"embeds": torch.zeros(1, 4, WIDTH), "mask": torch.ones(1, 4), **change}
+    save_file(tensors, tmp_path / "text.safetensors", {"prompts": prompts})
+    with pytest.raises(InputError, match=said):
+        text.ReadyText(tmp_path / "text.safetensors", WIDTH).embed(["Empty"], CPU, cache=False)
 
 
 def test_embedding_without_a_token() -> None:
@@ -242,6 +261,34 @@ def test_encoder_without_a_tokenizer(tiny: Path, tmp_path: Path) -> None:
     (folder / "tokenizer" / "spiece.model").unlink()
     with pytest.raises(InputError, match=r"neither spiece\.model nor tokenizer\.json"):
         open_model(tiny, text_encoder=folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("spiece.model", b"nonsense"), ("spiece.model", b""), ("tokenizer.json", b'{"version": 1}')]
+)
+def test_damaged_tokenizer(encoder: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    folder = Path(shutil.copytree(encoder, tmp_path / "t5"))
+    (folder / "tokenizer" / "spiece.model").unlink()
+    (folder / "tokenizer" / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} is damaged"):
+        t5.embed(folder, ["Empty"], 8, CPU)
+
+
+def test_tokens_that_the_encoder_does_not_know(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(t5, "load_tokenizer", lambda folder: lambda prompt: [300])
+    with pytest.raises(InputError, match="makes token 300, but the text encoder beside it knows 300"):
+        t5.embed(encoder, ["Empty"], 8, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_layers", 10**6), ("vocab_size", -1), ("d_kv", None), ("feed_forward_proj", "x")]
+)
+def test_encoder_config_has_types_and_ranges(encoder: Path, tmp_path: Path, name: str, value: object) -> None:
+    folder = Path(shutil.copytree(encoder, tmp_path / "t5"))
+    config = json.loads((folder / "text_encoder" / "config.json").read_text())
+    (folder / "text_encoder" / "config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(InputError, match=rf"config\.json cannot be used: {name} is "):
+        t5.check_encoder(folder, WIDTH)
 
 
 def test_long_prompt_is_cut_and_ends() -> None:

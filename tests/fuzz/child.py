@@ -16,7 +16,7 @@ import psutil
 from layerlift.errors import LayerliftError
 
 SECONDS = 10  # of the processor
-WAITED = 20  # seconds by the clock: what does not compute either, such as a pipe that nobody writes to
+WAITED = 60  # seconds by the clock: what does not compute either, such as a pipe that nobody writes to
 BYTES = 2**30  # that an input may take beyond what the process has already
 SLACK = 4 * 2**30  # of addresses that may be reserved beyond that: libraries map much that they never touch
 

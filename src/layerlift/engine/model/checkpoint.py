@@ -5,13 +5,14 @@ beside flat safetensors files, as the demo model is shipped). Only headers are r
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from layerlift.engine.model.headers import TensorSpec, read_header
+from layerlift.engine.model.schema import Index, check_config, checked, parse_json
 from layerlift.errors import InputError
 
 CLASSES = {"transformer": "LTXVideoTransformer3DModel", "vae": "AutoencoderKLLTXVideo"}
@@ -28,6 +29,9 @@ STATED_SIZES = (
     "num_layers",
     "caption_channels",
 )
+
+# A config is a few kilobytes, and the index of the largest model's files less than a megabyte.
+LARGEST_JSON = 2**26
 
 # How many keys an error names before it only counts.
 NAMED_KEYS = 3
@@ -106,11 +110,13 @@ def _read_single_file(path: Path) -> Checkpoint:
     """Lightricks' layout: transformer under `model.diffusion_model.` (or bare), VAE under `vae.`, one file."""
     specs, metadata = read_header(path)
     prefix = "model.diffusion_model." if any(key.startswith("model.diffusion_model.") for key in specs) else ""
-    if f"{prefix}patchify_proj.weight" not in specs:
+    proj_in = specs.get(f"{prefix}patchify_proj.weight")
+    if proj_in is None or not proj_in.shape:
         raise InputError(
             f"{path} is not an LTX-Video checkpoint: it has no {prefix}patchify_proj.weight but {_some(specs)}."
         )
-    if "vae.encoder.conv_out.conv.weight" not in specs or "vae.decoder.conv_in.conv.weight" not in specs:
+    ends = [specs.get(f"vae.{name}.conv.weight") for name in ("encoder.conv_out", "decoder.conv_in")]
+    if not all(end is not None and len(end.shape) > 1 for end in ends):
         raise InputError(f"{path} contains an LTX-Video transformer but no VAE; give a checkpoint that has both.")
 
     # diffusers' converters only rename keys, so they can be run on descriptions instead of tensors.
@@ -127,7 +133,7 @@ def _read_single_file(path: Path) -> Checkpoint:
     )
     transformer = Component(
         "transformer",
-        _transformer_config(specs[f"{prefix}patchify_proj.weight"].shape[0], metadata),
+        _transformer_config(proj_in.shape[0], metadata, path),
         transformer_tensors,
     )
     vae = Component("vae", bundled_config(_vae_version(vae_specs)), vae_tensors)
@@ -135,22 +141,24 @@ def _read_single_file(path: Path) -> Checkpoint:
     return replace(checkpoint, settings=_published_steps(metadata))
 
 
-def _transformer_config(width: int, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The bundled config of this width, with the sizes that the file states about itself in its metadata."""
+def _transformer_config(width: int, metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The bundled config of this width, with the sizes that the file at `path` states in its metadata."""
     large = bundled_config("transformer_13b")
     is_large = width == large["num_attention_heads"] * large["attention_head_dim"]
     config = large if is_large else bundled_config("transformer_2b")
     stated = _stated(metadata, "transformer")
-    return {**config, **{key: stated[key] for key in STATED_SIZES if isinstance(stated.get(key), int)}}
+    sizes = {key: stated[key] for key in STATED_SIZES if key in stated}
+    return check_config("transformer", {**config, **sizes}, f"the metadata of {path}")
 
 
 def _stated(metadata: Mapping[str, str], part: str) -> Mapping[str, Any]:
     """What a single file's metadata says about one of its parts, in Lightricks' own words; empty when it says
     nothing that can be read."""
     try:
-        value = json.loads(metadata.get("config", "{}"))[part]
-    except (ValueError, KeyError, TypeError):
+        config = parse_json(metadata.get("config", "{}"))
+    except ValueError:
         return {}
+    value = config.get(part) if isinstance(config, dict) else None
     return value if isinstance(value, dict) else {}
 
 
@@ -167,7 +175,7 @@ def _published_steps(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """Distilled checkpoints name the only noise levels they may be run at; that decides how they are sampled."""
     allowed = _stated(metadata, "scheduler").get("allowed_inference_steps")
     if not isinstance(allowed, list) or not all(isinstance(sigma, int | float) for sigma in allowed):
-        return None
+        return None  # `Settings` has the ranges
     sigmas = [float(sigma) for sigma in allowed if sigma > 0]
     return {"steps": len(sigmas), "sigmas": sigmas, "guidance": 1.0} if sigmas else None
 
@@ -175,12 +183,13 @@ def _published_steps(metadata: Mapping[str, str]) -> dict[str, Any] | None:
 def _read_diffusers_folder(path: Path) -> Checkpoint:
     components = []
     for kind in ("transformer", "vae"):
-        config = read_json(path / kind / "config.json")
+        file = path / kind / "config.json"
+        config = read_json(file)
         name = config.get("_class_name")
         if name != CLASSES[kind]:
             raise InputError(f"{path / kind} is a {name}, not a {CLASSES[kind]}: {path} is not an LTX-Video model.")
         tensors = with_scales(_read_files(diffusers_files(path / kind)))
-        components.append(_checked(Component(kind, config, tensors), path / kind))
+        components.append(_checked(Component(kind, check_config(kind, config, str(file)), tensors), path / kind))
     settings = path / "layerlift.json"
     encoder = (path / "text_encoder").is_dir() and (path / "tokenizer").is_dir()
     return Checkpoint(
@@ -194,14 +203,16 @@ def _read_diffusers_folder(path: Path) -> Checkpoint:
 
 
 def _read_package_folder(path: Path) -> Checkpoint:
-    config = read_json(path / "config.json")
+    file = path / "config.json"
+    config = read_json(file)
     missing = [key for key in ("transformer", "vae", "settings") if not isinstance(config.get(key), dict)]
     if missing:
-        raise InputError(f"{path / 'config.json'} lacks {', '.join(missing)}.")
+        raise InputError(f"{file} lacks {', '.join(missing)}.")
     components = []
     for kind in ("transformer", "vae"):
         tensors = with_scales(_read_files(sorted(path.glob(f"{kind}*.safetensors"))))
-        components.append(_checked(Component(kind, config[kind], tensors), path))
+        known = check_config(kind, config[kind], f"{kind} in {file}")
+        components.append(_checked(Component(kind, known, tensors), path))
     return Checkpoint(
         path,
         components[0],
@@ -220,9 +231,9 @@ def diffusers_files(folder: Path) -> list[Path]:
     Raises InputError when there are none, or only pickles.
     """
     for index in sorted(folder.glob("*.safetensors.index.json")):
-        names = set(read_json(index).get("weight_map", {}).values())
+        names = read_index(index)
         if names:
-            return [folder / name for name in sorted(names)]
+            return [folder / name for name in names]
     found = sorted(folder.glob("*.safetensors"))
     plain = [file for file in found if file.name in ("diffusion_pytorch_model.safetensors", "model.safetensors")]
     if plain:
@@ -238,16 +249,23 @@ def diffusers_files(folder: Path) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; InputError when it is missing or damaged."""
+    """A JSON object; InputError when it is missing, damaged, no file or too large."""
+    if not path.exists():
+        raise InputError(f"{path} is missing; the model is incomplete, fetch it again.")
+    if not path.is_file() or path.stat().st_size > LARGEST_JSON:
+        raise InputError(f"{path} is not a file of at most {LARGEST_JSON >> 20} MiB; fetch it again.")
     try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; the model is incomplete, fetch it again.") from error
+        value = parse_json(path.read_bytes())
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); fetch it again.") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} is not a JSON object; fetch it again.")
     return value
+
+
+def read_index(path: Path) -> Sequence[str]:
+    """The names of the weight files that a `*.safetensors.index.json` lists, sorted. Raises InputError."""
+    return sorted(set(checked(read_json(path), Index, str(path)).weight_map.values()))
 
 
 def _read_files(paths: list[Path]) -> dict[str, TensorSpec]:

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from layerlift.engine.model.headers import open_weights, read_header
 from layerlift.engine.model.probe import KINDS, AttentionProbe, Kind
+from layerlift.engine.model.schema import HeadNumbers, checked
+from layerlift.engine.model.text import NUMBERS
 from layerlift.engine.sampling import TRAIN_TIMESTEPS
 from layerlift.errors import InputError
 from layerlift.pixels.effects import scores_of_frames
@@ -165,15 +168,22 @@ def choose_scorer(model: Model, layers: str | Sequence[int]) -> Scorer:
 
 
 def read_heads(path: Path) -> FittedHeads | None:
-    """The fitted heads a model folder carries; None for a folder without them and for single files."""
+    """The fitted heads a model folder carries; None for a folder without them and for single files.
+
+    Raises InputError for a file that has not what it takes.
+    """
     file = path / HEADS_FILE
     if not path.is_dir() or not file.is_file():
         return None
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as data:
-        about = data.metadata()
-        return FittedHeads(data.get_tensor("weights").float(), float(about["bias"]), float(about["threshold"]))
+    specs, about = read_header(file)
+    if "weights" not in specs or specs["weights"].dtype not in NUMBERS:
+        raise InputError(f"{file} has no head weights: remove the file or fit it again.")
+    numbers = checked(about, HeadNumbers, str(file), strict=False)  # metadata is text
+    with open_weights(file) as data:
+        weights = data.get_tensor("weights").float()
+    if not bool(weights.isfinite().all()):
+        raise InputError(f"{file} has head weights that are no numbers: remove the file or fit it again.")
+    return FittedHeads(weights, numbers.bias, numbers.threshold)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,10 +134,9 @@ def _reporting_bar(file: str, progress: ProgressCallback | None) -> Any:
 
 
 def _text_names(index: Path) -> list[str]:
-    from layerlift.engine.model.checkpoint import read_json
+    from layerlift.engine.model.checkpoint import read_index
 
-    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-    return [*TEXT_FILES, *(f"text_encoder/{shard}" for shard in shards)]
+    return [*TEXT_FILES, *(f"text_encoder/{shard}" for shard in read_index(index))]
 
 
 def _cached_file(repo: str, file: str) -> Path | None:

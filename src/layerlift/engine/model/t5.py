@@ -1,13 +1,17 @@
 """The T5 text encoder through transformers: its files checked, run on a few prompts, freed."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import to_builtins
 
 from layerlift.engine.device import free_device
 from layerlift.engine.model.checkpoint import check_tensors, diffusers_files, read_json
 from layerlift.engine.model.headers import TensorSpec, read_header
+from layerlift.engine.model.schema import T5, checked
 from layerlift.engine.model.t5_stream import EMBEDDING, embed_stream
 from layerlift.engine.model.weights import fill, release
 from layerlift.errors import InputError
@@ -26,6 +30,8 @@ SAMPLE_BYTES = 65536
 PAD_TOKEN = 0
 END_TOKEN = 1
 
+TOKENIZERS = ("spiece.model", "tokenizer.json")
+
 # The encoder shares one table under two names; which of them a file has depends on who wrote it.
 TIED = "encoder.embed_tokens.weight"
 
@@ -38,17 +44,24 @@ def check_encoder(folder: Path, width: int) -> None:
             f"{folder / 'text_encoder'} is a {config.get('model_type')} of width {config.get('d_model')}, "
             f"but the model was trained with a T5 of width {width}; give another --text-encoder."
         )
-    if not any((folder / "tokenizer" / name).is_file() for name in ("spiece.model", "tokenizer.json")):
+    read_config(folder / "text_encoder")
+    if not any((folder / "tokenizer" / name).is_file() for name in TOKENIZERS):
         raise InputError(f"{folder / 'tokenizer'} has neither spiece.model nor tokenizer.json; fetch it again.")
     for file in diffusers_files(folder / "text_encoder"):
         read_header(file)
+
+
+def read_config(folder: Path) -> T5:
+    """What `config.json` in an encoder's folder says. Raises InputError."""
+    file = folder / "config.json"
+    return checked(read_json(file), T5, str(file))
 
 
 def encoder_identity(folder: Path) -> str:
     """A digest that tells encoders apart: config, tokenizer, and samples of every weight file."""
     digest = hashlib.sha256()
     parts = [folder / "text_encoder" / "config.json", *sorted((folder / "tokenizer").iterdir())]
-    for part in parts:
+    for part in (part for part in parts if part.is_file()):
         digest.update(part.name.encode() + b"\0" + hashlib.sha256(part.read_bytes()).digest())
     for file in diffusers_files(folder / "text_encoder"):
         size = file.stat().st_size
@@ -65,16 +78,35 @@ def load_tokenizer(folder: Path) -> Callable[[str], list[int]]:
 
     SentencePiece itself rather than transformers' T5Tokenizer, which needs protobuf to read spiece.model. The ids are
     the same, but for special tokens spelled out in a prompt (`</s>`): here they are plain text.
+
+    Raises InputError for a file that is damaged, here or when the tokenizer is called.
     """
-    if (folder / "spiece.model").is_file():
+    file = next((folder / name for name in TOKENIZERS if (folder / name).is_file()), folder / TOKENIZERS[0])
+    if file.name == "spiece.model":
         from sentencepiece import SentencePieceProcessor
 
-        pieces = SentencePieceProcessor(model_file=str(folder / "spiece.model"))
-        return lambda prompt: list(pieces.encode(prompt))
+        with _damage_of(file):
+            pieces = SentencePieceProcessor(model_file=str(file))
+        return lambda prompt: _tokens(file, lambda: pieces.encode(prompt))
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return lambda prompt: list(tokenizer.encode(prompt, add_special_tokens=False).ids)
+    with _damage_of(file):
+        tokenizer = Tokenizer.from_file(str(file))
+    return lambda prompt: _tokens(file, lambda: tokenizer.encode(prompt, add_special_tokens=False).ids)
+
+
+def _tokens(file: Path, encode: Callable[[], Sequence[int]]) -> list[int]:
+    with _damage_of(file):
+        return list(encode())
+
+
+@contextmanager
+def _damage_of(file: Path) -> Iterator[None]:
+    """InputError for whatever a tokenizer's library raises: neither of them has exceptions of its own."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{file} is damaged ({str(error)[:200]}); fetch it again.") from error
 
 
 def tokenize(tokenizer: Callable[[str], list[int]], prompt: str, length: int) -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -100,6 +132,12 @@ def embed(
     tokenizer = load_tokenizer(folder / "tokenizer")
     tokens = [tokenize(tokenizer, prompt, length) for prompt in prompts]
     encoder, tensors = open_encoder(folder / "text_encoder")
+    largest, known = max(int(ids.max()) for ids, _ in tokens), encoder.config.vocab_size
+    if largest >= known:
+        raise InputError(
+            f"the tokenizer in {folder} makes token {largest}, but the text encoder beside it knows {known}; fetch "
+            "them again."
+        )
     run = embed_stream if policy.text_stream else encode_whole
     try:
         with torch.inference_mode():
@@ -133,9 +171,10 @@ def open_encoder(folder: Path) -> tuple[Any, dict[str, TensorSpec]]:
     import torch
     from transformers import T5Config, T5EncoderModel
 
-    config = T5Config.from_pretrained(folder, local_files_only=True)
+    config = to_builtins(read_config(folder))
+    del config["model_type"]
     with torch.device("meta"):
-        encoder = T5EncoderModel(config)
+        encoder = T5EncoderModel(T5Config(**config))
     tensors: dict[str, TensorSpec] = {}
     for file in diffusers_files(folder):
         tensors.update(read_header(file)[0])

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from layerlift.cache import cache_folder
-from layerlift.engine.model.headers import read_header
+from layerlift.engine.model.headers import open_weights, read_header
 from layerlift.errors import InputError
 from layerlift.progress import QUIET, StageProgress
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 # Tokens LTX-Video is given: longer prompts are cut, shorter ones padded and masked.
 TEXT_LENGTH = 256
+# Ready embeddings of more tokens than this are damage.
+MOST_TOKENS = 4096
+# The types that embeddings may be stored in, in the file format's words.
+NUMBERS = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,8 @@ class TextEmbedding:
     def __post_init__(self) -> None:
         if self.embeds.ndim != 3 or self.mask.shape != self.embeds.shape[:2] or self.embeds.shape[0] != 1:
             raise ValueError(f"expected (1, L, D) and (1, L), got {self.embeds.shape} and {self.mask.shape}")
+        if not bool(self.embeds.isfinite().all()):
+            raise ValueError("a text embedding has numbers that are none")
         # A row with nothing to attend to is NaN on some backends (pytorch #156707).
         if not bool(self.mask.any()):
             raise ValueError("a text embedding needs at least one token that is not masked")
@@ -82,11 +90,18 @@ class ReadyText:
         """`width`: the embedding size D the transformer expects. Raises InputError when the file does not fit."""
         specs, metadata = read_header(path)
         try:
-            prompts = [str(prompt) for prompt in json.loads(metadata["prompts"])]
+            prompts = msgspec.json.decode(metadata["prompts"], type=list[str])
             embeds, mask = specs["embeds"].shape, specs["mask"].shape
-        except (KeyError, ValueError) as error:
+        except (KeyError, msgspec.MsgspecError, RecursionError) as error:
             raise InputError(f"{path} holds no text embeddings with their prompts; fetch the model again.") from error
-        if len(embeds) != 3 or embeds[0] != len(prompts) or embeds[2] != width or mask != embeds[:2]:
+        if (
+            len(embeds) != 3
+            or embeds[0] != len(prompts) > 0
+            or embeds[2] != width
+            or mask != embeds[:2]
+            or not 0 < embeds[1] <= MOST_TOKENS
+            or specs["embeds"].dtype not in NUMBERS
+        ):
             raise InputError(
                 f"{path} does not fit its model: embeds {list(embeds)} and mask {list(mask)} for {len(prompts)} "
                 f"prompts of width {width}; fetch the model again."
@@ -109,14 +124,18 @@ class ReadyText:
     def embed(
         self, prompts: Sequence[str], policy: "Policy", cache: bool, progress: StageProgress = QUIET
     ) -> list[TextEmbedding]:
-        from safetensors.torch import load_file
-
         self.check(prompts, policy, cache)
-        tensors = load_file(self.path)
         found = []
-        for prompt in prompts:
-            row = slice(self._index[prompt], self._index[prompt] + 1)
-            found.append(TextEmbedding(tensors["embeds"][row].float(), tensors["mask"][row].bool()))
+        with open_weights(self.path) as stored:
+            for prompt in prompts:
+                row = slice(self._index[prompt], self._index[prompt] + 1)
+                embeds, mask = (stored.get_slice(name)[row] for name in ("embeds", "mask"))
+                try:
+                    found.append(TextEmbedding(embeds.float(), mask.bool()))
+                except ValueError as error:
+                    raise InputError(
+                        f"{self.path} has no usable text embedding for {prompt!r} ({error}); fetch the model again."
+                    ) from error
         return found
 
     def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
@@ -196,16 +215,13 @@ def cache_path(prompt: str, encoder: str, length: int, policy: "Policy") -> Path
 
 def read_cached(path: Path, prompt: str) -> TextEmbedding | None:
     """The cached embedding, or None when there is none, it is damaged, or it is another prompt's."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        return None
     try:
-        with safe_open(path, framework="pt", device="cpu") as stored:
-            if (stored.metadata() or {}).get("prompt") != prompt:
-                return None
+        specs, metadata = read_header(path)
+        if metadata.get("prompt") != prompt or specs["embeds"].dtype not in NUMBERS:
+            return None
+        with open_weights(path) as stored:
             return TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
-    except (SafetensorError, ValueError):
+    except (InputError, KeyError, ValueError):
         return None  # damaged: made again, and written over
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlift.engine.model.checkpoint import Component, build_module
-from layerlift.engine.model.headers import TensorSpec
+from layerlift.engine.model.headers import TensorSpec, open_weights
 
 if TYPE_CHECKING:
     import torch
@@ -135,10 +135,8 @@ class WeightFiles:
         return tensor
 
     def _get(self, spec: TensorSpec) -> "torch.Tensor":
-        from safetensors import safe_open
-
         if spec.file not in self._open:
-            self._open[spec.file] = safe_open(spec.file, framework="pt", device="cpu")
+            self._open[spec.file] = open_weights(spec.file)
         tensor: torch.Tensor = self._open[spec.file].get_tensor(spec.key)
         return tensor
 
@@ -150,9 +148,7 @@ def part(tensors: Mapping[str, TensorSpec], prefix: str) -> dict[str, TensorSpec
 
 def open_tensor(spec: TensorSpec) -> "torch.Tensor":
     """One tensor as it lies on disk, memory-mapped: what is never touched is never read."""
-    from safetensors import safe_open
-
-    with safe_open(spec.file, framework="pt", device="cpu") as stored:
+    with open_weights(spec.file) as stored:
         tensor: torch.Tensor = stored.get_tensor(spec.key)
     return tensor
 
