@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from layerlift.clip.damage import is_cut_short
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
+from layerlift.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,9 +25,6 @@ _POINTING_ELSEWHERE = frozenset({
     "fbdev", "v4l2", "video4linux2", "alsa", "oss", "jack", "pulse", "sndio", "avfoundation", "dshow", "gdigrab",
     "vfwcap", "decklink", "libcdio", "iec61883", "android_camera", "openal", "caca", "sdl", "sdl2", "tty",
 })  # fmt: skip
-
-# Twice the pixels of an 8K frame: beyond it a header is more likely to lie than to tell of a video one can process.
-MAX_PIXELS = 2 * 7680 * 4320
 
 
 @cache

@@ -51,7 +51,7 @@ def _end_of_elements(file: BinaryIO, size: int) -> int:
         if identity is None or length is None:  # cut inside a number, or nothing of Matroska's
             return size + 1 if file.tell() == size else end
         end = file.tell() + length
-        if identity == SEGMENT:
+        if identity == SEGMENT or end > size:
             return end
         file.seek(end)
     return end
@@ -63,7 +63,7 @@ def clusters_damaged(path: Path) -> list[float]:
     FFmpeg's writer of Matroska says it of all of them, and hardly any other; WebM has none.
     """
     found: list[float] = []
-    scale = 1_000_000  # nanoseconds of a tick
+    scale, size = 1_000_000, path.stat().st_size  # nanoseconds of a tick, bytes
     with path.open("rb") as file:
         if file.read(4) != b"\x1a\x45\xdf\xa3":
             return found
@@ -72,7 +72,7 @@ def clusters_damaged(path: Path) -> list[float]:
             length = read_number(file, keep_marker=False)
             if identity == SEGMENT:
                 continue
-            if length is None:  # a live recording, which has no checksums
+            if length is None or length > size - file.tell():  # a live recording has no checksums; or it is cut short
                 return found
             if identity not in (INFO, CLUSTER):
                 file.seek(length, 1)

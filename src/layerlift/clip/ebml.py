@@ -21,6 +21,7 @@ _WIDTH, _HEIGHT, _SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT, _PROJECTION = 0xB0, 0
 _COLOUR, _CHROMA_ACROSS, _CHROMA_DOWN = 0x55B0, 0x55B7, 0x55B8
 _VOID = 0xEC
 _LARGEST = (1 << 24) - 1  # that three bytes hold
+_LONGEST = 8  # bytes of a whole number
 _AS_RATIO = 3  # of _SHOWN_UNIT: what is shown is no size but a ratio
 
 # Any turn that FFmpeg's writer tells, so that it leaves enough room.
@@ -52,7 +53,7 @@ def read_number(file: BinaryIO, *, keep_marker: bool) -> int | None:
 def child(content: bytes, identity: int) -> int | None:
     """A whole number directly in an element, by what it is; None where the element does not say it."""
     for element in _elements(content, _Element(0, 0, 0, len(content))):
-        if element.identity == identity:
+        if element.identity == identity and element.end - element.content <= _LONGEST:
             return int.from_bytes(content[element.content : element.end], "big")
     return None
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerlift.clip.container import MAX_PIXELS
 from layerlift.clip.view import view_array
 from layerlift.errors import InputError
+from layerlift.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -48,7 +48,9 @@ def tiled_picture(path: Path) -> VideoFrame:
         if width * height > MAX_PIXELS:
             raise InputError(f"{path} is {width}x{height} pixels, more than layerlift reads; scale it down first.")
         pixels = np.asarray(opened)
-    except (OSError, ValueError, RuntimeError, SyntaxError, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:
         raise InputError(f"{path} is damaged or in a format that cannot be decoded; save it as JPEG or PNG.") from error
     kind = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}[pixels.shape[2], pixels.itemsize]
     return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind)

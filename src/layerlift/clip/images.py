@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -13,14 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
-from layerlift.clip.container import MAX_PIXELS, check_file
+from layerlift.clip.container import check_file
 from layerlift.clip.damage import damaged, frames_named
 from layerlift.clip.decode import DecodedPicture, first_frame, has_alpha
 from layerlift.clip.layout import IMAGE_ENDINGS
 from layerlift.clip.samples import Samples
 from layerlift.clip.still_damage import still_damage
-from layerlift.clip.stills import picture_kind
+from layerlift.clip.stills import picture_kind, pillow_image
 from layerlift.errors import InputError
+from layerlift.limits import MAX_PIXELS
 
 DEFAULT_RATE = Fraction(24)  # images carry none; LTX-Video's own rate
 
@@ -161,18 +161,16 @@ def _is_image(file: Path) -> bool:
 
 def _size(file: Path) -> tuple[int, int]:
     """Width and height as the image is shown, from the header alone, so that a long folder is checked in an instant."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+        with pillow_image(file) as image:
             # Asked for without being there, EXIF would have the whole picture decoded; Pillow turns TIFF's size itself.
             turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= _EXIF_TRANSPOSED
             size = image.size[::-1] if turned else image.size
     except UnidentifiedImageError:  # a format that only FFmpeg knows, such as OpenEXR
         frame, shown = first_frame(file, "an image")
         size = (frame.height, frame.width) if shown.transposed else (frame.width, frame.height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file} cannot be read as an image; remove it or save it again.") from error
     if size[0] * size[1] > MAX_PIXELS:
         raise InputError(f"{file} is {_times(size)} pixels, more than layerlift reads; scale it down first.")
     return size
@@ -180,10 +178,10 @@ def _size(file: Path) -> tuple[int, int]:
 
 def _may_be_transparent(file: Path) -> bool:
     """Whether an image has an alpha channel, or a colour that is said to be transparent; told by its header."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+        with pillow_image(file) as image:
             return "A" in image.mode or "transparency" in image.info
     except UnidentifiedImageError:  # a format that only FFmpeg knows
         kind = picture_kind(file)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,10 +24,14 @@ from layerlift.clip.rgba_writer import sound_file
 from layerlift.clip.still_damage import still_damage
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
+from layerlift.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.plane import VideoPlane
+
+# Channels of the largest picture that an OpenEXR file may have; renderers write dozens of smaller ones.
+_MOST_CHANNELS = 8
 
 
 def open_layer(
@@ -117,6 +121,7 @@ def _read_exr(file: Path) -> tuple[np.ndarray, Fraction | None]:
     if lost is not None:
         raise damaged(file, lost)
     try:
+        _check_exr_size(file, OpenEXR.File(str(file), header_only=True).parts)
         with OpenEXR.File(str(file)) as image:
             channels = {name: np.asarray(channel.pixels) for name, channel in image.channels().items()}
             said = image.header().get("framesPerSecond")
@@ -126,6 +131,22 @@ def _read_exr(file: Path) -> tuple[np.ndarray, Fraction | None]:
         raise _no_alpha(str(file))
     rate = said if isinstance(said, Fraction) and said > 0 else None
     return channels["RGBA"].astype(np.float32), rate
+
+
+def _check_exr_size(file: Path, parts: Sequence[Any]) -> None:
+    """Raises InputError for more pixels than layerlift reads, by the headers of an OpenEXR file's parts alone.
+
+    All of a file's parts and channels are decoded, whichever are wanted.
+    """
+    samples = 0
+    for part in parts:
+        (left, top), (right, bottom) = (corner.tolist() for corner in part.header["dataWindow"])
+        width, height = right - left + 1, bottom - top + 1
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{file} is {width}x{height} pixels, more than layerlift reads; scale it down first.")
+        samples += width * height * len(part.header["channels"])
+    if samples > _MOST_CHANNELS * MAX_PIXELS:
+        raise InputError(f"{file} has too many channels of such a size; save it with red, green, blue and alpha only.")
 
 
 def picture_rgba(frame: VideoFrame) -> np.ndarray:

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 
 from layerlift.clip.stills import picture_kind
+from layerlift.limits import MAX_PIXELS
 
 # What libjpeg says of files that are whole: of kinds that it does not read, or of what they say of themselves.
 _NO_DAMAGE = ("Unsupported", "Unknown Adobe", "Warning: unknown JFIF")
@@ -98,6 +99,8 @@ def _walk_exr(data: bytes) -> None:
     row = _exr_row(said[b"channels"], right - left + 1)
     if compression not in _EXR_ROWS or row is None:
         return
+    if (right - left + 1) * (bottom - top + 1) > MAX_PIXELS:
+        return  # whoever reads it refuses it for that, and going through it would take long
     rows = _EXR_ROWS[compression]
     count = -(-(bottom - top + 1) // rows)
     for offset in struct.unpack_from(f"<{count}Q", data, at):

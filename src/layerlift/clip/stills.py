@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from layerlift.errors import InputError
 
 # A JPEG's segments that hold no picture, a PNG's chunks, and the like: what a header may take at most.
 _HEADER = 1 << 20
@@ -53,7 +56,7 @@ def picture_kind(path: Path) -> PictureKind | None:
                 several = other is not None and other[1](file)
                 return PictureKind(other[0] if other and several else demuxer, not several, demuxer in _LOSSY)
         if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-            animated = head[12:16] == b"VP8X" and bool(head[20] & 2)
+            animated = head[12:16] == b"VP8X" and bool(int.from_bytes(head[20:21]) & 2)
             return PictureKind("webp" if animated else "webp_pipe", not animated, _is_lossy_webp(file))
     if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
         return PictureKind("ppm_pipe")  # of portable anymap's seven kinds
@@ -64,18 +67,36 @@ def picture_kind(path: Path) -> PictureKind | None:
     return None
 
 
+@contextmanager
+def pillow_image(path: Path) -> Iterator[Any]:
+    """An image as Pillow opens it: from its header alone.
+
+    Raises Pillow's UnidentifiedImageError for a format that it does not know, and InputError for a damaged file:
+    whatever Pillow's readers of its formats raise, which may be anything.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            yield image
+    except (UnidentifiedImageError, InputError):
+        raise
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as an image; remove it or save it again.") from error
+
+
 def unusual_tiff(path: Path) -> str | None:
     """What the samples of a TIFF are, where FFmpeg has no decoder for such: "32-bit whole numbers"; else None."""
-    from PIL import Image
+    from PIL import UnidentifiedImageError
 
     kind = picture_kind(path)
     if kind is None or kind.demuxer != "tiff_pipe":
         return None
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with pillow_image(path) as image:
             said: Mapping[int, tuple[int, ...]] = getattr(image, "tag_v2", {})
             bits, form = (said.get(tag, (1,))[0] for tag in (_TIFF_BITS, _TIFF_FORMAT))
-    except (OSError, SyntaxError, ValueError):
+    except (UnidentifiedImageError, InputError):
         return None
     known = {1: "whole numbers", 2: "signed integers", 3: "floating-point numbers"}
     return f"{bits}-bit {known[form]}" if form in known and (bits > _TIFF_MOST or form > 1) else None

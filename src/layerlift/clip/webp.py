@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
-from layerlift.clip.container import MAX_PIXELS
 from layerlift.clip.decode import UPRIGHT, DecodedPicture
 from layerlift.clip.samples import Samples
 from layerlift.errors import InputError
+from layerlift.limits import MAX_PIXELS
 
 _TICK = Fraction(1, 1000)  # WebP counts milliseconds
 _SHORTEST = 10  # ms; what is said to be shorter is shown for 100 ms, as browsers do
@@ -63,7 +63,7 @@ def _opened(path: Path) -> Any:
 
     try:
         return Image.open(path, formats=["WEBP"])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise InputError(f"{path} cannot be read as an animated WebP; save it again.") from error
 
 
@@ -71,5 +71,5 @@ def _show(image: Any, path: Path, number: int) -> None:
     try:
         image.seek(number)
         image.load()
-    except (EOFError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise InputError(f"{path} is damaged: its frame {number} cannot be decoded; save it again.") from error
