@@ -270,7 +270,12 @@ def test_the_help_says_what_the_fields_say(capsys: pytest.CaptureFixture[str], m
 
     said = help_of(function, capsys, monkeypatch)
     assert "Take something away." in said
-    for expected in ("Denoising steps (default: the model's own).", "[default: Empty]", "<auto|off|only>", "[x>=1]"):
+    for expected in (
+        "Denoising steps (default: the model's own).",
+        "[default: Empty]",
+        "<auto|off|only>",
+        "[1<=x<=100000]",
+    ):
         assert expected in said
     assert [said.count(f"─ {group} ─") for group in ("Mask", "Evidence", "Sampling", "Speed", "Device")] == [1] * 5
     assert "default: None" not in said

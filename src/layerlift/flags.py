@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from math import isfinite
 from typing import Any
+
+from layerlift.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +51,19 @@ def flag(
 ) -> Any:
     """A dataclass field that is a flag, too; see `Flag`."""
     return field(default=default, metadata={"flag": Flag(help, names, metavar, group, takes, parse, least, most)})
+
+
+def check_ranges(options: Any) -> None:
+    """Raises InputError where a field of an options class is more than its flag's `most`, or no finite number.
+
+    Lower bounds are checked by whoever uses the number, who can say what it is for.
+    """
+    for at in fields(options):
+        most: float | None = at.metadata["flag"].most if "flag" in at.metadata else None
+        value = getattr(options, at.name)
+        if most is None or isinstance(value, str):
+            continue
+        for number in value if isinstance(value, tuple | list) else () if value is None else (value,):
+            if not (isfinite(number) and number <= most):
+                name = (at.metadata["flag"].names or (f"--{at.name.replace('_', '-')}",))[-1]
+                raise InputError(f"{name} is {number}: give {most:.15g} or less.")

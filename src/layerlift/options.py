@@ -9,6 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from layerlift.flags import flag
+from layerlift.limits import (
+    LONGEST_SIDE,
+    MOST_CONTEXT,
+    MOST_GUIDANCE,
+    MOST_MEMORY,
+    MOST_PIXELS_GROWN,
+    MOST_REFERENCES,
+    MOST_SCALE,
+    MOST_SMOOTHED,
+    MOST_START,
+    MOST_STEPS,
+    MOST_WINDOW,
+)
 from layerlift.parse import (
     EFFECT_KINDS,
     parse_guidance,
@@ -58,6 +71,7 @@ def _size() -> Any:
         group=SAMPLING,
         takes=str,
         parse=parse_size,
+        most=LONGEST_SIDE,
     )
 
 
@@ -97,6 +111,8 @@ class RuntimeOptions:
         "Memory limit in GiB, RAM and GPU combined (default: all usable memory).",
         metavar="GB",
         group=DEVICE,
+        least=0,
+        most=MOST_MEMORY,
     )
     weights: Weights = flag(
         "auto",
@@ -143,13 +159,17 @@ class RemovalOptions:
             evidence carries them to other frames.
     """
 
-    steps: int | None = flag(None, "Denoising steps (default: the model's own).", metavar="N", group=SAMPLING, least=1)
+    steps: int | None = flag(None, "Denoising steps (default: the model's own).", metavar="N", group=SAMPLING, least=1,
+        most=MOST_STEPS,
+    )  # fmt: skip
     guidance: float | None = flag(
         None,
         "Guidance scale; 1 means no guidance (default: the model's own).",
         metavar="G",
         group=SAMPLING,
         parse=parse_guidance,
+        least=1,
+        most=MOST_GUIDANCE,
     )
     prompt: str = flag(DEFAULT_PROMPT, "What to put in the object's place.", metavar="P", group=SAMPLING)
     negative_prompt: str = flag(
@@ -158,7 +178,12 @@ class RemovalOptions:
     seed: int = _seed()
     size: tuple[int, int] | None = _size()
     dilate: int | None = flag(
-        None, "Pixels to grow the mask by (default: automatic).", metavar="PX", group=MASK, least=0
+        None,
+        "Pixels to grow the mask by (default: automatic).",
+        metavar="PX",
+        group=MASK,
+        least=0,
+        most=MOST_PIXELS_GROWN,
     )
     feather: int | None = flag(
         None,
@@ -166,6 +191,7 @@ class RemovalOptions:
         metavar="PX",
         group=MASK,
         least=0,
+        most=MOST_PIXELS_GROWN,
     )
     evidence: EvidenceChoice = flag(
         "auto",
@@ -184,6 +210,8 @@ class RemovalOptions:
         "Sigma step between full passes, 0 to 1; smaller is slower and more exact (default: automatic).",
         metavar="R",
         group=SPEED,
+        least=0,
+        most=1,
     )
     dense: bool = flag(False, "Run every token in every step; slower but exact.", "--dense", group=SPEED)
     compile: bool | None = flag(
@@ -198,6 +226,7 @@ class RemovalOptions:
         metavar="N",
         group=SAMPLING,
         least=0,
+        most=MOST_CONTEXT,
     )
     window: int | None = flag(
         None,
@@ -205,6 +234,7 @@ class RemovalOptions:
         metavar="N",
         group=SAMPLING,
         least=1,
+        most=MOST_WINDOW,
     )
     references: "GivenReferences | None" = flag(
         None,
@@ -246,6 +276,8 @@ class EffectOptions:
         "Lowest score that counts as an effect, 0 to 1 (default: 0.4, or the model's own with --witnesses model).",
         metavar="T",
         group=MASK,
+        least=0,
+        most=1,
     )
     sigmas: Sequence[float] = flag(
         DEFAULT_SIGMAS,
@@ -256,16 +288,22 @@ class EffectOptions:
         takes=str,
         parse=parse_sigmas,
     )
-    dilate: int = flag(0, "Pixels to grow the result by.", metavar="PX", group=MASK, least=0)
+    dilate: int = flag(0, "Pixels to grow the result by.", metavar="PX", group=MASK, least=0, most=MOST_PIXELS_GROWN)
     temporal_radius: int | None = flag(
         None,
         "Frames on either side to smooth scores over (default: 2, or what suits the model with --witnesses model).",
         metavar="N",
         group=MASK,
         least=0,
+        most=MOST_SMOOTHED,
     )
     max_distance: float | None = flag(
-        None, "Ignore effects farther than this from the object (default: no limit).", metavar="PX", group=MASK, least=0
+        None,
+        "Ignore effects farther than this from the object (default: no limit).",
+        metavar="PX",
+        group=MASK,
+        least=0,
+        most=2 * LONGEST_SIDE,
     )
     layers: str | Sequence[int] = flag(
         "auto",
@@ -320,6 +358,7 @@ class ExtractionOptions:
         metavar="PX",
         group=MASK,
         least=0,
+        most=MOST_PIXELS_GROWN,
     )
     noise: float | None = flag(
         None,
@@ -359,8 +398,12 @@ class CompositionOptions:
         "Size of one layer pixel in background pixels (default: the layer is fitted into the background).",
         metavar="S",
         group=PLACE,
+        least=0,
+        most=MOST_SCALE,
     )
-    start: int = flag(0, "Background frame at which the layer begins.", metavar="FRAME", group=PLACE, least=0)
+    start: int = flag(
+        0, "Background frame at which the layer begins.", metavar="FRAME", group=PLACE, least=0, most=MOST_START
+    )
     length: Length = flag(
         "hold",
         "If the background is shorter than the layer: hold its last frame, loop it, or cut the result. With "
@@ -386,9 +429,12 @@ class LatentCompositionOptions:
 
     refine: bool = flag(True, "Skip the refinement.", "--no-refine", group=LATENT)
     strength: float = flag(
-        0.3, "Noise level at which the refinement begins, up to 1.", "--refine-strength", metavar="SIGMA", group=LATENT
+        0.3, "Noise level at which the refinement begins, up to 1.", "--refine-strength", metavar="SIGMA", group=LATENT,
+        least=0, most=1,
+    )  # fmt: skip
+    steps: int = flag(
+        10, "Denoising steps of the refinement.", "--refine-steps", metavar="N", group=LATENT, least=1, most=MOST_STEPS
     )
-    steps: int = flag(10, "Denoising steps of the refinement.", "--refine-steps", metavar="N", group=LATENT, least=1)
     seed: int = _seed()
     size: tuple[int, int] | None = _size()
 
@@ -402,10 +448,11 @@ class ReferenceOptions:
         dilate: pixels of the clip to grow the mask by, as for a removal.
     """
 
-    count: int = flag(8, "Maximum number of frames.", metavar="N", least=1)
+    count: int = flag(8, "Maximum number of frames.", metavar="N", least=1, most=MOST_REFERENCES)
     dilate: int | None = flag(
-        None, "Pixels to grow the mask by, as for `remove` (default: automatic).", metavar="PX", least=0
-    )
+        None, "Pixels to grow the mask by, as for `remove` (default: automatic).", metavar="PX", least=0,
+        most=MOST_PIXELS_GROWN,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from layerlift.errors import InputError
+from layerlift.limits import FASTEST, LONGEST_SIDE, MAX_PIXELS, MOST_GUIDANCE, MOST_SIGMAS
 
-FASTEST = 1000  # frames a second; more is a typing error
 # x, y (or left, top, right, bottom) in pixels, and the number of the frame, where one is given.
 Click = tuple[tuple[float, ...], int | None]
 
@@ -23,6 +23,11 @@ def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if min(size) < 1:
         raise InputError(f"{flag} {text!r} is not a size: give width and height in pixels, such as 704x480.")
+    if max(size) > LONGEST_SIDE or size[0] * size[1] > MAX_PIXELS:
+        raise InputError(
+            f"{flag} {text} is more than layerlift makes: give at most {MAX_PIXELS} pixels in all, and {LONGEST_SIDE} "
+            "a side."
+        )
     return size
 
 
@@ -62,17 +67,22 @@ def parse_guidance(value: float) -> float:
     """The number itself, when it is a guidance scale."""
     if not (math.isfinite(value) and value >= 1):
         raise InputError(f"--guidance is {value}: give at least 1 (1 = no guidance).")
+    if value > MOST_GUIDANCE:
+        raise InputError(f"--guidance is {value}: give {MOST_GUIDANCE:g} or less.")
     return value
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:
     """``0.3,0.5`` → (0.3, 0.5)."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        sigmas = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(
             f"--sigma {text!r} cannot be read: give one number or several separated by commas, such as 0.4 or 0.3,0.5."
         ) from error
+    if len(sigmas) > MOST_SIGMAS:
+        raise InputError(f"--sigma has {len(sigmas)} numbers: give {MOST_SIGMAS} or fewer.")
+    return sigmas
 
 
 def parse_layers(text: str) -> str | tuple[int, ...]:

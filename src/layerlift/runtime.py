@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.budget import check_memory
+from layerlift.flags import check_ranges
 from layerlift.options import RuntimeOptions
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
@@ -57,6 +58,7 @@ def open_runtime(
     Raises InputError for a device, number format or amount of memory that cannot be used.
     """
     options = options or RuntimeOptions()
+    check_ranges(options)
     policy = choose_policy(options.device, options.dtype, options.backend, weights=options.weights)
     report = report or Report()
     report.device = policy.device

@@ -18,6 +18,7 @@ from layerlift.cli.scene import RENDERED_SIZE, RenderFlags, parse_scene_size
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
+from layerlift.limits import MOST_FRAMES, MOST_SEEDS
 from layerlift.options import EffectOptions, Refinement, RemovalOptions, RuntimeOptions, SegmentationOptions
 from layerlift.report import Report
 
@@ -39,6 +40,8 @@ def parse_seeds(text: str) -> range:
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text.strip())
     if match is None or int(match[2]) <= int(match[1]):
         raise InputError(f"--seeds {text!r} is not START:END with START below END: give a range such as 1000:1032.")
+    if int(match[2]) - int(match[1]) > MOST_SEEDS:
+        raise InputError(f"--seeds {text} are more than {MOST_SEEDS} scenes: give a shorter range.")
     return range(int(match[1]), int(match[2]))
 
 
@@ -56,7 +59,7 @@ class SceneSet:
     size: tuple[int, int] = flag(
         (288, 192), "Width and height of the scenes in pixels.", metavar="WxH", takes=str, parse=parse_scene_size
     )
-    frames: int = flag(17, "Frames of each scene.", metavar="N", least=1)
+    frames: int = flag(17, "Frames of each scene.", metavar="N", least=1, most=MOST_FRAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,9 @@ class AnyScenes:
         takes=str,
         parse=parse_scene_size,
     )
-    frames: int | None = flag(None, "Frames of each scene (default: 17, or 33 with --rendered).", metavar="N", least=1)
+    frames: int | None = flag(
+        None, "Frames of each scene (default: 17, or 33 with --rendered).", metavar="N", least=1, most=MOST_FRAMES
+    )
 
     def settled(self, how: RenderFlags) -> SceneSet:
         """What is measured, with the defaults filled in. Raises InputError where nothing can render it."""

@@ -13,6 +13,7 @@ from layerlift.cli.places import read_of_model
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
+from layerlift.limits import MOST_FRAMES
 from layerlift.options import RuntimeOptions
 from layerlift.parse import parse_size
 from layerlift.report import Report
@@ -40,7 +41,9 @@ class CaseFlags:
         takes=str,
         parse=parse_size,
     )
-    frames: int | None = flag(None, "Maximum frames per case (default: 60).", metavar="N", group=_MAKE, least=1)
+    frames: int | None = flag(None, "Maximum frames per case (default: 60).", metavar="N", group=_MAKE, least=1,
+        most=MOST_FRAMES,
+    )  # fmt: skip
 
 
 @with_flags

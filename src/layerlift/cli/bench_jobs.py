@@ -18,6 +18,7 @@ from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
 from layerlift.errors import InputError
 from layerlift.flags import flag
+from layerlift.limits import MOST_FRAMES, MOST_MEMORY, MOST_REPEATS
 from layerlift.options import RemovalOptions, RuntimeOptions
 from layerlift.parse import parse_size
 from layerlift.report import Report
@@ -39,14 +40,16 @@ Running = Annotated[RuntimeOptions, Default(model="demo")]
 Writing = Annotated[OutputFlags, Without("lossless", "verbose")]
 
 
-def numbers(text: str, kind: Callable[[str], T], name: str) -> list[T]:
-    """``2.5,4`` → [2.5, 4.0]. Raises InputError for what is no number above 0, naming the flag."""
+def numbers(text: str, kind: Callable[[str], T], name: str, most: float) -> list[T]:
+    """``2.5,4`` → [2.5, 4.0]. Raises InputError for what is no number above 0, or above `most`, naming the flag."""
     try:
         found = [kind(part) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or not all(number > 0 for number in found):
         raise InputError(f"{name} {text!r} is not a list of numbers above 0: separate them by commas, as in 200,2000.")
+    if max(found) > most:
+        raise InputError(f"{name} has {max(found)}: give {most:.15g} or less.")
     return found
 
 
@@ -57,7 +60,9 @@ class ClipOf:
     size: tuple[int, int] | None = flag(
         None, "Size of the clip in pixels (default: the model's own).", metavar="WxH", takes=str, parse=parse_size
     )
-    frames: int | None = flag(None, "Frames of the clip (default: the model's own).", metavar="N", least=1)
+    frames: int | None = flag(
+        None, "Frames of the clip (default: the model's own).", metavar="N", least=1, most=MOST_FRAMES
+    )
     hidden: tuple[int, int] | None = flag(
         None,
         "Size of the masked box in pixels (default: a wide box that hides a tenth of the model's tokens).",
@@ -140,7 +145,9 @@ def jobs(
     random: Random = None,
     only: OnlyJobs = None,
     clip: ClipOf,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Runs after the first.")] = 1,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, max=MOST_REPEATS, metavar="N", help="Runs after the first.")
+    ] = 1,
     running: Running,
     writing: Writing,
     typed: Typed,
@@ -172,7 +179,9 @@ def memory(
     limits: Annotated[
         str, typer.Option("--limits", metavar="GB,…", help="Memory limits to run each job with, in GiB.")
     ] = "2.5,4,5,6,8,15.6",
-    beside: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Jobs to run at the same time.")] = 1,
+    beside: Annotated[
+        int, typer.Option("--jobs", min=1, max=1024, metavar="N", help="Jobs to run at the same time.")
+    ] = 1,
     running: Annotated[
         RuntimeOptions, Default(model="demo"), Only("model", "text_encoder", "device", "dtype", "backend")
     ],
@@ -180,7 +189,7 @@ def memory(
     typed: Typed,
 ) -> None:
     """Print how much memory whole jobs take, each in its own process, next to what was planned."""
-    memories = numbers(limits, float, "--limits")
+    memories = numbers(limits, float, "--limits", MOST_MEMORY)
     settle({}, read_of_model(running), writing)
 
     import os
@@ -268,7 +277,7 @@ def length(
 
     Runs without evidence, or, with --model none, on evidence alone.
     """
-    frames, size = numbers(lengths, int, "--lengths"), parse_size(clip_size, "--clip-size")
+    frames, size = numbers(lengths, int, "--lengths", MOST_FRAMES), parse_size(clip_size, "--clip-size")
     settle({}, read_of_model(running), writing)
 
     from layerlift.bench.alone import Case

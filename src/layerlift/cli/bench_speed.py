@@ -11,6 +11,7 @@ import typer
 from layerlift.cli.flags import Default, Only, with_flags
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
+from layerlift.limits import MOST_REPEATS, MOST_WINDOW
 from layerlift.options import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, RemovalOptions, RuntimeOptions
 from layerlift.report import Report
 
@@ -61,10 +62,16 @@ def speed(
     random: Random = None,
     options: Annotated[RemovalOptions, Only("size", "steps")],
     frames: Annotated[
-        int | None, typer.Option("--frames", min=1, metavar="N", help="Frames per window (default: the model's own).")
+        int | None,
+        typer.Option(
+            "--frames", min=1, max=MOST_WINDOW, metavar="N", help="Frames per window (default: the model's own)."
+        ),
     ] = None,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, metavar="N", help="Timed runs after the first; the median is printed.")
+        int,
+        typer.Option(
+            "--repeats", min=1, max=MOST_REPEATS, metavar="N", help="Timed runs after the first; the median is printed."
+        ),
     ] = 3,
     compile: Annotated[
         bool | None,

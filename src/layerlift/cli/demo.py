@@ -11,10 +11,11 @@ from layerlift.cli.folder import check_run_folder, whole_folder
 from layerlift.cli.job import settle, settle_folder, write_report
 from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
-from layerlift.cli.scene import SIZE, Folder, parse_scene_size
+from layerlift.cli.scene import SIZE, Folder, check_scene, parse_scene_size
 from layerlift.cli.terminal import print_costs, show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
+from layerlift.limits import MOST_FRAMES
 from layerlift.options import EffectOptions, RemovalOptions, RunOptions, RuntimeOptions
 from layerlift.report import Report
 
@@ -37,13 +38,16 @@ class DemoFlags:
         None, "Width and height of a drawn scene in pixels (default: 288x192).", metavar="WxH", takes=str,
         parse=parse_scene_size,
     )  # fmt: skip
-    frames: int | None = flag(None, "Number of frames of a drawn scene (default: 33).", metavar="N", least=1)
+    frames: int | None = flag(
+        None, "Number of frames of a drawn scene (default: 33).", metavar="N", least=1, most=MOST_FRAMES
+    )
 
     def check(self) -> None:
         """Raises InputError where a scene is described that no seed draws."""
         for name in ("size", "frames"):
             if self.seed is None and getattr(self, name) is not None:
                 raise InputError(f"--{name} applies to a drawn scene, and none was asked for: add --seed.")
+        check_scene(self.size or SIZE, self.frames or 1)
 
 
 @with_flags

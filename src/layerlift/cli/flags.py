@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from layerlift.flags import Flag
+from layerlift.flags import Flag, check_ranges
 
 # Typed, but no setting of what is made.
 _ASIDE = ("report", "overwrite", "verbose")
@@ -73,8 +73,8 @@ class _Option:
             *self.names,
             metavar=flag.metavar,
             help=flag.help,
-            min=flag.least,
-            max=flag.most,
+            min=None if flag.parse else flag.least,
+            max=None if flag.parse else flag.most,
             rich_help_panel=flag.group,
         )
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=option, annotation=self.takes)
@@ -102,7 +102,9 @@ class _Group:
 
     def gather(self, typed: dict[str, Any]) -> Any:
         values = {field: option.value(typed[option.name]) for field, option in self.options.items()}
-        return self.made(**values, **self.others)
+        made = self.made(**values, **self.others)
+        check_ranges(made)
+        return made
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -13,6 +13,7 @@ from layerlift.cli.options import OutputFlags
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
+from layerlift.limits import MOST_FRAMES, MOST_SCENE
 from layerlift.parse import parse_size
 from layerlift.report import Report
 
@@ -30,6 +31,15 @@ def parse_scene_size(text: str) -> tuple[int, int]:
     return size
 
 
+def check_scene(size: tuple[int, int], frames: int) -> None:
+    """Raises InputError for more pixels than are drawn in memory."""
+    if size[0] * size[1] * frames > MOST_SCENE:
+        raise InputError(
+            f"{frames} frames of {size[0]}x{size[1]} are too many to be drawn in memory: give a smaller --size, or "
+            f"--frames {max(1, MOST_SCENE // (size[0] * size[1]))} or less."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SceneFlags:
     """Which scene is drawn, its (width, height) in pixels, and how many frames of it."""
@@ -42,7 +52,7 @@ class SceneFlags:
         takes=str,
         parse=parse_scene_size,
     )
-    frames: int = flag(33, "Number of frames.", metavar="N", least=1)
+    frames: int = flag(33, "Number of frames.", metavar="N", least=1, most=MOST_FRAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,8 @@ class RenderFlags:
     film: bool = flag(False, "Add to a rendered scene what a camera adds: slight lens blur, grain and H.264.", "--film")
 
     def check(self, seeds: Iterable[int], size: tuple[int, int], frames: int) -> None:
-        """Raises InputError where rendered scenes were asked for that cannot be had."""
+        """Raises InputError for scenes that are too large, and for rendered ones that cannot be had."""
+        check_scene(size, frames)
         if self.film and not self.rendered:
             raise InputError("--film works only on rendered scenes: add --rendered.")
         if self.film and (size[0] % 2 or size[1] % 2):

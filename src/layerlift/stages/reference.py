@@ -13,6 +13,7 @@ from layerlift.errors import InputError
 from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.coverage import choose_references
 from layerlift.evidence.reference import MARK
+from layerlift.flags import check_ranges
 from layerlift.masks import Mask
 from layerlift.options import ReferenceOptions, RemovalOptions
 from layerlift.pixels.arrays import grow
@@ -103,6 +104,7 @@ def plan_references(
     clip = as_clip(clip)
     mask = as_mask(mask, clip)
     margin = choose_margin(RemovalOptions(dilate=options.dilate), clip)
+    check_ranges(options)
     if options.count < 1:
         raise InputError(f"--count is {options.count}: give at least 1.")
     return ReferencePlan(clip, mask, options.count, margin, runtime or Runtime())

@@ -24,6 +24,7 @@ from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import has_sound
 from layerlift.clip.view import is_hdr, sdr_to_view
 from layerlift.errors import InputError
+from layerlift.flags import check_ranges
 from layerlift.options import CompositionOptions, Length, Sound
 from layerlift.runtime import Runtime, chosen
 from layerlift.stages.inputs import GivenClip, as_clip
@@ -278,6 +279,7 @@ def open_layers(layers: Sequence[LayerClip | str | Path] | LayerClip | str | Pat
 
 def check_composition(options: CompositionOptions) -> None:
     """Raises InputError for a choice that makes no sense whatever the clips are."""
+    check_ranges(options)
     if options.start < 0:
         raise InputError(f"--start is {options.start}: give 0 or more, as frames are counted from 0")
     if options.scale is not None and not (isfinite(options.scale) and options.scale > 0):

@@ -19,6 +19,7 @@ from layerlift.engine.base import Encode, Latents, Noise, SamplingSettings
 from layerlift.engine.device.budget import limit
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.schedule import refine_sigmas
+from layerlift.flags import check_ranges
 from layerlift.masks import Mask, union_masks
 from layerlift.options import CompositionOptions, LatentCompositionOptions, RemovalOptions
 from layerlift.pixels.arrays import grow
@@ -158,6 +159,7 @@ def plan_latent_composition(
     Raises InputError for what cannot be used.
     """
     options, runtime = options or LatentCompositionOptions(), runtime or Runtime()
+    check_ranges(options)
     sigmas = refine_sigmas(options.strength, options.steps)
     clip = as_clip(clip)
     plate = open_plate(background, clip)

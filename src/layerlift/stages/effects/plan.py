@@ -12,6 +12,7 @@ from layerlift.engine.planning import plan_windows
 from layerlift.errors import InputError
 from layerlift.finder.decide import THRESHOLD
 from layerlift.finder.small import small_size
+from layerlift.flags import check_ranges
 from layerlift.geometry.fit import choose_box, fit_size, fit_windows
 from layerlift.masks import Mask, union_masks
 from layerlift.options import DEFAULT_SIGMAS, EffectOptions, Refinement, RemovalOptions, Witnesses
@@ -161,6 +162,7 @@ def refuse_model_s_own(options: EffectOptions) -> None:
 
 def check_effects(options: EffectOptions) -> None:
     """Raises InputError for a choice that makes no sense whatever the clip is."""
+    check_ranges(options)
     if options.refine not in get_args(Refinement):
         raise InputError(f"unknown --refine {options.refine!r}: choose {', '.join(get_args(Refinement))}")
     if options.witnesses not in get_args(Witnesses):

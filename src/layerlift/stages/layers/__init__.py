@@ -17,6 +17,7 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.clip.rgba import LayerClip, to_linear
 from layerlift.errors import InputError
+from layerlift.flags import check_ranges
 from layerlift.masks import Mask
 from layerlift.options import ExtractionOptions
 from layerlift.pixels.arrays import distance_to, spread
@@ -141,6 +142,7 @@ def plan_extraction(
     Raises InputError for what cannot be used.
     """
     options, runtime = options or ExtractionOptions(), runtime or Runtime()
+    check_ranges(options)
     clip = as_clip(clip)
     plate = open_plate(background, clip)
     masks = open_objects(objects, clip)

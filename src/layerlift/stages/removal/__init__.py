@@ -31,6 +31,7 @@ from layerlift.evidence.reference import (
     told_references,
 )
 from layerlift.evidence.unsearched import Unsearched
+from layerlift.flags import check_ranges
 from layerlift.geometry.fit import choose_box, fit_size
 from layerlift.geometry.focus import View, focus_view, whole_view
 from layerlift.masks import Mask
@@ -149,6 +150,7 @@ def plan_removal(
     Raises InputError for what cannot be used.
     """
     options, runtime = options or RemovalOptions(), runtime or Runtime()
+    check_ranges(options)
     clip = as_clip(clip)
     mask = as_mask(mask, clip)
     if options.evidence not in get_args(EvidenceChoice):
