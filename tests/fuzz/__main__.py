@@ -74,8 +74,6 @@ def main() -> int:
         seeds = [seed for seed in load_seeds(folder / "seeds") if given.kind in (None, seed.kind)]
         tried, faults = run(seeds, folder, given.inputs, given.seed)
     print(table(tried))
-    for said, case in faults.items():
-        print(f"\n{said}\n  {json.dumps(case)[:600]}")
     if given.keep and faults:
         CORPUS.write_text(lines([*corpus(), *faults.values()]), encoding="utf-8")
     return 1 if faults else 0
@@ -96,7 +94,8 @@ def run(
         name = f"{seed.kind}: {found.name}"
         if is_fault and name not in faults:
             needed = needed_of(seed, folder / "case", edits, found.name)
-            faults[name] = {"seed": seed.name, "edits": needed, "said": found.words[:200]}
+            faults[name] = {"seed": seed.name, "edits": needed, "was": found.name}
+            print(f"{name}\n  {found.words[:300]}\n  {json.dumps(faults[name])[:600]}\n", file=sys.stderr)
     return tried, faults
 
 
