@@ -77,6 +77,7 @@ def write_tiny_model(
         "frames": 9,
         "rate": 24.0,
         "licence": "random numbers",
+        "random": True,
         **settings,
     }
     (folder / "layerlift.json").write_text(json.dumps(values, indent=1))

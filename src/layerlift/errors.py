@@ -5,6 +5,10 @@ class LayerliftError(Exception):
     """Root of every error layerlift raises on purpose."""
 
 
+class PrecisionError(LayerliftError):
+    """A model's result is no picture: NaN, saturated, flat or noise. More precise numbers may help."""
+
+
 class InputError(LayerliftError):
     """Something the user gave cannot be used.
 

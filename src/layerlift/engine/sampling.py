@@ -18,7 +18,7 @@ import torch
 from layerlift.engine.base import SamplingSettings
 from layerlift.engine.model.passes import TRAIN_TIMESTEPS, Loops, open_loops, predict_velocity
 from layerlift.engine.model.speed import PLAIN, Speed
-from layerlift.errors import LayerliftError
+from layerlift.errors import PrecisionError
 from layerlift.geometry.fit import token_places
 from layerlift.progress import StageProgress
 
@@ -127,7 +127,7 @@ def denoise(
                 without, towards = velocity.chunk(2)
                 velocity = without + settings.guidance * (towards - without)
             if not torch.isfinite(velocity).all():
-                raise LayerliftError(
+                raise PrecisionError(
                     f"the model returned NaN or infinity in step {step + 1}: its weights are damaged or "
                     f"{weight.dtype} overflows on {device.type}; try --dtype float32"
                 )

@@ -13,13 +13,15 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from layerlift.engine.base import Decode, Denoise, Encode, Engine, Latents, Noise, SamplingSettings
+from layerlift.engine.base import Decode, Denoise, Encode, Engine, Latents, Noise, Picture, SamplingSettings
 from layerlift.engine.device import Policy
 from layerlift.engine.device.memory import trim_host
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.model.speed import Speed, choose_speed
+from layerlift.errors import PrecisionError
 from layerlift.geometry.fit import Fit, Window, latent_frames
 from layerlift.geometry.focus import Box, View, offsets
+from layerlift.pixels.sense import Look, liveliest, look, nonsense
 from layerlift.pixels.work import Patch, fit_regions, make_patches
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
@@ -86,8 +88,31 @@ def generate(
 ) -> Iterator[Patch | None]:
     """For every frame what was generated, where it lies in the clip, or None where nothing is wanted.
 
-    `frames` is called for a pass over the clip, and again when memory ran out in it.
+    `frames` is called for a pass over the clip, and again when memory ran out in it. Where the result is no picture,
+    and there is memory for float32, everything is done again in that; what was yielded already stays.
+
+    Raises PrecisionError where the result is no picture in float32 either, or there is no memory for it.
     """
+    done = 0
+    while True:
+        try:
+            for patch in islice(_generated(job, frames, frame_count, runtime), done, None):
+                yield patch
+                done += 1
+            return
+        except PrecisionError as error:
+            precise, said = job.plan.precise(), str(error)
+            if precise is None:
+                raise
+        # Beyond the block: the exception holds on to everything that the work had made.
+        runtime.report.note(f"{said.split(':', maxsplit=1)[0]}; trying again in float32")
+        job = replace(job, plan=precise)
+
+
+def _generated(
+    job: Job, frames: Callable[[], Iterable[Wanted]], frame_count: int, runtime: Runtime
+) -> Iterator[Patch | None]:
+    """`generate`, once."""
     model, noise = job.model, job.model.noise(job.seed)
 
     # 1. Encode every window in which something is to be generated.
@@ -160,6 +185,7 @@ class Section:
         unknown: (f, h, w) bool.
         shown: whether any frame kept from this window has a pixel to generate.
         box: the part of the picture it shows; None: all of it.
+        own: what the clip looks like in it.
     """
 
     window: Window
@@ -167,6 +193,7 @@ class Section:
     unknown: np.ndarray
     shown: bool
     box: Box | None = None
+    own: Look | None = None
 
     def copy(self) -> Section:
         """One whose arrays can be changed while these stay."""
@@ -202,7 +229,8 @@ def encode_windows(
             continue
         latents = filed(encode(np.stack([frame for frame, _ in pairs])))
         shown = hidden[kept_frames(window)].any()
-        sections.append(Section(window, latents, job.model.unknown_tokens(hidden), bool(shown), box))
+        own = liveliest([look(frame.astype(np.float32), ~hides) for frame, hides in pairs])
+        sections.append(Section(window, latents, job.model.unknown_tokens(hidden), bool(shown), box, own))
         # Frames that come and go leave gaps in the heap, more of them the longer the clip.
         trim_host()
     for _ in fitted:
@@ -243,6 +271,21 @@ def carry_over(before: Section, section: Section, space: int) -> None:
     section.unknown[here, rows, columns] = False
 
 
+def sensible(frames: Iterable[Picture], own: Look | None, job: Job) -> Iterator[Picture]:
+    """The frames that a model made, as long as they are pictures; `own` is what the clip looks like there.
+
+    Raises PrecisionError for one that is saturated, of one colour, or noise, where the clip is not.
+    """
+    for frame in frames:
+        wrong = None if own is None or job.model.settings.random else nonsense(look(frame), own)
+        if wrong is not None:
+            exact = job.plan.precise() is None and job.policy.transformer_dtype == "float32"
+            why = "its weights are damaged" if exact else f"{job.policy.transformer_dtype} is too coarse for it here"
+            way = "choose another --model, or fetch it again" if exact else "try --dtype float32"
+            raise PrecisionError(f"{job.model.name} made a frame that is {wrong}: {why}; {way}")
+        yield frame
+
+
 def decode_windows(
     decode: Decode, sections: Sequence[Section | None], job: Job, frame_count: int, *, noise: Noise
 ) -> Iterator[Patch | None]:
@@ -255,7 +298,7 @@ def decode_windows(
         if section is None or not section.shown:
             yield from (None for _ in range(kept.start, kept.stop))
             continue
-        frames = decode(section.latents, noise)
-        yield from make_patches(islice(frames, kept.start, kept.stop), view, box)
+        frames = islice(decode(section.latents, noise), kept.start, kept.stop)
+        yield from make_patches(sensible(frames, section.own, job), view, box)
         trim_host()
     yield from (None for _ in range(done, frame_count))

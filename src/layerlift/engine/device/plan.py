@@ -57,6 +57,16 @@ class Plan:
         except InputError:
             return None
 
+    def precise(self) -> "Plan | None":
+        """A plan in float32 throughout; None where this one is, and where that does not fit into the memory."""
+        exact = replace(self.request.policy, transformer_dtype="float32", vae_dtype="float32")
+        if exact == self.request.policy:
+            return None
+        try:
+            return make_plan(replace(self.request, policy=exact))
+        except InputError:
+            return None
+
     def differences(self, other: Policy) -> list[str]:
         """What this plan has changed about a policy, one phrase each."""
         ours = self.policy

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from layerlift.engine.model.vae_stream import decode_stream, encode_stream, frames_at_once
-from layerlift.errors import LayerliftError
+from layerlift.errors import PrecisionError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLLTXVideo
@@ -172,7 +172,7 @@ def _runs_in(vae: AutoencoderKLLTXVideo) -> tuple[torch.device, torch.dtype]:
 def _check_finite(values: torch.Tensor, part: str, vae: AutoencoderKLLTXVideo) -> None:
     if not torch.isfinite(values).all():
         device, dtype = _runs_in(vae)
-        raise LayerliftError(
+        raise PrecisionError(
             f"the VAE's {part} returned NaN or infinity: its weights are damaged or {dtype} overflows on "
             f"{device.type}; try --dtype float32"
         )
@@ -184,7 +184,7 @@ def _check_picture(piece: torch.Tensor, vae: AutoencoderKLLTXVideo) -> None:
     pixels = piece[0].flatten(2)  # (3, F, H·W)
     if pixels.shape[2] > 1 and ((pixels.amax(2) - pixels.amin(2)).amax(0) == 0).any():
         device, dtype = _runs_in(vae)
-        raise LayerliftError(
+        raise PrecisionError(
             f"the VAE's decoder returned a frame of a single colour, which {device.type} does when it fails in "
             f"{dtype}; try --dtype float32 or --device cpu"
         )

@@ -23,7 +23,7 @@ from layerlift.engine.model.effect_score import (
 )
 from layerlift.engine.model.speed import Speed
 from layerlift.engine.sampling import Prompts, denoise, open_denoising, token_coordinates
-from layerlift.errors import LayerliftError
+from layerlift.errors import PrecisionError
 from layerlift.progress import StageProgress
 
 
@@ -113,7 +113,7 @@ def scoring(model: Any, policy: Policy, prompts: Prompts, scorer: Scorer, sigmas
             found = frame_scores(scores, coverage, geometry.time).cpu().numpy()
             if not np.isfinite(found).all():
                 weight = transformer.proj_in.weight
-                raise LayerliftError(
+                raise PrecisionError(
                     f"the model returned NaN or infinity: its weights are damaged or {weight.dtype} overflows on "
                     f"{weight.device.type}; try --dtype float32"
                 )

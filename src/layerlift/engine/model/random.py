@@ -75,7 +75,7 @@ def write_random_model(folder: Path, entry: Entry) -> Path:
     embeds = torch.randn(len(PROMPTS), TEXT_LENGTH, width, generator=generator)
     mask = torch.ones(len(PROMPTS), TEXT_LENGTH, dtype=torch.bool)
     save_ready_text(folder / "text.safetensors", PROMPTS, embeds, mask)
-    settings = {**asdict(entry.settings), "licence": "random numbers"}
+    settings = {**asdict(entry.settings), "licence": "random numbers", "random": True}
     (folder / "layerlift.json").write_text(json.dumps(settings))
     return folder
 

@@ -49,6 +49,8 @@ class Settings:
     where it has not been measured that the model understands tokens from that far away."""
     any_scale: bool = True
     """Whether the model knows things at any scale; else a crop shows them no larger than the whole picture would."""
+    random: bool = False
+    """Whether its weights are random numbers, as for measuring speed: what they make is nonsense, and is let pass."""
     fill_depth: Annotated[float, Meta(ge=0, le=LONGEST_SIDE)] = 4.0
     """Holes in the evidence that are nowhere deeper than this, in pixels of the size the model works at, are inpainted:
     a model's own detail ends far above that, and a seam around a sliver costs more than it brings."""
