@@ -1,6 +1,7 @@
 """Every number that a user can give has a range, and one beyond it is refused before any work."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import typer
 
 from layerlift.cli.app import app
-from layerlift.clip import Clip
+from layerlift.clip import Clip, write_clip, write_mask
 from layerlift.errors import InputError
 from layerlift.flags import check_ranges
 from layerlift.masks import Mask
@@ -115,3 +116,28 @@ def test_stages_check_their_options() -> None:
 def test_the_largest_picture_is_still_a_size() -> None:
     assert parse_size("7680x4320") == (7680, 4320)
     assert parse_size("15360x4320") == (15360, 4320)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "remove {} --mask m",
+        "remove {clip} --mask {}",
+        "remove {clip} --mask {mask} --model {}",
+        "remove {clip} --mask {mask} --reference {}@3",
+        "remove {clip} --mask {mask} --reference {}",
+        "mask {clip} --object {mask} --effects {}@3",
+        "compose {} --onto {clip}",
+        "compose {clip} --onto {}",
+    ],
+)
+def test_a_name_that_is_too_long(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames, mask = np.zeros((2, 48, 64, 4), np.uint8), np.zeros((2, 48, 64), bool)
+    mask[:, :20, :20] = True
+    clip = Clip.from_array(frames)
+    write_clip(tmp_path / "clip.mkv", frames, clip, lossless=True)
+    write_mask(tmp_path / "mask.mkv", mask, clip)
+    given = {"clip": tmp_path / "clip.mkv", "mask": tmp_path / "mask.mkv"}
+    output = ("-o", tmp_path / "out.mkv")
+    assert layerlift(*command.format("x" * 5000, **given).split(), *output) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -287,7 +287,9 @@ def test_every_segmenter_is_listed_with_size_and_licence(capsys: pytest.CaptureF
     [
         (None, "has no config.json that can be read"),
         ("no json", "has no config.json that can be read"),
+        ("[" * 100_000, "has no config.json that can be read"),
         ('{"model_type": "llama"}', "holds a model of type 'llama', not SAM 2 or SAM 3"),
+        ('{"model_type": ["sam2"]}', "holds a model of type .*, not SAM 2 or SAM 3"),
     ],
 )
 def test_a_folder_of_something_else_is_told(config: str | None, said: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is typed, made into values. Each function raises InputError, saying what was given and what to give instead."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -112,7 +113,9 @@ def parse_references(texts: Sequence[str]) -> dict[int, Path]:
     from layerlift.evidence.reference import pictures_of, two_for_one
 
     for text in texts:
-        for frame, picture in (pictures_of(text) if Path(text).is_dir() else _parse_reference(text)).items():
+        # os.path asks without raising for a name that is too long.
+        named = pictures_of(text) if os.path.isdir(text) else _parse_reference(text)  # noqa: PTH112
+        for frame, picture in named.items():
             if frame in found:
                 raise two_for_one(frame, found[frame], picture)
             found[frame] = picture
@@ -141,7 +144,7 @@ def parse_kinds(text: str) -> tuple[str, ...]:
 def parse_brush(text: str) -> tuple[Path, int | None]:
     """``mask.png@12`` → its path and the frame; without a frame it is for all of them."""
     name, _, number = text.rpartition("@")
-    if name and re.fullmatch(r"[0-9]{1,9}", number) and not Path(text).exists():
+    if name and re.fullmatch(r"[0-9]{1,9}", number) and not os.path.exists(text):  # noqa: PTH110
         return Path(name), int(number)
     return Path(text), None
 

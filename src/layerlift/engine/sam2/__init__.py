@@ -6,7 +6,6 @@ picture fills the whole square that the network sees: width and height are scale
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from layerlift.engine.model.checkpoint import read_json
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def family_of(folder: Path) -> Family:
     import transformers
 
     try:
-        kind = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+        kind = read_json(folder / CONFIG).get("model_type")
+    except InputError as error:
         raise InputError(
             f"{folder} has no {CONFIG} that can be read: give a folder with the config and weights of SAM 2 or SAM 3."
         ) from error
-    family = FAMILIES.get(kind)
+    family = FAMILIES.get(str(kind))
     if family is None:
         raise InputError(f"{folder} holds a model of type {kind!r}, not SAM 2 or SAM 3: give another folder.")
     if not hasattr(transformers, family.video):
@@ -154,7 +154,7 @@ class Sam2:
             model, report = getattr(transformers, name).from_pretrained(
                 self.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever a config or a header that cannot be makes transformers raise
             said = str(error).partition("\n")[0].rstrip(".")
             raise InputError(f"the weights in {self.folder} cannot be read ({said}): download them again.") from error
         finally:
