@@ -118,6 +118,7 @@ def test_ready_embeddings_that_do_not_fit(tiny: Path, tmp_path: Path) -> None:
         ("[" * 10**5, {}, "holds no text embeddings with their prompts"),
         ('["Empty", 1]', {}, "holds no text embeddings with their prompts"),
         ('["Empty"]', {"embeds": torch.zeros(1, 4, WIDTH, dtype=torch.int32)}, "does not fit its model"),
+        ("[]", {}, "does not fit its model"),
         ('["Empty"]', {"mask": torch.zeros(1, 4)}, "no usable text embedding for 'Empty'"),
         ('["Empty"]', {"embeds": torch.full((1, 4, WIDTH), torch.nan)}, "no usable text embedding for 'Empty'"),
     ],

@@ -96,7 +96,8 @@ class ReadyText:
             raise InputError(f"{path} holds no text embeddings with their prompts; fetch the model again.") from error
         if (
             len(embeds) != 3
-            or embeds[0] != len(prompts) > 0
+            or not prompts
+            or embeds[0] != len(prompts)
             or embeds[2] != width
             or mask != embeds[:2]
             or not 0 < embeds[1] <= MOST_TOKENS
