@@ -88,7 +88,7 @@ def signals_at_moments(ground: Ground, table: Table, rounds: int) -> None:
             for turn in range(rounds):
                 for old in [bool((turn + ground.chance.randrange(2)) % 2)]:
                     place = ground.place(name, old=old)
-                    at = ground.chance.uniform(0, ground.seconds[name])
+                    at = ground.chance.uniform(0.1, ground.seconds[name])
                     ended = run(place, command + " --overwrite" * old, at=at, number=number)
                     faults = ground.judge(name, place, ended, {0, code}, old=old, killed=code == -9)
                     kind = f"{signal.Signals(number).name} at a moment{', --overwrite' * old}"
@@ -240,7 +240,7 @@ def run_in(place: Path, folder: Path, command: str) -> Ended:
     child = os.fork()
     words = place.with_name(place.name + ".words")
     if child == 0:
-        in_fork(folder, command, words, None, None, place.parent / "temporary")
+        in_fork(folder, command, words, None, None, place.parent / "temporary", os.open(os.devnull, os.O_WRONLY))
     _, status = os.waitpid(child, 0)
     return Ended(os.waitstatus_to_exitcode(status), words.read_text(errors="replace"), 0.0, False)
 

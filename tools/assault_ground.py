@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -79,6 +80,8 @@ class Ground:
         self.events: dict[str, int] = {}
         self._count = 0
         draw_inputs(self.inputs)
+        gc.collect()  # encoders: a fork that frees them waits for threads that it does not have
+        gc.freeze()
         for name, (command, targets) in COMMANDS.items():
             place = self.place(name, old=False)
             before = time.monotonic()
@@ -262,10 +265,14 @@ def run(
     the path. `prepare` is called in it before the command.
     """
     words = place.with_name(place.name + ".words")
-    started = time.monotonic()
+    ready, begun = os.pipe()
     child = os.fork()
     if child == 0:
-        in_fork(place, command, words, hook, prepare, temporary)
+        in_fork(place, command, words, hook, prepare, temporary, begun)
+    os.close(begun)
+    os.read(ready, 1)
+    os.close(ready)
+    started = time.monotonic()
     sent = 0.0
     status = None
     while status is None:
@@ -295,8 +302,9 @@ def in_fork(  # noqa: PLR0917
     hook: Hook | None,
     prepare: Callable[[], None] | None,
     temporary: Path | None,
+    begun: int,
 ) -> None:
-    """Become a command: never returns."""
+    """Become a command: never returns. Its beginning is told through the descriptor `begun`."""
     code = 1
     try:
         descriptor = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -313,6 +321,8 @@ def in_fork(  # noqa: PLR0917
             prepare()
         from layerlift.cli import main
 
+        os.write(begun, b".")
+        os.close(begun)
         try:
             main(command.split())
         except SystemExit as error:
