@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layerlift.cli.flags import Typed, Without, changed, with_flags
-from layerlift.cli.folder import check_run_folder, whole_folder
+from layerlift.cli.folder import check_run_folder, results_folder
 from layerlift.cli.job import describe_evidence, finish, open_source, settle
 from layerlift.cli.masks import notes_of, open_objects, open_totals
 from layerlift.cli.options import ClipArgument, ClipFlags, Objects, OutputFlags
@@ -26,6 +26,9 @@ from layerlift.options import (
     RuntimeOptions,
 )
 from layerlift.report import Report
+
+if TYPE_CHECKING:
+    from layerlift.stages.run import Inputs
 
 
 @with_flags
@@ -82,6 +85,7 @@ def run(
     if total and looking:
         raise InputError(f"{looking[0]} is for finding effects, but --total already gives them: leave one of them out.")
 
+    from layerlift.room import check_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.run import open_inputs, plan_run, run_stages
 
@@ -93,6 +97,7 @@ def run(
     behind = None if onto is None else open_source(onto, replace(reading, frames=None, rate=None))
     numbers, masks = open_objects(objects or [], clip, source)
     inputs = open_inputs(source, masks, open_totals(total or [], clip, source), behind, numbers=numbers)
+    check_room(*room_for(inputs, output, lossless=writing.lossless))
     record = Report("run", typed)
     options = RunOptions(removal, effects, extraction, composition, writing.lossless)
 
@@ -103,10 +108,23 @@ def run(
             say(note)
 
         # 3. The work, into a folder that takes its place when it is whole.
-        with whole_folder(output, overwrite=writing.overwrite) as folder:
+        with results_folder(output, overwrite=writing.overwrite) as folder:
             run_stages(plan, folder)
             record.write(folder / "report.json")
     for note in record.notes:
         if note not in plan.notes:
             say(note)
     finish(record, writing, result=output, said=describe_evidence(record, model=plan.removal.job is not None))
+
+
+def room_for(inputs: "Inputs", folder: Path, *, lossless: bool) -> tuple[dict[str | Path, int], int]:
+    """Bytes that a run takes at least: of its folder, and of temporary files."""
+    from layerlift.room import clip_room, evidence_room, layer_room, mask_room
+    from layerlift.stages.run import endings
+
+    ending, layer_ending = endings(inputs.clip, lossless=lossless)
+    size = clip_room(f"a{ending}", inputs.clip, lossless=lossless) + mask_room(inputs.clip)
+    size += len(inputs.objects) * layer_room(f"a{layer_ending}", inputs.clip)
+    if inputs.onto is not None:
+        size += clip_room(f"a{ending}", inputs.onto, lossless=lossless)
+    return {folder: size}, evidence_room(inputs.clip, masks=0 if inputs.totals else len(inputs.objects))
