@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 from layerlift.cache import cache_folder
 from layerlift.engine.model.headers import read_header
 from layerlift.errors import InputError
+from layerlift.hidden import leftovers
 from layerlift.progress import QUIET, StageProgress
+from layerlift.whole import KeptAsideError, whole_file
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 # Tokens LTX-Video is given: longer prompts are cut, shorter ones padded and masked.
 TEXT_LENGTH = 256
+
+
+class CacheWarning(UserWarning):
+    """The cache of prompts could not be read or written: the text encoder runs instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,7 @@ class EncodedText:
     def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
         folder = self.check_encoder()
         paths = self._paths(folder, prompts, policy)
-        return None if cache and len(_read_all(paths)) == len(paths) else folder
+        return None if cache and len(_read_all(paths, self._width)) == len(paths) else folder
 
     def _paths(self, folder: Path, prompts: Sequence[str], policy: "Policy") -> dict[str, Path]:
         from layerlift.engine.model.t5 import encoder_identity
@@ -168,7 +173,7 @@ class EncodedText:
 
         folder = self.check_encoder()
         paths = self._paths(folder, prompts, policy)
-        found = _read_all(paths) if cache else {}
+        found = _read_all(paths, self._width) if cache else {}
         missing = [prompt for prompt in paths if prompt not in found]
         if missing:
             cache_dtype = getattr(torch, policy.cache_dtype)
@@ -182,9 +187,9 @@ class EncodedText:
         return [found[prompt] for prompt in prompts]
 
 
-def _read_all(paths: Mapping[str, Path]) -> dict[str, TextEmbedding]:
-    """The prompts whose embeddings are in the cache, of those whose files would be at `paths`."""
-    stored = {prompt: read_cached(path, prompt) for prompt, path in paths.items()}
+def _read_all(paths: Mapping[str, Path], width: int) -> dict[str, TextEmbedding]:
+    """The prompts whose embeddings of a width are in the cache, of those whose files would be at `paths`."""
+    stored = {prompt: read_cached(path, prompt, width) for prompt, path in paths.items()}
     return {prompt: embedding for prompt, embedding in stored.items() if embedding is not None}
 
 
@@ -194,32 +199,49 @@ def cache_path(prompt: str, encoder: str, length: int, policy: "Policy") -> Path
     return cache_folder("text") / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
 
 
-def read_cached(path: Path, prompt: str) -> TextEmbedding | None:
-    """The cached embedding, or None when there is none, it is damaged, or it is another prompt's."""
+def read_cached(path: Path, prompt: str, width: int) -> TextEmbedding | None:
+    """The cached embedding of `width`; None when there is none, or none that can be used: a CacheWarning says why."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         with safe_open(path, framework="pt", device="cpu") as stored:
             if (stored.metadata() or {}).get("prompt") != prompt:
                 return None
-            return TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
-    except (SafetensorError, ValueError):
-        return None  # damaged: made again, and written over
+            found = TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
+    except OSError as error:
+        _warn(f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
+        return None
+    except (SafetensorError, ValueError, RuntimeError, TypeError):
+        _warn(f"{path} is damaged")
+        return None
+    if found.embeds.shape != (1, TEXT_LENGTH, width) or not bool(found.embeds.isfinite().all()):
+        _warn(f"{path} does not hold an embedding of this model")
+        return None
+    return found
 
 
 def write_cached(path: Path, prompt: str, embeds: "torch.Tensor", mask: "torch.Tensor") -> None:
-    """Store one embedding: embeds (1, L, D), mask (1, L) bool; another process sees all of it or nothing."""
+    """Store one embedding: embeds (1, L, D), mask (1, L) bool; another process sees all of it or nothing.
+
+    A CacheWarning says why where it cannot be stored.
+    """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
+    tensors = {"embeds": embeds.contiguous(), "mask": mask.to(torch.uint8).contiguous()}
     try:
-        tensors = {"embeds": embeds.contiguous(), "mask": mask.to(torch.uint8).contiguous()}
-        save_file(tensors, name, metadata={"prompt": prompt})
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in leftovers(path):
+            left.unlink(missing_ok=True)
+        with whole_file(path, overwrite=True) as made:
+            save_file(tensors, made, metadata={"prompt": prompt})
+    except (OSError, SafetensorError, KeptAsideError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        _warn(f"{path} cannot be written: {reason.lower()}")
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(f"The cache of prompts is not used: {reason}.", CacheWarning, stacklevel=3)
