@@ -293,6 +293,16 @@ def test_what_killed_runs_left_is_found() -> None:
     assert leftovers("nowhere/a.mkv") == []
 
 
+def test_what_other_runs_have_in_a_folder_stays() -> None:
+    fill(Path("out"))
+    other = hidden_name(Path("out/x"))
+    other.write_text("half")
+    write_new(overwrite=False)
+    assert contents() == NEW | {other.name: "half"}
+    write_new()
+    assert contents() == NEW | {other.name: "half"}
+
+
 def test_a_process_that_ends_removes_what_it_has_not_finished() -> None:
     with whole_folder("out") as made:
         fill(made, **NEW)

@@ -58,15 +58,24 @@ def _own(pid: int) -> str:
 
 
 def _owner(pid: int) -> str:
+    return f"{pid:x}-{hashlib.sha256(f'{platform.node()} {_started(pid)}'.encode()).hexdigest()[:8]}"
+
+
+def _started(pid: int) -> str:
+    """When a process started, the same each time it is asked for."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if boot.exists():  # Linux, where psutil adds the time of the boot, which moves when the clock is set
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise LookupError(f"there is no process {pid}") from error
+        return f"{boot.read_text().strip()} {status.rpartition(')')[2].split()[19]}"
     import psutil  # type: ignore[import-untyped]
 
     try:
-        started = psutil.Process(pid).create_time()
+        return f"{psutil.Process(pid).create_time():.2f}"
     except psutil.NoSuchProcess as error:
         raise LookupError(f"there is no process {pid}") from error
-    except psutil.AccessDenied:
-        started = 0.0
-    return f"{pid:x}-{hashlib.sha256(f'{platform.node()} {started:.2f}'.encode()).hexdigest()[:8]}"
 
 
 def _orphaned(name: str) -> bool:

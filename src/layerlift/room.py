@@ -6,7 +6,6 @@ sentence.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,8 +60,8 @@ def check_room(results: Mapping[str | Path, int], temporary: int = 0) -> None:
         place = next((at for at in (path.absolute(), *path.absolute().parents) if at.exists()), None)
         if place is None or size == 0:
             continue
-        _, names, total = disks.setdefault(os.stat(place).st_dev, (place, [], 0))  # noqa: PTH116
-        disks[os.stat(place).st_dev] = place, [*names, said], total + size  # noqa: PTH116
+        _, names, total = disks.get(_disk(place), (place, [], 0))
+        disks[_disk(place)] = place, [*names, said], total + size
     for place, names, total in disks.values():
         free = shutil.disk_usage(place).free
         if total > free:
@@ -76,6 +75,10 @@ def check_room(results: Mapping[str | Path, int], temporary: int = 0) -> None:
 def megabytes(size: int) -> str:
     """A size as people read it."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _disk(place: Path) -> int:
+    return place.stat().st_dev
 
 
 def _pixels(like: Clip) -> int:

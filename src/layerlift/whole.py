@@ -99,7 +99,7 @@ class Unfinished:
             try:
                 if self._check is not None:
                     self._check()
-                if cannot_be_renamed(self.place) or (self._stays is not None and self.place.is_dir()):
+                if self.place.is_dir() and self._through():
                     self._move_in()
                 elif self._folder:
                     self._swap()
@@ -134,6 +134,11 @@ class Unfinished:
                 raise
             named = os.fsdecode(said).replace(str(self.path), str(self.place))
             raise OSError(number, os.strerror(number), named) from error
+
+    def _through(self) -> bool:
+        """Whether the files of a folder change places, and not the folder: something in it stays, or all of it."""
+        others = any(path.name.startswith(HIDDEN) for path in self.place.iterdir())  # made by other runs
+        return self._folder and (others or self._stays is not None or cannot_be_renamed(self.place))
 
     def _swap(self) -> None:
         """A folder for a folder; the old one has the hidden name afterwards."""

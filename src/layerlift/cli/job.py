@@ -64,7 +64,10 @@ def settle(places: Mapping[str, Given], read: Mapping[str, Given], writing: Outp
     watch_inputs(read)
     for _, path in flat(outputs):
         for left in leftovers(path):
-            say(f"{left} is what an earlier run left that was killed while it made {path}: delete it.")
+            say(
+                f"{left} was left by an earlier run for {path} that was killed: delete it, unless another machine is "
+                "writing it."
+            )
 
 
 def settle_outputs(
