@@ -7,9 +7,14 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from layerlift.cli import interrupts
+
 # Tests measure no time: an example that takes long on a busy machine is no failure. All else is as Hypothesis has it.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# Commands run in the process of the tests, which nobody is to end because a machine is slow.
+interrupts.PATIENCE = 3600.0
 
 # Tensors here are tiny: threads that share them wait for each other longer than they work. Commands that tests start
 # inherit this.

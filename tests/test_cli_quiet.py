@@ -16,7 +16,7 @@ from layerlift.clip import Clip, write_clip
 NOISY = """
 import logging, sys, warnings
 import typer
-from layerlift.cli import app
+from layerlift.cli import app, main
 
 def noisy(verbose: bool = typer.Option(False, "-v")) -> None:
     import cv2
@@ -28,7 +28,7 @@ def noisy(verbose: bool = typer.Option(False, "-v")) -> None:
     cv2.imread("nothing.png")
 
 app.app.command("noisy")(noisy)
-app.main(sys.argv[1:])
+main(sys.argv[1:])
 """
 
 OURS = re.compile(

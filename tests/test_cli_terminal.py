@@ -54,10 +54,8 @@ def test_stage_that_fails_is_not_said_to_be_done(capsys: pytest.CaptureFixture[s
 @pytest.fixture
 def caught() -> Iterator[None]:
     """Ctrl-C is caught as the command line does."""
-    before = signal.getsignal(signal.SIGINT)
-    catch_interrupts()
-    yield
-    signal.signal(signal.SIGINT, before)
+    with catch_interrupts():
+        yield
 
 
 @pytest.mark.usefixtures("caught")

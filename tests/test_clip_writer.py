@@ -21,6 +21,7 @@ from layerlift.clip.rgba_writer import LayerWriter, choose_layer_format
 from layerlift.clip.samples import Samples
 from layerlift.clip.writer import ClipWriter, OutputWarning
 from layerlift.errors import InputError
+from layerlift.whole import KeptAsideError
 from support import CLIPS
 
 DOG = CLIPS / "dog"
@@ -337,9 +338,11 @@ def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> 
         yield from clip.frames()
         path.write_bytes(b"someone else's")
 
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(KeptAsideError, match=r"something else is there by now: it is in \S*a-2\.mp4\.$"):
         write_clip(path, frames(), clip)
     assert path.read_bytes() == b"someone else's"
+    assert open_clip(tmp_path / "a-2.mp4").frame_count == 3
+    assert files(tmp_path) == ["a-2.mp4", "a.mp4"]
 
 
 def test_output_may_replace_its_own_input(tmp_path: Path) -> None:

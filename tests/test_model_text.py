@@ -1,5 +1,6 @@
 """Prompts to embeddings: the right one, once, or an error."""
 
+import errno
 import json
 import shutil
 import sys
@@ -16,6 +17,7 @@ from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model, t5, text
 from layerlift.engine.model.text import TextEmbedding
 from layerlift.errors import InputError
+from layerlift.hidden import hidden_name, owner
 from tiny_model import PROMPTS, write_tiny_model
 
 CPU = choose_policy("cpu")
@@ -221,7 +223,8 @@ def test_damaged_cache_file_is_made_again(model: Model, loads: list[Path], cache
     (first,) = model.text(["a"], CPU)
     (file,) = cache.iterdir()
     file.write_bytes(file.read_bytes()[:-10] if content is None else content)
-    (again,) = model.text(["a"], CPU)
+    with pytest.warns(text.CacheWarning, match=r"is not used: .*safetensors is damaged\.$"):
+        (again,) = model.text(["a"], CPU)
     assert torch.equal(again.embeds, first.embeds)
     assert len(loads) == 2
     model.text(["a"], CPU)
@@ -236,9 +239,74 @@ def test_nothing_half_written_stays(model: Model, letters: None, cache: Path, mo
         raise OSError("disk full")
 
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        model.text(["a"], CPU)
+    with pytest.warns(text.CacheWarning, match=r"safetensors cannot be written: disk full\.$"):
+        assert model.text(["a"], CPU)
     assert list(cache.iterdir()) == []
+
+
+def cannot_be_written(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file where the cache should be")
+
+
+def full(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize("harm", [cannot_be_written, full])
+def test_a_cache_that_cannot_be_used_costs_time_alone(
+    model: Model, letters: None, cache: Path, harm: Callable[[Path], None]
+) -> None:
+    (plain,) = model.text(["a"], CPU, cache=False)
+    harm(cache)
+    with pytest.warns(text.CacheWarning, match="The cache of prompts is not used"):
+        (found,) = model.text(["a"], CPU)
+    assert torch.equal(found.embeds, plain.embeds)
+
+
+def test_another_user_s_file_in_the_cache_is_a_miss(
+    model: Model, letters: None, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import safetensors
+
+    (plain,) = model.text(["a"], CPU)
+    real = safetensors.safe_open
+
+    def refused(path: Path, *rest: object, **more: object) -> object:
+        if cache in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(safetensors, "safe_open", refused)
+    with pytest.warns(text.CacheWarning, match=r"safetensors cannot be read: permission denied\.$"):
+        (found,) = model.text(["a"], CPU)
+    assert torch.equal(found.embeds, plain.embeds)
+
+
+@pytest.mark.parametrize("shape", [(1, 256, 8), (1, 8, WIDTH), (256, WIDTH)])
+def test_a_cached_embedding_of_another_shape_is_a_miss(
+    model: Model, letters: None, cache: Path, shape: tuple[int, ...]
+) -> None:
+    (plain,) = model.text(["a"], CPU)
+    (file,) = cache.iterdir()
+    tensors = {"embeds": torch.zeros(shape), "mask": torch.ones(shape[:-1], dtype=torch.uint8)}
+    save_file(tensors, file, metadata={"prompt": "a"})
+    with pytest.warns(text.CacheWarning, match="is not used"):
+        (found,) = model.text(["a"], CPU)
+    assert torch.equal(found.embeds, plain.embeds)
+
+
+def test_what_a_killed_run_left_in_the_cache_goes(model: Model, letters: None, cache: Path) -> None:
+    model.text(["a"], CPU)
+    (file,) = cache.iterdir()
+    file.unlink()
+    left = hidden_name(file)
+    left = left.with_name(left.name.replace(owner(), "7fffffff-00000000"))
+    left.write_bytes(b"half")
+    model.text(["a"], CPU)
+    assert list(cache.iterdir()) == [file]
 
 
 def test_encoder_of_another_width(tiny: Path, tmp_path: Path) -> None:

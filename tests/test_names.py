@@ -10,7 +10,8 @@ from layerlift.clip.rgba_reader import open_layer
 from layerlift.clip.rgba_writer import check_layer_output
 from layerlift.contact_sheet import write_png
 from layerlift.errors import InputError
-from layerlift.names import check_name, unfinished
+from layerlift.hidden import hidden_name
+from layerlift.names import check_name
 from layerlift.report import Report
 from support import add_tone, layerlift
 
@@ -138,11 +139,11 @@ def test_the_sound_beside_a_folder_and_numbered_layers_have_to_fit(
     assert layerlift(*two, "-o", name(".mkv", 253)) == 0
 
 
-def test_unfinished_names_fit_and_are_new(tmp_path: Path) -> None:
+def test_hidden_names_fit_and_are_new(tmp_path: Path) -> None:
     long = tmp_path / name(".mkv")
-    assert unfinished(long, ".mkv").parent == tmp_path
-    assert len(unfinished(long, ".mkv").name) < 40
-    assert unfinished(long) != unfinished(long)
+    assert hidden_name(long, ".mkv").parent == tmp_path
+    assert len(hidden_name(long, ".mkv").name) < 80
+    assert hidden_name(long) != hidden_name(long)
     check_name(long)
     check_name(tmp_path / "not" / "there" / "a.mp4")
 

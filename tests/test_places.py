@@ -435,7 +435,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
         gc.collect()
     *_, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"layerlift: (a file( in \S+)?|no temporary file) c?an.* be written.*: file too large; .*\.", last
+        r"layerlift: (\S*new\S*|\S*holds/\S+|no temporary file) c?an.* be written.*: file too large; .*\.", last
     )
     assert contents() == before
 
@@ -453,6 +453,11 @@ def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
         ),
         (OSError(errno.EDQUOT, "x"), "a file cannot be written: disk quota exceeded; free some space on its disk"),
         (OSError(errno.EROFS, "x"), "a file cannot be written: read-only file system; choose another place"),
+        (
+            OSError(errno.EIO, "Input/output error", "disk/a.mkv"),
+            "disk/a.mkv cannot be used: input/output error;",
+        ),
+        (OSError("cut short"), "a file cannot be used: cut short; check its disk, or choose another place."),
         (RuntimeError("Cannot write a.exr. No space left on device."), "a file cannot be written: no space left"),
     ],
 )
@@ -460,9 +465,8 @@ def test_what_the_machine_refuses(error: Exception, said: str) -> None:
     assert (refusal(error) or "").startswith(said)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EBADF, "x"), OSError("cut short"), RuntimeError("Permission denied")])
-def test_other_errors_are_bugs(error: Exception) -> None:
-    assert refusal(error) is None
+def test_other_errors_are_bugs() -> None:
+    assert refusal(RuntimeError("Permission denied")) is None
 
 
 @pytest.mark.usefixtures("files")

@@ -49,10 +49,10 @@ def test_written_report_is_json_with_everything(tmp_path: Path) -> None:
 
 
 def test_report_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("os.replace", broken)
+    monkeypatch.setattr(Path, "write_text", broken)
     with pytest.raises(OSError, match="disk full"):
         Report().write(tmp_path / "report.json")
     assert list(tmp_path.iterdir()) == []

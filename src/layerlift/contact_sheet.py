@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layerlift.names import unfinished
+from layerlift.whole import whole_file
 
 GAP = 4  # pixels between the pictures
 HEADER = 26  # pixels for the columns' names
@@ -49,17 +49,13 @@ def tinted(clip: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.rint(shown).astype(np.uint8)
 
 
-def write_png(path: Path, picture: np.ndarray) -> Path:
-    """Write `picture` (H, W, 3) uint8 RGB, under a temporary name that is renamed when it is whole."""
+def write_png(path: Path, picture: np.ndarray, *, overwrite: bool = True) -> Path:
+    """Write `picture` (H, W, 3) uint8 RGB, whole or not at all."""
     import cv2
 
     done, data = cv2.imencode(".png", picture[..., ::-1])  # OpenCV's order is BGR
     if not done:
         raise RuntimeError(f"OpenCV could not encode {path} as PNG")
-    part = unfinished(path)
-    try:
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path, overwrite=overwrite) as made:
+        made.write_bytes(data.tobytes())
     return path

@@ -1,19 +1,18 @@
-"""Names of files: whether the file system takes them, and unfinished files beside the ones they become."""
+"""Names of files: whether the file system takes them, and how the names of hidden ones begin."""
 
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from layerlift.errors import InputError
 
 # What nearly every file system takes, for those that do not say: bytes of a name, and of a path.
 _NAME, _PATH = 255, 4096
-# What unfinished files and the images of a folder add to a path.
-_ROOM = 64
-# How the names of unfinished files begin.
-UNFINISHED = ".layerlift-"
+# What hidden names (`whole.hidden_name`) and the images of a folder add to a path.
+_ROOM = 96
+# How the names of files and folders that are not finished begin.
+HIDDEN = ".layerlift-"
 
 
 def check_name(path: str | Path, flag: str = "") -> None:
@@ -30,11 +29,6 @@ def check_name(path: str | Path, flag: str = "") -> None:
             raise InputError(f"{said} {name} of {length} bytes, but at most {longest} fit; give a shorter one.")
     if (length := len(os.fsencode(place))) + _ROOM > _limit(place.parent, "PC_PATH_MAX", _PATH):
         raise InputError(f"{said} is a path of {length} bytes, which is too long; give a shorter one.")
-
-
-def unfinished(path: Path, ending: str = "") -> Path:
-    """A new, hidden name beside `path` for what becomes it by a rename; it fits wherever a name does."""
-    return path.absolute().with_name(f"{UNFINISHED}{secrets.token_hex(4)}{ending}")
 
 
 def _limit(folder: Path, name: str, otherwise: int) -> int:

@@ -23,7 +23,7 @@ def settle_places(outputs: Mapping[str, Given], inputs: Mapping[str, Given]) -> 
 
     Raises InputError for the first two that collide.
     """
-    written, read = _flat(outputs), _flat(inputs)
+    written, read = flat(outputs), flat(inputs)
     for number, (flag, path) in enumerate(written):
         for other_flag, other in written[:number]:
             _check_outputs(path, f"{flag} {path}", other, f"{other_flag} {other}")
@@ -71,13 +71,13 @@ def check_writable(folder: Path, said: str) -> None:
         ) from error
 
 
-def _flat(given: Mapping[str, Given]) -> list[tuple[str, Path]]:
+def flat(given: Mapping[str, Given]) -> list[tuple[str, Path]]:
     """Every path with its flag."""
-    flat: list[tuple[str, Path]] = []
+    found: list[tuple[str, Path]] = []
     for flag, paths in given.items():
         several = [paths] if isinstance(paths, str | Path) else paths or []
-        flat += [(flag, Path(path)) for path in several]
-    return flat
+        found += [(flag, Path(path)) for path in several]
+    return found
 
 
 def _check_outputs(path: Path, said: str, other: Path, other_said: str) -> None:

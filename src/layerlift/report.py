@@ -1,9 +1,7 @@
 """What a run was and what it cost: settings, versions, seconds and memory per stage, sizes; written as JSON."""
 
 import json
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,6 +12,7 @@ from typing import Any
 
 from layerlift.engine.device import MemoryMeter
 from layerlift.places import check_file
+from layerlift.whole import whole_file
 
 LIBRARIES = (
     "layerlift",
@@ -108,23 +107,15 @@ class Report:
         }
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the report as JSON, under a temporary name that is renamed when it is whole.
+        """Write the report as JSON, whole or not at all.
 
         Raises InputError when `path` is no place for a file, or exists and `overwrite` is not given, and LayerliftError
         when its folder cannot be written to.
         """
         path = check_report(path, overwrite=overwrite)
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
-        descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".layerlift-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(unfinished, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp's own 0600 would lock out everyone else
-            os.replace(unfinished, path)  # noqa: PTH105 - a str on this side, a Path on the other
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(unfinished)  # noqa: PTH108
-            raise
+        with whole_file(path, overwrite=overwrite) as made:
+            made.write_text(text, encoding="utf-8")
         return path
 
 
@@ -143,12 +134,6 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: Any) -> Any:

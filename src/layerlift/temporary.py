@@ -1,4 +1,4 @@
-"""Room for temporary files: taken before it is needed where it can be, and what is said when there is none."""
+"""Temporary files: their room is taken before it is needed, and when there is none that is said in a sentence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from contextlib import contextmanager
 from typing import IO
 
 from layerlift.errors import LayerliftError
+
+CHUNK = 1 << 20  # bytes
+
+
+def temporary_file(kind: str) -> IO[bytes]:
+    """A new, unbuffered file without a name, for reading and writing; `kind` is for who looks at open files.
+
+    Raises LayerliftError, which names the folder of temporary files, when none can be made.
+    """
+    with _told():
+        return tempfile.TemporaryFile(prefix=f"layerlift-{kind}-", buffering=0)
 
 
 def write_at(file: IO[bytes], place: int, data: bytes | memoryview) -> None:
@@ -26,14 +37,21 @@ def write_at(file: IO[bytes], place: int, data: bytes | memoryview) -> None:
 def reserve(descriptor: int, size: int) -> None:
     """Take `size` bytes of room for a temporary file that will be mapped.
 
-    A file takes its room when it is written, and a mapped one ends the process when there is none left. Without
-    `posix_fallocate`, as on macOS, nothing is taken.
+    A file takes its room when it is written, and a mapped one ends the process when there is none left.
 
     Raises LayerliftError as `write_at`.
     """
-    if hasattr(os, "posix_fallocate"):
-        with _told():
+    with _told():
+        if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
+            return
+        for place in range(0, size, CHUNK):  # macOS
+            os.pwrite(descriptor, bytes(min(CHUNK, size - place)), place)
+
+
+def folder() -> str:
+    """The folder of temporary files, which TMPDIR sets."""
+    return tempfile.tempdir or os.environ.get("TMPDIR") or tempfile.gettempdir()
 
 
 @contextmanager
@@ -43,6 +61,6 @@ def _told() -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise LayerliftError(
-            f"no temporary file can be written in {tempfile.gettempdir()}: {reason}; free some space there, or set "
+            f"no temporary file can be written in {folder()}: {reason}; free some space there, or set "
             "TMPDIR to a folder on another disk."
         ) from error

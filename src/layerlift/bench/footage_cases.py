@@ -8,10 +8,10 @@ them lossless (FFV1).
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,9 +22,10 @@ from layerlift.clip import Clip, ClipWriter, layout_masks, open_clip
 from layerlift.clip.layout import VIDEO_ENDINGS, is_layout
 from layerlift.errors import InputError
 from layerlift.masks import Mask, open_mask
-from layerlift.names import check_name, unfinished
+from layerlift.names import HIDDEN, check_name
 from layerlift.places import check_writable, settle_places
 from layerlift.progress import QUIET, Progress
+from layerlift.whole import whole_folder
 
 SIZE = (432, 240)  # width, height
 FRAMES = 60
@@ -77,7 +78,7 @@ def make_cases(
         _check_place(place, overwrite=overwrite)
     with progress.stage("cases", len(pairs)) as bar:
         for pair, place in zip(pairs, places, strict=True):
-            _write_case(pair, place, size, frames)
+            _write_case(pair, place, size, frames, overwrite=overwrite)
             bar.advance()
     return places
 
@@ -134,7 +135,8 @@ def _check_place(place: Path, *, overwrite: bool) -> None:
     check_writable(place, str(place))
     if not place.exists():
         return
-    if not place.is_dir() or {entry.name for entry in place.iterdir()} - set(FILES):
+    inside = [entry.name for entry in place.iterdir()] if place.is_dir() else [""]
+    if any(name not in FILES and not name.startswith(HIDDEN) for name in inside):
         raise InputError(
             f"{place} contains something other than a case, so it will not be replaced: choose another folder."
         )
@@ -142,14 +144,12 @@ def _check_place(place: Path, *, overwrite: bool) -> None:
         raise InputError(f"{place} already exists: choose another folder or add --overwrite.")
 
 
-def _write_case(pair: Pair, place: Path, size: tuple[int, int], frames: int) -> None:
+def _write_case(pair: Pair, place: Path, size: tuple[int, int], frames: int, *, overwrite: bool) -> None:
     """Write a case's three files into a folder that takes its place when it is whole."""
     count = min(frames, pair.clip.frame_count, *(() if pair.mask.frame_count == 1 else (pair.mask.frame_count,)))
     like = Clip(*size, count, pair.clip.rate, pair.clip.reader, color=pair.clip.color, name=pair.name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    made = unfinished(place)
-    made.mkdir()
-    try:
+    with whole_folder(place, partial(_check_place, place, overwrite=overwrite), overwrite=overwrite) as made:
         hidden = 0
         with ExitStack() as files:
             video, mask, truth = (
@@ -164,11 +164,6 @@ def _write_case(pair: Pair, place: Path, size: tuple[int, int], frames: int) -> 
             raise InputError(
                 f"the mask {pair.mask.name} hides nothing in {count} frames of {size[0]}x{size[1]}: leave it out."
             )
-        if place.exists():
-            shutil.rmtree(place)
-        made.rename(place)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _pictures(clip: Clip, size: tuple[int, int], count: int) -> Iterator[np.ndarray]:

@@ -74,6 +74,7 @@ def compose(
         raise InputError(f"{refining[0]} works only with --latent: add --latent, or leave it out to compose layers.")
 
     from layerlift.clip.rgba_reader import open_layer
+    from layerlift.room import check_room, clip_room
     from layerlift.runtime import Runtime
     from layerlift.stages.composition import check_composition, plan_composition, run_composition
 
@@ -85,6 +86,7 @@ def compose(
     plan = plan_composition(opened, open_source(onto, reading), options)
     read: dict[str, Given] = {"LAYER": read_of_layers(layers), "--onto": read_of(onto)}
     target = settle_outputs(plan.like, "compose", output, writing, read=read)
+    check_room({target: clip_room(target, plan.like, lossless=writing.lossless)})
     record = Report("compose", typed)
 
     # 2. The work, frame by frame into the file.

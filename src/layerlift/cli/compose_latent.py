@@ -76,6 +76,7 @@ def compose_by_latents(
     (clip,) = clips
 
     from layerlift.clip import ClipWriter, check_output
+    from layerlift.room import check_room, clip_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition
 
@@ -95,6 +96,8 @@ def compose_by_latents(
     target = settle_outputs(source, "compose", output, writing, read=read, beside=beside)
     for path in kept.values():
         check_output(path, lossless=writing.lossless, overwrite=writing.overwrite, like=source)
+    places = [target, *kept.values()]
+    check_room({path: clip_room(path, source, lossless=writing.lossless) for path in places})
     record = Report("compose", typed)
 
     # 2. The plan, and the work, frame by frame into the files.

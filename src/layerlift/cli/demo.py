@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerlift.cli.flags import Default, Typed, Without, with_flags
-from layerlift.cli.folder import check_run_folder, whole_folder
+from layerlift.cli.folder import check_run_folder
 from layerlift.cli.job import settle, settle_folder, write_report
 from layerlift.cli.options import OutputFlags
 from layerlift.cli.places import read_of_model
@@ -18,6 +18,7 @@ from layerlift.flags import flag
 from layerlift.limits import MOST_FRAMES
 from layerlift.options import EffectOptions, RemovalOptions, RunOptions, RuntimeOptions
 from layerlift.report import Report
+from layerlift.whole import whole_folder
 
 if TYPE_CHECKING:
     from layerlift.stages.run import Inputs
@@ -49,6 +50,16 @@ class DemoFlags:
                 raise InputError(f"--{name} applies to a drawn scene, and none was asked for: add --seed.")
         check_scene(self.size or SIZE, self.frames or 1)
 
+    def room(self) -> int:
+        """Bytes that the clip takes at least."""
+        from layerlift.room import LOSSLESS
+        from layerlift.scenes.demo_clip import FOLDER
+
+        if self.seed is None:
+            return sum(path.stat().st_size for path in FOLDER.rglob("*.mkv"))
+        width, height = self.size or SIZE
+        return round(width * height * (self.frames or 33) * LOSSLESS)
+
 
 @with_flags
 def demo(
@@ -61,6 +72,7 @@ def demo(
     typed: Typed,
 ) -> None:
     """Run the whole pipeline on the clip in the package, and compare every result with the truth in one picture."""
+    from layerlift.room import check_room
     from layerlift.runtime import open_runtime
     from layerlift.scenes.folder import check_scene_folder
     from layerlift.stages.choose_model import require_model
@@ -73,26 +85,29 @@ def demo(
     result = output / "result"
     if result.exists():
         check_run_folder(result, overwrite=writing.overwrite)
+    check_room({output: which.room()})
     seed = which.seed or 0
     chosen = RunOptions(replace(options, seed=seed), EffectOptions(seed=seed), lossless=writing.lossless)
     record = Report("demo", typed)
     with show_progress() as progress:
         runtime = open_runtime(running, progress=progress, report=record)
         runtime = replace(runtime, model=require_model(runtime, "the demo"))
-        # 1. The clip, and of its masks those of the objects alone.
-        with progress.stage("scene", 1) as bar, record.stage("scene"):
-            inputs = laid_out(output, which)
-            bar.advance()
+        # All of it takes its place when it is whole; in a folder that is there, other files than the demo's stay.
+        with whole_folder(output, stays=lambda path: path.parts[0] != "result", overwrite=writing.overwrite) as folder:
+            # 1. The clip, and of its masks those of the objects alone.
+            with progress.stage("scene", 1) as bar, record.stage("scene"):
+                inputs = laid_out(folder, which)
+                bar.advance()
 
-        # 2. Everything that `layerlift run` does.
-        plan = plan_run(inputs, chosen, runtime)
-        with whole_folder(result, overwrite=writing.overwrite) as folder:
-            made = run_stages(plan, folder)
-            record.write(folder / "report.json")
+            # 2. Everything that `layerlift run` does.
+            plan = plan_run(inputs, chosen, runtime)
+            (folder / "result").mkdir()
+            made = run_stages(plan, folder / "result")
+            record.write(folder / "result" / "report.json")
+
+            # 3. Where one looks first.
+            sheet = output / made.contact_sheet.replace(folder / made.contact_sheet.name).name
     write_report(record, writing)
-
-    # 3. Where one looks first.
-    sheet = (result / made.contact_sheet.name).replace(output / made.contact_sheet.name)
     if writing.verbose:
         print_costs(record)
     typer.echo(f"wrote {output}: look at {sheet}")
@@ -103,7 +118,6 @@ def laid_out(output: Path, which: DemoFlags) -> "Inputs":
     from layerlift.clip import open_clip
     from layerlift.stages.run import open_inputs
 
-    output.mkdir(parents=True, exist_ok=True)
     if which.seed is None:
         from layerlift.scenes.demo_clip import write_demo_clip
 

@@ -85,6 +85,7 @@ def extract(
 ) -> None:
     """Extract the objects in CLIP, with their shadows and reflections, as layers with alpha."""
     from layerlift.clip.rgba_writer import choose_layer_format
+    from layerlift.room import check_room, layer_room
     from layerlift.runtime import Runtime
     from layerlift.stages.layers import plan_extraction, run_extraction
     from layerlift.stages.writing import write_layers
@@ -99,6 +100,7 @@ def extract(
     read = {**read_of_clip(clip), "--background": read_of(background)}
     read |= {"--object": read_of(objects), "--total": read_of(total)}
     check_targets(targets, source, read, writing)
+    check_room({path: layer_room(path, source) for path in targets})
     record = Report("extract", typed)
 
     # 2. The work, frame by frame into the files.

@@ -2,15 +2,14 @@
 
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from layerlift.cli.job import settle_folder
 from layerlift.errors import InputError
-from layerlift.names import unfinished
+from layerlift.names import HIDDEN
 from layerlift.places import check_writable
+from layerlift.whole import cannot_be_renamed, whole_folder
 
 # The files that `layerlift run` writes: with --overwrite a folder is replaced when it holds nothing else.
 _OURS = re.compile(
@@ -28,7 +27,8 @@ def check_folder(folder: Path, ours: re.Pattern[str], *, overwrite: bool) -> Non
     settle_folder(folder, overwrite=overwrite)
     place = Path(os.path.realpath(folder))
     if folder.is_dir():
-        others = sorted(path.name for path in folder.iterdir() if not ours.fullmatch(path.name))
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(HIDDEN)]
+        others = sorted(name for name in names if not ours.fullmatch(name))
         if others:
             raise InputError(
                 f"{folder} contains {others[0]}, which layerlift did not write, so it will not be replaced: choose "
@@ -36,26 +36,17 @@ def check_folder(folder: Path, ours: re.Pattern[str], *, overwrite: bool) -> Non
             )
     if not place.parent.is_dir():
         raise InputError(f"{folder} is in a folder that does not exist: create {place.parent} first.")
-    check_writable(place.parent, str(folder))
+    check_writable(place if cannot_be_renamed(place) else place.parent, str(folder))
 
 
-@contextmanager
-def whole_folder(folder: Path, ours: re.Pattern[str] = _OURS, *, overwrite: bool) -> Iterator[Path]:
-    """A hidden folder beside `folder` to write into; it takes that place when the block ends, an exception removes it.
+def results_folder(folder: Path, ours: re.Pattern[str] = _OURS, *, overwrite: bool) -> AbstractContextManager[Path]:
+    """A hidden folder to write into; it takes the place of `folder` when the block ends, an exception removes it.
 
-    Raises InputError as `check_folder` does.
+    Raises InputError as `check_folder`; see `whole_folder` for the rest.
     """
-    check_folder(folder, ours, overwrite=overwrite)
-    place = Path(os.path.realpath(folder))  # a link to a folder is followed: that may be another disk
-    made = unfinished(place)
-    made.mkdir()
-    try:
-        yield made
+
+    def check() -> None:
         check_folder(folder, ours, overwrite=overwrite)
-        before = place.with_name(f"{made.name}-before")
-        if place.exists():
-            place.rename(before)
-        made.rename(place)
-        shutil.rmtree(before, ignore_errors=True)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+
+    check()
+    return whole_folder(folder, check, overwrite=overwrite)

@@ -1,29 +1,89 @@
-"""Ctrl-C, which does not get lost: Python drops an exception that is raised while something is being finalised."""
+"""Ctrl-C, SIGTERM and SIGHUP: the work ends, what is half-made goes, and the process is gone within two seconds."""
 
+import os
 import signal
+import socket
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from layerlift.progress import Cancellation
+from layerlift.whole import ENDING_SIGNALS, remove_unfinished
+
+# Seconds that the work has to come to its end by itself; what is left of the two is for removing files.
+PATIENCE = 1.3
 
 
 class Interrupts(Cancellation):
-    """The handler of SIGINT: raises KeyboardInterrupt as ever, and cancels the work in case that is dropped."""
+    """The handler of signals: the first one raises KeyboardInterrupt and cancels the work, in case that is dropped.
 
-    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
-        self.cancel()
-        signal.default_int_handler(signal_number, frame)
+    Python drops an exception that is raised while something is being finalised. Further signals change nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._number = signal.SIGINT
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self.cancelled:
+            self._number = signal.Signals(number)
+            self.cancel()
+            raise KeyboardInterrupt
+
+    @property
+    def code(self) -> int:
+        """The exit code, as shells have it: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+        return 128 + self._number
 
 
-def catch_interrupts() -> Cancellation:
-    """Put a handler in place, where signals can be caught: in the main thread."""
+@contextmanager
+def catch_interrupts() -> Iterator[Interrupts]:
+    """Handle signals while the block runs, where they can be: in the main thread. Those that are ignored stay so.
+
+    No handler runs before a long call of a library returns, so a thread watches, too: it ends the process when the work
+    does not.
+    """
     handler = Interrupts()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, handler)
-    return handler
+    if threading.current_thread() is not threading.main_thread():
+        yield handler
+        return
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    before = {number: old for number, old in before.items() if old != signal.SIG_IGN}  # nohup
+    mine, theirs = socket.socketpair()
+    mine.setblocking(False)
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(theirs, ended, {*before}), name="signals", daemon=True)
+    watch.start()
+    woken = signal.set_wakeup_fd(mine.fileno(), warn_on_full_buffer=False)
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield handler
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+        signal.set_wakeup_fd(woken)
+        ended.set()
+        mine.close()
+        watch.join()
+        theirs.close()
 
 
 def interrupted_by_user() -> Cancellation:
-    """What Ctrl-C cancels; nothing does where no handler is in place."""
-    handler = signal.getsignal(signal.SIGINT)
-    return handler if isinstance(handler, Interrupts) else Cancellation()
+    """What a signal cancels; nothing does where no handler is in place."""
+    handlers = map(signal.getsignal, ENDING_SIGNALS)  # some may be ignored
+    return next((handler for handler in handlers if isinstance(handler, Interrupts)), Cancellation())
+
+
+def _watch(signals: socket.socket, ended: threading.Event, numbers: set[int]) -> None:
+    """Wait for one of the signals, and end the process when nothing else does."""
+    while came := signals.recv(1):  # nothing comes when the other side is closed
+        if came[0] in numbers and not ended.wait(PATIENCE):
+            remove_unfinished(for_good=True)
+            if not ended.is_set():
+                with suppress(OSError, ValueError, AttributeError):
+                    sys.stderr.write("layerlift: interrupted.\n")
+                    sys.stderr.flush()
+                os._exit(128 + came[0])

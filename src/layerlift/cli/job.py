@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from layerlift.cli.inputs import watch_inputs
 from layerlift.cli.options import ClipFlags, OutputFlags, default_output
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
-from layerlift.names import check_name
-from layerlift.places import Given, check_writable, settle_places
+from layerlift.hidden import leftovers
+from layerlift.names import HIDDEN, check_name
+from layerlift.places import Given, check_writable, flat, settle_places
 from layerlift.report import Report, check_report
 
 if TYPE_CHECKING:
@@ -51,11 +53,21 @@ def open_source(path: Path, reading: ClipFlags) -> "Clip":
 def settle(places: Mapping[str, Given], read: Mapping[str, Given], writing: OutputFlags) -> None:
     """Hold where a command writes, its report included, against itself and what is `read`, before any work is done.
 
-    Both map flags to paths. Raises as `settle_places` and `check_report`.
+    The user is told of what killed runs left there, and inputs are watched from now on. Both map flags to paths.
+
+    Raises as `settle_places` and `check_report`.
     """
-    settle_places({**places, "--report": writing.report}, read)
+    outputs = {**places, "--report": writing.report}
+    settle_places(outputs, read)
     if writing.report is not None:
         check_report(writing.report, overwrite=writing.overwrite)
+    watch_inputs(read)
+    for _, path in flat(outputs):
+        for left in leftovers(path):
+            say(
+                f"{left} was left by an earlier run for {path} that was killed: delete it, unless another machine is "
+                "writing it."
+            )
 
 
 def settle_outputs(
@@ -92,7 +104,7 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
     check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder.")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
+    if folder.exists() and any(not path.name.startswith(HIDDEN) for path in folder.iterdir()) and not overwrite:
         raise InputError(f"{folder} is not empty: choose another folder or add --overwrite.")
     check_writable(folder, str(folder))
 

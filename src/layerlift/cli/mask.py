@@ -123,6 +123,7 @@ def mask(
     brushes, erasers = ([parse_brush(text) for text in texts or []] for texts in (more, less))
 
     from layerlift.clip import check_output
+    from layerlift.room import check_room, evidence_room, mask_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.effects import plan_effects, run_effects
 
@@ -139,6 +140,7 @@ def mask(
     for path in targets:
         check_output(path, writing.lossless or is_exact(path), writing.overwrite, source, version=False)
     beside.check(source, writing)
+    check_room(dict.fromkeys(targets, mask_room(source)), 0 if options.witnesses == "model" else evidence_room(source))
     record = Report("mask", typed)
 
     # 2. The plan, and the work, frame by frame into the files.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from layerlift.cli.options import OutputFlags
 from layerlift.errors import InputError
-from layerlift.names import unfinished
 from layerlift.places import check_file
 from layerlift.report import Report
+from layerlift.whole import whole_file
 
 if TYPE_CHECKING:
     from layerlift.clip import Clip, ClipWriter
@@ -81,9 +81,9 @@ class Beside:
         if self.soft is not None:
             found = write_soft(found, files.enter_context(mask_writer(self.soft, plan.clip, overwrite=overwrite)))
         if self.explain is not None:
-            found = explained(found, plan, self.explain)
+            found = explained(found, plan, self.explain, overwrite=overwrite)
         if self.save_scores is not None:
-            found = keep_scores(found, self.save_scores, report)
+            found = keep_scores(found, self.save_scores, report, overwrite=overwrite)
         if self.preview is not None:
             found = with_preview(found, plan, self.preview, overwrite=overwrite)
         return found
@@ -111,7 +111,9 @@ def write_soft(found: "Iterable[FrameEffects]", writer: "ClipWriter") -> "Iterat
         yield frame
 
 
-def explained(found: "Iterable[FrameEffects]", plan: "EffectPlan", path: Path) -> "Iterator[FrameEffects]":
+def explained(
+    found: "Iterable[FrameEffects]", plan: "EffectPlan", path: Path, *, overwrite: bool
+) -> "Iterator[FrameEffects]":
     """Hand frames on, and draw what each witness says of a few of them."""
     import numpy as np
 
@@ -125,10 +127,12 @@ def explained(found: "Iterable[FrameEffects]", plan: "EffectPlan", path: Path) -
             rows.append({name: thumbnail(part) for name, part in witness_pictures(frame, effects, plan).items()})
         yield effects
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    write_png(path, contact_sheet(columns, range(len(rows))))
+    write_png(path, contact_sheet(columns, range(len(rows))), overwrite=overwrite)
 
 
-def keep_scores(found: "Iterable[FrameEffects]", path: Path, report: Report) -> "Iterator[FrameEffects]":
+def keep_scores(
+    found: "Iterable[FrameEffects]", path: Path, report: Report, *, overwrite: bool
+) -> "Iterator[FrameEffects]":
     """Hand frames on, and write their scores when the last has passed."""
     import numpy as np
     from safetensors.numpy import save_file
@@ -138,13 +142,9 @@ def keep_scores(found: "Iterable[FrameEffects]", path: Path, report: Report) -> 
         assert frame.attention is not None
         scores.append(frame.attention)
         yield frame
-    part = unfinished(path)
     about = {"threshold": str(report.results["threshold"]), "axes": "object, frame, row, column"}
-    try:
-        save_file({"scores": np.ascontiguousarray(np.stack(scores, 1))}, part, about)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path, overwrite=overwrite) as made:
+        save_file({"scores": np.ascontiguousarray(np.stack(scores, 1))}, made, about)
 
 
 def with_preview(
@@ -171,7 +171,7 @@ def with_preview(
             rows.append(tuple(thumbnail(part) for part in (frame, *preview_pair(frame, effects, side))))
         yield effects
     columns = dict(zip(("input", "objects and effects", "scores"), map(np.stack, zip(*rows, strict=True)), strict=True))
-    write_png(path, contact_sheet(columns, range(len(rows))))
+    write_png(path, contact_sheet(columns, range(len(rows))), overwrite=overwrite)
 
 
 def clip_twice_as_wide(clip: "Clip") -> "Clip":

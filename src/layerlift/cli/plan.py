@@ -37,9 +37,11 @@ def plan(
     running: RuntimeOptions,
 ) -> None:
     """Show how `remove` would run, without running it: precision, windows, and memory per stage."""
+    from layerlift.room import clip_room, evidence_room, megabytes
     from layerlift.runtime import open_runtime
     from layerlift.stages.choose_model import require_model
     from layerlift.stages.removal import around_mask, plan_generation, plan_removal
+    from layerlift.temporary import folder
 
     source = open_source(clip, reading)
     runtime = open_runtime(running)
@@ -56,7 +58,9 @@ def plan(
         f"works at   {job.view.size[0]}x{job.view.size[1]}, {_count(len(job.windows), 'window')} of up to "
         f"{made.request.frames} frames, {made.request.tokens} tokens",
     ]
-    typer.echo("\n".join([*lines, *describe(made)]))
+    temporary = 0 if options.evidence == "off" else evidence_room(source)
+    disk = f"at least {megabytes(clip_room('a.mp4', source))} for an .mp4, {megabytes(temporary)} in {folder()}"
+    typer.echo("\n".join([*lines, *describe(made), "", f"disk         {disk}"]))
 
 
 def describe(made: "Plan") -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from layerlift.cli.flags import Typed, Without, with_flags
-from layerlift.cli.folder import check_folder, whole_folder
+from layerlift.cli.folder import check_folder, results_folder
 from layerlift.cli.job import finish, open_source, settle
 from layerlift.cli.masks import notes_of, open_input_mask
 from layerlift.cli.options import ClipArgument, ClipFlags, OutputFlags
@@ -57,6 +57,7 @@ def reference(
 
     from layerlift.contact_sheet import write_png
     from layerlift.evidence.reference import MASK_ENDING
+    from layerlift.room import check_room, evidence_room
     from layerlift.runtime import Runtime
     from layerlift.stages.reference import suggest_references
 
@@ -65,6 +66,7 @@ def reference(
     check_folder(output, _OURS, overwrite=writing.overwrite)
     source = open_source(clip, reading)
     masked = open_input_mask(mask, clip, source)
+    check_room({}, evidence_room(source))
     record = Report("reference", typed)
 
     # 2. The work, into a folder that takes its place when it is whole.
@@ -73,7 +75,7 @@ def reference(
         found = suggest_references(source, masked, options, Runtime(progress=progress, report=record))
         first = next(found, None)
         if first is not None:
-            with whole_folder(output, _OURS, overwrite=writing.overwrite) as folder:
+            with results_folder(output, _OURS, overwrite=writing.overwrite) as folder:
                 for one in (first, *found):
                     name = f"{one.frame:03d}"
                     write_png(folder / f"{name}.png", one.picture)

@@ -4,12 +4,14 @@ import errno
 import os
 from pathlib import Path
 
-from layerlift.names import UNFINISHED
+from layerlift.names import HIDDEN
+from layerlift.whole import error_number
 
 _ROOM = "written", "free some space on its disk, or choose a place on another disk"
 _RIGHT = "opened", "check its permissions, or choose another place"
+_OTHER = "used", "check its disk, or choose another place"
 # What of a file the system refuses, and what to do, by the system's numbers.
-_REFUSALS = {
+_REFUSALS: dict[int | None, tuple[str, str]] = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
     errno.EFBIG: ("written", "choose a place that allows larger files"),
@@ -20,23 +22,19 @@ _REFUSALS = {
 
 
 def refusal(error: Exception) -> str | None:
-    """What a user is told of an error that the machine's refusal caused, in one sentence; None for any other error."""
-    number = error.errno if isinstance(error, OSError) else _number_in(str(error))
-    if number not in _REFUSALS:
+    """What a user is told of an error that the machine's refusal caused, in one sentence; None for a bug."""
+    number = error_number(error)
+    if number is None and not isinstance(error, OSError):
         return None
-    done, advice = _REFUSALS[number]
-    path = error.filename if isinstance(error, OSError) else None
-    said = _said(path) if isinstance(path, str | Path) else "a file"
-    return f"{said} cannot be {done}: {os.strerror(number).lower()}; {advice}."
-
-
-def _number_in(text: str) -> int | None:
-    """Of a full disk: OpenEXR and safetensors pass on what the system says in words alone."""
-    return next((number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if os.strerror(number) in text), None)
+    path = getattr(error, "filename", None)
+    said = _said(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else "a file"
+    done, advice = _REFUSALS.get(number, _OTHER)
+    reason = str(error) if number is None else os.strerror(number)
+    return f"{said} cannot be {done}: {reason.rstrip('.').lower()}; {advice}."
 
 
 def _said(path: str | Path) -> str:
     """A path as the user knows it: of an unfinished file the folder that it is in."""
     parts = Path(path).parts
-    hidden = next((at for at, part in enumerate(parts) if part.startswith(UNFINISHED)), None)
+    hidden = next((at for at, part in enumerate(parts) if part.startswith(HIDDEN)), None)
     return str(path) if hidden is None else f"a file in {Path(*parts[:hidden])}"

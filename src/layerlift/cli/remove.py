@@ -84,6 +84,7 @@ def remove(
 
     from layerlift.clip import check_output
     from layerlift.masks import union_masks
+    from layerlift.room import check_room, clip_room, evidence_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.effects import total_mask
     from layerlift.stages.removal import plan_removal, run_removal
@@ -98,6 +99,8 @@ def remove(
     target = settle_outputs(source, "remove", output, writing, read=read, beside={"--source-map": source_map})
     if source_map is not None:
         check_output(source_map, is_exact(source_map), writing.overwrite, source, version=False)
+    temporary = evidence_room(source, masks=len(own)) if own or options.evidence != "off" else 0
+    check_room({target: clip_room(target, source, lossless=writing.lossless)}, temporary)
     record = Report("remove", typed)
 
     with show_progress(notes_of(*(own or [masked]))) as progress, ExitStack() as files:

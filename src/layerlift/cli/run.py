@@ -9,7 +9,7 @@ import typer
 
 from layerlift.cli.clicks import ClickFlags, make_targets, named_clicks
 from layerlift.cli.flags import Typed, Without, changed, with_flags
-from layerlift.cli.folder import check_run_folder, whole_folder
+from layerlift.cli.folder import check_run_folder, results_folder
 from layerlift.cli.job import describe_evidence, finish, open_source, settle
 from layerlift.cli.mask_outputs import mask_writer
 from layerlift.cli.masks import notes_of, open_objects, open_totals
@@ -34,6 +34,7 @@ from layerlift.report import Report
 if TYPE_CHECKING:
     from layerlift.clip import Clip
     from layerlift.masks import Mask
+    from layerlift.stages.run import Inputs
     from layerlift.stages.segment import SegmentationPlan
 
 
@@ -100,6 +101,7 @@ def run(
     if total and looking:
         raise InputError(f"{looking[0]} is for finding effects, but --total already gives them: leave one of them out.")
 
+    from layerlift.room import check_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.run import open_inputs, plan_run, run_stages
     from layerlift.stages.segment import plan_segmentation
@@ -116,6 +118,7 @@ def run(
     targets = make_targets(named_clicks(clicks, []), [], source)
     numbers, masks = ([0], [stand_in(source, totals)]) if targets else open_objects(objects or [], clip, source)
     inputs = open_inputs(source, masks, totals, behind, numbers=numbers)
+    check_room(*room_for(inputs, output, lossless=writing.lossless))
 
     with show_progress([] if targets else notes_of(*inputs.objects, *inputs.totals)) as progress, ExitStack() as files:
         # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
@@ -124,7 +127,7 @@ def run(
         plan = plan_run(inputs, options, runtime)
 
         # 3. The work, into a folder that takes its place when it is whole.
-        folder = files.enter_context(whole_folder(output, overwrite=writing.overwrite))
+        folder = files.enter_context(results_folder(output, overwrite=writing.overwrite))
         if found is not None:
             inputs = open_inputs(source, [clicked_mask(found, folder)], totals, behind, numbers=numbers)
             plan = plan_run(inputs, options, runtime)
@@ -161,3 +164,16 @@ def clicked_mask(plan: "SegmentationPlan", folder: Path) -> "Mask":
         for labels in run_segmentation(plan):
             writer.write(labels > 0)
     return replace(open_mask(path, plan.clip), name="the object that was clicked on", notes=())
+
+
+def room_for(inputs: "Inputs", folder: Path, *, lossless: bool) -> tuple[dict[str | Path, int], int]:
+    """Bytes that a run takes at least: of its folder, and of temporary files."""
+    from layerlift.room import clip_room, evidence_room, layer_room, mask_room
+    from layerlift.stages.run import endings
+
+    ending, layer_ending = endings(inputs.clip, lossless=lossless)
+    size = clip_room(f"a{ending}", inputs.clip, lossless=lossless) + mask_room(inputs.clip)
+    size += len(inputs.objects) * layer_room(f"a{layer_ending}", inputs.clip)
+    if inputs.onto is not None:
+        size += clip_room(f"a{ending}", inputs.onto, lossless=lossless)
+    return {folder: size}, evidence_room(inputs.clip, masks=0 if inputs.totals else len(inputs.objects))

@@ -88,6 +88,8 @@ def scene(
     typed: Typed,
 ) -> None:
     """Draw or render a clip from a seed, and write it to a folder with its masks and true layers."""
+    from layerlift.room import LOSSLESS, check_room
+    from layerlift.scenes import Scene
     from layerlift.scenes.folder import check_scene_folder, write_scene
 
     size = which.size or (RENDERED_SIZE if how.rendered else SIZE)
@@ -95,15 +97,17 @@ def scene(
     settle({"-o": output}, {}, writing)
     settle_folder(output, overwrite=writing.overwrite)
     check_scene_folder(output)
+    check_room({output: round(size[0] * size[1] * which.frames * LOSSLESS)})
     record = Report("scene", typed)
     with show_progress() as progress, record.stage("scene"):
         if how.rendered:
             from layerlift.scenes.rendered import rendered_scene
 
-            write_scene(rendered_scene(which.seed, *size, which.frames, film=how.film, progress=progress), output)
+            made: Scene = rendered_scene(which.seed, *size, which.frames, film=how.film, progress=progress)
         else:
             from layerlift.scenes import make_scene
 
-            write_scene(make_scene(which.seed, *size, which.frames), output)
+            made = make_scene(which.seed, *size, which.frames)
+        write_scene(made, output, overwrite=writing.overwrite)
     write_report(record, writing)
     typer.echo(f"wrote {output}")

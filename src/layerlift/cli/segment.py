@@ -99,6 +99,7 @@ def segment(
 
     from layerlift.clip import check_output
     from layerlift.clip.writer import is_folder_output
+    from layerlift.room import check_room, mask_room, segment_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.segment import plan_segmentation, run_segmentation
 
@@ -119,6 +120,7 @@ def segment(
         check_file(preview, "--preview", overwrite=writing.overwrite)
         if preview.suffix.lower() == ".mp4":
             check_output(preview, overwrite=writing.overwrite, like=source, version=False)
+    check_room(dict.fromkeys(targets, mask_room(source)), segment_room(source))
     record = Report("segment", typed)
 
     # 2. The plan, and the work, frame by frame into the files.
@@ -172,4 +174,4 @@ def with_preview(found: "Iterable[np.ndarray]", clip: "Clip", path: Path, *, ove
             rows.append((thumbnail(frame), thumbnail(labelled(frame, labels))))
         yield labels
     columns = dict(zip(("input", "objects"), map(np.stack, zip(*rows, strict=True)), strict=True))
-    write_png(path, contact_sheet(columns, range(len(rows))))
+    write_png(path, contact_sheet(columns, range(len(rows))), overwrite=overwrite)

@@ -30,10 +30,9 @@ if TYPE_CHECKING:
 
 
 class ImageSink:
-    """Numbered PNGs in a new folder, of 8 bits, or of 16 for a clip of more."""
+    """Numbered PNGs in an empty folder, of 8 bits, or of 16 for a clip of more."""
 
     def __init__(self, folder: Path, like: Clip, *, alpha: bool) -> None:
-        folder.mkdir()
         self._folder, self._count = folder, 0
         self._recomposer = Recomposer(like, samples := image_samples(like, alpha), like.color)
         self._plain = not (samples.deep or alpha)

@@ -113,12 +113,11 @@ def halved(chroma: np.ndarray) -> list[np.ndarray]:
 
 
 class LayerImageSink:
-    """Numbered PNGs or OpenEXR files in a new folder."""
+    """Numbered PNGs or OpenEXR files in an empty folder."""
 
     def __init__(self, folder: Path, layer: LayerFormat, like: Clip) -> None:
         if layer.kind == "exr":
             import_openexr()
-        folder.mkdir()
         self._folder, self._layer, self._like, self._count = folder, layer, like, 0
 
     def write(self, frame: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Writing layers: to a temporary name beside the output, renamed when whole, with the sound inside or beside it."""
+"""Writing layers: whole or not at all, with the sound inside or beside it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from layerlift.clip.streams import StreamCopy
 from layerlift.clip.writer import ClipWriter, FrameSink, bare, check_place, check_size, is_folder_output, stream_notes
 from layerlift.errors import InputError
 from layerlift.names import check_name
+from layerlift.whole import KeptAsideError, Unfinished
 
 # Endings of layers in one file: FFmpeg's container and the codec.
 VIDEO_KINDS = {".mov": ("mov", "prores"), ".mkv": ("matroska", "ffv1"), ".webm": ("webm", "vp9")}
@@ -150,26 +151,31 @@ class LayerWriter(ClipWriter):
             )
         return frame
 
-    def _open(self, frame: np.ndarray) -> FrameSink:
+    def _open(self, frame: np.ndarray, path: Path) -> FrameSink:
         from layerlift.clip.encode import VideoSink
 
         if self._folder:
-            return LayerImageSink(self._temporary, self.format, self.like)
+            return LayerImageSink(path, self.format, self.like)
         container = VIDEO_KINDS[self.path.suffix.lower()][0]
         coding = layer_coding(self.like, self.format)
-        return VideoSink(self._temporary, container, self.like, coding, sound=self._sound)
+        return VideoSink(path, container, self.like, coding, sound=self._sound)
 
-    def _commit(self) -> None:
+    def _commit(self, made: Unfinished) -> None:
         if not (self._folder and self._sound and has_sound(self.like)):
-            super()._commit()
+            made.commit()
             return
-        beside = self._temporary.with_name(self._temporary.name + SOUND_ENDING)
+        sound = Unfinished(sound_file(self.path), overwrite=self._overwrite)
         try:
-            write_sound(beside, self.like)
-            super()._commit()
-            beside.replace(sound_file(self.path))
+            write_sound(sound.path, self.like)
+            try:
+                made.commit()
+            except KeptAsideError as kept:
+                sound.place = sound_file(kept.path)
+                raise
+            finally:
+                sound.commit()
         finally:
-            beside.unlink(missing_ok=True)
+            sound.discard()
 
 
 def write_sound(path: Path, like: Clip) -> None:
@@ -177,7 +183,8 @@ def write_sound(path: Path, like: Clip) -> None:
     import av
 
     assert like.path is not None
-    with open_input(like.path) as source, av.open(str(path), "w", format="matroska") as target:
+    options = {"fflags": "+bitexact"}  # without it, a random id
+    with open_input(like.path) as source, av.open(str(path), "w", format="matroska", options=options) as target:
         StreamCopy(source, target, like, only_sound=True).copy_until(None)
 
 

@@ -1,12 +1,12 @@
-"""Writing clips: to a temporary name beside the output, renamed when whole."""
+"""Writing clips: whole or not at all, see `whole.py`."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,9 @@ import numpy as np
 from layerlift.clip.clip import Clip
 from layerlift.clip.picture_notes import VP9, chroma_note, colour_note, fields_note, shape_note
 from layerlift.errors import InputError
-from layerlift.names import check_name, unfinished
+from layerlift.names import HIDDEN, check_name
 from layerlift.places import check_writable
+from layerlift.whole import KeptAsideError, Unfinished, cannot_be_renamed
 
 if TYPE_CHECKING:
     from layerlift.clip.coding import Coding
@@ -159,16 +160,18 @@ def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str])
         raise InputError(f"cannot write {text}: {kind} of that name exists; choose another name.")
     if path.exists() and not path.is_dir() and not path.is_file():
         raise InputError(f"cannot write {text}: it is a device or a pipe; choose another name.")
-    empty = folder and path.is_dir() and not any(path.iterdir())
+    inside = [f.name for f in path.iterdir() if not f.name.startswith(HIDDEN)] if folder and path.is_dir() else None
+    empty = inside == []
     if path.exists() and not empty and not overwrite:
         raise InputError(f"{text} already exists; choose another output or add --overwrite.")
-    if folder and path.is_dir() and not all(ours.fullmatch(f.name) for f in path.iterdir()):
+    if inside and not all(map(ours.fullmatch, inside)):
         raise InputError(
             f"{text} contains files other than numbered images, so it will not be replaced; choose another folder."
         )
-    check_writable(parent, text)
     if path.is_dir():
         check_writable(path, text)  # what it holds is removed
+    if not (path.is_dir() and cannot_be_renamed(_place(path, folder))):
+        check_writable(parent, text)
 
 
 def _place(path: Path, folder: bool) -> Path:
@@ -256,9 +259,7 @@ class ClipWriter:
         self._check()
         self._check_size()
         self.notes: list[str] = [*([like.damage] if like.damage else []), *self._notes()] if sound else []
-        # Same folder, so that the rename is one step; hidden, so that no one takes it for a result.
-        self._place = _place(self.path, self._folder)
-        self._temporary = unfinished(self._place, "" if self._folder else self.path.suffix)
+        self._made: Unfinished | None = None
         self._sink: FrameSink | None = None
 
     def __enter__(self) -> Self:
@@ -272,23 +273,29 @@ class ClipWriter:
             raise ValueError(f"more than the {self.like.frame_count} frames of {self.like.name}")
         frame = self._prepare(frame)
         if self._sink is None:
-            self._sink = self._open(frame)
-        self._sink.write(np.ascontiguousarray(frame))
+            self._made = Unfinished(self.path, self._check, folder=self._folder, overwrite=self._overwrite)
+            with self._made.blamed():
+                self._sink = self._open(frame, self._made.path)
+        assert self._made is not None
+        with self._made.blamed():
+            self._sink.write(np.ascontiguousarray(frame))
         self.count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self._commit()
+            # That another result had to be kept aside is no reason to lose this one.
+            if kind is None or (isinstance(error, KeptAsideError) and self.count == self.like.frame_count):
+                self._finish()
             elif self._sink is not None:
-                self._sink.abandon()
+                with suppress(OSError):  # of a full disk, which has been told
+                    self._sink.abandon()
+        except KeptAsideError as other:
+            raise other if error is None else KeptAsideError(f"{error} {other}", other.path) from None
         finally:
-            if self._temporary.is_dir():
-                shutil.rmtree(self._temporary)
-            else:
-                self._temporary.unlink(missing_ok=True)
+            if self._made is not None:
+                self._made.discard()
 
     def _check(self) -> None:
         """Raises InputError when the output cannot be put in its place; asked before the work and again after it."""
@@ -312,31 +319,32 @@ class ClipWriter:
             raise ValueError(f"frame of type {frame.dtype}, expected uint8 or bool")
         return frame
 
-    def _open(self, frame: np.ndarray) -> FrameSink:
+    def _open(self, frame: np.ndarray, path: Path) -> FrameSink:
         from layerlift.clip.coding import clip_coding
         from layerlift.clip.encode import ImageSink, VideoSink
 
         alpha = self._alpha or (frame.ndim == 3 and frame.shape[2] == 4)
         like = self.like if self._sound else bare(self.like)
         if self._folder:
-            return ImageSink(self._temporary, like, alpha=alpha)
+            return ImageSink(path, like, alpha=alpha)
         ending = self.path.suffix.lower()
         if alpha and ending not in ALPHA_ENDINGS:
             raise no_alpha_in(self.path)
         container = CONTAINERS[ending]
         coding = clip_coding(like, ending, lossless=self._lossless, alpha=alpha, grey=frame.ndim == 2)
-        return VideoSink(self._temporary, container, self.like, coding, sound=self._sound)
+        return VideoSink(path, container, self.like, coding, sound=self._sound)
 
-    def _commit(self) -> None:
-        if self._sink is None or self.count != self.like.frame_count:
+    def _finish(self) -> None:
+        if self._sink is None or self._made is None or self.count != self.like.frame_count:
             if self._sink is not None:
                 self._sink.abandon()
             raise ValueError(f"{self.count} frames were written for the {self.like.frame_count} of {self.like.name}")
-        self._sink.finish()
-        self._check()
-        if self._folder and self._place.is_dir():
-            shutil.rmtree(self._place)  # the check saw nothing in it but images of ours
-        self._temporary.replace(self._place)
+        with self._made.blamed():
+            self._sink.finish()
+            self._commit(self._made)
+
+    def _commit(self, made: Unfinished) -> None:
+        made.commit()
 
 
 def write_clip(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from threading import Lock
 from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
 
-from layerlift.temporary import write_at
+from layerlift.temporary import temporary_file, write_at
 
 
 class Shelf:
@@ -20,7 +19,7 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="layerlift-shelf-")  # noqa: SIM115 - closed by close
+        self._file: IO[bytes] = temporary_file("shelf")
         self._places: dict[int, list[tuple[int, tuple[int, ...], np.dtype]]] = {}
         self._end = 0
         self._lock = Lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,7 +13,7 @@ from layerlift.ahead import ahead
 from layerlift.clip import Clip
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.state import State
-from layerlift.temporary import write_at
+from layerlift.temporary import temporary_file, write_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Spool:
     """States and colours of hidden pixels, appended frame by frame."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="layerlift-evidence-", buffering=0)  # noqa: SIM115 - closed by close
+        self._file: IO[bytes] = temporary_file("evidence")
         self._records: list[_Record | None] = []
 
     def __len__(self) -> int:

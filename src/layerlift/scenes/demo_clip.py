@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from layerlift.names import unfinished
-
 # Made by tools/demo_clip.py.
 FOLDER = Path(__file__).with_name("demo_clip")
 
@@ -16,10 +14,5 @@ def write_demo_clip(folder: Path) -> int:
     for path in sorted(FOLDER.rglob("*.mkv")):
         target = folder / path.relative_to(FOLDER)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = unfinished(target)
-        try:
-            shutil.copyfile(path, part)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        shutil.copyfile(path, target)
     return len(list(FOLDER.glob("object_mask_*.mkv")))

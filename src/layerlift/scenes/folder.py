@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from layerlift.clip import Clip, write_clip, write_mask
 from layerlift.errors import InputError
-from layerlift.names import unfinished
 from layerlift.scenes import Scene
 from layerlift.scenes.rendered import RenderedScene
+from layerlift.whole import whole_folder
 
 RATE = 24
 
 
-def write_scene(scene: Scene, folder: Path) -> None:
-    """Write `scene` into `folder`, which is made when it is missing; files of these names are replaced by whole ones.
+def write_scene(scene: Scene, folder: Path, *, overwrite: bool = True) -> None:
+    """Write `scene` into `folder`, which is made when it is missing; of files that are there, those of these names
+    are replaced, or, without `overwrite`, keep their place: see `whole_folder`.
 
     video.mkv, object_mask.mkv (the union) and object_mask_0.mkv …, total_mask.mkv; under truth/: background.mkv,
     effects_0.mkv … (masks) and layer_0.mkv … (RGBA, straight alpha), objects counted from back to front. Of a rendered
     scene also truth/strength_0.mkv … (grey: the greatest change of a channel), depth.npy and flow.npy (see
     `RenderedScene`).
     """
-    place = Path(os.path.realpath(folder))  # a link to a folder is followed: that may be another disk
-    made = unfinished(place)
-    try:
-        (made / "truth").mkdir(parents=True)
+    with whole_folder(folder, stays=lambda path: True, overwrite=overwrite) as made:
+        (made / "truth").mkdir()
         _write(scene, made)
-        for path in sorted(file for file in made.rglob("*") if file.is_file()):
-            target = place / path.relative_to(made)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def check_scene_folder(folder: Path) -> None:

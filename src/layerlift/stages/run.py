@@ -32,6 +32,7 @@ from layerlift.stages.layers import ExtractionPlan, plan_extraction, run_extract
 from layerlift.stages.removal import OFF, RemovalPlan, plan_removal, run_removal
 from layerlift.stages.spool import FrameSpool
 from layerlift.stages.writing import write_frames, write_layers
+from layerlift.whole import whole_folder
 
 ROWS = 4  # frames in the contact sheet
 THUMBNAIL = 400  # pixels of width at most of a picture in it
@@ -115,7 +116,8 @@ def run(
     Args:
         clip: as `extract` takes it.
         objects: as `extract` takes them.
-        folder: where to write; it must not exist yet, or be empty. `run_stages` lists what is written.
+        folder: where to write; it must not exist yet, or be empty. `run_stages` lists what is written, and all of it
+            appears when it is finished.
         total: as `extract` takes it; without it, effects are found as by `mask`.
         onto: a new background to place the layers over, if any: a `Clip`, frames (F, H, W, 3) uint8, or a path.
         options: the choices; None means all defaults.
@@ -132,8 +134,15 @@ def run(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not an empty folder: choose another one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return run_stages(plan, folder)
+    with whole_folder(folder) as made:
+        found = run_stages(plan, made)
+    return RunFiles(
+        folder / found.background.name,
+        [folder / layer.name for layer in found.layers],
+        folder / found.total_mask.name,
+        None if found.composite is None else folder / found.composite.name,
+        folder / found.contact_sheet.name,
+    )
 
 
 @dataclass(frozen=True, slots=True)

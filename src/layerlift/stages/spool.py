@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -12,14 +11,14 @@ import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.clip.clip import Pixels
-from layerlift.temporary import write_at
+from layerlift.temporary import temporary_file, write_at
 
 
 class FrameSpool:
     """Frames, all of one shape and type, kept in order as they are; a context manager whose end removes the file."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="layerlift-frames-", buffering=0)  # noqa: SIM115 - closed on exit
+        self._file: IO[bytes] = temporary_file("frames")
         self._shape: tuple[int, ...] | None = None
         self._type = np.dtype(np.uint8)
         self._count = 0

@@ -6,7 +6,6 @@ over every window, and goes. Between the passes nothing is kept of the video but
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +20,7 @@ from layerlift.engine.device.plan import Plan
 from layerlift.geometry.fit import Window
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
-from layerlift.temporary import reserve
+from layerlift.temporary import reserve, temporary_file
 
 T = TypeVar("T")
 Part = TypeVar("Part")
@@ -125,7 +124,7 @@ def filed(array: np.ndarray) -> np.ndarray:
     """
     if array.size == 0:
         return array.copy()
-    with tempfile.TemporaryFile(prefix="layerlift-latents-") as file:
+    with temporary_file("latents") as file:
         reserve(file.fileno(), array.nbytes)
         # The mapping keeps the file until it is let go of.
         copy = np.memmap(file, array.dtype, "w+", shape=array.shape)

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ import msgspec
 from layerlift.cache import cache_folder
 from layerlift.engine.model.headers import open_weights, read_header
 from layerlift.errors import InputError
+from layerlift.hidden import leftovers
 from layerlift.progress import QUIET, StageProgress
+from layerlift.whole import KeptAsideError, whole_file
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,10 @@ TEXT_LENGTH = 256
 MOST_TOKENS = 4096
 # The types that embeddings may be stored in, in the file format's words.
 NUMBERS = ("F32", "F16", "BF16")
+
+
+class CacheWarning(UserWarning):
+    """The cache of prompts could not be read or written: the text encoder runs instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,7 @@ class EncodedText:
     def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
         folder = self.check_encoder()
         paths = self._paths(folder, prompts, policy)
-        return None if cache and len(_read_all(paths)) == len(paths) else folder
+        return None if cache and len(_read_all(paths, self._width)) == len(paths) else folder
 
     def _paths(self, folder: Path, prompts: Sequence[str], policy: "Policy") -> dict[str, Path]:
         from layerlift.engine.model.t5 import encoder_identity
@@ -188,7 +193,7 @@ class EncodedText:
 
         folder = self.check_encoder()
         paths = self._paths(folder, prompts, policy)
-        found = _read_all(paths) if cache else {}
+        found = _read_all(paths, self._width) if cache else {}
         missing = [prompt for prompt in paths if prompt not in found]
         if missing:
             cache_dtype = getattr(torch, policy.cache_dtype)
@@ -202,9 +207,9 @@ class EncodedText:
         return [found[prompt] for prompt in prompts]
 
 
-def _read_all(paths: Mapping[str, Path]) -> dict[str, TextEmbedding]:
-    """The prompts whose embeddings are in the cache, of those whose files would be at `paths`."""
-    stored = {prompt: read_cached(path, prompt) for prompt, path in paths.items()}
+def _read_all(paths: Mapping[str, Path], width: int) -> dict[str, TextEmbedding]:
+    """The prompts whose embeddings of a width are in the cache, of those whose files would be at `paths`."""
+    stored = {prompt: read_cached(path, prompt, width) for prompt, path in paths.items()}
     return {prompt: embedding for prompt, embedding in stored.items() if embedding is not None}
 
 
@@ -214,29 +219,48 @@ def cache_path(prompt: str, encoder: str, length: int, policy: "Policy") -> Path
     return cache_folder("text") / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
 
 
-def read_cached(path: Path, prompt: str) -> TextEmbedding | None:
-    """The cached embedding, or None when there is none, it is damaged, or it is another prompt's."""
+def read_cached(path: Path, prompt: str, width: int) -> TextEmbedding | None:
+    """The cached embedding of `width`; None when there is none, or none that can be used: a CacheWarning says why."""
     try:
+        if not path.is_file():
+            return None
         specs, metadata = read_header(path)
         if metadata.get("prompt") != prompt or specs["embeds"].dtype not in NUMBERS:
             return None
         with open_weights(path) as stored:
-            return TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
+            found = TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
+    except OSError as error:
+        _warn(f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
+        return None
     except (InputError, KeyError, ValueError):
-        return None  # damaged: made again, and written over
+        _warn(f"{path} is damaged")
+        return None
+    if found.embeds.shape != (1, TEXT_LENGTH, width) or not bool(found.embeds.isfinite().all()):
+        _warn(f"{path} does not hold an embedding of this model")
+        return None
+    return found
 
 
 def write_cached(path: Path, prompt: str, embeds: "torch.Tensor", mask: "torch.Tensor") -> None:
-    """Store one embedding: embeds (1, L, D), mask (1, L) bool; another process sees all of it or nothing."""
+    """Store one embedding: embeds (1, L, D), mask (1, L) bool; another process sees all of it or nothing.
+
+    A CacheWarning says why where it cannot be stored.
+    """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
+    tensors = {"embeds": embeds.contiguous(), "mask": mask.to(torch.uint8).contiguous()}
     try:
-        tensors = {"embeds": embeds.contiguous(), "mask": mask.to(torch.uint8).contiguous()}
-        save_file(tensors, name, metadata={"prompt": prompt})
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in leftovers(path):
+            left.unlink(missing_ok=True)
+        with whole_file(path, overwrite=True) as made:
+            save_file(tensors, made, metadata={"prompt": prompt})
+    except (OSError, SafetensorError, KeptAsideError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        _warn(f"{path} cannot be written: {reason.lower()}")
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(f"The cache of prompts is not used: {reason}.", CacheWarning, stacklevel=3)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from layerlift.cache import cache_folder
-from layerlift.names import unfinished
 from layerlift.scenes.rendered.places import VERSION
 from layerlift.scenes.rendered.tracer import GUIDE_SAMPLES, Traced, Tracer, denoised, projected
 from layerlift.scenes.rendered.world import Part, World
+from layerlift.whole import whole_file
 
 RATE = 24
 SHUTTER = 0.5 / RATE  # seconds that it is open: 180 degrees
@@ -52,15 +52,10 @@ class FrameLight:
     flow: np.ndarray  # (H, W, 2) float16, pixels: where the plate's points are in the next frame, less where they are
 
     def write(self, path: Path) -> None:
-        """Write the frame, under a temporary name that is renamed when it is whole."""
+        """Write the frame, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = unfinished(path)
-        try:
-            with part.open("wb") as file:
-                np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(path, overwrite=True) as made, made.open("wb") as file:
+            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @staticmethod
     def read(path: Path) -> FrameLight | None:

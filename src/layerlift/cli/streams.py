@@ -1,0 +1,65 @@
+"""Standard output and standard error that cannot be written to: a full disk, a closed terminal, a pipe without reader.
+
+The work goes on, and its results are written; what could not be said is told once, at the end.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Forgiving:
+    """A text stream that drops what it cannot write; `error` is why."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        if self.error is None:
+            try:
+                return self._stream.write(text)
+            except OSError as error:
+                self.error = error
+        return len(text)
+
+    def flush(self) -> None:
+        if self.error is None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def forgiving_streams() -> Iterator[Forgiving]:
+    """Let standard output and error drop what they cannot write while the block runs; yields standard output.
+
+    One that is closed becomes one that drops everything, so that no file gets its number and what is written to it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    before = sys.stdout, sys.stderr
+    out, err = (Forgiving(stream or Path(os.devnull).open("w", encoding="utf-8")) for stream in before)  # noqa: SIM115
+    sys.stdout, sys.stderr = out, err
+    try:
+        yield out
+    finally:
+        for stream in (out, err):
+            stream.flush()
+            if stream.error is not None:
+                _close_for_good(stream)
+        sys.stdout, sys.stderr = before
+
+
+def _close_for_good(stream: Forgiving) -> None:
+    """Python writes what is left in a stream at its end, and would say that it cannot."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), stream.fileno())

@@ -1,0 +1,285 @@
+"""How commands end that do not end by themselves: signals, streams that take nothing, disks without room."""
+
+import errno
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from layerlift import temporary
+from layerlift.cli import interrupts
+from layerlift.cli.interrupts import catch_interrupts
+from layerlift.clip import Clip, open_clip, write_clip
+from layerlift.clip.writer import ClipWriter
+from layerlift.errors import LayerliftError
+from layerlift.hidden import hidden_name, owner
+from layerlift.room import check_room
+from support import files, layerlift
+
+COUNT, HEIGHT, WIDTH = 3, 40, 56
+REMOVE = ("remove", "walk.mkv", "--mask", "mask.png", "--model", "none", "-o", "out.mkv", "--lossless")
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A clip and a mask in the current folder; what lies there."""
+    monkeypatch.chdir(tmp_path)
+    frames = np.random.default_rng(0).integers(90, 110, (COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    write_clip("walk.mkv", frames, Clip.from_array(frames), lossless=True)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[10:20, 16:26] = 255
+    cv2.imwrite("mask.png", mask)
+    Path("layer").mkdir()
+    cv2.imwrite("layer/0.png", np.full((HEIGHT, WIDTH, 4), 100, np.uint8))
+    return files()
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+# A command in whose midst a library works for hours and leaves no time for Python.
+BUSY = """
+import hashlib, sys
+from layerlift.cli import main
+import layerlift.report
+from layerlift.whole import whole_folder
+
+def busy():
+    with whole_folder("out") as made:
+        (made / "half").write_text("half")
+        print("busy", flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+layerlift.report.versions = busy
+main(["doctor"])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_command_that_is_in_a_long_call(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "busy\n"
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (code, "layerlift: interrupted.\n")
+    assert files(tmp_path) == []
+
+
+def test_a_signal_while_a_command_is_imported_is_told_in_a_line() -> None:
+    script = (
+        "import builtins, signal, sys\nreal = builtins.__import__\n"
+        "def imported(name, *rest):\n"
+        "    if name == 'layerlift.cli.app':\n        signal.raise_signal(signal.SIGTERM)\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = imported\nfrom layerlift.cli import main\nmain(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "layerlift: interrupted.\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_have_their_exit_codes_and_leave_nothing(
+    number: signal.Signals,
+    code: int,
+    inputs: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write = ClipWriter.write
+
+    def interrupted(self: ClipWriter, frame: np.ndarray) -> None:
+        write(self, frame)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(ClipWriter, "write", interrupted)
+    before = {at: signal.getsignal(at) for at in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    assert layerlift(*REMOVE) == code
+    assert capsys.readouterr().err.splitlines()[-1] == "layerlift: interrupted."
+    assert files() == inputs
+    assert {at: signal.getsignal(at) for at in before} == before
+
+
+def test_the_first_signal_counts_and_ignored_ones_stay_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with catch_interrupts() as caught:
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)  # while files are being removed
+            assert caught.cancelled
+            assert caught.code == 143
+            assert interrupts.interrupted_by_user() is caught
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_a_killed_run_left_is_named(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    left = hidden_name(Path("out.mkv"))
+    left = left.with_name(left.name.replace(owner(), "7fffffff-00000000"))
+    left.write_bytes(b"half")
+    assert layerlift(*REMOVE) == 0
+    said = f"{left} was left by an earlier run for out.mkv that was killed: delete it, unless another machine is "
+    assert said + "writing it." in capsys.readouterr().err.splitlines()
+    assert files() == sorted([*inputs, left.name, "out.mkv"])
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["walk.mkv", "mask.png"])
+def test_an_input_that_changes_is_noticed(
+    given: str, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = ClipWriter.write
+
+    def changing(self: ClipWriter, frame: np.ndarray) -> None:
+        write(self, frame)
+        os.utime(given, ns=(1, 1))
+
+    monkeypatch.setattr(ClipWriter, "write", changing)
+    assert layerlift(*REMOVE) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"layerlift: {given} changed while it was read, so the result may mix both: run this again."
+    )
+    assert open_clip("out.mkv").frame_count == COUNT
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def python(*arguments: str, shell: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    words = " ".join(f"'{word}'" for word in (sys.executable, "-m", "layerlift", *arguments))
+    line = f"{words} {shell}; exit ${{PIPESTATUS[0]}}"
+    return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "scene -o s --size 16x16 --frames 1"])
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        (">/dev/full", 1, "layerlift: standard output cannot be written: no space left on device.\n"),
+        (">&-", 0, ""),
+        ("| exec true", 0, ""),
+        (">&- 2>&-", 0, ""),
+    ],
+)
+def test_standard_output_that_takes_nothing(command: str, shell: str, code: int, said: str, tmp_path: Path) -> None:
+    done = python(*command.split(), shell=shell, folder=tmp_path)
+    lines = [line for line in done.stderr.splitlines(keepends=True) if not line.startswith("scene: done")]
+    assert (done.returncode, "".join(lines)) == (code, said)
+    assert files(tmp_path) == (["s"] if "scene" in command else [])
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_work(inputs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert layerlift(*REMOVE, "-v") == 0
+    assert open_clip("out.mkv").frame_count == COUNT
+
+
+# --- room -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        REMOVE,
+        ("mask", "walk.mkv", "--object", "mask.png", "--model", "none", "-o", "out.mkv"),
+        ("extract", "walk.mkv", "--object", "mask.png", "--background", "walk.mkv", "-o", "out.mov"),
+        ("compose", "layer", "--onto", "walk.mkv", "-o", "out.mp4"),
+        ("run", "walk.mkv", "--object", "mask.png", "--model", "none", "-o", "out", "--onto", "walk.mkv"),
+        ("scene", "-o", "out", "--size", "32x32", "--frames", "2"),
+        ("demo", "-o", "out"),
+        ("reference", "walk.mkv", "--mask", "mask.png", "-o", "out"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_disk_without_room_is_found_before_the_work(
+    command: tuple[str, ...], inputs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1))
+    assert layerlift(*command) == 1
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said.startswith("layerlift: ")
+    assert "at least 0." in said
+    assert "but only 0.0 MB are free there: free some space, or choose a place on another disk" in said
+    assert files() == inputs
+
+
+def test_room_is_counted_disk_by_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr("layerlift.room._disk", lambda place: int("other" in str(place)))
+    monkeypatch.setattr("layerlift.room.folder", lambda: str(tmp_path / "other"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000_000))
+    check_room({tmp_path / "a.mkv": 2_000_000_000, tmp_path / "b.mkv": 1_000_000_000}, 3_000_000_000)
+    with pytest.raises(
+        LayerliftError, match=r"^\S*a\.mkv and \S*b\.mkv need at least 4\.0 GB, but only 3\.0 GB are free"
+    ):
+        check_room({tmp_path / "a.mkv": 2_000_000_000, tmp_path / "b.mkv": 2_000_000_000})
+    with pytest.raises(LayerliftError, match=r"^temporary files in \S* needs at least 4\.0 GB.*\(TMPDIR for temporary"):
+        check_room({tmp_path / "a.mkv": 2_000_000_000}, 4_000_000_000)
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files get no room."""
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refused)
+    monkeypatch.setattr(os, "posix_fallocate", refused, raising=False)
+
+
+@pytest.mark.parametrize("fallocate", [True, False])
+@pytest.mark.usefixtures("full")
+def test_mapped_files_have_their_room_before_they_are_mapped(fallocate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not fallocate:
+        monkeypatch.delattr(os, "posix_fallocate")
+    said = r"no temporary file can be written in .*: no space left on device"
+    with temporary.temporary_file("x") as file, pytest.raises(LayerliftError, match=said):
+        temporary.reserve(file.fileno(), 5_000_000)
+
+
+def test_room_is_taken_where_the_system_has_no_call_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    with temporary.temporary_file("x") as file:
+        temporary.reserve(file.fileno(), 2_500_000)
+        assert os.fstat(file.fileno()).st_size == 2_500_000
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 2_500_000
+
+
+def test_no_folder_of_temporary_files_is_told_in_a_sentence(
+    inputs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = tempfile.TemporaryFile
+
+    def refused(*rest: object, prefix: str, **more: object) -> object:
+        if prefix.startswith("layerlift-"):
+            raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+        return real(*rest, prefix=prefix, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    assert layerlift(*REMOVE) == 1
+    *_, said = capsys.readouterr().err.splitlines()
+    assert "no temporary file can be written in" in said
+    assert "no usable temporary directory found" in said
+    assert files() == inputs
