@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -29,6 +30,24 @@ def check_name(path: str | Path, flag: str = "") -> None:
             raise InputError(f"{said} {name} of {length} bytes, but at most {longest} fit; give a shorter one.")
     if (length := len(os.fsencode(place))) + _ROOM > _limit(place.parent, "PC_PATH_MAX", _PATH):
         raise InputError(f"{said} is a path of {length} bytes, which is too long; give a shorter one.")
+
+
+def exists(path: str | Path) -> bool:
+    """Whether a file or folder is there; no file has a name that is too long.
+
+    Raises OSError where the system does not say, as in a folder that may not be searched.
+    """
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except ValueError:  # a null character
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return False
+        raise
+    return True
 
 
 def _limit(folder: Path, name: str, otherwise: int) -> int:

@@ -468,8 +468,8 @@ class SegmentationOptions:
     segmenter: str = flag(
         "auto",
         "What finds the objects: mobile-sam (comes with layerlift), sam2-tiny, -small, -base or -large (see `layerlift "
-        "download`), classic (colours alone), or a folder with SAM 2 or SAM 3. auto is mobile-sam, or on a GPU the best "
-        "SAM 2 that was downloaded.",
+        "download`), classic (colours alone), or a folder with SAM 2 or SAM 3. auto is mobile-sam, or on a GPU the "
+        "best SAM 2 that was downloaded.",
         metavar="auto|NAME|PATH",
         group=MODELS,
     )

@@ -1,7 +1,6 @@
 """What is typed, made into values. Each function raises InputError, saying what was given and what to give instead."""
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from layerlift.errors import InputError
 from layerlift.limits import FASTEST, LONGEST_SIDE, MAX_PIXELS, MOST_GUIDANCE, MOST_SIGMAS
+from layerlift.names import exists
 
 # x, y (or left, top, right, bottom) in pixels, and the number of the frame, where one is given.
 Click = tuple[tuple[float, ...], int | None]
@@ -113,8 +113,7 @@ def parse_references(texts: Sequence[str]) -> dict[int, Path]:
     from layerlift.evidence.reference import pictures_of, two_for_one
 
     for text in texts:
-        # os.path asks without raising for a name that is too long.
-        named = pictures_of(text) if os.path.isdir(text) else _parse_reference(text)  # noqa: PTH112
+        named = pictures_of(text) if exists(text) and Path(text).is_dir() else _parse_reference(text)
         for frame, picture in named.items():
             if frame in found:
                 raise two_for_one(frame, found[frame], picture)
@@ -144,7 +143,7 @@ def parse_kinds(text: str) -> tuple[str, ...]:
 def parse_brush(text: str) -> tuple[Path, int | None]:
     """``mask.png@12`` → its path and the frame; without a frame it is for all of them."""
     name, _, number = text.rpartition("@")
-    if name and re.fullmatch(r"[0-9]{1,9}", number) and not os.path.exists(text):  # noqa: PTH110
+    if name and re.fullmatch(r"[0-9]{1,9}", number) and not exists(text):
         return Path(name), int(number)
     return Path(text), None
 

@@ -55,7 +55,7 @@ def cached(path: Path) -> None:
     """An entry of the prompt cache: one that cannot be used is none."""
     from layerlift.engine.model.text import read_cached
 
-    read_cached(path, "Empty")
+    read_cached(path, "Empty", 64)
 
 
 def picture(path: Path) -> None:

@@ -1,6 +1,5 @@
 """From what a user says to an opened model: a name, a path, a hub id, or nothing."""
 
-import os
 import re
 from dataclasses import asdict
 from functools import partial
@@ -15,6 +14,7 @@ from layerlift.engine.model.settings import Settings
 from layerlift.engine.model.text import EncodedText, ReadyText, TextSource
 from layerlift.errors import InputError
 from layerlift.geometry.fit import Geometry
+from layerlift.names import exists
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -78,7 +78,7 @@ def _resolve(name: str | Path | None) -> tuple[str, Path, Entry | None]:
             raise hub.missing_checkpoint(listed)
         return text, checkpoint, listed
     path = Path(text).expanduser()
-    if os.path.exists(path):  # noqa: PTH110 - asks without raising for a name that is too long
+    if exists(path):
         return path.stem if path.is_file() else path.name, path, by_file(path.name)
     if HUB_ID.fullmatch(text) and path.suffix != ".safetensors":
         repo = hub.find_repo(text)
