@@ -21,6 +21,7 @@ from layerlift.cli import (
     doctor,
     download,
     extract,
+    jobs,
     mask,
     plan,
     reference,
@@ -31,6 +32,7 @@ from layerlift.cli import (
 )
 from layerlift.cli.interrupts import catch_interrupts
 from layerlift.cli.refusals import refusal
+from layerlift.cli.resume import COMMAND_LINE
 from layerlift.errors import InputError, LayerliftError
 from layerlift.progress import CancelledError
 
@@ -70,6 +72,7 @@ app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("jobs")(jobs.jobs)
 app.command("scene")(scene.scene)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")
@@ -85,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if not {"-v", "--verbose"} & set(sys.argv[1:] if arguments is None else arguments):
         _hush_libraries()
     interrupts = catch_interrupts()
+    COMMAND_LINE.set(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
         code = app(arguments, prog_name="layerlift", standalone_mode=False)
     except TyperException as error:
