@@ -2,16 +2,15 @@
 
     python tools/kills.py --frames 600 --kills 30 --model demo
 
-The job is `layerlift run` on a drawn scene with two objects, over another background: it takes every stage. A row of
-the table is a kill: when it came, in which stage, and how many steps of it were made again after that. In the end the
-results are compared with those of a run that nobody killed, frame by frame.
+The job is `layerlift run` on a drawn scene, over another background: it takes every stage. It runs once without a kill,
+which tells its stages and their steps. Then every kill comes at a random step of a random stage. A row of the table is
+a kill, with the steps that were made again after it. In the end the results are compared, frame by frame.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,16 +47,14 @@ def main() -> None:
         write_scene(make_scene(given.seed, width, height, given.frames), folder / "scene")
         write_scene(make_scene(given.seed + 1, width, height, given.frames), folder / "onto")
         began = time.monotonic()
-        start(folder, "whole", given.model).wait()
-        seconds = time.monotonic() - began
-        print(f"without a kill: {seconds:.0f} s")
-        rng, cost, same = random.Random(given.seed), list[float](), True
-        print(f"{'kill':>4} {'after':>7}  stage, and its step when killed; what was made again after the kill before")
-        while len(cost) < given.kills:
-            cost += kill(folder, given.model, given.kills - len(cost), len(cost), rng=rng, seconds=seconds)
-            same &= alike(folder / "whole", folder / "out")
-            shutil.rmtree(folder / "out")
-    print(f"\nthe results are {'the same' if same else 'DIFFERENT'}; at most {max(cost):.1f} frames were made again")
+        stages = watch(start(folder, "whole", given.model), folder / "whole")
+        print(f"without a kill: {time.monotonic() - began:.0f} s")
+        rng, order = random.Random(given.seed), list(stages)
+        chosen = [(number, rng.random()) for number in (rng.randrange(len(order)) for _ in range(given.kills))]
+        moments = [(order[number], 1 + int(share * stages[order[number]][0])) for number, share in sorted(chosen)]
+        worst = kill(folder, given.model, moments)
+        same = alike(folder / "whole", folder / "out")
+    print(f"\nthe results are {'the same' if same else 'DIFFERENT'}; at most {worst:.1f} frames were made again")
     sys.exit(not same)
 
 
@@ -72,40 +69,40 @@ def start(folder: Path, name: str, model: str, *, resume: bool = False) -> subpr
     )
 
 
-def kill(folder: Path, model: str, kills: int, before: int, *, rng: random.Random, seconds: float) -> list[float]:
-    """Kill one job until it is done, at most so often; returns how many frames' steps each kill cost.
-
-    `before`: kills of other jobs. `seconds`: what the job takes without.
-    """
-    steps = job_folder(folder / "out") / STEPS
+def kill(folder: Path, model: str, moments: list[tuple[str, int]]) -> float:
+    """Kill the job at these steps of stages, one after another; returns how many frames a kill cost at most."""
     came: dict[str, int] = {}
-    cost: list[float] = []
-    killed = 0
-    while True:
-        process = start(folder, "out", model, resume=bool(came))
-        span = rng.uniform(5, 5 + seconds / 6) if killed < kills else 1e9
-        began, now = time.time(), dict[str, tuple[int, int]]()
-        while process.poll() is None and time.time() - began < span:
-            time.sleep(0.2)
-            now = steps_since(steps, began) or now
-        done = process.poll() is not None
-        if not done:
-            process.kill()
-            process.wait()
-            now = steps_since(steps, began)
+    worst = 0.0
+    print(f"{'kill':>4}  {'at':32}  made again after it: steps, and frames of the stage where most was")
+    for number, moment in enumerate([*moments, None], 1):
+        now = watch(start(folder, "out", model, resume=bool(came)), folder / "out", moment)
         # What is found is told bit by bit: it is all told when something new is made.
         again = {name: max(0, came.get(name, 0) - found) for name, (position, found) in now.items() if position > found}
         for name, (position, _) in now.items():
             came[name] = position if name in again else max(position, came.get(name, 0))
-        if killed:
-            cost.append(max((count / PER_FRAME.get(name.split()[-1], 1) for name, count in again.items()), default=0))
+        if number > 1:
+            cost = max((count / PER_FRAME.get(name.split()[-1], 1) for name, count in again.items()), default=0)
+            worst = max(worst, cost)
             told = ", ".join(f"{name} {count}" for name, count in again.items() if count) or "nothing"
-            print(f"{'':13} again: {told}", flush=True)
-        if done:
-            return cost
-        killed += 1
-        stage = next(reversed(now), "start")
-        print(f"{before + killed:4} {span:6.1f}s  {stage}, step {now.get(stage, (0, 0))[0]}", flush=True)
+            print(f"  {told}; {cost:.1f}", flush=True)
+        if moment is not None:
+            print(f"{number:4}  {moment[0] + ', step ' + str(now.get(moment[0], (0, 0))[0]):32}", end="", flush=True)
+    return worst
+
+
+def watch(
+    process: subprocess.Popen[bytes], target: Path, moment: tuple[str, int] | None = None
+) -> dict[str, tuple[int, int]]:
+    """Wait for a process, and kill it at a step of a stage; returns how far its stages came, see `steps_since`."""
+    folder, began = job_folder(target) / STEPS, time.time()
+    now: dict[str, tuple[int, int]] = {}
+    while process.poll() is None:
+        time.sleep(0.05)
+        now |= steps_since(folder, began)
+        if moment is not None and now.get(moment[0], (0, 0))[0] >= moment[1]:
+            process.kill()
+            process.wait()
+    return now | steps_since(folder, began)
 
 
 def steps_since(folder: Path, began: float) -> dict[str, tuple[int, int]]:

@@ -266,11 +266,11 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         # 2. Removal: the clean plate, kept as it is for the next stage beside the file.
         removal = plan.removal if inputs.totals else plan.removal.with_mask(total)
         background = folder / f"background{ending}"
-        if background.exists():
+        if background.exists() and len(plates) == clip.frame_count:
             deque(run_removal(removal, start=len(plates)), 0)  # none are left: what the report tells is told again
         else:
             plate = plates.resumed(lambda start: run_removal(removal, start=start))
-            write_frames(background, plate, clip, report.note, lossless=lossless)
+            write_frames(background, plate, clip, report.note, lossless=lossless, overwrite=True)
         plate_clip = plates.as_clip(clip)
 
         # 3. Layers.
