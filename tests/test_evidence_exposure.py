@@ -41,7 +41,7 @@ def exposures_of(video: np.ndarray, hidden: np.ndarray, progress: StageProgress 
     proxies = Proxies(reduced_size(clip))
     try:
         with QUIET.stage("motion", len(video)) as bar:
-            motion = follow(clip, Mask.from_array(hidden), 0, bar, proxies.append)
+            motion = follow(clip, Mask.from_array(hidden), 0, bar, proxies.put)
         return find_exposures(proxies, motion, progress)
     finally:
         proxies.close()

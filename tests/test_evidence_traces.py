@@ -7,8 +7,8 @@ from layerlift.clip import Clip
 from layerlift.evidence import State, gather_evidence
 from layerlift.evidence.fuse import SURE, Side, fuse
 from layerlift.evidence.links import Link, cropped
-from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.tracer import contradiction
+from layerlift.jobs.shelf import Shelf
 from layerlift.masks import Mask
 from layerlift.metrics import psnr
 

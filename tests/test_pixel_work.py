@@ -9,7 +9,7 @@ import torch
 from layerlift.engine.device import BACKENDS
 from layerlift.geometry.fit import Fit, fit_windows
 from layerlift.geometry.focus import Box, View
-from layerlift.pixels.arrays import bounds
+from layerlift.pixels.arrays import bounds, distance_to
 from layerlift.pixels.paste import ColorMatch
 from layerlift.pixels.work import Patch, fit_regions, make_patches, paste_patches
 from layerlift.stages.windows import filed
@@ -125,3 +125,13 @@ def test_bounds_are_those_of_what_is_true() -> None:
     assert bounds(mask) == (12, 7, 61, 31)
     assert bounds(mask[:, ::2]) == (6, 7, 31, 31)  # a view with gaps
     assert bounds(np.ones((3, 4), bool)) == (0, 0, 4, 3)
+
+
+def test_distances_are_the_same_wherever_in_memory_they_lie() -> None:
+    mask = np.random.default_rng(0).random((100, 150)) < 0.002
+    found, held = set(), []
+    for length in range(40):
+        result = distance_to(mask)
+        found.add(result.tobytes())
+        held += [result, np.empty(4 * length, np.float32)]  # the next result lies elsewhere
+    assert len(found) == 1

@@ -10,8 +10,8 @@ import pytest
 
 from layerlift.clip import Clip
 from layerlift.errors import LayerliftError
-from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.store import Spool
+from layerlift.jobs.shelf import Shelf
 from layerlift.stages.spool import FrameSpool
 from layerlift.stages.windows import filed
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.budget import check_memory
 from layerlift.flags import check_ranges
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.options import RuntimeOptions
 from layerlift.progress import QUIET, Progress
 from layerlift.report import Report
@@ -32,6 +33,7 @@ class Runtime:
         cache: cache prompt embeddings on disk.
         progress: receives the progress of each stage and can stop the work; see `Cancellation`.
         report: filled with seconds, memory and sizes.
+        keeper: where stages keep what they have made; by default nothing outlives the process.
     """
 
     model: Engine | str | Path | None = None
@@ -41,19 +43,29 @@ class Runtime:
     cache: bool = True
     progress: Progress = QUIET
     report: Report = field(default_factory=Report)
+    keeper: Keeper = TEMPORARY
+
+    def part(self, name: str) -> Runtime:
+        """The same for a part of a job, whose names are apart from those of other parts."""
+        keeper = self.keeper.part(name)
+        return replace(self, keeper=keeper, progress=keeper.watched(self.progress))
 
     def quiet(self) -> Runtime:
         """The same, with a report of its own, which tells nobody: for work that is one step of something larger."""
-        return replace(self, progress=QUIET, report=Report())
+        return replace(self, progress=QUIET, report=Report(), keeper=TEMPORARY)
 
 
 def open_runtime(
-    options: RuntimeOptions | None = None, *, progress: Progress = QUIET, report: Report | None = None
+    options: RuntimeOptions | None = None,
+    *,
+    progress: Progress = QUIET,
+    report: Report | None = None,
+    keeper: Keeper = TEMPORARY,
 ) -> Runtime:
     """A runtime made from the choices; no model is opened.
 
     `progress` receives the progress of the work and can stop it. `report` is filled with seconds, memory and sizes;
-    None makes a new one.
+    None makes a new one. `keeper`: see `Runtime`.
 
     Raises InputError for a device, number format or amount of memory that cannot be used.
     """
@@ -63,7 +75,14 @@ def open_runtime(
     report = report or Report()
     report.device = policy.device
     return Runtime(
-        options.model, policy, options.text_encoder, check_memory(options.memory), options.cache, progress, report
+        options.model,
+        policy,
+        options.text_encoder,
+        check_memory(options.memory),
+        options.cache,
+        progress,
+        report,
+        keeper,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from layerlift.errors import LayerliftError
@@ -22,13 +23,13 @@ def temporary_file(kind: str) -> IO[bytes]:
         return tempfile.TemporaryFile(prefix=f"layerlift-{kind}-", buffering=0)
 
 
-def write_at(file: IO[bytes], place: int, data: bytes | memoryview) -> None:
-    """Write all of `data` at a place of an unbuffered temporary file, from any thread.
+def write_at(file: IO[bytes], place: int, data: bytes | memoryview, path: Path | None = None) -> None:
+    """Write all of `data` at a place of an unbuffered file, from any thread: a temporary one, or a job's at `path`.
 
-    Raises LayerliftError, which names the folder of temporary files, when there is no room.
+    Raises LayerliftError, which names the file's folder, when there is no room.
     """
     left = memoryview(data)
-    with _told():
+    with _told(path):
         while left:
             count = os.pwrite(file.fileno(), left, place)
             left, place = left[count:], place + count
@@ -55,11 +56,16 @@ def folder() -> str:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(path: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        if path is not None:
+            raise LayerliftError(
+                f"the work cannot be kept in {path.parent}: {reason}; free some space on its disk, or choose an output "
+                "on another disk."
+            ) from error
         raise LayerliftError(
             f"no temporary file can be written in {folder()}: {reason}; free some space there, or set "
             "TMPDIR to a folder on another disk."

@@ -15,6 +15,7 @@ from layerlift.cli import (
     doctor,
     download,
     extract,
+    jobs,
     mask,
     plan,
     reference,
@@ -56,6 +57,7 @@ app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("jobs")(jobs.jobs)
 app.command("scene")(scene.scene)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")

@@ -10,8 +10,9 @@ import typer
 from layerlift.cli.flags import Typed, with_flags
 from layerlift.cli.job import finish, open_source, settle, told_by
 from layerlift.cli.masks import notes_of, open_objects, open_totals
-from layerlift.cli.options import ClipArgument, ClipFlags, Objects, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Objects, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip
+from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import show_progress
 from layerlift.options import MASK, OUTPUT, ExtractionOptions
 from layerlift.places import Given
@@ -81,6 +82,7 @@ def extract(
     ] = False,
     reading: ClipFlags,
     writing: OutputFlags,
+    going: JobFlags,
     typed: Typed,
 ) -> None:
     """Extract the objects in CLIP, with their shadows and reflections, as layers with alpha."""
@@ -105,10 +107,12 @@ def extract(
 
     # 2. The work, frame by frame into the files.
     with show_progress(notes_of(*masks, *(totals or []))) as progress:
-        runtime = Runtime(progress=progress, report=record)
+        job = open_job(Path(targets[0]))
+        runtime = Runtime(progress=progress, report=record, keeper=job.keeper).part("layers")
         plan = plan_extraction(source, background, masks, totals, replace(options, linear=form.linear), runtime)
-        layers = run_extraction(plan)
-        write_layers(targets, layers, source, form, told_by(record), overwrite=writing.overwrite)
+        with work_on(job, "extract", Path(targets[0]), typed, read, runtime=runtime, models=[], flags=going):
+            layers = run_extraction(plan)
+            write_layers(targets, layers, source, form, told_by(record), overwrite=writing.overwrite)
     for path in targets[:-1]:
         typer.echo(f"wrote {path}")
     finish(record, writing, result=Path(targets[-1]))

@@ -11,7 +11,7 @@ import typer
 from layerlift.flags import Flag, check_ranges
 
 # Typed, but no setting of what is made.
-_ASIDE = ("report", "overwrite", "verbose")
+_ASIDE = ("report", "overwrite", "verbose", "resume")
 
 
 class Typed(dict[str, Any]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,9 @@ from layerlift.cli.flags import Typed, Without, changed, with_flags
 from layerlift.cli.job import finish, open_source, settle
 from layerlift.cli.mask_outputs import Beside, is_exact, mask_writer
 from layerlift.cli.masks import notes_of, open_objects
-from layerlift.cli.options import ClipArgument, ClipFlags, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model
+from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.options import MASK, OUTPUT, EffectOptions, RemovalOptions, RuntimeOptions
@@ -109,6 +111,7 @@ def mask(
     reading: ClipFlags,
     running: RuntimeOptions,
     writing: OutputFlags,
+    going: JobFlags,
     typed: Typed,
 ) -> None:
     """Find what the objects in CLIP cause (shadows, reflections, light, smoke), and write masks of both together.
@@ -123,9 +126,10 @@ def mask(
     brushes, erasers = ([parse_brush(text) for text in texts or []] for texts in (more, less))
 
     from layerlift.clip import check_output
+    from layerlift.jobs.keeper import kept
     from layerlift.room import check_room, evidence_room, mask_room
     from layerlift.runtime import open_runtime
-    from layerlift.stages.effects import plan_effects, run_effects
+    from layerlift.stages.effects import FrameEffects, plan_effects, run_effects
 
     # 1. What the paths hold, before any weight is read.
     source = open_source(clip, reading)
@@ -145,12 +149,18 @@ def mask(
 
     # 2. The plan, and the work, frame by frame into the files.
     with show_progress(notes_of(*masks)) as progress, ExitStack() as files:
-        runtime = open_runtime(running, progress=progress, report=record)
+        job = open_job(target)
+        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper).part("effects")
         plan = plan_effects(source, masks, options, runtime, plate, effects=brushes, not_effects=erasers)
         beside.check_plan(plan)
         for note in plan.notes:
             say(note)
-        found = beside.tapped(run_effects(plan), plan, files, record, overwrite=writing.overwrite)
+        models = [None if plan.attention is None else plan.attention.model]
+        if plan.removal is not None and plan.removal.job is not None:
+            models.append(plan.removal.job.model)
+        files.enter_context(work_on(job, "mask", target, typed, read, runtime=runtime, models=models, flags=going))
+        frames = kept(runtime.keeper, "frames", partial(run_effects, plan), FrameEffects.pack, FrameEffects.unpack)
+        found = beside.tapped(frames, plan, files, record, overwrite=writing.overwrite)
         writers = [files.enter_context(mask_writer(path, source, overwrite=writing.overwrite)) for path in targets]
         said = write_masks(found, writers, record)
     finish(record, writing, result=target, said=said)

@@ -70,6 +70,21 @@ class OutputFlags:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class JobFlags:
+    """What becomes of an interrupted job.
+
+    Attributes:
+        resume: go on where it ended.
+    """
+
+    resume: bool = flag(
+        False,
+        "Continue this very command where it was interrupted; the result is the same as without the interruption.",
+        group=OUTPUT,
+    )
+
+
 ClipArgument = Annotated[
     Path,
     typer.Argument(

@@ -12,8 +12,9 @@ from layerlift.cli.flags import Typed, with_flags
 from layerlift.cli.job import describe_evidence, finish, open_source, settle_outputs, told_by, write_result
 from layerlift.cli.mask_outputs import is_exact, mask_writer
 from layerlift.cli.masks import notes_of, open_input_mask, open_masks
-from layerlift.cli.options import ClipArgument, ClipFlags, Output, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Output, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
+from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.options import EVIDENCE, MASK, EffectOptions, RemovalOptions, RuntimeOptions
@@ -69,6 +70,7 @@ def remove(
     reading: ClipFlags,
     running: RuntimeOptions,
     writing: OutputFlags,
+    going: JobFlags,
     typed: Typed,
 ) -> None:
     """Remove masked objects from CLIP and write the clean plate."""
@@ -87,7 +89,8 @@ def remove(
     from layerlift.room import check_room, clip_room, evidence_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.effects import total_mask
-    from layerlift.stages.removal import plan_removal, run_removal
+    from layerlift.stages.removal import plan_removal
+    from layerlift.stages.removal.going_on import go_on_removing
     from layerlift.stages.spool import FrameSpool
 
     # 1. What the paths hold, before any weight is read. Objects that are typed win over any mask in the clip's folder.
@@ -105,23 +108,28 @@ def remove(
 
     with show_progress(notes_of(*(own or [masked]))) as progress, ExitStack() as files:
         # 2. Every stage's plan.
-        runtime = open_runtime(running, progress=progress, report=record)
+        job = open_job(target)
+        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
         effects, notes = None, list[str]()
         if own:
             effects, runtime, notes = plan_search(source, own, options, runtime)
-        removal = plan_removal(source, masked, options, runtime)
+        removal = plan_removal(source, masked, options, runtime.part("removal"))
         for line in dict.fromkeys([*notes, *removal.notes]):
             told_by(record)(line)
 
         # 3. The work, frame by frame into the files.
+        models = [None if removal.job is None else removal.job.model]
+        if effects is not None and effects.attention is not None:
+            models.append(effects.attention.model)
+        files.enter_context(work_on(job, "remove", target, typed, read, runtime=runtime, models=models, flags=going))
         if own:
-            spool = files.enter_context(FrameSpool())
+            spool = files.enter_context(FrameSpool(runtime.keeper.shelf("total")))
             assert effects is not None
             removal = removal.with_mask(total_mask(effects, spool))
         tell = None
         if source_map is not None:
             tell = files.enter_context(write_source_map(source_map, source, overwrite=writing.overwrite))
-        write_result(target, run_removal(removal, tell), source, record, writing)
+        write_result(target, go_on_removing(removal, tell), source, record, writing)
     finish(record, writing, result=target, said=describe_evidence(record, model=removal.job is not None))
 
 
@@ -139,7 +147,7 @@ def plan_search(
     opened, notes = (require_model(runtime, OFF), []) if options.evidence == "off" else choose_model(runtime)
     runtime = replace(runtime, model=opened or NO_MODEL)
     looking = EffectOptions(seed=options.seed, size=options.size)
-    return plan_effects(clip, objects, looking, runtime), runtime, notes
+    return plan_effects(clip, objects, looking, runtime.part("effects")), runtime, notes
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from layerlift.cli.folder import check_run_folder, results_folder
 from layerlift.cli.job import describe_evidence, finish, open_source, settle
 from layerlift.cli.mask_outputs import mask_writer
 from layerlift.cli.masks import notes_of, open_objects, open_totals
-from layerlift.cli.options import ClipArgument, ClipFlags, Objects, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Objects, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
+from layerlift.cli.resume import note_resumed, open_job, work_on
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.options import (
@@ -85,6 +86,7 @@ def run(
     reading: ClipFlags,
     running: RuntimeOptions,
     writing: OutputFlags,
+    going: JobFlags,
     typed: Typed,
 ) -> None:
     """Run the whole pipeline: masks, clean plate, layers, composite.
@@ -108,7 +110,8 @@ def run(
 
     # 1. What the paths hold, before any weight is read.
     read = {**read_of_clip(clip), "--object": read_of(objects), "--total": read_of(total), "--onto": read_of(onto)}
-    settle({"-o": output}, {**read, **read_of_references(removal.references), **read_of_model(running)}, writing)
+    read |= {**read_of_references(removal.references), **read_of_model(running)}
+    settle({"-o": output}, read, writing)
     check_run_folder(output, overwrite=writing.overwrite)
     source = open_source(clip, reading)
     behind = None if onto is None else open_source(onto, replace(reading, frames=None, rate=None))
@@ -122,18 +125,25 @@ def run(
 
     with show_progress([] if targets else notes_of(*inputs.objects, *inputs.totals)) as progress, ExitStack() as files:
         # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
-        runtime = open_runtime(running, progress=progress, report=record)
+        job = open_job(output)
+        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
         found = plan_segmentation(source, targets, segmentation, runtime) if targets else None
         plan = plan_run(inputs, options, runtime)
 
-        # 3. The work, into a folder that takes its place when it is whole.
+        # 3. The work, into the job's folder, and from there into one that takes its place when it is whole.
+        models = [None if plan.removal.job is None else plan.removal.job.model]
+        if plan.effects is not None and plan.effects.attention is not None:
+            models.append(plan.effects.attention.model)
+        files.enter_context(work_on(job, "run", output, typed, read, runtime=runtime, models=models, flags=going))
         folder = files.enter_context(results_folder(output, overwrite=writing.overwrite))
         if found is not None:
-            inputs = open_inputs(source, [clicked_mask(found, folder)], totals, behind, numbers=numbers)
+            inputs = open_inputs(source, [clicked_mask(found, job.made)], totals, behind, numbers=numbers)
             plan = plan_run(inputs, options, runtime)
         for note in plan.notes:
             say(note)
-        run_stages(plan, folder)
+        run_stages(plan, job.made)
+        job.move_made(folder)
+        note_resumed(job, record, going)
         record.write(folder / "report.json")
     for note in record.notes:
         if note not in plan.notes:
@@ -155,14 +165,15 @@ def stand_in(clip: "Clip", totals: "list[Mask] | None") -> "Mask":
 
 
 def clicked_mask(plan: "SegmentationPlan", folder: Path) -> "Mask":
-    """Find the object that was clicked on: its mask goes into the folder, and is read from there."""
+    """Find the object that was clicked on, unless its mask is in the folder; it goes there, and is read from there."""
     from layerlift.masks import open_mask
     from layerlift.stages.segment import run_segmentation
 
     path = folder / "object_mask_0.mkv"
-    with mask_writer(path, plan.clip, overwrite=False) as writer:
-        for labels in run_segmentation(plan):
-            writer.write(labels > 0)
+    if not path.exists():
+        with mask_writer(path, plan.clip, overwrite=False) as writer:
+            for labels in run_segmentation(plan):
+                writer.write(labels > 0)
     return replace(open_mask(path, plan.clip), name="the object that was clicked on", notes=())
 
 

@@ -68,11 +68,11 @@ class Context:
 class Noise(Protocol):
     """A source of noise on the CPU: a seed gives the same on every device."""
 
-    def get_state(self) -> Any:
-        """Where it stands."""
+    def get_state(self) -> np.ndarray:
+        """Where it stands, (N,) uint8."""
         ...
 
-    def set_state(self, state: Any) -> Any:
+    def set_state(self, state: np.ndarray) -> Any:
         """Go back to where it stood."""
         ...
 

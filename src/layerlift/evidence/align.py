@@ -56,6 +56,7 @@ class Aligner:
     def __init__(self, motion: Motion, held: Reach) -> None:
         self._motion, self._held = motion, held
         self._off: dict[int, np.ndarray] = {}
+        self._new: dict[int, np.ndarray] = {}
         self._pool = pool()
 
     def take(self, present: int, sources: Sequence[int], region: Region) -> Aligned:
@@ -95,6 +96,15 @@ class Aligner:
         for index in [index for index in self._off if index < present - self._held.reach]:
             del self._off[index]
 
+    def learned(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was found since this was asked last: N frames' numbers, and by what they lie off, (N, 3, 3)."""
+        found, self._new = self._new, {}
+        return np.array([*found], np.int64), np.array([*found.values()]).reshape(-1, 3, 3)
+
+    def learn(self, numbers: np.ndarray, off: np.ndarray) -> None:
+        """Remember what an earlier aligner had `learned`, oldest first."""
+        self._off.update(zip(numbers.tolist(), off, strict=True))
+
     def _register(self, template: Template, view: Sight, index: int, chained: np.ndarray) -> np.ndarray | None:
         start = template.judge(view, chained)
         if index in self._off:
@@ -104,7 +114,7 @@ class Aligner:
         found = None if start is None else template.fit(view, start)
         if found is None:
             return None
-        self._off[index] = found.matrix @ np.linalg.inv(chained)
+        self._off[index] = self._new[index] = found.matrix @ np.linalg.inv(chained)
         return found.matrix
 
 

@@ -58,6 +58,16 @@ class Decider:
         assert self._now is not None
         self._doubted = present, self._now
 
+    @property
+    def doubted(self) -> np.ndarray:
+        """What was doubted in the frame decided last, (H, W) bool."""
+        assert self._doubted is not None
+        return self._doubted[1]
+
+    def go_on(self, present: int, doubted: np.ndarray) -> None:
+        """Go on after a frame in which an earlier decider `doubted` this, (H, W) bool."""
+        self._doubted = present, doubted
+
     def leave_out(self, samples: Aligned) -> tuple[Aligned, np.ndarray]:
         """Samples without those that contradict the others, and how far the others contradict (h, w) float32."""
         height, width = (int(length) for length in samples.valid.shape[1:])

@@ -7,6 +7,7 @@ steady clip stays untouched, and what follows a flash is what was there before i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.progress import QUIET, StageProgress
 
 # Frames are compared by means over squares of so many pixels.
@@ -79,30 +81,53 @@ class Exposures:
         )
 
 
-def find_exposures(proxies: Proxies, motion: Motion, progress: StageProgress = QUIET) -> Exposures:
+def find_exposures(
+    proxies: Proxies, motion: Motion, progress: StageProgress = QUIET, keeper: Keeper = TEMPORARY
+) -> Exposures:
     """Compare every frame with those just before it in its shot; `progress` is asked at each whether to go on."""
     found = Exposures()
-    recent: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for index in range(proxies.count):
-        progress.advance(0)
-        recent[index] = _look(*proxies[index])
-        recent.pop(index - BEFORE - 1, None)
-        gain, bias = np.ones(3, np.float32), np.zeros(3, np.float32)
-        earlier = [at for at in recent if at < index and motion.shots[at] == motion.shots[index]][::-1]
-        changes: dict[int, Change | None] = {}
-        for at in earlier:
-            changes[at] = _compare(recent[at], recent[index], _between(motion, index, at, proxies.size))
-            if changes[at] is None:  # equally bright
-                gain, bias = found.gains[at], found.biases[at]
-                break
-        else:
-            if earlier:
-                change, gain, bias = changes[earlier[0]], found.gains[earlier[0]], found.biases[earlier[0]]
-                assert change is not None
-                gain, bias = change.gain * gain, change.gain * bias + change.bias
-        found.gains.append(gain)
-        found.biases.append(bias)
+    with keeper.shelf("exposures") as shelf:
+        for index in range(len(shelf)):
+            gain, bias, number = shelf.get(index)
+            # Frames that are equally bright share their arrays.
+            like = int(number)
+            found.gains.append(found.gains[like] if like < index else gain)
+            found.biases.append(found.biases[like] if like < index else bias)
+        start = len(shelf)
+        recent = {index: _look(*proxies[index]) for index in range(max(0, start - BEFORE), start)}
+        for index in range(start, proxies.count):
+            progress.advance(0)
+            recent[index] = _look(*proxies[index])
+            recent.pop(index - BEFORE - 1, None)
+            like = _add(found, index, recent, motion, proxies.size)
+            shelf.put(index, found.gains[index], found.biases[index], np.array(like))
     return found
+
+
+def _add(
+    found: Exposures,
+    index: int,
+    recent: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    motion: Motion,
+    size: tuple[int, int],
+) -> int:
+    """Add a frame's exposure; returns the number of the frame whose arrays it shares, its own where it has its own."""
+    like, gain, bias = index, np.ones(3, np.float32), np.zeros(3, np.float32)
+    earlier = [at for at in recent if at < index and motion.shots[at] == motion.shots[index]][::-1]
+    changes: dict[int, Change | None] = {}
+    for at in earlier:
+        changes[at] = _compare(recent[at], recent[index], _between(motion, index, at, size))
+        if changes[at] is None:  # equally bright
+            like, gain, bias = at, found.gains[at], found.biases[at]
+            break
+    else:
+        if earlier:
+            change, gain, bias = changes[earlier[0]], found.gains[earlier[0]], found.biases[earlier[0]]
+            assert change is not None
+            gain, bias = change.gain * gain, change.gain * bias + change.bias
+    found.gains.append(gain)
+    found.biases.append(bias)
+    return like
 
 
 def _look(frame: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import cv2
 import numpy as np
 
+from layerlift.ahead import pool
 from layerlift.evidence.exemplar import exemplar_fill, exemplars_available
 from layerlift.evidence.inpaint import inpaint
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies, inpainting_error
-from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.tracer import Tracer, ring_around
-from layerlift.evidence.traces import COST, FRAME, Fills, X, Y, follow_link, own_source, taken
+from layerlift.evidence.traces import COST, FRAME, Fills, X, Y, follow_link, no_source, own_source, taken
+from layerlift.jobs.keeper import TEMPORARY, Keeper
+from layerlift.jobs.shelf import Shelf
 from layerlift.pixels.arrays import bounds, distance_to
 from layerlift.progress import StageProgress
 
@@ -40,6 +42,8 @@ CARRIED = 80.0
 # Neighbours are to come from one fill, side by side: sources are smoothed so much (pixels), and a pixel without takes
 # its neighbours' where they make up so much of this blur.
 SMOOTH, ENCLOSED = 2.0, 0.6
+# A pixel's source where there is none.
+NOTHING = np.nan, np.nan, np.nan, np.inf
 
 
 def fill_unseen(
@@ -49,8 +53,8 @@ def fill_unseen(
     filled: Shelf,
     *,
     references: Collection[int],
-    threads: ThreadPoolExecutor,
     progress: StageProgress,
+    keeper: Keeper = TEMPORARY,
 ) -> Fills:
     """Fill what no frame shows in deep holes; the result has to be closed.
 
@@ -59,43 +63,48 @@ def fill_unseen(
     exemplars are not to be had here, inpainting takes their place. `progress` advances by one for every frame.
     """
 
-    def look(index: int) -> tuple[int, int, int]:
-        """How much of a frame is hidden, seen elsewhere, and left to fill; that takes the error's place."""
-        _, covered = proxies[index]
-        picture, error = filled.get(index)
-        unseen = covered & (error > UNSEEN)
-        deep = deep_parts(picture, unseen) if unseen.any() else unseen
-        filled.put(index, picture, deep)
-        return int(covered.sum()), int((covered & ~unseen).sum()), int(deep.sum())
+    with keeper.shelf("deep") as deep, pool() as threads:
 
-    counts = []
-    for found in threads.map(look, range(proxies.count)):
-        counts.append(found)
-        progress.advance()
-    hidden, seen, deep = np.array(counts).T
-    shots = np.asarray(motion.shots)
-    fills = Fills(proxies.size)
-    try:
-        for shot in np.unique(shots[deep > 0]):
-            frames = np.flatnonzero(shots == shot)
-            cleaned = [index for index in frames.tolist() if index in references]
-            still = len(frames) < LEAST_FRAMES or seen[frames].sum() < LEAST_SEEN * hidden[frames].sum()
-            if still and not cleaned:
-                continue
-            # Little is unseen where much of the surroundings is seen; where it is next to nothing, it tells nothing.
-            much = frames[2 * deep[frames] >= deep[frames].max()]
-            first = cleaned[0] if cleaned else int(much[np.argmin(deep[much])])
-            carrier = Carrier(tracer, filled, fills, cleaned, progress)
-            carrier.carry([first], 0)
-            ways = frames[frames >= first].tolist(), frames[frames <= first][::-1].tolist()
-            carried = [threads.submit(carrier.carry, way, side) for side, way in enumerate(ways)]
-            wait(carried)
-            for done in carried:
-                done.result()
-    except BaseException:
-        fills.close()
-        raise
+        def look(index: int) -> None:
+            """Tell what of a frame is left to fill, and how much of it is hidden and seen elsewhere."""
+            _, covered = proxies[index]
+            picture, error = filled.get(index)
+            unseen = covered & (error > UNSEEN)
+            own = deep_parts(picture, unseen) if unseen.any() else unseen
+            deep.put(index, own, np.array([covered.sum(), (covered & ~unseen).sum(), own.sum()]))
+
+        left = [index for index in range(proxies.count) if index not in deep]
+        keeper.skip(progress, "trace", proxies.count - len(left))
+        for _ in threads.map(look, left):
+            progress.advance()
+        fills = Fills(proxies.size, keeper.shelf("fills"))
+        try:
+            fill_shots(motion, Carrier(tracer, filled, deep, fills, cleaned=references, progress=progress), threads)
+        except BaseException:
+            fills.close()
+            raise
     return fills
+
+
+def fill_shots(motion: Motion, carrier: Carrier, threads: ThreadPoolExecutor) -> None:
+    """Fill what is deep in the frames of all shots."""
+    hidden, seen, deep = carrier.counts()
+    shots = np.asarray(motion.shots)
+    for shot in np.unique(shots[deep > 0]):
+        frames = np.flatnonzero(shots == shot)
+        cleaned = [index for index in frames.tolist() if index in carrier.cleaned]
+        still = len(frames) < LEAST_FRAMES or seen[frames].sum() < LEAST_SEEN * hidden[frames].sum()
+        if still and not cleaned:
+            continue
+        # Little is unseen where much of the surroundings is seen; where it is next to nothing, it tells nothing.
+        much = frames[2 * deep[frames] >= deep[frames].max()]
+        first = cleaned[0] if cleaned else int(much[np.argmin(deep[much])])
+        carrier.begin(first)
+        ways = frames[frames > first].tolist(), frames[frames < first][::-1].tolist()
+        carried = [threads.submit(carrier.carry, first, way, side) for side, way in enumerate(ways)]
+        wait(carried)
+        for done in carried:
+            done.result()
 
 
 def deep_parts(picture: np.ndarray, unseen: np.ndarray) -> np.ndarray:
@@ -126,41 +135,78 @@ def fine_detail(picture: np.ndarray, unseen: np.ndarray) -> np.ndarray:
 
 
 class Carrier:
-    """Carries the fill of one shot from frame to frame."""
+    """Carries the fills of shots from frame to frame."""
 
     def __init__(
-        self, tracer: Tracer, filled: Shelf, fills: Fills, cleaned: Collection[int], progress: StageProgress
+        self,
+        tracer: Tracer,
+        filled: Shelf,
+        deep: Shelf,
+        fills: Fills,
+        *,
+        cleaned: Collection[int],
+        progress: StageProgress,
     ) -> None:
-        """`filled` holds every frame (h, w, 3) uint8, filled along its traces, and what is left to fill, (h, w).
+        """`filled` holds every frame (h, w, 3) uint8, filled along its traces; `deep` what is left to fill, (h, w), and
+        how many pixels are hidden, seen elsewhere, and left.
 
         What the frames `cleaned` show is carried, too. `progress` is asked at every frame whether to go on.
         """
-        self._tracer, self._filled, self._fills, self._cleaned = tracer, filled, fills, cleaned
+        self._tracer, self._filled, self._deep, self._fills = tracer, filled, deep, fills
+        self.cleaned = cleaned
         self._progress = progress
 
-    def carry(self, order: Iterable[int], side: int) -> None:
-        """Fill frames in this order: later ones by their links back (side 0), or earlier ones by theirs ahead (1)."""
+    def counts(self) -> np.ndarray:
+        """Of every frame how many pixels are hidden, seen elsewhere, and left to fill: (3, F)."""
+        return np.array([self._deep.get(index)[1] for index in range(len(self._deep))]).T
+
+    def begin(self, first: int) -> None:
+        """Fill the frame from which the ways in both directions lead."""
+        unseen = self._unseen(first)
+        if first not in self.cleaned and first not in self._fills and unseen.any():
+            self._fill(first, unseen, no_source(*unseen.shape))
+
+    def carry(self, first: int, order: Iterable[int], side: int) -> None:
+        """Fill the frames after the `first` by their links back (side 0), or those before it by theirs ahead (1)."""
         held: dict[int, np.ndarray] = {}  # by frame, where every unseen pixel's colour was made
+        unseen = self._unseen(first)
+        if first in self.cleaned or unseen.any():
+            held[first] = own_source(first, *unseen.shape)
+            if first not in self.cleaned:
+                held[first][~unseen] = NOTHING
         for index in order:
             self._progress.advance(0)
-            if index in self._cleaned:
-                held[index] = own_source(index, *self._filled.get(index)[1].shape)
-            elif self._filled.get(index)[1].any():
-                held[index] = self._fill(index, side, held)
+            unseen = self._unseen(index)
+            if index in self.cleaned:
+                held[index] = own_source(index, *unseen.shape)
+            elif index in self._fills:  # by an earlier process
+                held[index] = self._fills.source(index)
+            elif unseen.any():
+                sources = smooth_sources(self._sources(index, side, unseen, held), unseen)
+                held[index] = self._fill(index, unseen, sources)
             for old in [old for old in held if abs(old - index) >= max(self._tracer.strides)]:
                 del held[old]
 
-    def _fill(self, index: int, side: int, held: dict[int, np.ndarray]) -> np.ndarray:
-        """Fill a frame; returns the sources (h, w, 4) float32 of its unseen pixels, as in `Trace`."""
-        picture, unseen = self._filled.get(index)
-        own = own_source(index, *unseen.shape)
-        own[~unseen] = np.nan, np.nan, np.nan, np.inf
-        if index in self._fills:  # where the way in the other direction began
-            return own
-        source = smooth_sources(self._sources(index, side, unseen, held), unseen)
+    def _unseen(self, index: int) -> np.ndarray:
+        return self._deep.get(index)[0]
+
+    def _picture(self, index: int) -> np.ndarray:
+        """A frame as far as it is filled, (h, w, 3) uint8."""
+        picture = self._filled.get(index)[0]
+        if index in self._fills:
+            unseen, colours = self._fills[index]
+            picture[unseen] = colours
+        return picture
+
+    def _fill(self, index: int, unseen: np.ndarray, source: np.ndarray) -> np.ndarray:
+        """Fill a frame from what `source` (h, w, 4) float32 leads to, and anew where it leads to nothing.
+
+        Returns the sources of its unseen pixels, as in `Trace`.
+        """
+        picture = self._picture(index)
         carried = np.isfinite(source[..., COST])
         if carried.any():
-            colours = taken(source, carried, lambda at: self._tracer.as_in(self._filled.get(at)[0], at, index))
+            colours = taken(source, carried, lambda at: self._tracer.as_in(self._picture(at), at, index))
             picture[carried] = np.clip(np.rint(colours[carried]), 0, 255)
         new = unseen & ~carried
         sliver = exemplars_available() and not (distance_to(~new) > SHALLOW)[new].any()
@@ -168,11 +214,10 @@ class Carrier:
             picture = inpaint(picture, new)
         else:
             picture = exemplar_fill(picture, new, seed=index)
-        self._filled.put(index, picture, unseen)
-        self._fills.put(index, unseen, picture[unseen])
         # Slivers are not carried: those of a hole that grows become wide enough for exemplars.
         if not sliver:
-            source[new] = own[new]
+            source[new] = own_source(index, *unseen.shape)[new]
+        self._fills.put(index, unseen, picture[unseen], source[unseen])
         return source
 
     def _sources(self, index: int, side: int, unseen: np.ndarray, held: dict[int, np.ndarray]) -> np.ndarray:
@@ -185,8 +230,7 @@ class Carrier:
                 found = follow_link(flow, error, held[to], rows, columns)
                 better = found[:, COST] < best[:, COST]
                 best[better] = found[better]
-        source = np.full((*unseen.shape, 4), np.nan, np.float32)
-        source[..., COST] = np.inf
+        source = no_source(*unseen.shape)
         source[unseen] = best
         return source
 
@@ -196,8 +240,7 @@ def smooth_sources(source: np.ndarray, unseen: np.ndarray) -> np.ndarray:
 
     Each pixel takes the frame that most of its surroundings take, and the mean of the ways there.
     """
-    out = np.full_like(source, np.nan)
-    out[..., COST] = np.inf
+    out = no_source(*unseen.shape)
     spot = bounds(unseen)
     assert spot is not None
     window = np.s_[spot[1] : spot[3], spot[0] : spot[2]]

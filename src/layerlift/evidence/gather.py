@@ -41,7 +41,8 @@ from layerlift.evidence.reference import Reference
 from layerlift.evidence.region import Region, regions_of
 from layerlift.evidence.state import EvidenceOptions, State
 from layerlift.evidence.store import Evidence, Spool
-from layerlift.evidence.tracing import STEPS, find_traces
+from layerlift.evidence.tracing import ROUNDS, STEPS, find_traces
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.masks import Mask
 from layerlift.progress import QUIET, Progress
 
@@ -69,30 +70,64 @@ def gather_evidence(
     options: EvidenceOptions | None = None,
     references: Sequence[Reference] = (),
     progress: Progress = QUIET,
+    keeper: Keeper = TEMPORARY,
 ) -> Evidence:
     """Gather what other frames show of the pixels that the mask, grown by `dilate` pixels, hides.
 
     `references` are those that `apply_references` laid into the clip: what they show outranks other frames near them.
+    What `keeper` has of an earlier process that was given the same is not done again.
 
     Returns an `Evidence` that has to be closed. Nothing is taken across a cut.
     """
     options = options or EvidenceOptions()
-    with ExitStack() as stack:
-        # Threads work on different frames; those of a matrix product, over matrices as small, only get in their way.
-        stack.enter_context(threadpool_limits(1, user_api="blas"))
+    spool = Spool(keeper.shelf("gathered"))
+    try:
+        with ExitStack() as stack:
+            # Threads work on different frames; those of a matrix product, over matrices so small, are in their way.
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            # 1. Follow the camera.
+            proxies = Proxies(reduced_size(clip), keeper)
+            stack.callback(proxies.close)
+            with progress.stage("motion", clip.frame_count) as bar, keeper.shelf("motion") as placed:
+                keeper.skip(bar, "motion", len(placed))
+                motion = follow(clip, mask, dilate, bar, proxies.put, shelf=placed, kept=proxies.seen)
+            if len(spool) < clip.frame_count:
+                gather(
+                    clip, mask, motion, proxies, spool,
+                    dilate=dilate, options=options, references=references, progress=progress, keeper=keeper,
+                )  # fmt: skip
+    except BaseException:
+        spool.close()
+        raise
+    # Nobody needs them any more; where the camera is is told by what is left.
+    keeper.drop("proxies-filled", "exposures", *(f"filled-{number}" for number in range(len(ROUNDS))))
+    keeper.part(f"round-{len(ROUNDS) - 1}").drop()
+    counts = sum((spool.more(index)[0] for index in range(clip.frame_count)), np.zeros(2, np.int64))
+    return Evidence(clip, spool, motion, hidden=int(counts[0]), gathered=int(counts[1]))
 
-        # 1. Follow the camera.
-        proxies = Proxies(reduced_size(clip))
-        stack.callback(proxies.close)
-        with progress.stage("motion", clip.frame_count) as bar:
-            motion = follow(clip, mask, dilate, bar, proxies.append)
+
+def gather(
+    clip: Clip,
+    mask: Mask,
+    motion: Motion,
+    proxies: Proxies,
+    spool: Spool,
+    *,
+    dilate: int,
+    options: EvidenceOptions,
+    references: Sequence[Reference],
+    progress: Progress,
+    keeper: Keeper,
+) -> None:
+    """Trace and gather the frames that `spool` does not have, into it. Takes the arguments of `gather_evidence`."""
+    with ExitStack() as stack:
         reach = round(REACH_SECONDS * clip.rate) if options.reach is None else options.reach
         painted = {at.index: covered_by(at.shows((clip.height, clip.width)), proxies.size) for at in references}
         held = Reach(clip, mask, dilate, min(reach, clip.frame_count - 1), options.memory, references=painted)
 
         # 2. Trace hidden pixels to the frames that show them.
         with progress.stage("trace", STEPS * clip.frame_count) as bar:
-            traces = find_traces(proxies, motion, held.near, bar, painted, fills=options.fills)
+            traces = find_traces(proxies, motion, held.near, bar, painted, fills=options.fills, keeper=keeper)
         stack.callback(traces.close)
 
         # 3. Gather, frame by frame and region by region. While samples are taken for a frame, a thread decides about
@@ -101,35 +136,46 @@ def gather_evidence(
         lag, aligner, decider = Lag(), Aligner(motion, held), Decider(motion)
         stack.callback(aligner.close)
         traced = TracedColours(traces, (clip.width, clip.height))
-        counts = np.zeros(2, np.int64)
-        spool = Spool()
-        try:
-            with (
-                progress.stage("gather", clip.frame_count) as bar,
-                ThreadPoolExecutor(1) as deciding,
-                ThreadPoolExecutor(1) as weighing,
-            ):
-                waiting: deque[Future[np.ndarray]] = deque()
-                for present in held.walk():
-                    regions = [
-                        take_samples(motion, held, present, region, options=options, aligner=aligner, lag=lag)
-                        for region in regions_of(held[present], width)
-                    ]
-                    aligner.forget(present)
-                    if len(waiting) == AT_ONCE:
-                        counts += waiting.popleft().result()
-                    decided = deciding.submit(decide, present, regions, held[present], decider, traced.scale)
-                    waiting.append(
-                        weighing.submit(
-                            weigh, present, decided, held.at_hand(), traced=traced, proxies=proxies, spool=spool
-                        )
+        start = len(spool)
+        go_on(spool, lag, aligner, decider, (clip.height, clip.width))
+        with (
+            progress.stage("gather", clip.frame_count) as bar,
+            ThreadPoolExecutor(1) as deciding,
+            ThreadPoolExecutor(1) as weighing,
+        ):
+            keeper.skip(bar, "gather", start)
+            waiting: deque[Future[None]] = deque()
+            for present in held.walk(start):
+                regions = [
+                    take_samples(motion, held, present, region, options=options, aligner=aligner, lag=lag)
+                    for region in regions_of(held[present], width)
+                ]
+                learned = np.array([lag.frames, lag.shot], np.int64), *aligner.learned()
+                aligner.forget(present)
+                if len(waiting) == AT_ONCE:
+                    waiting.popleft().result()
+                decided = deciding.submit(decide, present, regions, held[present], decider, traced.scale)
+                waiting.append(
+                    weighing.submit(
+                        weigh, present, decided, held.at_hand(), traced=traced, proxies=proxies, spool=spool,
+                        learned=learned,
                     )
-                    bar.advance()
-                counts += sum((weighed.result() for weighed in waiting), np.zeros(2, np.int64))
-        except BaseException:
-            spool.close()
-            raise
-    return Evidence(clip, spool, motion, hidden=int(counts[0]), gathered=int(counts[1]))
+                )  # fmt: skip
+                bar.advance()
+            for weighed in waiting:
+                weighed.result()
+
+
+def go_on(spool: Spool, lag: Lag, aligner: Aligner, decider: Decider, shape: tuple[int, int]) -> None:
+    """Let what learns from frame to frame know what it had learned after the frames of the spool, (H, W) large."""
+    for index in range(len(spool)):
+        _, doubted, (frames, shot), numbers, off = spool.more(index)
+        aligner.learn(numbers, off)
+        lag.frames, lag.shot = int(frames), int(shot)
+        aligner.forget(index)
+    if len(spool):
+        bits = np.unpackbits(doubted, count=shape[0] * shape[1])
+        decider.go_on(len(spool) - 1, bits.reshape(shape) > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +206,12 @@ def take_samples(
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was gathered of a frame by region: colours (H, W, 3) float32, expected errors (H, W), infinite for none."""
+    """What was gathered of a frame by region: colours (H, W, 3) float32, expected errors (H, W), infinite for none, and
+    what was doubted, (H, W) bool."""
 
     values: np.ndarray
     error: np.ndarray
+    doubted: np.ndarray
 
 
 def decide(present: int, sampled: list[Sampled], ours: Held, decider: Decider, scale: int) -> Gathered:
@@ -171,7 +219,7 @@ def decide(present: int, sampled: list[Sampled], ours: Held, decider: Decider, s
 
     Frames have to come in their order: decisions are steady in time. Errors are compared `scale` times smaller.
     """
-    found = Gathered(np.zeros(ours.frame.shape, np.float32), np.full(ours.hidden.shape, np.inf, np.float32))
+    values, error = np.zeros(ours.frame.shape, np.float32), np.full(ours.hidden.shape, np.inf, np.float32)
     decider.begin(ours.hidden.shape)
     for part in sampled:
         if not part.samples.sources:
@@ -182,11 +230,11 @@ def decide(present: int, sampled: list[Sampled], ours: Held, decider: Decider, s
         combined = combine(samples, region, carriers=part.carriers)
         taken = decider.sure(combined, doubt, region, present)
         near = region.ring & (region.away <= EDGE) & combined.any_sample
-        values = join(combined.values, region.truth, region.hidden, near)
-        found.values[top:bottom, left:right][taken] = values[taken]
-        found.error[top:bottom, left:right][taken] = region_error(values, region.truth, near, scale)[taken]
+        joined = join(combined.values, region.truth, region.hidden, near)
+        values[top:bottom, left:right][taken] = joined[taken]
+        error[top:bottom, left:right][taken] = region_error(joined, region.truth, near, scale)[taken]
     decider.end(present)
-    return found
+    return Gathered(values, error, decider.doubted)
 
 
 def weigh(
@@ -197,10 +245,11 @@ def weigh(
     traced: TracedColours,
     proxies: Proxies,
     spool: Spool,
-) -> np.ndarray:
-    """Weigh all that is known of a frame's hidden pixels and keep it; returns how many are hidden and gathered.
+    learned: Sequence[np.ndarray],
+) -> None:
+    """Weigh all that is known of a frame's hidden pixels and keep it, with how many are hidden and gathered.
 
-    `frames` are those at hand.
+    `frames` are those at hand; `learned` is kept, too, see `go_on`.
     """
 
     def frame_of(index: int) -> np.ndarray | None:
@@ -240,5 +289,5 @@ def weigh(
             if fill is not None:
                 colours = with_fill(colours, frame, state == State.UNKNOWN, proxies.size, fill)
             frame[rows[rest], columns[rest]] = np.clip(np.rint(colours), 0, 255)
-    spool.append(frame, state)
-    return np.array([np.count_nonzero(hidden), np.count_nonzero(state == State.GATHERED)])
+    counts = np.array([np.count_nonzero(hidden), np.count_nonzero(state == State.GATHERED)])
+    spool.append(frame, state, counts, np.packbits(regions.doubted), *learned)

@@ -32,12 +32,16 @@ class ShallowHoles:
             labels = self._add_frame(state, before)
             before = labels
 
-    def settle(self, frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Settle the shallow holes of all frames (H, W, 3) uint8 with their `State` (H, W) uint8: they stay as filled.
+    def settle(
+        self, frames: Iterable[tuple[np.ndarray, np.ndarray]], start: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Settle the shallow holes of frames (H, W, 3) uint8 with their `State` (H, W) uint8: they stay as filled.
+
+        The first is frame `start`.
 
         Yields the same frames with GENERATED there; deeper holes stay UNKNOWN.
         """
-        for index, (frame, state) in enumerate(frames):
+        for index, (frame, state) in enumerate(frames, start):
             inside = self._inside(index, state)
             yield frame, np.where(inside, np.uint8(State.GENERATED), state) if inside.any() else state
 

@@ -6,8 +6,9 @@ frame, so that errors do not add up; a new key frame is taken only when the old 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from layerlift.evidence.register import Sight, Template, largest_shift
 from layerlift.masks import Mask
 from layerlift.pixels.arrays import grow
 from layerlift.progress import StageProgress
+
+if TYPE_CHECKING:
+    from layerlift.jobs.shelf import Shelf
 
 # Motion is followed on frames no longer than this; gathering registers again at full size.
 WORKING_SIDE = 432
@@ -95,11 +99,16 @@ def follow(
     mask: Mask,
     dilate: int,
     progress: StageProgress,
-    keep: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    keep: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
+    *,
+    shelf: Shelf | None = None,
+    kept: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Motion:
     """Read the clip once and place every frame; the mask is grown by `dilate` pixels.
 
-    `keep` is given every reduced frame, (h, w, 3) uint8, and where anything of its pixels is hidden, (h, w) bool.
+    `keep` is given every frame's number, the frame reduced, (h, w, 3) uint8, and where anything of its pixels is
+    hidden, (h, w) bool. A `shelf` is given where every frame lies, and frames that it has already are not placed again;
+    `kept` returns what `keep` was given of them.
     """
     size = reduced_size(clip)
     # Pixel centres: full-size x lies at (x + ½)·scale - ½.
@@ -108,54 +117,96 @@ def follow(
     enlarge = np.linalg.inv(reduce)
 
     motion = Motion((clip.width, clip.height))
-    recent: list[_Placed] = []  # candidates to go on from, newest first
-    key: _Placed | None = None
-    blind: list[int] = []  # frames of which nothing is to be seen
-    shots = 0
-    pairs = enumerate(zip(clip.frames(), mask.frames(), strict=True))
-    for ours in ahead(_look(index, frame, grow(masked, dilate), size, keep) for index, (frame, masked) in pairs):
-        index, before = ours.index, None
-        if not ours.view.usable.any():
-            blind.append(index)
-            motion.poses.append(np.eye(3))
-            motion.shots.append(0)
-            progress.advance()
-            continue
-        for earlier in recent:
-            matrix, agreement = _pair(ours, earlier)
-            if agreement >= SAME_SHOT:
-                before = earlier
-                ours.pose, ours.shot = earlier.pose @ matrix, earlier.shot
-                break
-        if before is None:
-            shots += 1
-            ours.shot, key = shots, ours
-            # What came before stays a candidate for a few frames: it may have been a flash.
-            recent = [ours, *(old for old in recent if index - old.index < FLASH)]
+    track, blind = _Track(), list[int]()  # frames of which nothing is to be seen
+    start = 0
+    if shelf is not None and kept is not None and len(shelf):
+        start = len(shelf)
+        track, blind = _track_on(shelf, kept, motion, enlarge, reduce)
+
+    def looks() -> Iterator[_Placed]:
+        for index, (frame, masked) in enumerate(zip(clip.frames(start), mask.frames(start), strict=True), start):
+            small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            covered = covered_by(grow(masked, dilate), size)
+            if keep is not None:
+                keep(index, small, covered)
+            yield _look(index, small, covered)
+
+    for ours in ahead(looks()):
+        if ours.view.usable.any():
+            track.place(ours)
         else:
-            if key is None or key.shot != ours.shot:
-                key = before
-            key = _anchor(ours, key, before)
-            recent = [ours, *(old for old in recent if old.shot != ours.shot and index - old.index < FLASH)]
-        motion.poses.append(enlarge @ ours.pose @ reduce)
+            blind.append(ours.index)
+        motion.poses.append(enlarge @ ours.pose @ reduce if ours.shot else np.eye(3))
         motion.shots.append(ours.shot)
+        if shelf is not None:
+            shelf.put(ours.index, ours.pose, track.numbers(ours.shot))
         progress.advance()
     _follow_blindly(motion, blind)
     _settle(motion, clip)
     return motion
 
 
-def _look(
-    index: int,
-    frame: np.ndarray,
-    hidden: np.ndarray,
-    size: tuple[int, int],
-    keep: Callable[[np.ndarray, np.ndarray], None] | None,
-) -> _Placed:
-    covered = covered_by(hidden, size)
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    if keep is not None:
-        keep(small, covered)
+class _Track:
+    """The frames that the next one is placed by."""
+
+    def __init__(self) -> None:
+        self.recent: list[_Placed] = []  # candidates to go on from, newest first
+        self.key: _Placed | None = None
+        self.shots = 0
+
+    def place(self, ours: _Placed) -> None:
+        """Place the next frame in which anything is to be seen."""
+        index, before = ours.index, None
+        for earlier in self.recent:
+            matrix, agreement = _pair(ours, earlier)
+            if agreement >= SAME_SHOT:
+                before = earlier
+                ours.pose, ours.shot = earlier.pose @ matrix, earlier.shot
+                break
+        if before is None:
+            self.shots += 1
+            ours.shot, self.key = self.shots, ours
+            # What came before stays a candidate for a few frames: it may have been a flash.
+            self.recent = [ours, *(old for old in self.recent if index - old.index < FLASH)]
+        else:
+            if self.key is None or self.key.shot != ours.shot:
+                self.key = before
+            self.key = _anchor(ours, self.key, before)
+            others = (old for old in self.recent if old.shot != ours.shot and index - old.index < FLASH)
+            self.recent = [ours, *others]
+
+    def numbers(self, shot: int) -> np.ndarray:
+        """What is kept with a frame's pose: its shot, and what the next frame needs to know."""
+        key = -1 if self.key is None else self.key.index
+        return np.array([shot, self.shots, key, *(old.index for old in self.recent)], np.int64)
+
+
+def _track_on(
+    shelf: Shelf,
+    kept: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    motion: Motion,
+    enlarge: np.ndarray,
+    reduce: np.ndarray,
+) -> tuple[_Track, list[int]]:
+    """Put the frames of a shelf into `motion`; returns the track as it was after them, and those nothing is seen of."""
+    poses, told = zip(*(shelf.get(index) for index in range(len(shelf))), strict=True)
+    shots = [int(numbers[0]) for numbers in told]
+    motion.shots += shots
+    motion.poses += [enlarge @ pose @ reduce if shot else np.eye(3) for pose, shot in zip(poses, shots, strict=True)]
+
+    def placed(index: int) -> _Placed:
+        ours = _look(index, *kept(index))
+        ours.pose, ours.shot = poses[index], shots[index]
+        return ours
+
+    track = _Track()
+    _, track.shots, key, *recent = map(int, told[-1])
+    again = {index: placed(index) for index in {key, *recent} - {-1}}
+    track.key, track.recent = again.get(key), [again[index] for index in recent]
+    return track, [index for index, shot in enumerate(shots) if not shot]
+
+
+def _look(index: int, small: np.ndarray, covered: np.ndarray) -> _Placed:
     view = Sight(small, covered)
     return _Placed(index, view, Template(view, POINTS))
 

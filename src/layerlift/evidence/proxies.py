@@ -1,4 +1,4 @@
-"""The clip made small, in a temporary file: what dense motion is found on, again and again and in any order."""
+"""The clip made small, on a shelf: what dense motion is found on, again and again and in any order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from layerlift.evidence.inpaint import inpaint
-from layerlift.evidence.shelf import Shelf
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.pixels.arrays import distance_to, spread
 
 # Pictures kept in memory of each kind: a trace looks at its neighbours' frames.
@@ -26,43 +26,55 @@ class Proxies:
 
     Attributes:
         size: (width, height) of the reduced frames.
-        count: how many there are.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], keeper: Keeper = TEMPORARY) -> None:
         self.size = size
-        self.count = 0
-        self._shelf = Shelf()
+        self._shelf, self._filled = keeper.shelf("proxies"), keeper.shelf("proxies-filled")
         self._recent: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._lock = Lock()
 
-    def append(self, frame: np.ndarray, hidden: np.ndarray) -> None:
-        """Keep one more reduced frame (h, w, 3) uint8 and where anything of a pixel is hidden, (h, w) bool."""
-        self._shelf.put(self.count, frame, hidden)
-        self.count += 1
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        return len(self._shelf)
+
+    def put(self, index: int, frame: np.ndarray, hidden: np.ndarray) -> None:
+        """Keep a reduced frame (h, w, 3) uint8 and where anything of a pixel is hidden, (h, w) bool."""
+        self._shelf.put(index, frame, hidden)
+
+    def seen(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """A frame as it was put, with what is hidden still in it."""
+        frame, hidden = self._shelf.get(index)
+        return frame, hidden
+
+    def is_filled(self, index: int) -> bool:
+        """Whether `fill` was called for a frame, maybe in an earlier process."""
+        return index in self._filled
 
     def fill(self, index: int) -> None:
         """Inpaint what is hidden in a frame: it is never read after that, not even between two pixels."""
-        frame, hidden = self._shelf.get(index)
-        if hidden.any():
-            self._shelf.put(index, inpaint(frame, hidden), hidden)
-            with self._lock:
-                self._recent.pop(index, None)
+        frame, hidden = self.seen(index)
+        self._filled.put(index, *([inpaint(frame, hidden)] if hidden.any() else []))
+        with self._lock:
+            self._recent.pop(index, None)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame `index`, (h, w, 3) uint8 with its hidden pixels inpainted, and what is hidden, (h, w) bool."""
         with self._lock:
             if index not in self._recent:
-                frame, hidden = self._shelf.get(index)
-                self._recent[index] = frame, hidden
+                frame, hidden = self.seen(index)
+                filled = self._filled.get(index) if index in self._filled else []
+                self._recent[index] = filled[0] if filled else frame, hidden
                 while len(self._recent) > KEPT:
                     self._recent.popitem(last=False)
             self._recent.move_to_end(index)
             return self._recent[index]
 
     def close(self) -> None:
-        """Remove the file."""
+        """Close the files."""
         self._shelf.close()
+        self._filled.close()
 
 
 def inpainting_error(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:

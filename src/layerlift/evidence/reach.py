@@ -89,13 +89,13 @@ class Reach:
         self._held: dict[int, Held] = {}
         self._views: OrderedDict[int, Sight] = OrderedDict()
 
-    def walk(self) -> Iterator[int]:
-        """Go through the clip; between two steps `frames` are what is in reach of the present one."""
-        far_reader = ahead(self._read())
-        near_reader = ahead(self._read()) if self.stride > 1 else None
+    def walk(self, start: int = 0) -> Iterator[int]:
+        """Go through the clip from a frame on; between two steps `frames` are what is in reach of the present one."""
+        read_far, read_near = max(0, start - self.reach), max(0, start - self.near)
+        far_reader = ahead(self._read(read_far))
+        near_reader = ahead(self._read(read_near)) if self.stride > 1 else None
         last = self._clip.frame_count - 1
-        read_far = read_near = 0
-        for present in range(self._clip.frame_count):
+        for present in range(start, self._clip.frame_count):
             while read_far <= min(last, present + self.reach):
                 held = next(far_reader)
                 if read_far % self.stride == 0 or read_far in self.references:
@@ -134,8 +134,8 @@ class Reach:
             self._views.popitem(last=False)
         return views
 
-    def _read(self) -> Iterator[Held]:
-        for frame, masked in zip(self._clip.frames(), self._mask.frames(), strict=True):
+    def _read(self, start: int) -> Iterator[Held]:
+        for frame, masked in zip(self._clip.frames(start), self._mask.frames(start), strict=True):
             yield hold(frame, grow(masked, self._dilate))
 
 

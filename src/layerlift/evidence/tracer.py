@@ -12,8 +12,9 @@ from layerlift.evidence.links import Box, Link, box_around, complete_flow, cropp
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies, inpainting_error
 from layerlift.evidence.register import project
-from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.traces import COST, FRAME, Traces, follow_link, own_source, taken
+from layerlift.jobs.keeper import TEMPORARY, Keeper
+from layerlift.jobs.shelf import Shelf
 from layerlift.pixels.arrays import sampled, spread
 from layerlift.progress import QUIET, StageProgress
 
@@ -45,6 +46,7 @@ class Tracer:
         strides: Sequence[int],
         filled: Shelf | None,
         progress: StageProgress = QUIET,
+        keeper: Keeper = TEMPORARY,
     ) -> None:
         """`filled`: every frame as the round before filled it; None in the first round. `progress` is asked at every
         frame of a walk whether to go on."""
@@ -53,13 +55,23 @@ class Tracer:
         self._progress = progress
         self._grays: dict[int, np.ndarray] = {}
         # By stride, and for each backwards and forwards in time.
-        self._links = [Shelf() for _ in range(2 * len(strides))]
-        self._rings = [Shelf() for _ in range(2 * len(strides))]
+        self._links = [keeper.shelf(f"links-{at}") for at in range(2 * len(strides))]
+        self._rings = [keeper.shelf(f"rings-{at}") for at in range(2 * len(strides))]
+        self._linked = keeper.shelf("linked")
 
     def close(self) -> None:
-        """Remove the links' files."""
-        for shelf in (*self._links, *self._rings):
+        """Close the links' files."""
+        for shelf in (*self._links, *self._rings, self._linked):
             shelf.close()
+
+    def drop(self) -> None:
+        """Close them, and remove them where a job keeps them."""
+        for shelf in (*self._links, *self._rings, self._linked):
+            shelf.drop()
+
+    def is_linked(self, index: int) -> bool:
+        """Whether `link` was called for a frame, maybe in an earlier process."""
+        return index in self._linked
 
     def link(self, index: int) -> None:
         """Find the links between a frame and later ones, both ways."""
@@ -86,6 +98,7 @@ class Tracer:
                     if self._filled is not None:  # nothing is carried before motion is found on filled frames
                         ring = ring_around(cropped(hidden, one.box))
                         self._rings[2 * number + side].put(here, one.flow[ring], one.error[ring])
+        self._linked.put(index)
 
     def walk(self, side: int, traces: Traces, ends: Mapping[int, np.ndarray] | None = None) -> None:
         """Go through the clip, forwards for the traces backwards in time (side 0), or the other way round (1).
@@ -97,12 +110,16 @@ class Tracer:
         width, height = self._proxies.size
         for index in range(count)[::step]:
             self._progress.advance(0)
-            source = own_source(index, height, width)
-            hidden = self._proxies[index][1]
-            if hidden.any():
-                source[hidden] = self._shown(index, side, hidden, held)
-            traces.put(index, side, hidden, source)
+            if traces.has(index, side):
+                source = traces.get(index, side).source
+            else:
+                source = own_source(index, height, width)
+                hidden = self._proxies[index][1]
+                if hidden.any():
+                    source[hidden] = self._shown(index, side, hidden, held)
+                traces.put(index, side, hidden, source)
             if ends is not None:
+                hidden = self._proxies[index][1]
                 elsewhere = ~hidden & ~ends[index] if index in ends else ~hidden
                 source[elsewhere, COST] = np.inf
             held[index] = source

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerlift.evidence.exposure import Exposures
-from layerlift.evidence.shelf import Shelf
+from layerlift.jobs.shelf import Shelf
 from layerlift.pixels.arrays import sampled
 
 # The expected error of a trace in levels of 255: so much, and so much more by what it costs. Measured on frames of real
@@ -40,7 +40,7 @@ class Trace:
 
 
 class Traces:
-    """The traces of a clip's frames, backwards and forwards in time; they lie in a temporary file.
+    """The traces of a clip's frames, backwards and forwards in time; they lie in a file.
 
     Attributes:
         size: (width, height) of the pictures they were found on.
@@ -49,21 +49,26 @@ class Traces:
         fills: what no frame shows, filled; None until it is.
     """
 
-    def __init__(self, size: tuple[int, int], exposures: Exposures) -> None:
+    def __init__(self, size: tuple[int, int], exposures: Exposures, shelf: Shelf) -> None:
         self.size, self.exposures = size, exposures
         self.painted: Traces | None = None
         self.fills: Fills | None = None
-        self._shelf = Shelf()
+        self._shelf = shelf
 
     def put(self, index: int, side: int, hidden: np.ndarray, source: np.ndarray) -> None:
         """Keep where the `hidden` (h, w) bool pixels of a frame are shown; side 0 is before it, 1 after."""
         self._shelf.put(2 * index + side, np.packbits(hidden), source[hidden])
 
+    def has(self, index: int, side: int) -> bool:
+        """Whether that was kept already, maybe by an earlier process."""
+        return 2 * index + side in self._shelf
+
     def __getitem__(self, index: int) -> tuple[Trace, Trace]:
         """The traces of a frame backwards and forwards."""
-        return self._get(index, 0), self._get(index, 1)
+        return self.get(index, 0), self.get(index, 1)
 
-    def _get(self, index: int, side: int) -> Trace:
+    def get(self, index: int, side: int) -> Trace:
+        """One of the two."""
         width, height = self.size
         bits, found = self._shelf.get(2 * index + side)
         hidden = np.unpackbits(bits, count=width * height).reshape(height, width) > 0
@@ -72,7 +77,7 @@ class Traces:
         return Trace(source)
 
     def close(self) -> None:
-        """Remove the file."""
+        """Close the files."""
         self._shelf.close()
         for more in (self.painted, self.fills):
             if more is not None:
@@ -80,16 +85,16 @@ class Traces:
 
 
 class Fills:
-    """What no frame shows, filled, frame by frame; it lies in a temporary file."""
+    """What no frame shows, filled, frame by frame; it lies in a file."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], shelf: Shelf) -> None:
         """`size`: (width, height) of the frames."""
         self._size = size
-        self._shelf = Shelf()
+        self._shelf = shelf
 
-    def put(self, index: int, unseen: np.ndarray, colours: np.ndarray) -> None:
-        """Keep the `colours` (N, 3) uint8 of what is `unseen` (h, w) bool in a frame."""
-        self._shelf.put(index, np.packbits(unseen), colours)
+    def put(self, index: int, unseen: np.ndarray, colours: np.ndarray, source: np.ndarray) -> None:
+        """Keep the `colours` (N, 3) uint8 of what is `unseen` (h, w) bool in a frame, and their sources (N, 4)."""
+        self._shelf.put(index, np.packbits(unseen), colours, source)
 
     def __contains__(self, index: int) -> bool:
         return index in self._shelf
@@ -97,12 +102,26 @@ class Fills:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """What is unseen in a frame, (h, w) bool, and its colours (N, 3) uint8."""
         width, height = self._size
-        bits, colours = self._shelf.get(index)
+        bits, colours, _ = self._shelf.get(index)
         return np.unpackbits(bits, count=width * height).reshape(height, width) > 0, colours
 
+    def source(self, index: int) -> np.ndarray:
+        """Where the colours of what is unseen in a frame were made, (h, w, 4) float32 as in `Trace`; NaN elsewhere."""
+        unseen, _ = self[index]
+        source = no_source(*unseen.shape)
+        source[unseen] = self._shelf.get(index)[2]
+        return source
+
     def close(self) -> None:
-        """Remove the file."""
+        """Close the file."""
         self._shelf.close()
+
+
+def no_source(height: int, width: int) -> np.ndarray:
+    """Nothing found for any pixel of a frame, (h, w, 4) float32."""
+    source = np.full((height, width, 4), np.nan, np.float32)
+    source[..., COST] = np.inf
+    return source
 
 
 def own_source(index: int, height: int, width: int) -> np.ndarray:

@@ -8,9 +8,9 @@ surroundings best: the sum of their errors is what a trace *costs*, and tells ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from layerlift.evidence.exposure import find_exposures
 from layerlift.evidence.fills import fill_unseen
 from layerlift.evidence.motion import Motion
 from layerlift.evidence.proxies import Proxies
-from layerlift.evidence.shelf import Shelf
 from layerlift.evidence.tracer import Tracer
 from layerlift.evidence.traces import Traces
+from layerlift.jobs.keeper import TEMPORARY, Keeper
+from layerlift.jobs.shelf import Shelf
 from layerlift.progress import StageProgress
 
 # How many frames away links lead, round by round.
@@ -38,6 +39,7 @@ def find_traces(
     painted: Mapping[int, np.ndarray] | None = None,
     *,
     fills: bool = True,
+    keeper: Keeper = TEMPORARY,
 ) -> Traces:
     """Find the traces of all frames; no link leads from one shot to another, no trace farther than `reach` frames.
 
@@ -45,45 +47,85 @@ def find_traces(
     found besides, even where another frame is nearer. `fills`: fill what no frame shows, too. `progress` advances by
     `STEPS` for every frame.
     """
-    indices = range(proxies.count)
     with pool() as threads:
-        for _ in threads.map(proxies.fill, indices):
-            progress.advance()
-    exposures = find_exposures(proxies, motion, progress)
-    traces, filled = Traces(proxies.size, exposures), None
+        each_frame(threads, proxies.count, proxies.is_filled, proxies.fill, progress=progress, keeper=keeper)
+    exposures = find_exposures(proxies, motion, progress, keeper)
+    filled: Shelf | None = None
+    traces: Traces | None = None
     try:
-        for number, strides in enumerate(ROUNDS):
-            last = number == len(ROUNDS) - 1
-            traces.close()
-            traces = Traces(proxies.size, exposures)
-            with ExitStack() as stack, pool() as threads:
-                if filled is not None:
-                    stack.callback(filled.close)
-                tracer = Tracer(proxies, motion, exposures, reach, strides=strides, filled=filled, progress=progress)
-                stack.callback(tracer.close)
-                # 1. How every frame lies to the others: the links of a pair lead both ways.
-                for _ in threads.map(tracer.link, indices):
-                    progress.advance()
-                # 2. Follow them to frames that show what is hidden, before and after.
-                walks: list[tuple[Traces, Mapping[int, np.ndarray] | None]] = [(traces, None)]
-                if painted and last:
-                    traces.painted = Traces(proxies.size, exposures)
-                    walks.append((traces.painted, painted))
-                for done in [threads.submit(tracer.walk, side, *walk) for walk in walks for side in (0, 1)]:
-                    done.result()
-                # 3. Fill the frames: for the round that comes, and in the last one for what no frame shows.
-                filled = Shelf()
-                for index, parts in enumerate(threads.map(partial(tracer.fill, traces), indices)):
-                    filled.put(index, *parts)
-                    progress.advance()
-                if last and fills:
+        with ExitStack() as files:
+            for number, strides in enumerate(ROUNDS):
+                before, filled = filled, files.enter_context(keeper.shelf(f"filled-{number}"))
+                last = number == len(ROUNDS) - 1
+                if len(filled) == proxies.count and not last:
+                    keeper.skip(progress, "trace", 2 * proxies.count)
+                    continue
+                own = keeper.part(f"round-{number}")
+                tracer = Tracer(
+                    proxies, motion, exposures, reach, strides=strides, filled=before, progress=progress, keeper=own
+                )
+                files.callback(tracer.close)
+                traces = Traces(proxies.size, exposures, own.shelf("traces"))
+                trace_round(tracer, traces, filled, painted if last else None, proxies, progress=progress, keeper=own)
+                if not last:
+                    traces.close()
+                    tracer.drop()
+                    own.drop("traces")
+                elif fills:
                     traces.fills = fill_unseen(
-                        proxies, motion, tracer, filled, references=painted or (), threads=threads, progress=progress
+                        proxies, motion, tracer, filled, references=painted or (), progress=progress, keeper=own
                     )
     except BaseException:
-        traces.close()
+        if traces is not None:
+            traces.close()
         raise
-    finally:
-        if filled is not None:
-            filled.close()
+    assert traces is not None
     return traces
+
+
+def trace_round(
+    tracer: Tracer,
+    traces: Traces,
+    filled: Shelf,
+    painted: Mapping[int, np.ndarray] | None,
+    proxies: Proxies,
+    *,
+    progress: StageProgress,
+    keeper: Keeper,
+) -> None:
+    """One round: put the traces of all frames into `traces`, and every frame as they fill it into `filled`.
+
+    `painted`: see `find_traces`; None where no traces to what reference frames show are wanted.
+    """
+    with pool() as threads:
+        # 1. How every frame lies to the others: the links of a pair lead both ways.
+        each_frame(threads, proxies.count, tracer.is_linked, tracer.link, progress=progress, keeper=keeper)
+        # 2. Follow them to frames that show what is hidden, before and after.
+        walks: list[tuple[Traces, Mapping[int, np.ndarray] | None]] = [(traces, None)]
+        if painted:
+            traces.painted = Traces(proxies.size, traces.exposures, keeper.shelf("painted"))
+            walks.append((traces.painted, painted))
+        for done in [threads.submit(tracer.walk, side, *walk) for walk in walks for side in (0, 1)]:
+            done.result()
+
+        # 3. Fill the frames: for the round that comes, and in the last one for what no frame shows.
+        def fill(index: int) -> None:
+            filled.put(index, *tracer.fill(traces, index))
+
+        each_frame(threads, proxies.count, filled.__contains__, fill, progress=progress, keeper=keeper)
+
+
+def each_frame(
+    threads: ThreadPoolExecutor,
+    count: int,
+    done: Callable[[int], bool],
+    work: Callable[[int], None],
+    *,
+    progress: StageProgress,
+    keeper: Keeper,
+) -> None:
+    """Work on the frames that are not `done`; `progress` advances by one for every frame."""
+    left = [index for index in range(count) if not done(index)]
+    keeper.skip(progress, "trace", count - len(left))
+    for _ in threads.map(work, left):
+        progress.advance()

@@ -23,6 +23,7 @@ from layerlift.finder.mirrored import reflection_of
 from layerlift.finder.plate import first_look, gather_plate, joined, second_look
 from layerlift.finder.small import small_masks, small_size
 from layerlift.finder.stir import stir_of
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.masks import Mask
 from layerlift.progress import QUIET, Progress, StageProgress
 
@@ -88,19 +89,36 @@ class Steps:
         self._bar.advance(steps)
 
 
-def look(clip: Clip, masks: Sequence[Mask], progress: StageProgress) -> Iterator[tuple[int, int, Seen]]:
+def look(
+    clip: Clip, masks: Sequence[Mask], progress: StageProgress, keeper: Keeper = TEMPORARY, begin: int = 0
+) -> Iterator[tuple[int, int, Seen]]:
     """Look at a clip window by window: (start, stop, what was seen of these frames and some around them).
 
-    `progress` advances by `STEPS` for every frame.
+    `progress` advances by `STEPS` for every frame. What was seen is kept; windows that end before frame `begin` are
+    left out.
     """
     size = small_size(clip)
     steps = Steps(progress)
-    for start, stop, first, end in windows_of(clip.frame_count, len(masks)):
-        steps.window(STEPS * (stop - start))
-        frames = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip.frames(first, end)])
-        objects = np.stack([small_masks(mask, first, end, size) for mask in masks])  # (n, F, h, w)
-        seen = look_at(frames, objects, first, steps) if objects.any() else nothing(first, objects)
+    for number, (start, stop, first, end) in enumerate(windows_of(clip.frame_count, len(masks))):
+        # One shelf for a window: it is large, and gone when the window is done.
+        name = f"seen-{number}"
+        if stop <= begin:
+            keeper.skip(progress, "clip", STEPS * (stop - start))
+            keeper.drop(name)
+            continue
+        with keeper.shelf(name) if keeper.lasts else nullcontext() as shelf:
+            if shelf is not None and 0 in shelf:
+                keeper.skip(progress, "clip", STEPS * (stop - start))
+                seen = Seen(first, *shelf.get(0))
+            else:
+                steps.window(STEPS * (stop - start))
+                frames = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip.frames(first, end)])
+                objects = np.stack([small_masks(mask, first, end, size) for mask in masks])  # (n, F, h, w)
+                seen = look_at(frames, objects, first, steps) if objects.any() else nothing(first, objects)
+                if shelf is not None:
+                    shelf.put(0, seen.objects, seen.likely, seen.strength, seen.change, seen.known)
         yield start, stop, seen
+        keeper.drop(name)
     steps.window(0)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from layerlift.geometry.fit import Fit
 
 LONGEST_ROW = 32_000
+# Bytes: what is written in steps of this size begins at a multiple of it.
+ALIGNED = 64
 
 
 def fit_frame(frame: np.ndarray, fit: Fit) -> np.ndarray:
@@ -130,4 +132,8 @@ def distance_to(mask: np.ndarray) -> np.ndarray:
     """Pixels from every pixel to the nearest True one, Euclidean, (H, W) float32; infinite if there is none."""
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
-    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # How OpenCV rounds depends on where in memory the result lies: it always lies alike, so that it is always the same.
+    room = np.empty(mask.size + ALIGNED // 4, np.float32)
+    first = -room.ctypes.data % ALIGNED // 4
+    out = room[first : first + mask.size].reshape(mask.shape)
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -60,6 +62,16 @@ class ColorMatch:
     def reset(self) -> None:
         """Forget the frames seen so far."""
         self._seen = None
+
+    def state(self) -> list[np.ndarray]:
+        """What it has seen so far, as arrays; none where that is nothing."""
+        return [] if self._seen is None else [*self._seen, np.array(self._seen_at)]
+
+    def restore(self, state: Sequence[np.ndarray]) -> None:
+        """Go on from where `state` was asked for."""
+        self._seen = None
+        if state:
+            self._seen, self._seen_at = (state[0], state[1]), (int(state[2][0]), int(state[2][1]))
 
     def place(self, corner: tuple[int, int], within: tuple[int, ...]) -> None:
         """The parts from here on lie at `corner` (left, top) of a picture whose (height, width) is `within`."""

@@ -8,7 +8,7 @@ Axis order: frames (F, H, W, 3) uint8 as clips have them; in between (F, C, H, W
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import ceil, exp
 from typing import TypeVar
@@ -64,6 +64,8 @@ def paste_frames(
     device: torch.device | str,
     *,
     place: Callable[[T], tuple[tuple[int, int], tuple[int, int]]] | None = None,
+    match: ColorMatch | None = None,
+    before: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[np.ndarray, T]]:
     """`ColorMatch` and `paste` for each frame of a clip, in order.
 
@@ -72,14 +74,17 @@ def paste_frames(
     a mask or without something generated passes as it is, and colours are matched afresh after it.
 
     Frames may be parts of a picture: `place` then tells from what is handed on where the part lies, (left, top), and
-    the size of the picture, (height, width).
+    the size of the picture, (height, width). `match` goes on matching colours. `before` is called before the frames
+    that are pasted together, with the number of the first of them.
     """
-    match = ColorMatch()
+    match, done = match or ColorMatch(), 0
 
     def passes(item: tuple[np.ndarray, np.ndarray, np.ndarray | torch.Tensor | None, T]) -> bool:
         return item[2] is None or not item[1].any()
 
     for chunk in _chunks(items, lambda item: item[0], passes, lambda item: (item[0].shape, place and place(item[3]))):
+        before(done)
+        done += len(chunk)
         if passes(chunk[0]):
             match.reset()
             yield chunk[0][0], chunk[0][3]
@@ -257,6 +262,17 @@ class ColorMatch:
     def reset(self) -> None:
         """Forget the frames seen so far."""
         self._seen = None
+
+    def state(self) -> list[np.ndarray]:
+        """What it has seen so far, as arrays; none where that is nothing."""
+        return [] if self._seen is None else [*(part.cpu().numpy() for part in self._seen), np.array(self._seen_at)]
+
+    def restore(self, state: Sequence[np.ndarray], device: torch.device | str) -> None:
+        """Go on from where `state` was asked for."""
+        self._seen = None
+        if state:
+            seen = [torch.from_numpy(part).to(device) for part in state[:2]]
+            self._seen, self._seen_at = (seen[0], seen[1]), (int(state[2][0]), int(state[2][1]))
 
     def place(self, corner: tuple[int, int], within: tuple[int, int]) -> None:
         """The parts from here on lie at `corner` (left, top) of a picture whose (height, width) is `within`."""

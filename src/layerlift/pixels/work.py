@@ -20,6 +20,7 @@ from layerlift.pixels.paste import ColorMatch, paste
 
 if TYPE_CHECKING:
     from layerlift.engine.device import Policy
+    from layerlift.jobs.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +124,30 @@ def _unfit_part(frame: np.ndarray, fit: Fit, box: Box, spot: Spot) -> np.ndarray
 
 
 def paste_patches(
-    items: Iterable[tuple[np.ndarray, np.ndarray, Patch | None]], feather: float, policy: Policy
+    items: Iterable[tuple[np.ndarray, np.ndarray, Patch | None]],
+    feather: float,
+    policy: Policy,
+    shelf: Shelf | None = None,
+    first: int = 0,
 ) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8 with their patches blended in, colours matched around what is replaced. Each mask (h, w)
     bool is that of its patch's spot; what it is without a patch does not matter.
 
     Against the clip a patch fades in over `feather` pixels inside the mask; beyond it every pixel stays. A frame
     without a patch or a mask passes as it is, and colours are matched afresh after it.
+
+    The frames' numbers begin with `first`. A `shelf` is given how colours are matched before a frame, or several, by
+    its number; what it has for the first one is gone on from.
     """
     if policy.device_pixels:
-        yield from _paste_on_device(items, feather, policy.device)
+        yield from _paste_on_device(items, feather, policy.device, shelf, first)
         return
     match = ColorMatch()
-    for frame, mask, patch in items:
+    if shelf is not None and first in shelf:
+        match.restore(shelf.get(first))
+    for number, (frame, mask, patch) in enumerate(items, first):
+        if shelf is not None:
+            shelf.put(number, *match.state())
         if patch is None or not mask.any():
             match.reset()
             yield frame
@@ -146,8 +158,20 @@ def paste_patches(
 
 
 def _paste_on_device(
-    items: Iterable[tuple[np.ndarray, np.ndarray, Patch | None]], feather: float, device: str
+    items: Iterable[tuple[np.ndarray, np.ndarray, Patch | None]],
+    feather: float,
+    device: str,
+    shelf: Shelf | None,
+    first: int,
 ) -> Iterator[np.ndarray]:
+    match = tensors.ColorMatch()
+    if shelf is not None and first in shelf:
+        match.restore(shelf.get(first), device)
+
+    def before(done: int) -> None:
+        if shelf is not None:
+            shelf.put(first + done, *match.state())
+
     def parts() -> Iterator[tuple[np.ndarray, np.ndarray, Any, tuple[np.ndarray, Spot | None]]]:
         for frame, mask, patch in items:
             if patch is None:
@@ -156,8 +180,9 @@ def _paste_on_device(
                 yield _under(patch.spot, frame), mask, patch.pixels, (frame, patch.spot)
 
     pasted = tensors.paste_frames(
-        parts(), feather, device, place=lambda given: ((given[1] or (0, 0))[:2], given[0].shape[:2])
-    )
+        parts(), feather, device, place=lambda given: ((given[1] or (0, 0))[:2], given[0].shape[:2]), match=match,
+        before=before,
+    )  # fmt: skip
     for made, (frame, spot) in pasted:
         yield frame if spot is None else _laid(frame, made, spot)
 

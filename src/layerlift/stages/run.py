@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -23,14 +25,21 @@ from layerlift.masks import Mask, union_masks
 from layerlift.options import RunOptions
 from layerlift.runtime import Runtime
 from layerlift.stages.choose_model import NO_MODEL, choose_model, require_model
-from layerlift.stages.composition import CompositionPlan, Sequential, over, plan_composition, run_composition
+from layerlift.stages.composition import (
+    CompositionPlan,
+    Sequential,
+    frames_behind,
+    over,
+    plan_composition,
+    run_composition,
+)
 from layerlift.stages.effects import plan_effects, run_effects
 from layerlift.stages.effects.plan import EffectPlan
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip
 from layerlift.stages.layer_inputs import open_objects, open_totals
 from layerlift.stages.layers import ExtractionPlan, plan_extraction, run_extraction
 from layerlift.stages.removal import OFF, RemovalPlan, plan_removal, run_removal
-from layerlift.stages.spool import FrameSpool
+from layerlift.stages.spool import FrameSpool, resumed_frames
 from layerlift.stages.writing import write_frames, write_layers
 from layerlift.whole import whole_folder
 
@@ -190,14 +199,17 @@ def plan_run(inputs: Inputs, options: RunOptions | None = None, runtime: Runtime
 
     effects = None
     if not inputs.totals:
-        effects = plan_effects(clip, inputs.objects, options.effects, runtime, options.removal)
-    removal = plan_removal(clip, union_masks([*inputs.totals, *inputs.objects]), options.removal, runtime)
-    extraction = plan_extraction(clip, clip, inputs.objects, inputs.totals or None, options.extraction, runtime)
+        effects = plan_effects(clip, inputs.objects, options.effects, runtime.part("effects"), options.removal)
+    masks = union_masks([*inputs.totals, *inputs.objects])
+    removal = plan_removal(clip, masks, options.removal, runtime.part("removal"))
+    extraction = plan_extraction(
+        clip, clip, inputs.objects, inputs.totals or None, options.extraction, runtime.part("layers")
+    )
     composition = None
     if inputs.onto is not None:
         blank = np.zeros((clip.height, clip.width, 4), np.float32)
         layer = LayerClip(as_layer(clip, lambda a, b: repeat(blank, b - a)), lambda a, b: repeat(blank, b - a))
-        composition = plan_composition([layer], inputs.onto, options.composition, runtime)
+        composition = plan_composition([layer], inputs.onto, options.composition, runtime.part("composite"))
     check_sizes(clip, composition, lossless=options.lossless)
     notes = list(dict.fromkeys([*notes, *removal.notes]))
     return RunPlan(
@@ -238,12 +250,12 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
     """Run the whole pipeline into an empty folder: every stage works on what the one before it made.
 
     Writes background, layer_0 …, total_mask, composite if there is a new background, and contact_sheet.png. The caller
-    writes the report.
+    writes the report. A job that goes on has some of them: a file has its name only when it is whole.
 
     Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     inputs, lossless, report = plan.inputs, plan.lossless, plan.runtime.report
-    clip = inputs.clip
+    clip, keeper = inputs.clip, plan.runtime.keeper
     for note in plan.notes:
         report.note(note)
     ending, layer_ending = endings(clip, lossless=lossless)
@@ -251,23 +263,32 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
     with ExitStack() as stack:
         if plan.model is not None:
             stack.callback(plan.model.close)
-        masks, spool = stack.enter_context(FrameSpool()), stack.enter_context(FrameSpool())
+        masks = stack.enter_context(FrameSpool(keeper.shelf("totals")))
+        plates = stack.enter_context(FrameSpool(keeper.shelf("plate"), like=clip.frames))
         # 1. Effects: the objects with what they cause, each its own where they are found here.
         totals = inputs.totals or find_totals(plan, masks)
         total = union_masks([*totals, *inputs.objects])
-        total_path = write_mask(folder / "total_mask.mkv", total.frames(), clip)
+        total_path = folder / "total_mask.mkv"
+        if not total_path.exists():
+            write_mask(total_path, total.frames(), clip)
 
         # 2. Removal: the clean plate, kept as it is for the next stage beside the file.
-        plate = run_removal(plan.removal if inputs.totals else plan.removal.with_mask(total))
+        removal = plan.removal if inputs.totals else plan.removal.with_mask(total)
         background = folder / f"background{ending}"
-        write_frames(background, (spool.keep(frame) for frame in plate), clip, report.note, lossless=lossless)
-        plate_clip = spool.as_clip(clip)
+        if background.exists() and len(plates) == clip.frame_count:
+            deque(run_removal(removal, start=len(plates)), 0)  # none are left: what the report tells is told again
+        else:
+            plate = plates.resumed(lambda start: run_removal(removal, start=start))
+            write_frames(background, plate, clip, report.note, lossless=lossless, overwrite=True)
+        plate_clip = plates.as_clip(clip)
 
         # 3. Layers.
         layers = [folder / f"layer_{number}{layer_ending}" for number in inputs.numbers]
         scene = replace(plan.extraction.scene, plate=plate_clip, totals=totals)
         form = choose_layer_format(layers[0], lossless=lossless)
-        write_layers(layers, run_extraction(replace(plan.extraction, scene=scene)), clip, form, report.note)
+        if not all(path.exists() for path in layers):
+            made = run_extraction(replace(plan.extraction, scene=scene))
+            write_layers(layers, made, clip, form, report.note, overwrite=True)
 
         # 4. The layers over the new background, as whoever opens their files lays them.
         laid = [open_layer(path) for path in layers]
@@ -275,7 +296,10 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         if plan.composition is not None:
             composite = folder / f"composite{ending}"
             composition = plan.composition.with_layers(laid)
-            write_frames(composite, run_composition(composition), composition.like, report.note, lossless=lossless)
+            if not composite.exists():
+                compose = partial(run_composition, composition)
+                frames = resumed_frames(keeper, "composed", compose, partial(frames_behind, composition))
+                write_frames(composite, frames, composition.like, report.note, lossless=lossless)
 
         # 5. Everything at a glance.
         with report.stage("contact sheet"):
@@ -292,7 +316,7 @@ def find_totals(plan: RunPlan, spool: FrameSpool) -> list[Mask]:
     """
     clip, objects = plan.inputs.clip, plan.inputs.objects
     assert plan.effects is not None
-    for frame in run_effects(plan.effects):
+    for frame in run_effects(plan.effects, len(spool)):
         spool.append(frame.totals)
 
     def total_of(index: int) -> Mask:

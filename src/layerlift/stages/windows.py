@@ -94,11 +94,12 @@ def decoder(model: Engine) -> Callable[[Plan], AbstractContextManager[Decode]]:
     return lambda plan: model.decoding(plan.policy)
 
 
-def cut(items: Iterator[T], windows: Sequence[Window]) -> Iterator[tuple[Window, list[T]]]:
-    """Deal one item a frame out to windows, which may overlap or leave frames out, repeating the last at the end; holds
-    one window's items."""
+def cut(items: Iterator[T], windows: Sequence[Window], first: int = 0) -> Iterator[tuple[Window, list[T]]]:
+    """Deal one item a frame, from frame `first` on, out to windows, which may overlap or leave frames out.
+
+    The last is repeated at the end. One window's items are held.
+    """
     held: deque[T] = deque()
-    first = 0
     for window in windows:
         while first < window.start:
             if held:

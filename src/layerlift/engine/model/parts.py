@@ -27,9 +27,23 @@ from layerlift.errors import PrecisionError
 from layerlift.progress import StageProgress
 
 
-def noise(seed: int) -> torch.Generator:
-    """A generator on the CPU."""
-    return torch.Generator().manual_seed(seed)
+class NoiseSource(torch.Generator):
+    """A generator on the CPU whose state is an array of numpy's, (N,) uint8."""
+
+    def get_state(self) -> np.ndarray:  # type: ignore[override]
+        """Where it stands."""
+        return super().get_state().numpy().copy()
+
+    def set_state(self, state: np.ndarray) -> Any:  # type: ignore[override]
+        """Go back to where it stood."""
+        return super().set_state(torch.from_numpy(state))
+
+
+def noise(seed: int) -> NoiseSource:
+    """A source of noise that begins with a seed."""
+    source = NoiseSource()
+    source.manual_seed(seed)
+    return source
 
 
 def embed(model: Any, prompts: Sequence[str], policy: Policy, cache: bool, progress: StageProgress) -> Prompts:

@@ -181,8 +181,9 @@ def pictures_behind(background: Clip, order: list[int]) -> PictureReader | None:
     return pictures
 
 
-def run_composition(plan: CompositionPlan) -> Iterator[np.ndarray]:
-    """Yield the composition's frames, (H, W, 3) uint8; outside the layers they are the background's, bit for bit."""
+def run_composition(plan: CompositionPlan, start: int = 0) -> Iterator[np.ndarray]:
+    """Yield the composition's frames, (H, W, 3) uint8, from frame `start` on; outside the layers they are the
+    background's, bit for bit."""
     report, progress = plan.runtime.report, plan.runtime.progress
     report.sizes |= {
         "background": [plan.background.width, plan.background.height, plan.background.frame_count],
@@ -191,15 +192,22 @@ def run_composition(plan: CompositionPlan) -> Iterator[np.ndarray]:
         "frames": len(plan.pairs),
     }
     with report.stage("compose"), progress.stage("compose", len(plan.pairs)) as bar:
+        plan.runtime.keeper.skip(bar, "compose", start)
         backgrounds = Sequential(plan.background.frames)
         shown = [Sequential(layer.frames) for layer in plan.layers]
-        for layer_frame, background_frame in plan.pairs:
+        for layer_frame, background_frame in plan.pairs[start:]:
             picture = backgrounds.at(background_frame)
             if layer_frame is not None:
                 for layer, reader in zip(reversed(plan.layers), reversed(shown), strict=True):
                     picture = over(reader.at(layer_frame), picture, plan.size, plan.corner, linear=layer.linear)
             yield picture
             bar.advance()
+
+
+def frames_behind(plan: CompositionPlan, start: int) -> Iterator[np.ndarray]:
+    """The background's frames that the composition's lie over, (H, W, 3) uint8, from frame `start` on."""
+    backgrounds = Sequential(plan.background.frames)
+    return (backgrounds.at(behind) for _, behind in plan.pairs[start:])
 
 
 def over(

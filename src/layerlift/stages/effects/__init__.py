@@ -95,8 +95,8 @@ def find_effects(
     return run_effects(plan_effects(clip, objects, options, runtime, effects=effects, not_effects=not_effects))
 
 
-def run_effects(plan: EffectPlan) -> Iterator[FrameEffects]:
-    """Yield the objects and their effects, frame by frame.
+def run_effects(plan: EffectPlan, start: int = 0) -> Iterator[FrameEffects]:
+    """Yield the objects and their effects, frame by frame, from frame `start` on.
 
     Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
@@ -112,40 +112,45 @@ def run_effects(plan: EffectPlan) -> Iterator[FrameEffects]:
         scores, kept = attend(plan.attention)
 
     # 2. What the clip itself tells, and what the model adds to it; or the model alone.
-    if plan.in_clip:
-        found = find_in_clip(plan, kept)
-    else:
+    def find(first: int) -> Iterator[FrameEffects]:
+        if plan.in_clip:
+            return find_in_clip(plan, kept, first)
         assert plan.attention is not None
         assert scores is not None
         assert kept is not None
-        found = find_by_model(plan.attention, scores, kept)
+        return find_by_model(plan.attention, scores, kept, first)
 
     # 3. What the clean plate leaves as it is was no effect; what the user painted holds.
-    if plan.removal is not None:
-        found = keep_changed(plan.removal, found)
-    yield from finished(plan, found, scores)
+    found = find(start) if plan.removal is None else keep_changed(plan.removal, find, start)
+    yield from finished(plan, found, scores, start)
 
 
-def finished(plan: EffectPlan, found: Iterable[FrameEffects], scores: np.ndarray | None) -> Iterator[FrameEffects]:
-    """Results frame by frame: with what was painted, and each object with its effects. The report gets their kinds."""
+def finished(
+    plan: EffectPlan, found: Iterable[FrameEffects], scores: np.ndarray | None, start: int = 0
+) -> Iterator[FrameEffects]:
+    """Results frame by frame, from frame `start` on: with what was painted, and each object with its effects.
+
+    The report gets their kinds.
+    """
     brushes = plan.brushes
-    painting = zip(*(brush.mask.frames() for brush in brushes), strict=True) if brushes else repeat(())
-    kinds = np.zeros((len(plan.masks), len(KINDS)))
-    for index, (frame, masks) in enumerate(zip(found, painting, strict=False)):
-        own, effects, less = frame.objects, frame.effects, np.zeros(frame.objects.shape[1:], bool)
-        for brush, mask in zip(brushes, masks, strict=True):
-            painted = brush.painted(index, mask)
-            if brush.adds:
-                effects = with_painted(own, effects, painted)
-            else:
-                less |= painted
-        totals = own | with_effects(own, effects & ~less, plan.options.dilate) & ~less
-        attention = None if scores is None else scores[:, index]
-        if frame.kinds is not None:
-            kinds += frame.kinds
-        yield replace(frame, effects=effects & ~less, totals=totals, attention=attention)
-    if plan.in_clip:
-        plan.runtime.report.results["kinds"] = names_of(kinds)
+    painting = zip(*(brush.mask.frames(start) for brush in brushes), strict=True) if brushes else repeat(())
+    with plan.runtime.keeper.shelf("kinds") as counted:
+        for index, (frame, masks) in enumerate(zip(found, painting, strict=False), start):
+            own, effects, less = frame.objects, frame.effects, np.zeros(frame.objects.shape[1:], bool)
+            for brush, mask in zip(brushes, masks, strict=True):
+                painted = brush.painted(index, mask)
+                if brush.adds:
+                    effects = with_painted(own, effects, painted)
+                else:
+                    less |= painted
+            totals = own | with_effects(own, effects & ~less, plan.options.dilate) & ~less
+            attention = None if scores is None else scores[:, index]
+            if frame.kinds is not None:
+                counted.put(index, frame.kinds)
+            yield replace(frame, effects=effects & ~less, totals=totals, attention=attention)
+        if plan.in_clip:
+            kinds = (counted.get(index)[0] for index in range(len(counted)))
+            plan.runtime.report.results["kinds"] = names_of(sum(kinds, np.zeros((len(plan.masks), len(KINDS)))))
 
 
 def total_mask(plan: EffectPlan, spool: FrameSpool) -> Mask:
@@ -153,6 +158,6 @@ def total_mask(plan: EffectPlan, spool: FrameSpool) -> Mask:
 
     Raises as `run_effects`.
     """
-    for frame in run_effects(plan):
+    for frame in run_effects(plan, len(spool)):
         spool.append(np.asarray(frame.totals.any(0)))
     return Mask(plan.clip.width, plan.clip.height, plan.clip.frame_count, spool.frames, name="objects and effects")

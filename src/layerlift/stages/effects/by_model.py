@@ -22,22 +22,27 @@ def attend(plan: AttentionPlan) -> tuple[np.ndarray, np.ndarray]:
     }
     report.results["cell"] = list(cell_side(plan.fit, model.geometry))
     report.results["planned_bytes"] = {need.stage: round(need.total) for need in plan.memory.needs}
-    with report.stage("text"), progress.stage("text", None) as bar:
-        prompts = model.prompts([plan.prompt], plan.memory.policy, plan.runtime.cache, bar)
-    with limit(plan.memory, asked=plan.runtime.memory_bytes is not None):
-        scores, covered = look_at_clip(plan, prompts)
+    with plan.runtime.keeper.shelf("attended") as shelf:
+        if 0 not in shelf:
+            with report.stage("text"), progress.stage("text", None) as bar:
+                prompts = model.prompts([plan.prompt], plan.memory.policy, plan.runtime.cache, bar)
+            with limit(plan.memory, asked=plan.runtime.memory_bytes is not None):
+                shelf.put(0, *look_at_clip(plan, prompts))
+        scores, covered = shelf.get(0)
     scores = smoothed(scores, plan.temporal_radius)
     # Decide on the small grid of cells and over the whole clip what is an effect and what is noise.
     kept = keep_effects(scores, covered, plan.decision, max(cell_side(plan.fit, model.geometry)))
     return scores, kept
 
 
-def find_by_model(plan: AttentionPlan, scores: np.ndarray, kept: np.ndarray) -> Iterator[FrameEffects]:
-    """Draw what the model calls effects; takes what `attend` returns."""
+def find_by_model(plan: AttentionPlan, scores: np.ndarray, kept: np.ndarray, start: int = 0) -> Iterator[FrameEffects]:
+    """Draw what the model calls effects, from frame `start` on; takes what `attend` returns."""
     side = cell_side(plan.fit, plan.model.geometry)
     clip = plan.clip
     with plan.runtime.report.stage("draw"), plan.runtime.progress.stage("draw", clip.frame_count) as bar:
-        drawing = draw_chunks(clip, plan.masks, kept, 0, plan.decision, side=side, device=plan.runtime.policy.device)
-        for index, (own, effects) in enumerate(drawing):
+        plan.runtime.keeper.skip(bar, "draw", start)
+        device = plan.runtime.policy.device
+        drawing = draw_chunks(clip, plan.masks, kept, 0, plan.decision, side=side, device=device, begin=start)
+        for index, (own, effects) in enumerate(drawing, start):
             bar.advance()
             yield FrameEffects(own, effects, own | effects, scores[:, index])

@@ -19,8 +19,10 @@ from layerlift.stages.effects.votes import small_votes, with_votes
 GUIDE_CELLS = 2.0
 
 
-def find_in_clip(plan: EffectPlan, kept: np.ndarray | None) -> Iterator[FrameEffects]:
-    """Look at the clip itself, hear the model where it cannot tell, and decide; window by window.
+def find_in_clip(plan: EffectPlan, kept: np.ndarray | None, begin: int = 0) -> Iterator[FrameEffects]:
+    """Look at the clip itself, hear the model where it cannot tell, and decide, window by window.
+
+    Frames are yielded from `begin` on.
 
     `kept` (n, F, h, w) float32 are scores of the cells that the model calls effects; None without a model.
     """
@@ -30,7 +32,7 @@ def find_in_clip(plan: EffectPlan, kept: np.ndarray | None) -> Iterator[FrameEff
     radius = STEADY if options.temporal_radius is None else options.temporal_radius
     far = None if options.max_distance is None else options.max_distance / plan.side[0]
     with report.stage("clip"), plan.runtime.progress.stage("clip", STEPS * clip.frame_count) as bar:
-        for start, stop, seen in look(clip, plan.masks, bar):
+        for start, stop, seen in look(clip, plan.masks, bar, plan.runtime.keeper, begin):
             likely = wanted(seen.likely, options.kinds)
             if kept is not None and plan.attention is not None:
                 likely = heard(plan.attention, likely, seen, kept)
@@ -40,8 +42,8 @@ def find_in_clip(plan: EffectPlan, kept: np.ndarray | None) -> Iterator[FrameEff
             painted = brushed(np.zeros_like(likely), seen.objects, plan.brushes, seen.first)
             decided = np.where(painted >= plan.threshold, np.maximum(decided, painted), decided)
             part = decided[:, start - seen.first : stop - seen.first]
-            drawing = draw_chunks(clip, plan.masks, part, start, decision, side=plan.side, device=device)
-            for at, (own, effects) in enumerate(drawing, start - seen.first):
+            drawing = draw_chunks(clip, plan.masks, part, start, decision, side=plan.side, device=device, begin=begin)
+            for at, (own, effects) in enumerate(drawing, max(start, begin) - seen.first):
                 yield FrameEffects(
                     own,
                     effects,

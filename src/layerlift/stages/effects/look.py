@@ -18,6 +18,8 @@ from layerlift.engine.base import Encode, Engine, Latents, Noise, Score, Scorer
 from layerlift.engine.device import Policy
 from layerlift.engine.device.plan import Plan
 from layerlift.geometry.fit import Fit, Window
+from layerlift.jobs.manifest import digest_of_text
+from layerlift.jobs.shelf import Shelf
 from layerlift.masks import Mask
 from layerlift.options import EffectOptions
 from layerlift.pixels.arrays import fit_frame, fit_mask
@@ -68,16 +70,19 @@ def look_at_clip(plan: AttentionPlan, prompts: Any) -> tuple[np.ndarray, np.ndar
     Raises:
         LayerliftError: the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
-    model, options = plan.model, plan.options
+    model, options, keeper = plan.model, plan.options, plan.runtime.keeper
 
     def encoded(encode: Encode, given: Plan, bar: StageProgress) -> list[Looked]:
-        return encode_looked(encode, plan, given.policy, progress=bar)
+        with keeper.shelf(f"looked-{digest_of_text(given.policy, plan.windows)}") as shelf:
+            return encode_looked(encode, plan, given.policy, shelf, progress=bar)
 
     def opened(given: Plan) -> AbstractContextManager[Score]:
         return model.scoring(given.policy, prompts, plan.scorer, options.sigmas)
 
     def looked(score: Score, given: Plan, bar: StageProgress) -> np.ndarray:
-        return look_at_windows(score, windows, model.noise(options.seed), progress=bar)
+        with keeper.shelf(f"scores-{digest_of_text(given.policy, plan.windows)}") as shelf:
+            keeper.skip(bar, "look", len(shelf))
+            return look_at_windows(score, windows, model.noise(options.seed), shelf, progress=bar)
 
     windows, given = run_pass(encoder(model), encoded, plan.memory, "encode", plan.clip.frame_count, plan.runtime)
     # One pass, of what denoising makes many of.
@@ -102,30 +107,60 @@ class Looked:
     covered: np.ndarray
 
 
-def encode_looked(encode: Encode, plan: AttentionPlan, policy: Policy, *, progress: StageProgress) -> list[Looked]:
-    """Read the clip once; encode every window, objects and all, that an object is in."""
+def encode_looked(
+    encode: Encode, plan: AttentionPlan, policy: Policy, shelf: Shelf, *, progress: StageProgress
+) -> list[Looked]:
+    """Read the clip once; encode every window, objects and all, that an object is in.
+
+    The first windows are taken from the shelf, as far as they lie there; the others are put onto it.
+    """
+    done = len(shelf)
+    first = plan.windows[done].start if done < len(plan.windows) else plan.clip.frame_count
+    plan.runtime.keeper.skip(progress, "encode", first)
+
+    def looked(window: Window, objects: np.ndarray, latents: Latents | None) -> Looked:
+        coverage, cells = plan.model.cover(objects, policy)  # (n, F, H, W)
+        return Looked(window, None if latents is None else filed(latents), coverage, cells[:, kept_frames(window)])
 
     def fitted() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for frame, *own in zip(plan.clip.frames(), *(given.frames() for given in plan.masks), strict=True):
+        masks = (given.frames(first) for given in plan.masks)
+        for frame, *own in zip(plan.clip.frames(first), *masks, strict=True):
             yield fit_frame(frame, plan.fit), np.stack([fit_mask(hidden, plan.fit) for hidden in own])
             progress.advance()
 
     windows = []
-    for window, pairs in cut(fitted(), plan.windows):
-        objects = np.stack([own for _, own in pairs], 1)  # (n, F, H, W)
-        latents = filed(encode(np.stack([frame for frame, _ in pairs]))) if objects.any() else None
-        coverage, cells = plan.model.cover(objects, policy)
-        windows.append(Looked(window, latents, coverage, cells[:, kept_frames(window)]))
+    for number, window in enumerate(plan.windows[:done]):
+        last = min(window.stop, plan.clip.frame_count)
+        own = [[fit_mask(hidden, plan.fit) for hidden in mask.frames(window.start, last)] for mask in plan.masks]
+        # Frames beyond the clip's end repeat the last one.
+        objects = np.stack([np.stack(masks + masks[-1:] * (window.stop - last)) for masks in own])
+        windows.append(looked(window, objects, next(iter(shelf.get(number)), None)))
+    for number, (window, pairs) in enumerate(cut(fitted(), plan.windows[done:], first), done):
+        objects = np.stack([own for _, own in pairs], 1)
+        latents = encode(np.stack([frame for frame, _ in pairs])) if objects.any() else None
+        shelf.put(number, *([] if latents is None else [latents]))
+        windows.append(looked(window, objects, latents))
     return windows
 
 
-def look_at_windows(score: Score, windows: Sequence[Looked], noise: Noise, *, progress: StageProgress) -> np.ndarray:
-    """Scores of every frame of the clip, (n, F, h, w) float32; windows hand over in the middle of what they share."""
+def look_at_windows(
+    score: Score, windows: Sequence[Looked], noise: Noise, shelf: Shelf, *, progress: StageProgress
+) -> np.ndarray:
+    """Scores of every frame of the clip, (n, F, h, w) float32; windows hand over in the middle of what they share.
+
+    Those that lie on the shelf, each with the state of the noise after it, are taken from there.
+    """
     parts = []
-    for window in windows:
+    for number, window in enumerate(windows):
+        if number in shelf:
+            part, state = shelf.get(number)
+            noise.set_state(state)
+            parts.append(part)
+            continue
         if window.latents is None:
             parts.append(np.zeros(window.covered.shape, np.float32))
         else:
             parts.append(score(window.latents, window.coverage, noise)[:, kept_frames(window.window)])
+        shelf.put(number, parts[-1], noise.get_state())
         progress.advance()
     return np.concatenate(parts, 1)

@@ -119,7 +119,8 @@ def plan_effects(
     removal = None
     if options.refine == "plate":
         plate = plate or RemovalOptions(seed=options.seed, size=options.size)
-        removal = plan_removal(clip, union_masks(masks), plate, replace(runtime, model=model or NO_MODEL))
+        removing = replace(runtime.part("plate"), model=model or NO_MODEL)
+        removal = plan_removal(clip, union_masks(masks), plate, removing)
     return EffectPlan(clip, masks, options, threshold, in_clip, attention, brushes, removal, tuple(notes), runtime)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import cv2
@@ -11,7 +11,6 @@ import numpy as np
 from layerlift.masks import Mask, match_mask
 from layerlift.stages.effects.result import FrameEffects
 from layerlift.stages.removal import RemovalPlan, run_removal
-from layerlift.stages.spool import FrameSpool
 
 # Differences are averaged over a few pixels before they count: an effect darkens its neighbours alike, while the
 # grain that a model cannot know has both signs. Share of the picture's shorter side, and pixels at least.
@@ -28,27 +27,29 @@ CERTAIN = 2.0
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
-def keep_changed(plan: RemovalPlan, drawn: Iterable[FrameEffects]) -> Iterator[FrameEffects]:
-    """Remove objects and generous effects once, and keep of the effects what changed.
+def keep_changed(
+    plan: RemovalPlan, draw: Callable[[int], Iterable[FrameEffects]], start: int = 0
+) -> Iterator[FrameEffects]:
+    """Remove objects and generous effects once, and keep of the effects what changed; yields frames from `start` on.
 
-    `plan` was made for the objects alone. `drawn` yields what was found in every frame; so does this.
+    `plan` was made for the objects alone. `draw` yields what was found in every frame, from a number on.
     """
     clip = plan.clip
-    nothing = np.zeros(0, bool)
-    with FrameSpool() as spool:
-        small = []
-        for found in drawn:
-            spool.append(np.stack([found.objects, found.effects]))
-            small.append(replace(found, objects=nothing, effects=nothing, totals=nothing))
+    with plan.runtime.keeper.shelf("drawn") as drawn:
+        for index, found in enumerate(draw(len(drawn)), len(drawn)):
+            drawn.put(index, *found.pack())
 
-        def hidden(start: int, stop: int) -> Iterator[np.ndarray]:
-            return (np.asarray(both.any((0, 1))) for both in spool.frames(start, stop))
+        def hidden(first: int, stop: int) -> Iterator[np.ndarray]:
+            for index in range(first, stop):
+                own, effects, *_ = drawn.get(index)
+                yield np.asarray((own | effects).any(0))
 
         generous = match_mask(Mask(clip.width, clip.height, clip.frame_count, hidden, name="objects and effects"), clip)
-        plate = run_removal(plan.with_mask(generous))
-        for frame, clean, (own, effects), found in zip(clip.frames(), plate, spool.frames(), small, strict=True):
-            kept = effects & what_changed(frame, clean, effects.any(0))
-            yield replace(found, objects=own, effects=kept, totals=own | kept)
+        plate = run_removal(plan.with_mask(generous), start=start)
+        for index, (frame, clean) in enumerate(zip(clip.frames(start), plate, strict=True), start):
+            found = FrameEffects.unpack(drawn.get(index))
+            kept = found.effects & what_changed(frame, clean, np.asarray(found.effects.any(0)))
+            yield replace(found, effects=kept, totals=found.objects | kept)
 
 
 def what_changed(frame: np.ndarray, clean: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 
 import cv2
@@ -45,6 +45,15 @@ class FrameEffects:
     change: np.ndarray | None = None
     known: np.ndarray | None = None
     kinds: np.ndarray | None = None
+
+    def pack(self) -> list[np.ndarray]:
+        """All of it as arrays, one for each attribute; empty where there is none."""
+        return [np.empty(0) if (value := getattr(self, at.name)) is None else value for at in fields(self)]
+
+    @staticmethod
+    def unpack(arrays: Sequence[np.ndarray]) -> FrameEffects:
+        """What `pack` made arrays of."""
+        return FrameEffects(*arrays[:4], *(array if array.size else None for array in arrays[4:]))
 
     def soft(self) -> np.ndarray:
         """How much of each object or its effects there is at a pixel: (n, H, W) float32 in [0, 1].
@@ -101,15 +110,36 @@ def draw_chunks(
     *,
     side: tuple[float, float],
     device: str,
+    begin: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Read frames from `start` on; for every frame objects and effects, (n, H, W) bool each. Draws a few at a time.
 
-    Scores (n, F, h, w) float32 are those of the cells that were kept, whose `side` is (width, height) in pixels.
+    Scores (n, F, h, w) float32 are those of the cells that were kept, whose `side` is (width, height) in pixels. Frames
+    before `begin` are left out.
     """
     stop = start + scores.shape[1]
     length = max(1, CHUNK_BYTES // (clip.width * clip.height * (3 + 2 * len(masks))))
+    # Whole chunks alone are left out: which frames are drawn together stays the same.
+    whole = max(0, begin - start) // length * length
+    made = _drawn_from(clip, masks, scores, start + whole, stop, length, decision, side=side, device=device)
+    yield from islice(made, max(0, begin - start - whole), None)
+
+
+def _drawn_from(
+    clip: Clip,
+    masks: Sequence[Mask],
+    scores: np.ndarray,
+    start: int,
+    stop: int,
+    length: int,
+    decision: Decision,
+    *,
+    side: tuple[float, float],
+    device: str,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames start … stop - 1, `length` at a time, by the last of the scores."""
     reading = zip(clip.frames(start, stop), *(given.frames(start, stop) for given in masks), strict=True)
-    for first in range(0, scores.shape[1], length):
+    for first in range(scores.shape[1] - (stop - start), scores.shape[1], length):
         items = list(islice(reading, length))
         frames = np.stack([frame for frame, *_ in items])
         objects = np.stack([np.stack(own) for _, *own in items], 1)  # (n, F, H, W)

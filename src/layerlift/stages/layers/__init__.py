@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -18,6 +20,7 @@ from layerlift.clip import Clip
 from layerlift.clip.rgba import LayerClip, to_linear
 from layerlift.errors import InputError
 from layerlift.flags import check_ranges
+from layerlift.jobs.keeper import kept
 from layerlift.masks import Mask
 from layerlift.options import ExtractionOptions
 from layerlift.pixels.arrays import distance_to, spread
@@ -155,6 +158,37 @@ def plan_extraction(
 
 def run_extraction(plan: ExtractionPlan) -> Iterator[list[np.ndarray]]:
     """Yield a list of one (H, W, 4) float32 per object for every frame, in [0, 1], straight alpha."""
+    size = plan.scene.clip.height, plan.scene.clip.width
+    return kept(
+        plan.runtime.keeper,
+        "layers",
+        partial(extract_from, plan),
+        pack_layers,
+        lambda arrays: unpack_layers(arrays, size),
+    )
+
+
+def pack_layers(layers: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Of every layer (H, W, 4) float32 the part in which anything is, and where that lies."""
+    packed = []
+    for layer in layers:
+        rows, columns = around(layer[..., 3] > 0, 0) or (slice(0, 0), slice(0, 0))
+        packed += [np.array([rows.start, rows.stop, columns.start, columns.stop]), layer[rows, columns]]
+    return packed
+
+
+def unpack_layers(arrays: Sequence[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
+    """What `pack_layers` made arrays of; `size` is (H, W)."""
+    layers = []
+    for (top, bottom, left, right), part in zip(arrays[::2], arrays[1::2], strict=True):
+        layer = np.zeros((*size, 4), np.float32)
+        layer[top:bottom, left:right] = part
+        layers.append(layer)
+    return layers
+
+
+def extract_from(plan: ExtractionPlan, start: int) -> Iterator[list[np.ndarray]]:
+    """`run_extraction` from frame `start` on, without anything that is kept."""
     scene, report, progress = plan.scene, plan.runtime.report, plan.runtime.progress
     clip, masks, edge = scene.clip, scene.masks, scene.edge
     report.sizes |= {"clip": [clip.width, clip.height, clip.frame_count], "layers": len(masks)}
@@ -170,8 +204,11 @@ def run_extraction(plan: ExtractionPlan) -> Iterator[list[np.ndarray]]:
 
     # 2. Alpha frame by frame, calmed where the clip stands still, then the colours that give back the clip.
     with report.stage("extract"), progress.stage("extract", clip.frame_count) as bar:
-        mattes = ((frame, matte(frame, effects, edge)) for frame in scene.frames())
-        for frame, alphas in calmed(mattes):
+        # What is calmed looks back, too.
+        first = max(0, start - STILL_REACH)
+        plan.runtime.keeper.skip(bar, "extract", start)
+        mattes = ((frame, matte(frame, effects, edge)) for frame in scene.frames(first))
+        for frame, alphas in islice(calmed(mattes), start - first, None):
             yield coloured(frame, alphas, effects.noise, plan.linear)
             bar.advance()
 

@@ -6,6 +6,7 @@ Evidence first: what another frame shows of the hidden background becomes known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
@@ -169,8 +170,8 @@ def plan_removal(
     return RemovalPlan(clip, mask, options, margin, references, job, tuple(notes), runtime)
 
 
-def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iterator[np.ndarray]:
-    """Yield the clean plate's frames, (H, W, 3) uint8.
+def run_removal(plan: RemovalPlan, provenance: Provenance | None = None, start: int = 0) -> Iterator[np.ndarray]:
+    """Yield the clean plate's frames, (H, W, 3) uint8, from frame `start` on.
 
     `provenance` is called before each frame is yielded, with where its pixels come from, (H, W) uint8: 0 the clip
     itself, 1 other frames, 3 generated or inpainted (`layerlift.evidence.State`).
@@ -178,6 +179,7 @@ def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iter
     Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
     clip, job, margin, report = plan.clip, plan.job, plan.margin, plan.runtime.report
+    keeper = plan.runtime.keeper
     report.sizes["clip"] = [clip.width, clip.height, clip.frame_count]
     for note in plan.notes:
         report.note(note)
@@ -190,8 +192,9 @@ def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iter
     if plan.options.evidence != "off":
         with report.stage("evidence"):
             found = gather_evidence(
-                shown, masked, dilate=margin.dilate, references=plan.references, progress=plan.runtime.progress
-            )
+                shown, masked, dilate=margin.dilate, references=plan.references, progress=plan.runtime.progress,
+                keeper=keeper,
+            )  # fmt: skip
         report.results["evidence"] = shares_with(plan.references, found.shares)
 
     with found:
@@ -201,7 +204,9 @@ def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iter
         if job is None:
             # 2. Without a model what no frame shows is inpainted.
             assert isinstance(found, Evidence)
-            yield from told(found.filled_frames(), tell)
+            yield from told(found.filled_frames(start), tell)
+            return
+        if start == clip.frame_count:
             return
 
         # 2. Inpaint holes too shallow for a model, and look only at what is left.
@@ -211,9 +216,15 @@ def run_removal(plan: RemovalPlan, provenance: Provenance | None = None) -> Iter
         note_job(report, near)
 
         # 3. Generate that, and paste it into the frames.
-        with limit(near.plan, asked=plan.runtime.memory_bytes is not None):
-            generated = generate(near, wanted, clip.frame_count, plan.runtime)
-            yield from paste_generated(filled(), generated, margin.feather, near.policy, tell)
+        with (
+            limit(near.plan, asked=plan.runtime.memory_bytes is not None),
+            keeper.shelf("colours") if keeper.lasts else nullcontext() as colours,
+        ):
+            first = 0 if colours is None else colours.last(start) or 0
+            generated = generate(near, wanted, clip.frame_count, plan.runtime, first)
+            yield from paste_generated(
+                filled(first), generated, margin.feather, near.policy, tell, shelf=colours, first=first, start=start
+            )
 
 
 def plan_generation(clip: Clip, options: RemovalOptions, runtime: Runtime) -> Job:
@@ -334,19 +345,20 @@ def choose_margin(options: RemovalOptions, clip: Clip) -> Margin:
 
 def inpaint_shallow(
     found: Evidence | Unsearched, job: Job
-) -> tuple[Callable[[], Frames], Callable[[], Iterator[Wanted]], Callable[[], Iterator[np.ndarray]]]:
+) -> tuple[Callable[[int], Frames], Callable[[int], Iterator[Wanted]], Callable[[], Iterator[np.ndarray]]]:
     """The evidence's frames with their `State`, with holes inpainted that are too shallow for the job's model; the same
-    frames with where the other holes are, (H, W) bool; and that alone. Each of them as often as called."""
+    frames with where the other holes are, (H, W) bool; and that alone. Each of them as often as called, the first two
+    from a frame on."""
     if isinstance(found, Unsearched):
         return found.frames, found.wanted, found.hidden
     scale = job.fit.native[0] / job.fit.scaled[0]
     holes = ShallowHoles(found.states(), job.model.settings.fill_depth * scale)
 
-    def filled() -> Frames:
-        return holes.settle(found.frames())
+    def filled(start: int) -> Frames:
+        return holes.settle(found.frames(start), start)
 
     return (
         filled,
-        lambda: ((frame, state == State.UNKNOWN) for frame, state in filled()),
+        lambda start: ((frame, state == State.UNKNOWN) for frame, state in filled(start)),
         lambda: (holes.left(index, state) for index, state in enumerate(found.states())),
     )

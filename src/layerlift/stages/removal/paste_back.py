@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 
 from layerlift.engine.device import Policy
 from layerlift.evidence import State
+from layerlift.jobs.shelf import Shelf
 from layerlift.pixels.arrays import grow
 from layerlift.pixels.work import Patch, paste_patches
 
@@ -33,11 +35,17 @@ def paste_generated(
     feather: int,
     policy: Policy,
     provenance: Provenance | None = None,
+    *,
+    shelf: Shelf | None = None,
+    first: int = 0,
+    start: int = 0,
 ) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8 with what was generated where no frame of the clip tells.
 
     `frames` yields (H, W, 3) uint8 with `State` (H, W) uint8; `provenance` is told that with GENERATED in place of
     UNKNOWN. Against the clip's own pixels the result fades inside the hidden ones, against gathered pixels over those.
+
+    Frames and patches begin with frame `first`, what is yielded with frame `start`; `shelf`: see `paste_patches`.
     """
     states: deque[np.ndarray] = deque()
 
@@ -57,4 +65,5 @@ def paste_generated(
             states.append(made)
             yield frame, blended, patch
 
-    yield from told(((frame, states.popleft()) for frame in paste_patches(items(), feather, policy)), provenance)
+    pasted = ((frame, states.popleft()) for frame in paste_patches(items(), feather, policy, shelf, first))
+    yield from told(islice(pasted, start - first, None), provenance)

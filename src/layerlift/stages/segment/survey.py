@@ -30,7 +30,7 @@ class Survey:
         self._files = ExitStack()
         self._grey = self._files.enter_context(FrameSpool())
         with progress.stage("motion", clip.frame_count) as bar:
-            motion = follow(clip, nothing_masked(clip), 0, bar, lambda small, _: self._keep(small))
+            motion = follow(clip, nothing_masked(clip), 0, bar, lambda _, small, __: self._keep(small))
         self.shots = motion.shots
 
     def _keep(self, small: np.ndarray) -> None:

@@ -1,0 +1,164 @@
+"""A job's folder: beside what it makes, hidden, and gone when that is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layerlift.errors import InputError
+from layerlift.jobs.lock import Lock
+from layerlift.jobs.manifest import Manifest
+from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
+from layerlift.names import HIDDEN
+
+ENDING = ".layerlift-job"
+MANIFEST, LOCK = "manifest.json", "lock"
+MADE = "made"
+_OURS = {MANIFEST, LOCK, SHELVES, STEPS, MADE}
+# Bytes of a name that every file system takes.
+_NAME = 255
+
+
+def job_folder(target: Path) -> Path:
+    """Where the job lies that makes a file or a folder; a link's lies where the link leads to."""
+    place = Path(os.path.realpath(target))
+    name = place.name
+    room = _NAME - len(ENDING) - 1
+    if len(os.fsencode(name)) > room:
+        short = os.fsencode(name)[: room - 18].decode("utf-8", "ignore")
+        name = f"{short}-{hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()}"
+    return place.with_name(f".{name}{ENDING}")
+
+
+@dataclass(slots=True)
+class Job:
+    """One job.
+
+    Attributes:
+        folder: its folder.
+        came: by stage, how many steps an earlier process made.
+        found: by stage, steps that need not be made because what they made was found, and steps made again.
+    """
+
+    folder: Path
+    found: dict[str, dict[str, int]] = field(default_factory=dict)
+    came: dict[str, int] = field(default_factory=dict)
+    _lock: Lock | None = None
+
+    @property
+    def made(self) -> Path:
+        """A folder for finished results."""
+        path = self.folder / MADE
+        path.mkdir(exist_ok=True)
+        return path
+
+    def move_made(self, folder: Path) -> None:
+        """Move the finished results into a folder on the same disk."""
+        for path in self.made.iterdir():
+            if not path.name.startswith(HIDDEN):
+                path.rename(folder / path.name)
+
+    def begin(self, manifest: Manifest, *, resume: bool) -> str | None:
+        """Take the folder for this process, with all that is in it when `resume` is asked for, else empty.
+
+        Returns what to tell the user, a sentence, or None.
+
+        Raises InputError when a process that runs is at work there, and when what is there belongs to another job.
+        """
+        there = self.folder.is_dir()
+        if self.folder.is_symlink() or (there and not is_ours(self.folder)):
+            raise InputError(f"{self.folder} holds something else than a job of layerlift: move it away.")
+        self.folder.mkdir(exist_ok=True)
+        lock = Lock(self.folder / LOCK)
+        if not lock.take():
+            raise InputError(
+                f"{manifest.target} is being made by another layerlift process: wait for it, or choose another output."
+            )
+        self._lock = lock
+        try:
+            return self._begin(manifest, there=there, resume=resume)
+        except BaseException:
+            lock.leave()
+            self._lock = None
+            raise
+
+    def _begin(self, manifest: Manifest, *, there: bool, resume: bool) -> str | None:
+        path = self.folder / MANIFEST
+        before = Manifest.read(path)
+        said = None
+        if resume and before is not None:
+            different = before.difference(manifest)
+            if different is not None:
+                raise InputError(
+                    f"the interrupted job of {manifest.target} cannot go on, because {different}: repeat its command, "
+                    f"{before.typed}, or leave --resume out to begin anew."
+                )
+            for file in (self.folder / STEPS).iterdir() if (self.folder / STEPS).is_dir() else ():
+                self.came[file.name] = came = read_steps(file)[0]
+                self.found[file.name] = {"found": came, "again": 0}
+            said = f"Resuming the job that was interrupted {_ago(path)}."
+        elif resume:
+            self._empty()
+            said = f"There is no interrupted job of {manifest.target} to resume: starting from the beginning."
+        else:
+            if there and before is not None:
+                said = (
+                    f"An interrupted job of {manifest.target}, from {_ago(path)}, is replaced; --resume would have "
+                    "continued it."
+                )
+            self._empty()
+        if not (self.folder / MANIFEST).exists():
+            manifest.write(path)
+        return said
+
+    def leave(self) -> bool:
+        """Let go of the folder; it stays if there is anything to go on from. Returns whether it does."""
+        keeps = any(file.stat().st_size > 100 for file in (self.folder / SHELVES).rglob("*") if file.is_file())
+        if not keeps:
+            self.finish()
+        elif self._lock is not None:
+            self._lock.leave()
+            self._lock = None
+        return keeps
+
+    def finish(self) -> None:
+        """The result is in its place: the folder goes."""
+        with suppress(OSError):
+            shutil.rmtree(self.folder)
+        if self._lock is not None:
+            self._lock.leave()
+            self._lock = None
+
+    @property
+    def keeper(self) -> Part:
+        """Where the stages keep what they have made."""
+        return Part(self, "")
+
+    def _empty(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name == LOCK:
+                continue
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a job does."""
+    return all(path.name in _OURS or path.name.startswith(HIDDEN) for path in folder.iterdir())
+
+
+def _ago(path: Path) -> str:
+    return f"{age(time.time() - path.stat().st_mtime)} ago"
+
+
+def age(seconds: float) -> str:
+    """A time span in words."""
+    for length, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            count = round(seconds / length)
+            return f"{count} {word}{'' if count == 1 else 's'}"
+    return "less than a minute"

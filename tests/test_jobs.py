@@ -1,0 +1,302 @@
+"""Job folders: what is kept in them survives a torn end, belongs to one job, and is one process's at a time."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.errors import InputError
+from layerlift.jobs.job import Job, job_folder
+from layerlift.jobs.listing import find_jobs
+from layerlift.jobs.lock import Lock, process_began
+from layerlift.jobs.manifest import Manifest
+from layerlift.jobs.shelf import Shelf
+from layerlift.stages import removal
+from support import files, layerlift
+
+FRAMES, HEIGHT, WIDTH = 12, 40, 56
+GOING_ON = "layerlift.stages.removal.going_on.run_removal"
+JOB = ".out.mkv.layerlift-job"
+REMOVE = ["remove", "walk.mkv", "--mask", "mask.mkv", "--model", "none", "--lossless", "-o", "out.mkv"]
+
+
+def arrays(number: int) -> list[np.ndarray]:
+    return [np.full((3, number + 1), number, np.float32), np.arange(number) % 2 > 0, np.array(number)]
+
+
+def test_a_kept_shelf_is_there_again(tmp_path: Path) -> None:
+    for first in (0, 3):
+        with Shelf(tmp_path / "shelf") as shelf:
+            assert len(shelf) == first
+            for number in range(first, first + 3):
+                shelf.put(number, *arrays(number))
+    with Shelf(tmp_path / "shelf") as shelf:
+        assert (len(shelf), shelf.last(4), shelf.last(99)) == (6, 4, 5)
+        for number in range(6):
+            for given, found in zip(arrays(number), shelf.get(number), strict=True):
+                assert (found.dtype, found.shape) == (given.dtype, given.shape)
+                np.testing.assert_array_equal(found, given)
+        shelf.drop()
+    assert files(tmp_path) == []
+
+
+def test_whatever_is_torn_off_a_shelf_whole_records_stay(tmp_path: Path) -> None:
+    ends = []
+    with Shelf(tmp_path / "shelf") as shelf:
+        for number in range(3):
+            shelf.put(number, *arrays(number))
+            ends.append((tmp_path / "shelf").stat().st_size)
+    whole = (tmp_path / "shelf").read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "torn").write_bytes(whole[:length])
+        with Shelf(tmp_path / "torn") as shelf:
+            there = sum(end <= length for end in ends)
+            assert len(shelf) == there
+            shelf.put(there, *arrays(there))
+        with Shelf(tmp_path / "torn") as shelf:
+            assert len(shelf) == there + 1
+            assert shelf.get(there)[0].tolist() == arrays(there)[0].tolist()
+
+
+def test_a_damaged_shelf_ends_before_the_damage(tmp_path: Path) -> None:
+    with Shelf(tmp_path / "shelf") as shelf:
+        for number in range(3):
+            shelf.put(number, *arrays(number))
+    whole = (tmp_path / "shelf").read_bytes()
+    for place in range(len(whole)):
+        (tmp_path / "bad").write_bytes(whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :])
+        with Shelf(tmp_path / "bad") as shelf:
+            for number in range(len(shelf)):
+                np.testing.assert_array_equal(shelf.get(number)[0], arrays(number)[0])
+            assert len(shelf) < 3
+
+
+def test_a_lock_is_free_when_its_process_is_gone(tmp_path: Path) -> None:
+    here = {"pid": os.getppid(), "began": process_began(os.getppid()), "host": platform.node()}
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    for told, held in (
+        (here, True),
+        (here | {"began": "another time"}, False),  # the number was given to another process
+        (here | {"pid": int(gone.stdout)}, False),
+        (here | {"pid": int(gone.stdout), "host": "elsewhere"}, True),  # nobody here can tell
+        ({"pid": "none"}, False),
+    ):
+        (tmp_path / "lock").write_text(json.dumps(told))
+        assert Lock(tmp_path / "lock").is_held() is held, told
+        lock = Lock(tmp_path / "lock")
+        assert lock.take() is not held, told
+        if not held:
+            assert not Lock(tmp_path / "lock").take(), "by this process"
+            assert Lock(tmp_path / "lock").is_held()
+        lock.leave()
+    assert not Lock(tmp_path / "none").is_held()
+
+
+def test_jobs_lie_beside_what_they_make(tmp_path: Path) -> None:
+    assert job_folder(tmp_path / "a" / "out") == tmp_path / "a" / ".out.layerlift-job"
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "out")
+    assert job_folder(tmp_path / "link") == tmp_path / "a" / ".out.layerlift-job"
+    long = job_folder(tmp_path / ("ä" * 120 + ".mp4"))
+    assert len(os.fsencode(long.name)) <= 255
+    assert long != job_folder(tmp_path / ("ä" * 120 + ".mkv"))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    job = Job(tmp_path / JOB)
+    job.folder.mkdir()
+    (job.folder / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        job.begin(Manifest("remove", "out.mkv", "", {}, {}), resume=False)
+    assert files(job.folder) == ["thesis.txt"]
+    assert find_jobs(tmp_path) == []
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    link = Job(tmp_path / ".b.layerlift-job")
+    link.folder.symlink_to(target)
+    with pytest.raises(InputError, match="something else"):
+        link.begin(Manifest("remove", "b", "", {}, {}), resume=False)
+
+
+@pytest.fixture
+def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip and a mask in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    frames = np.random.default_rng(0).integers(90, 110, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    for index in range(FRAMES):
+        mask[index, 10:20, 5 + 3 * index : 12 + 3 * index] = True
+    frames[mask] = (220, 30, 30)
+    write_clip("walk.mkv", frames, Clip.from_array(frames, 30), lossless=True)
+    write_mask("mask.mkv", mask, Clip.from_array(frames, 30))
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has the next removal end with Ctrl-C at a frame."""
+
+    def at(frame: int) -> None:
+        def run(plan: Any, tell: Any, start: int) -> Iterator[np.ndarray]:
+            for index, made in enumerate(removal.run_removal(plan, tell, start), start):
+                if index == frame:
+                    monkeypatch.setattr(GOING_ON, removal.run_removal)
+                    raise KeyboardInterrupt
+                yield made
+
+        monkeypatch.setattr(GOING_ON, run)
+
+    return at
+
+
+def test_an_interrupted_command_says_how_it_goes_on(
+    walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert layerlift(*REMOVE, "--source-map", "map.mkv") == 0
+    whole, sources = open_clip("out.mkv").numpy(), open_clip("map.mkv").numpy()
+    Path("out.mkv").unlink()
+    Path("map.mkv").unlink()
+    assert [name for name in files() if name.startswith(".")] == []
+
+    interrupt(7)
+    assert layerlift(*REMOVE, "--source-map", "map.mkv") == 130
+    said = capsys.readouterr().err
+    line = f"To go on: layerlift {' '.join(REMOVE)} --source-map map.mkv --resume"
+    assert line in said
+    assert files() == [JOB, "mask.mkv", "walk.mkv"]
+
+    assert layerlift(*REMOVE, "--source-map", "map.mkv", "--resume", "--report", "report.json") == 0
+    assert "Resuming the job that was interrupted less than a minute ago." in capsys.readouterr().err
+    np.testing.assert_array_equal(open_clip("out.mkv").numpy(), whole)
+    np.testing.assert_array_equal(open_clip("map.mkv").numpy(), sources)
+    assert [name for name in files() if name.startswith(".")] == []
+    resumed = json.loads(Path("report.json").read_text())["results"]["resumed"]
+    assert resumed["removal gather"] == {"found": FRAMES, "again": 0}
+
+
+def another_clip() -> None:
+    clip = open_clip("walk.mkv")
+    frames = clip.numpy()
+    frames[3, 0, 0] += 1
+    write_clip("walk.mkv", frames, clip, lossless=True, overwrite=True)
+
+
+def another_mask() -> None:
+    clip = open_clip("walk.mkv")
+    masks = open_clip("mask.mkv").numpy()[..., 0] > 127
+    masks[3, 30, 30] = True
+    write_mask("mask.mkv", masks, clip, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "said"),
+    [
+        (another_clip, [], "CLIP has changed"),
+        (another_mask, [], "--mask has changed"),
+        (lambda: None, ["--dilate", "3"], "--dilate was not given and is 3"),
+        (lambda: None, ["--model", "demo"], "--model was none and is demo"),
+    ],
+)
+def test_another_job_never_goes_on_from_this_one(
+    change: Callable[[], None],
+    flags: list[str],
+    said: str,
+    *,
+    walk: None,
+    interrupt: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    change()
+    assert layerlift(*REMOVE, *flags, "--resume") == 2
+    told = capsys.readouterr().err
+    assert "cannot go on, because" in told
+    assert said in told
+    assert JOB in files()
+
+
+def test_a_job_of_another_version_never_goes_on(
+    walk: None,
+    interrupt: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    path = Path(JOB, "manifest.json")
+    told = json.loads(path.read_text())
+    told["settings"]["the version of layerlift"] = "0.0.1"
+    path.write_text(json.dumps(told))
+    assert layerlift(*REMOVE, "--resume") == 2
+    assert "the version of layerlift was 0.0.1 and is" in capsys.readouterr().err
+
+
+def test_with_nothing_to_resume_it_begins(walk: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift(*REMOVE, "--resume") == 0
+    assert "There is no interrupted job of out.mkv to resume: starting from the beginning." in capsys.readouterr().err
+
+
+def test_without_resume_an_old_job_is_named_and_replaced(
+    walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    assert layerlift(*REMOVE, "--dilate", "3") == 0
+    assert "An interrupted job of out.mkv, from less than a minute ago, is replaced" in capsys.readouterr().err
+    assert files() == ["mask.mkv", "out.mkv", "walk.mkv"]
+
+
+def test_a_running_job_is_never_taken(
+    walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    lock = Lock(Path(JOB, "lock"))
+    assert lock.take()
+    for flags in ([], ["--resume"]):
+        assert layerlift(*REMOVE, *flags) == 2
+        assert "is being made by another layerlift process" in capsys.readouterr().err
+    assert layerlift("jobs", "--clean") == 0
+    assert "running" in capsys.readouterr().out
+    assert JOB in files()
+    lock.leave()
+    assert layerlift(*REMOVE, "--resume") == 0
+
+
+def test_jobs_are_listed_and_removed(
+    walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert layerlift("jobs") == 0
+    assert "There are no jobs" in capsys.readouterr().out
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    capsys.readouterr()
+    for place in (Path(), Path("sub")):
+        place.mkdir(exist_ok=True)
+        Path(JOB).rename(place / JOB)
+        assert layerlift("jobs") == 0
+        head, row = capsys.readouterr().out.splitlines()
+        assert head.split() == ["target", "command", "size", "age", "state"]
+        assert row.split()[:2] == ["out.mkv", "remove"]
+        assert row.split()[-1] == "interrupted"
+        (place / JOB).rename(JOB)
+    assert layerlift("jobs", "--clean") == 0
+    assert "removed" in capsys.readouterr().out
+    assert files() == ["mask.mkv", "sub", "walk.mkv"]
+    assert layerlift("jobs", "nowhere") == 2
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_at_random_moments_makes_the_same_files() -> None:
+    tool = Path(__file__).parents[1] / "tools" / "kills.py"
+    flags = ["--frames", "60", "--kills", "5", "--model", "none"]
+    done = subprocess.run([sys.executable, tool, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    worst = float(done.stdout.split("at most ")[1].split()[0])
+    assert worst <= 60 + 100, "at most one window, and 100 frames"

@@ -1,0 +1,197 @@
+"""Jobs that are interrupted, at any step, go on from what they have kept and make the very same frames."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerlift import Clip, EffectOptions, ExtractionOptions, RemovalOptions, RunOptions, Runtime, StageProgress
+from layerlift.clip import open_clip
+from layerlift.clip.rgba_reader import open_layer
+from layerlift.engine.base import Engine
+from layerlift.engine.device import choose_policy
+from layerlift.engine.model import open_model
+from layerlift.jobs.job import Job
+from layerlift.jobs.keeper import kept
+from layerlift.jobs.manifest import Manifest
+from layerlift.masks import Mask
+from layerlift.stages.effects import FrameEffects, plan_effects, run_effects
+from layerlift.stages.layers import plan_extraction, run_extraction
+from layerlift.stages.removal import plan_removal
+from layerlift.stages.removal.going_on import go_on_removing
+from layerlift.stages.run import open_inputs, plan_run, run_stages
+from tiny_model import write_tiny_model
+
+FRAMES, HEIGHT, WIDTH = 40, 48, 64
+MANIFEST = Manifest("remove", "out.mkv", "layerlift remove", {}, {})
+
+
+class Killed(BaseException):
+    """In place of a signal that nothing survives: what was written until then is all there is."""
+
+
+class Kills:
+    """A progress that ends the work at a step: every further step of it fails, too, whichever thread makes it."""
+
+    def __init__(self, last: int) -> None:
+        self.last, self.count = last, 0
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        self.count += bool(steps)
+        if self.count > self.last:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), frames=9))
+
+
+def panned() -> tuple[Clip, Mask]:
+    """A camera that pans along a fence; the object stands before it, at times in the picture's middle, and one place
+    behind it is never seen."""
+    rng = np.random.default_rng(3)
+    ground = np.kron(rng.integers(40, 220, (12, 40, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    frames = np.stack([ground[:, index : index + WIDTH] for index in range(FRAMES)])
+    hidden = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    for index in range(FRAMES):
+        left = 20 + index // 8
+        hidden[index, 10:36, left : left + 22] = True
+    frames = np.where(hidden[..., None], np.array([220, 30, 30], np.uint8), frames)
+    return Clip.from_array(frames, 24), Mask.from_array(hidden)
+
+
+def removed(runtime: Runtime) -> np.ndarray:
+    clip, mask = panned()
+    plan = plan_removal(clip, mask, RemovalOptions(steps=2, window=9, context=1), runtime.part("removal"))
+    states = list[np.ndarray]()
+    plates = np.stack(list(go_on_removing(plan, states.append)))
+    return np.concatenate([plates, np.stack(states)[..., None]], -1)
+
+
+def survive(
+    folder: Path, runtime: Runtime, work: Callable[[Runtime], np.ndarray], every: int
+) -> tuple[np.ndarray, int]:
+    """What comes of work that is killed after every so many steps, and how often it was."""
+    kills = 0
+    while True:
+        job = Job(folder)
+        job.begin(MANIFEST, resume=kills > 0)
+        try:
+            return work(replace(runtime, keeper=job.keeper, progress=Kills(every))), kills
+        except Killed:
+            kills += 1
+            assert kills < 100, "it gets nowhere"
+        finally:
+            assert job._lock is not None
+            job._lock.leave()
+
+
+@pytest.mark.parametrize(("every", "least"), [(7, 30), (60, 4)])
+def test_a_removal_without_a_model_survives(every: int, least: int, tmp_path: Path) -> None:
+    runtime = Runtime("none", choose_policy("cpu"))
+    made, kills = survive(tmp_path / "job", runtime, removed, every)
+    assert kills >= least
+    np.testing.assert_array_equal(made, removed(runtime))
+
+
+@pytest.mark.parametrize("evidence", ["auto", "off"])
+def test_a_removal_with_a_model_survives(evidence: str, model: Engine, tmp_path: Path) -> None:
+    def work(runtime: Runtime) -> np.ndarray:
+        clip, mask = panned()
+        options = RemovalOptions(steps=2, window=9, context=1, evidence=evidence, dilate=2)
+        plan = plan_removal(clip, mask, options, runtime.part("removal"))
+        return np.stack(list(go_on_removing(plan)))
+
+    runtime = Runtime(model, choose_policy("cpu"))
+    made, kills = survive(tmp_path / "job", runtime, work, 33)
+    assert kills >= 3
+    np.testing.assert_array_equal(made, work(runtime))
+
+
+def objects() -> tuple[Clip, list[Mask]]:
+    """An object that walks over a still ground, with a shadow, and one that stands."""
+    rng = np.random.default_rng(5)
+    ground = np.kron(rng.integers(90, 200, (12, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    frames = np.repeat(ground[None], FRAMES, 0)
+    masks = np.zeros((2, FRAMES, HEIGHT, WIDTH), bool)
+    for index in range(FRAMES):
+        left = 2 + index
+        masks[0, index, 12:24, left : left + 8] = True
+        frames[index, 24:28, left : left + 12] //= 2
+    masks[1, :, 30:40, 50:60] = True
+    frames[masks[0]], frames[masks[1]] = (220, 30, 30), (30, 30, 220)
+    return Clip.from_array(frames, 24), [Mask.from_array(mask) for mask in masks]
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finder looks at few frames together: a window is what is done again."""
+    for name, frames in {"WINDOW": 10, "LEAST_WINDOW": 10, "MARGIN": 4}.items():
+        monkeypatch.setattr(f"layerlift.finder.find.{name}", frames)
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "refine", "every"),
+    [("clip", "edges", 200), ("all", "edges", 240), ("model", "edges", 13), ("clip", "plate", 200)],
+)
+def test_a_search_for_effects_survives(
+    witnesses: str, refine: str, every: int, *, model: Engine, tmp_path: Path, small_windows: None
+) -> None:
+    def work(runtime: Runtime) -> np.ndarray:
+        clip, masks = objects()
+        options = EffectOptions(witnesses=witnesses, refine=refine)
+        plan = plan_effects(clip, masks, options, runtime.part("effects"), RemovalOptions(steps=1, window=9))
+        found = kept(plan.runtime.keeper, "frames", partial(run_effects, plan), FrameEffects.pack, FrameEffects.unpack)
+        frames = list(found)
+        kinds.append(runtime.report.results.get("kinds"))
+        return np.stack([frame.totals for frame in frames])
+
+    kinds = list[object]()
+    runtime = Runtime("none" if witnesses == "clip" else model, choose_policy("cpu"))
+    made, kills = survive(tmp_path / "job", runtime, work, every)
+    assert kills >= 1
+    np.testing.assert_array_equal(made, work(runtime))
+    assert kinds[-1] == kinds[-2]
+
+
+def test_an_extraction_survives(tmp_path: Path) -> None:
+    def work(runtime: Runtime) -> np.ndarray:
+        clip, masks = objects()
+        plate = next(clip.cut(FRAMES - 1, FRAMES).frames())[None]
+        plan = plan_extraction(clip, plate, masks, None, ExtractionOptions(), runtime.part("layers"))
+        return np.stack([np.stack(layers) for layers in run_extraction(plan)])
+
+    runtime = Runtime("none", choose_policy("cpu"))
+    made, kills = survive(tmp_path / "job", runtime, work, 11)
+    assert kills >= 3
+    np.testing.assert_array_equal(made, work(runtime))
+
+
+def test_the_whole_job_survives(model: Engine, tmp_path: Path, small_windows: None) -> None:
+    def work(runtime: Runtime) -> np.ndarray:
+        clip, masks = objects()
+        options = RunOptions(RemovalOptions(steps=1, window=9, evidence="off"), EffectOptions(), lossless=True)
+        plan = plan_run(open_inputs(clip, masks, onto=panned()[0]), options, runtime)
+        folder = tmp_path / "whole"
+        if runtime.keeper.lasts:
+            folder = tmp_path / "job" / "made"
+        folder.mkdir(exist_ok=True)
+        files = run_stages(plan, folder)
+        assert files.composite is not None
+        layers = [np.stack(list(open_layer(path).frames())) for path in files.layers]
+        clips = [open_clip(path).numpy() for path in (files.background, files.total_mask, files.composite)]
+        return np.concatenate([*(np.rint(255 * layer[..., :3]) for layer in layers), *clips])
+
+    runtime = Runtime(model, choose_policy("cpu"))
+    made, kills = survive(tmp_path / "job", runtime, work, 220)
+    assert kills >= 3
+    np.testing.assert_array_equal(made, work(runtime))

@@ -1,0 +1,132 @@
+"""Kill a job at random moments, resume it each time, and tell how much was done again.
+
+    python tools/kills.py --frames 600 --kills 30 --model demo
+
+The job is `layerlift run` on a drawn scene, over another background: it takes every stage. It runs once without a kill,
+which tells its stages and their steps. Then every kill comes at a random step of a random stage. A row of the table is
+a kill, with the steps that were made again after it. In the end the results are compared, frame by frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from layerlift.clip import open_clip
+from layerlift.clip.rgba_reader import open_layer
+from layerlift.jobs.job import job_folder
+from layerlift.jobs.part import STEPS, read_steps
+from layerlift.scenes import make_scene
+from layerlift.scenes.folder import write_scene
+
+# Steps of a stage that are one frame's, in the stages whose steps are no frames: see `finder.find` and
+# `evidence.tracing`.
+PER_FRAME = {"clip": 18, "trace": 6}
+
+
+def main() -> None:
+    """Print the table; exit 1 where results differ."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=600)
+    parser.add_argument("--size", default="64x48")
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    width, height = map(int, given.size.split("x"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_scene(make_scene(given.seed, width, height, given.frames), folder / "scene")
+        write_scene(make_scene(given.seed + 1, width, height, given.frames), folder / "onto")
+        began = time.monotonic()
+        stages = watch(start(folder, "whole", given.model), folder / "whole")
+        print(f"without a kill: {time.monotonic() - began:.0f} s")
+        rng, order = random.Random(given.seed), list(stages)
+        chosen = [(number, rng.random()) for number in (rng.randrange(len(order)) for _ in range(given.kills))]
+        moments = [(order[number], 1 + int(share * stages[order[number]][0])) for number, share in sorted(chosen)]
+        worst = kill(folder, given.model, moments)
+        same = alike(folder / "whole", folder / "out")
+    print(f"\nthe results are {'the same' if same else 'DIFFERENT'}; at most {worst:.1f} frames were made again")
+    sys.exit(not same)
+
+
+def start(folder: Path, name: str, model: str, *, resume: bool = False) -> subprocess.Popen[bytes]:
+    """Start the job."""
+    words = ["run", folder / "scene" / "video.mkv", "--onto", folder / "onto" / "video.mkv", "-o", folder / name]
+    for mask in sorted((folder / "scene").glob("object_mask_*.mkv"), reverse=True):
+        words += ["--object", mask]
+    words += ["--model", model, "--lossless", "--steps", 2, "--witnesses", "clip", *(["--resume"] if resume else [])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "layerlift", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def kill(folder: Path, model: str, moments: list[tuple[str, int]]) -> float:
+    """Kill the job at these steps of stages, one after another; returns how many frames a kill cost at most."""
+    came: dict[str, int] = {}
+    worst = 0.0
+    print(f"{'kill':>4}  {'at':32}  made again after it: steps, and frames of the stage where most was")
+    for number, moment in enumerate([*moments, None], 1):
+        now = watch(start(folder, "out", model, resume=bool(came)), folder / "out", moment)
+        # What is found is told bit by bit: it is all told when something new is made.
+        again = {name: max(0, came.get(name, 0) - found) for name, (position, found) in now.items() if position > found}
+        for name, (position, _) in now.items():
+            came[name] = position if name in again else max(position, came.get(name, 0))
+        if number > 1:
+            cost = max((count / PER_FRAME.get(name.split()[-1], 1) for name, count in again.items()), default=0)
+            worst = max(worst, cost)
+            told = ", ".join(f"{name} {count}" for name, count in again.items() if count) or "nothing"
+            print(f"  {told}; {cost:.1f}", flush=True)
+        if moment is not None:
+            print(f"{number:4}  {moment[0] + ', step ' + str(now.get(moment[0], (0, 0))[0]):32}", end="", flush=True)
+    return worst
+
+
+def watch(
+    process: subprocess.Popen[bytes], target: Path, moment: tuple[str, int] | None = None
+) -> dict[str, tuple[int, int]]:
+    """Wait for a process, and kill it at a step of a stage; returns how far its stages came, see `steps_since`."""
+    folder, began = job_folder(target) / STEPS, time.time()
+    now: dict[str, tuple[int, int]] = {}
+    while process.poll() is None:
+        time.sleep(0.05)
+        now |= steps_since(folder, began)
+        if moment is not None and now.get(moment[0], (0, 0))[0] >= moment[1]:
+            process.kill()
+            process.wait()
+    return now | steps_since(folder, began)
+
+
+def steps_since(folder: Path, began: float) -> dict[str, tuple[int, int]]:
+    """By stage, how far it came and how many of these steps were found; stages of this process, the last one last."""
+    found = {}
+    with suppress(FileNotFoundError):  # the job has ended
+        files = [file for file in folder.iterdir() if file.stat().st_mtime >= began]
+        for file in sorted(files, key=lambda file: file.stat().st_mtime_ns):
+            found[file.name] = read_steps(file)
+    return found
+
+
+def alike(one: Path, other: Path) -> bool:
+    """Whether two results hold the same frames."""
+    names = sorted(path.name for path in one.glob("*.mkv"))
+    if names != sorted(path.name for path in other.glob("*.mkv")):
+        return False
+    for name in names:
+        read = open_layer if name.startswith("layer") else open_clip
+        pairs = zip(read(one / name).frames(), read(other / name).frames(), strict=True)
+        if not all(np.array_equal(a, b) for a, b in pairs):
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
