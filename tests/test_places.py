@@ -482,6 +482,26 @@ def test_a_link_to_a_folder_is_followed() -> None:
     assert not [path for folder in (Path(), Path("disk")) for path in folder.glob(".layerlift-*")]
 
 
+def test_the_current_folder_takes_what_fits_into_one(
+    files: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_tone(Path("walk.mkv"), Path("loud.mkv"))
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    extract = "extract ../loud.mkv --background ../plate.mkv --object ../object.mkv -o ."
+    assert layerlift(*extract.split()) == 0
+    assert layerlift(*extract.split(), "--overwrite") == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    assert Path("../here.mka").is_file()  # the sound, beside the folder
+    capsys.readouterr()
+    assert layerlift(*extract.split(), "--object", "../mask.mkv", "--overwrite") == 2
+    assert "-o . has no name that could be numbered" in capsys.readouterr().err
+    latent = "compose ../walk.mkv --latent --background ../plate.mkv --object ../object.mkv --total ../mask.mkv"
+    latent += " --onto ../frames --model demo -o . --keep-intermediate --overwrite"
+    assert layerlift(*latent.split()) == 2
+    assert "has no name that --keep-intermediate could extend" in capsys.readouterr().err
+
+
 def test_checks_leave_nothing_behind(tmp_path: Path) -> None:
     check_writable(tmp_path / "not" / "there", "it")
     assert check_file(tmp_path / "r.json", "--report", overwrite=False) == tmp_path / "r.json"

@@ -354,6 +354,7 @@ def main() -> None:
     if mounts and "ASSAULT_INSIDE" not in os.environ:  # mounts are seen by nobody else, and gone at the end
         os.environ |= {"ASSAULT_INSIDE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         os.execvp("unshare", ["unshare", "-m", sys.executable, *sys.argv])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands ignore it
     import_all()
     table = Table()
     with tempfile.TemporaryDirectory(prefix="assault-") as root:

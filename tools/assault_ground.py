@@ -161,7 +161,8 @@ def judge_words(ended: Ended, codes: set[int]) -> list[str]:
     faults = []
     if "Traceback" in ended.said or "Exception ignored" in ended.said:
         faults.append(f"traceback ({ended.said.strip().splitlines()[-1][:90]})")
-    if ended.code not in codes:
+    over = "wrote " in ended.said and ended.attacked  # it was over, and its handlers were gone, when the signal came
+    if ended.code not in codes and not (over and 128 - ended.code in codes):
         faults.append(f"exit {ended.code}, not {' or '.join(map(str, sorted(codes)))}")
     if ended.code > 0 and "layerlift: " not in ended.said:
         faults.append("no sentence")

@@ -120,4 +120,6 @@ def compose_by_latents(
 
 def intermediates(target: Path) -> dict[str, Path]:
     """Where the intermediate results go: beside the result, in its format."""
+    if not target.name:
+        raise InputError(f"-o {target} has no name that --keep-intermediate could extend: give a name.")
     return {name: target.with_name(f"{target.stem}_{name}{target.suffix}") for name in INTERMEDIATES}

@@ -14,6 +14,7 @@ from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Objects, Ou
 from layerlift.cli.places import read_of, read_of_clip
 from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import show_progress
+from layerlift.errors import InputError
 from layerlift.options import MASK, OUTPUT, ExtractionOptions
 from layerlift.places import Given
 from layerlift.report import Report
@@ -125,8 +126,10 @@ def default_layer(clip_name: str, images: str | None, *, lossless: bool) -> str:
 
 
 def numbered(target: str, number: int) -> str:
-    """``layer.mov`` → ``layer_1.mov``, ``folder/`` → ``folder_1/``."""
+    """``layer.mov`` → ``layer_1.mov``, ``folder/`` → ``folder_1/``. Raises InputError for the current folder."""
     path = Path(target)
+    if not path.name:
+        raise InputError(f"-o {target} has no name that could be numbered, but several files are written: give a name.")
     slash = "/" if target.endswith("/") else ""
     return f"{path.with_name(f'{path.stem}_{number}{path.suffix}')}{slash}"
 

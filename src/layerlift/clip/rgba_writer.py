@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -101,6 +102,8 @@ def check_layer_size(path: str | Path, like: Clip) -> None:
 def sound_file(folder: str | Path) -> Path:
     """Where the sound of a layer in a folder lies: beside it, under its name."""
     folder = Path(folder)
+    if folder.name in ("", ".."):  # the current folder, or the one above: their names are elsewhere
+        folder = Path(os.path.realpath(folder))
     return folder.with_name(folder.name + SOUND_ENDING)
 
 
