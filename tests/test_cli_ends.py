@@ -108,8 +108,10 @@ def test_signals_have_their_exit_codes_and_leave_nothing(
     monkeypatch.setattr(ClipWriter, "write", interrupted)
     before = {at: signal.getsignal(at) for at in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     assert layerlift(*REMOVE) == code
-    assert capsys.readouterr().err.splitlines()[-1] == "layerlift: interrupted."
-    assert files() == inputs
+    *_, kept, said = capsys.readouterr().err.splitlines()
+    assert said == "layerlift: interrupted."
+    assert kept.endswith("--resume"), "what is done so far waits in the job's folder"
+    assert files() == sorted([*inputs, ".out.mkv.layerlift-job"])
     assert {at: signal.getsignal(at) for at in before} == before
 
 
@@ -278,7 +280,7 @@ def test_no_folder_of_temporary_files_is_told_in_a_sentence(
         return real(*rest, prefix=prefix, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-    assert layerlift(*REMOVE) == 1
+    assert layerlift(*["reference", "walk.mkv", "--mask", "mask.png", "-o", "refs"]) == 1
     *_, said = capsys.readouterr().err.splitlines()
     assert "no temporary file can be written in" in said
     assert "no usable temporary directory found" in said

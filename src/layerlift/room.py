@@ -41,7 +41,7 @@ def layer_room(path: str | Path, like: Clip) -> int:
 
 
 def evidence_room(like: Clip, *, masks: int = 0) -> int:
-    """Bytes of temporary files that looking into other frames takes at least, with `masks` masks kept beside it."""
+    """Bytes that looking into other frames takes at least until the end, with `masks` masks kept beside it."""
     from layerlift.evidence.motion import reduced_size
 
     width, height = reduced_size(like)

@@ -126,6 +126,7 @@ def mask(
     brushes, erasers = ([parse_brush(text) for text in texts or []] for texts in (more, less))
 
     from layerlift.clip import check_output
+    from layerlift.jobs.job import job_folder
     from layerlift.jobs.keeper import kept
     from layerlift.room import check_room, evidence_room, mask_room
     from layerlift.runtime import open_runtime
@@ -144,7 +145,8 @@ def mask(
     for path in targets:
         check_output(path, writing.lossless or is_exact(path), writing.overwrite, source, version=False)
     beside.check(source, writing)
-    check_room(dict.fromkeys(targets, mask_room(source)), 0 if options.witnesses == "model" else evidence_room(source))
+    waiting = 0 if options.witnesses == "model" else evidence_room(source)
+    check_room({**dict.fromkeys(targets, mask_room(source)), job_folder(target): waiting})
     record = Report("mask", typed)
 
     # 2. The plan, and the work, frame by frame into the files.

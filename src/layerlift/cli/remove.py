@@ -85,6 +85,7 @@ def remove(
     source_map = typed["source_map"] = provenance if source_map is None else source_map
 
     from layerlift.clip import check_output
+    from layerlift.jobs.job import job_folder
     from layerlift.masks import union_masks
     from layerlift.room import check_room, clip_room, evidence_room
     from layerlift.runtime import open_runtime
@@ -102,8 +103,8 @@ def remove(
     target = settle_outputs(source, "remove", output, writing, read=read, beside={"--source-map": source_map})
     if source_map is not None:
         check_output(source_map, is_exact(source_map), writing.overwrite, source, version=False)
-    temporary = evidence_room(source, masks=len(own)) if own or options.evidence != "off" else 0
-    check_room({target: clip_room(target, source, lossless=writing.lossless)}, temporary)
+    kept = evidence_room(source, masks=len(own)) if own or options.evidence != "off" else 0
+    check_room({target: clip_room(target, source, lossless=writing.lossless), job_folder(target): kept})
     record = Report("remove", typed)
 
     with show_progress(notes_of(*(own or [masked]))) as progress, ExitStack() as files:

@@ -121,7 +121,7 @@ def run(
     targets = make_targets(named_clicks(clicks, []), [], source)
     numbers, masks = ([0], [stand_in(source, totals)]) if targets else open_objects(objects or [], clip, source)
     inputs = open_inputs(source, masks, totals, behind, numbers=numbers)
-    check_room(*room_for(inputs, output, lossless=writing.lossless))
+    check_room(room_for(inputs, output, lossless=writing.lossless))
 
     with show_progress([] if targets else notes_of(*inputs.objects, *inputs.totals)) as progress, ExitStack() as files:
         # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
@@ -177,8 +177,9 @@ def clicked_mask(plan: "SegmentationPlan", folder: Path) -> "Mask":
     return replace(open_mask(path, plan.clip), name="the object that was clicked on", notes=())
 
 
-def room_for(inputs: "Inputs", folder: Path, *, lossless: bool) -> tuple[dict[str | Path, int], int]:
-    """Bytes that a run takes at least: of its folder, and of temporary files."""
+def room_for(inputs: "Inputs", folder: Path, *, lossless: bool) -> dict[str | Path, int]:
+    """Bytes that a run takes at least: its folder, and its job's."""
+    from layerlift.jobs.job import job_folder
     from layerlift.room import clip_room, evidence_room, layer_room, mask_room
     from layerlift.stages.run import endings
 
@@ -187,4 +188,5 @@ def room_for(inputs: "Inputs", folder: Path, *, lossless: bool) -> tuple[dict[st
     size += len(inputs.objects) * layer_room(f"a{layer_ending}", inputs.clip)
     if inputs.onto is not None:
         size += clip_room(f"a{ending}", inputs.onto, lossless=lossless)
-    return {folder: size}, evidence_room(inputs.clip, masks=0 if inputs.totals else len(inputs.objects))
+    kept = evidence_room(inputs.clip, masks=0 if inputs.totals else len(inputs.objects))
+    return {folder: size, job_folder(folder): kept}

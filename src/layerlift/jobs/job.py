@@ -74,6 +74,15 @@ class Job:
         if self.folder.is_symlink() or (there and not is_ours(self.folder)):
             raise InputError(f"{self.folder} holds something else than a job of layerlift: move it away.")
         self.folder.mkdir(exist_ok=True)
+        try:
+            return self._taken(manifest, there=there, resume=resume)
+        except OSError:
+            if not there:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def _taken(self, manifest: Manifest, *, there: bool, resume: bool) -> str | None:
+        """`begin`, in a folder that is there now."""
         lock = Lock(self.folder / LOCK)
         if not lock.take():
             raise InputError(
