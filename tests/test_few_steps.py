@@ -86,7 +86,7 @@ def test_only_0_9_6_draws_noise_in_every_step(name: str, stochastic: bool, tiny:
 
     def denoise(run: Denoise, latents: np.ndarray, *given: Any) -> np.ndarray:
         noise = given[2]
-        expected = torch.Generator().set_state(noise.get_state())
+        expected = torch.Generator().set_state(torch.from_numpy(noise.get_state()))
         made = run(latents, *given)
         count = 0
         while not torch.equal(expected.get_state(), noise.get_state()) and count < 99:
