@@ -32,13 +32,14 @@ def arrays(number: int) -> list[np.ndarray]:
     return [np.full((3, number + 1), number, np.float32), np.arange(number) % 2 > 0, np.array(number)]
 
 
-def test_a_kept_shelf_is_there_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_kept_shelf_is_there_again(packed: bool, tmp_path: Path) -> None:
     for first in (0, 3):
-        with Shelf(tmp_path / "shelf") as shelf:
+        with Shelf(tmp_path / "shelf", packed=packed) as shelf:
             assert len(shelf) == first
             for number in range(first, first + 3):
                 shelf.put(number, *arrays(number))
-    with Shelf(tmp_path / "shelf") as shelf:
+    with Shelf(tmp_path / "shelf", packed=packed) as shelf:
         assert (len(shelf), shelf.last(4), shelf.last(99)) == (6, 4, 5)
         for number in range(6):
             for given, found in zip(arrays(number), shelf.get(number), strict=True):

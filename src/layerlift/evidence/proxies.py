@@ -30,7 +30,9 @@ class Proxies:
 
     def __init__(self, size: tuple[int, int], keeper: Keeper = TEMPORARY) -> None:
         self.size = size
-        self._shelf, self._filled = keeper.shelf("proxies"), keeper.shelf("proxies-filled")
+        # They are looked at again and again.
+        self._shelf = keeper.shelf("proxies", packed=False)
+        self._filled = keeper.shelf("proxies-filled", packed=False)
         self._recent: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._lock = Lock()
 

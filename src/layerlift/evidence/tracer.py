@@ -55,8 +55,10 @@ class Tracer:
         self._progress = progress
         self._grays: dict[int, np.ndarray] = {}
         # By stride, and for each backwards and forwards in time.
-        self._links = [keeper.shelf(f"links-{at}") for at in range(2 * len(strides))]
-        self._rings = [keeper.shelf(f"rings-{at}") for at in range(2 * len(strides))]
+        kinds = range(2 * len(strides))
+        self._links, self._rings = (
+            [keeper.shelf(f"{name}-{at}", packed=False) for at in kinds] for name in ("links", "rings")
+        )
         self._linked = keeper.shelf("linked")
 
     def close(self) -> None:

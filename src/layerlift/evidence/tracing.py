@@ -55,7 +55,7 @@ def find_traces(
     try:
         with ExitStack() as files:
             for number, strides in enumerate(ROUNDS):
-                before, filled = filled, files.enter_context(keeper.shelf(f"filled-{number}"))
+                before, filled = filled, files.enter_context(keeper.shelf(f"filled-{number}", packed=False))
                 last = number == len(ROUNDS) - 1
                 if len(filled) == proxies.count and not last:
                     keeper.skip(progress, "trace", 2 * proxies.count)

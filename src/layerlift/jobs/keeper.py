@@ -21,8 +21,8 @@ class Keeper(Protocol):
         """Whether what is kept outlives the process; if not, what nobody reads again need not be kept at all."""
         ...
 
-    def shelf(self, name: str) -> Shelf:
-        """The shelf of this name, with all that was put there before."""
+    def shelf(self, name: str, *, packed: bool = True) -> Shelf:
+        """The shelf of this name, with all that was put there before; `packed`: see `Shelf`."""
         ...
 
     def drop(self, *names: str) -> None:
@@ -47,7 +47,7 @@ class Temporary:
 
     lasts = False
 
-    def shelf(self, name: str) -> Shelf:
+    def shelf(self, name: str, *, packed: bool = True) -> Shelf:
         """A new temporary shelf."""
         return Shelf()
 

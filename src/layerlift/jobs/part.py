@@ -32,9 +32,9 @@ class Part:
 
     lasts = True
 
-    def shelf(self, name: str) -> Shelf:
-        """The shelf of this name, with all that was put there before."""
-        return Shelf(self.job.folder / SHELVES / self.name / name)
+    def shelf(self, name: str, *, packed: bool = True) -> Shelf:
+        """The shelf of this name, with all that was put there before; `packed`: see `Shelf`."""
+        return Shelf(self.job.folder / SHELVES / self.name / name, packed=packed)
 
     def drop(self, *names: str) -> None:
         """Remove shelves that are needed no more, and are closed; without names, all of this part."""

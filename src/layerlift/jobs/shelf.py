@@ -1,8 +1,8 @@
 """Arrays that wait between two steps: in a temporary file, or in a job's, which outlives the process that wrote it.
 
 A kept file is only ever appended to. It is a first line, and records one after the other: a header with a checksum, the
-types and shapes of the arrays as JSON, and their bytes, compressed. What a kill tore off at the end is cut off when the
-file is opened again. Nothing of it is ever executed: it holds numbers.
+types and shapes of the arrays as JSON, and their bytes, most often compressed. What a kill tore off at the end is cut
+off when the file is opened again. Nothing of it is ever executed: it holds numbers.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ class Shelf:
     twice; the last one counts.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        """`path`: a file to be kept, whose whole records are there again; None is a temporary file.
+    def __init__(self, path: Path | None = None, *, packed: bool = True) -> None:
+        """`path`: a file to be kept, whose whole records are there again; None is a temporary file. What is kept is
+        compressed unless it is not to be `packed`: it is read far more often than written, or does not get smaller.
 
         Raises OSError where it cannot be opened.
         """
         self.path = path
+        self._packed = packed and path is not None
         self._places: dict[int, tuple[int, int, list[tuple[np.dtype, tuple[int, ...]]]]] = {}
         self._count = self._end = 0
         self._lock = Lock()
@@ -76,8 +78,10 @@ class Shelf:
         shapes = [(array.dtype, array.shape) for array in arrays]
         parts = [_bytes_of(array) for array in arrays]
         if self.path is not None:
-            press = zlib.compressobj(1)
-            data = b"".join([*(press.compress(part) for part in parts), press.flush()])
+            if self._packed:
+                press = zlib.compressobj(1)
+                parts = [*(memoryview(press.compress(part)) for part in parts), memoryview(press.flush())]
+            data = b"".join(parts)
             told = json.dumps([[kind.str, shape] for kind, shape in shapes]).encode()
             header = _HEADER.pack(index, len(told), len(data), zlib.crc32(data, zlib.crc32(told)))
             before = header + _CHECKSUM.pack(zlib.crc32(header)) + told
@@ -96,7 +100,7 @@ class Shelf:
         place, size, shapes = self._places[index]
         data: bytes | bytearray = self._read(place, size)
         whole = sum(_size_of(*of) for of in shapes)
-        if self.path is not None:
+        if self._packed:
             # No more than the arrays take: what says otherwise is damaged.
             data = zlib.decompressobj().decompress(data, whole) if whole else b""
         if len(data) != whole:
