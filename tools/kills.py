@@ -39,43 +39,45 @@ def main() -> None:
     parser.add_argument("--size", default="64x48")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--model", default="demo")
+    parser.add_argument("--evidence", default="auto", help="off generates all that is hidden")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     width, height = map(int, given.size.split("x"))
+    flags = ["--model", given.model, "--evidence", given.evidence]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_scene(make_scene(given.seed, width, height, given.frames), folder / "scene")
         write_scene(make_scene(given.seed + 1, width, height, given.frames), folder / "onto")
         began = time.monotonic()
-        stages = watch(start(folder, "whole", given.model), folder / "whole")
+        stages = watch(start(folder, "whole", flags), folder / "whole")
         print(f"without a kill: {time.monotonic() - began:.0f} s")
         rng, order = random.Random(given.seed), list(stages)
         chosen = [(number, rng.random()) for number in (rng.randrange(len(order)) for _ in range(given.kills))]
         moments = [(order[number], 1 + int(share * stages[order[number]][0])) for number, share in sorted(chosen)]
-        worst = kill(folder, given.model, moments)
+        worst = kill(folder, flags, moments)
         same = alike(folder / "whole", folder / "out")
     print(f"\nthe results are {'the same' if same else 'DIFFERENT'}; at most {worst:.1f} frames were made again")
     sys.exit(not same)
 
 
-def start(folder: Path, name: str, model: str, *, resume: bool = False) -> subprocess.Popen[bytes]:
+def start(folder: Path, name: str, flags: list[str], *, resume: bool = False) -> subprocess.Popen[bytes]:
     """Start the job."""
     words = ["run", folder / "scene" / "video.mkv", "--onto", folder / "onto" / "video.mkv", "-o", folder / name]
     for mask in sorted((folder / "scene").glob("object_mask_*.mkv"), reverse=True):
         words += ["--object", mask]
-    words += ["--model", model, "--lossless", "--steps", 2, "--witnesses", "clip", *(["--resume"] if resume else [])]
+    words += [*flags, "--lossless", "--steps", 2, "--witnesses", "clip", *(["--resume"] if resume else [])]
     return subprocess.Popen(
         [sys.executable, "-m", "layerlift", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
 
-def kill(folder: Path, model: str, moments: list[tuple[str, int]]) -> float:
+def kill(folder: Path, flags: list[str], moments: list[tuple[str, int]]) -> float:
     """Kill the job at these steps of stages, one after another; returns how many frames a kill cost at most."""
     came: dict[str, int] = {}
     worst = 0.0
     print(f"{'kill':>4}  {'at':32}  made again after it: steps, and frames of the stage where most was")
     for number, moment in enumerate([*moments, None], 1):
-        now = watch(start(folder, "out", model, resume=bool(came)), folder / "out", moment)
+        now = watch(start(folder, "out", flags, resume=bool(came)), folder / "out", moment)
         # What is found is told bit by bit: it is all told when something new is made.
         again = {name: max(0, came.get(name, 0) - found) for name, (position, found) in now.items() if position > found}
         for name, (position, _) in now.items():

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass, replace
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 
-from layerlift.engine.base import Decode, Denoise, Encode, Engine, Latents, Noise, Picture, SamplingSettings
+from layerlift.engine.base import Decode, Denoise, Encode, Engine, Latents, Noise, SamplingSettings
 from layerlift.engine.device import Policy
 from layerlift.engine.device.memory import trim_host
 from layerlift.engine.device.plan import Plan
@@ -23,11 +23,12 @@ from layerlift.geometry.fit import Fit, Window, latent_frames
 from layerlift.geometry.focus import Box, View, offsets
 from layerlift.jobs.manifest import digest_of_text
 from layerlift.jobs.shelf import Shelf
-from layerlift.pixels.sense import Look, liveliest, look, nonsense
-from layerlift.pixels.work import Patch, fit_regions, make_patches
+from layerlift.pixels.sense import Look, liveliest, look
+from layerlift.pixels.work import Patch, fit_regions
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
+from layerlift.stages.decoding import decode_windows, decoded_before
 from layerlift.stages.windows import cut, decoder, encoder, filed, kept_frames, run_pass, run_pass_each
 
 # A frame (H, W, 3) uint8 at the clip's size, and (H, W) bool, True where its pixels are to be generated.
@@ -372,65 +373,3 @@ def carry_over(before: Section, section: Section, space: int) -> None:
         (old_rows, old_columns), (rows, columns) = found
     section.latents[:, :, here, rows, columns] = before.latents[:, :, there, old_rows, old_columns]
     section.unknown[here, rows, columns] = False
-
-
-def sensible(frames: Iterable[Picture], own: Look | None, job: Job) -> Iterator[Picture]:
-    """The frames that a model made, as long as they are pictures; `own` is what the clip looks like there.
-
-    Raises PrecisionError for one that is saturated, of one colour, or noise, where the clip is not.
-    """
-    for frame in frames:
-        wrong = None if own is None or job.model.settings.random else nonsense(look(frame), own)
-        if wrong is not None:
-            exact = job.plan.precise() is None and job.policy.transformer_dtype == "float32"
-            why = "its weights are damaged" if exact else f"{job.policy.transformer_dtype} is too coarse for it here"
-            way = "choose another --model, or fetch it again" if exact else "try --dtype float32"
-            raise PrecisionError(f"{job.model.name} made a frame that is {wrong}: {why}; {way}")
-        yield frame
-
-
-def decoded_before(start: int, job: Job, sections: Sequence[Section | None], shelf: Shelf | None, noise: Noise) -> int:
-    """How many frames lie in windows that end before frame `start` and need not be decoded again; the noise is put
-    where it stood after them."""
-    done = 0
-    for number, (window, section) in enumerate(zip(job.windows, sections, strict=True)):
-        drawn = section is not None and section.shown
-        if window.keep_stop > start or (drawn and (shelf is None or number not in shelf)):
-            break
-        if drawn and shelf is not None:
-            noise.set_state(shelf.get(number)[0])
-        done = window.keep_stop
-    return done
-
-
-def decode_windows(
-    decode: Decode,
-    sections: Sequence[Section | None],
-    job: Job,
-    frame_count: int,
-    *,
-    noise: Noise,
-    done: int = 0,
-    shelf: Shelf | None = None,
-) -> Iterator[Patch | None]:
-    """For every frame of the clip what was generated, or None where nothing is wanted.
-
-    The first `done` frames, which are those of whole windows, are left out. The shelf is given where the noise stands
-    after each window.
-    """
-    view = job.view
-    for number, (window, section, box) in enumerate(zip(view.windows, sections, view.boxes, strict=True)):
-        if window.keep_stop <= done:
-            continue
-        yield from (None for _ in range(done, window.keep_start))
-        done = window.keep_stop
-        kept = kept_frames(window)
-        if section is None or not section.shown:
-            yield from (None for _ in range(kept.start, kept.stop))
-            continue
-        frames = islice(decode(section.latents, noise), kept.start, kept.stop)
-        yield from make_patches(sensible(frames, section.own, job), view, box)
-        if shelf is not None:
-            shelf.put(number, noise.get_state())
-        trim_host()
-    yield from (None for _ in range(done, frame_count))
