@@ -51,7 +51,7 @@ def main() -> None:
         began = time.monotonic()
         stages = watch(start(folder, "whole", flags), folder / "whole")
         print(f"without a kill: {time.monotonic() - began:.0f} s")
-        rng, order = random.Random(given.seed), list(stages)
+        rng, order = random.Random(given.seed), [name for name, (steps, _) in stages.items() if steps]
         chosen = [(number, rng.random()) for number in (rng.randrange(len(order)) for _ in range(given.kills))]
         moments = [(order[number], 1 + int(share * stages[order[number]][0])) for number, share in sorted(chosen)]
         worst = kill(folder, flags, moments)
@@ -88,6 +88,8 @@ def kill(folder: Path, flags: list[str], moments: list[tuple[str, int]]) -> floa
             told = ", ".join(f"{name} {count}" for name, count in again.items() if count) or "nothing"
             print(f"  {told}; {cost:.1f}", flush=True)
         if moment is not None:
+            if moment[0] not in now:
+                sys.exit(f"the job ended before {moment[0]}, step {moment[1]}")
             print(f"{number:4}  {moment[0] + ', step ' + str(now.get(moment[0], (0, 0))[0]):32}", end="", flush=True)
     return worst
 
