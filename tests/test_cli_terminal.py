@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from layerlift.cli import terminal
-from layerlift.cli.interrupts import catch_interrupts
+from layerlift.cli.interrupts import catch_interrupts, interrupted_by_user
 from layerlift.cli.terminal import DownloadLines, LineProgress, print_costs, show_downloads, show_progress
 from layerlift.progress import QUIET, CancelledError
 from layerlift.report import Report
@@ -95,6 +95,17 @@ def test_a_ctrl_c_that_was_lost_is_still_an_interrupt(
     monkeypatch.setattr("layerlift.report.versions", working)
     assert layerlift("doctor") == 130
     assert capsys.readouterr().err == "layerlift: interrupted.\n"
+
+
+@pytest.mark.usefixtures("caught")
+def test_a_ctrl_c_that_was_lost_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    Finalised()  # gone at once
+    assert interrupted_by_user().cancelled
+    assert capsys.readouterr().err == ""
 
 
 def test_no_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 END_WITHIN = 2.0  # seconds from a signal to the end
 LONGEST = 120.0  # seconds that a command may take before it counts as hung
-HIDDEN = ".layerlift-"
+HIDDEN, JOB = ".layerlift-", ".layerlift-job"
 # Audit events that change a folder, and so are the moments at which a signal may do harm.
 CHANGES = frozenset(["os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree", "shutil.move"])
 
@@ -145,6 +146,8 @@ class Ground:
             faults += [f"the next run: {fault}" for fault in judge_words(again, {0})]
         known = {path.name for path in self.inputs.iterdir()} | set(targets.split())
         odd = [path.name for path in place.iterdir() if path.name not in known and not path.name.startswith(HIDDEN)]
+        if "--resume" in ended.said or killed:  # work that is kept, and named
+            odd = [name for name in odd if not name.endswith(JOB)]
         if odd:
             faults.append(f"unknown file: {odd[0]}")
         changed = [
@@ -194,8 +197,19 @@ def state(path: Path) -> str:
         if HIDDEN in str(file.relative_to(path.parent)):
             continue
         digest.update(str(file.relative_to(path.parent)).encode() + b"\0")
-        digest.update(b"report" if file.name == "report.json" else file.read_bytes())
+        digest.update(b"report" if file.name == "report.json" else content(file))
     return digest.hexdigest()
+
+
+def content(file: Path) -> bytes:
+    """The bytes of a file; of scores, whose last bits depend on where arrays lie in memory, of rounded numbers."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if file.suffix == ".safetensors":
+        with contextlib.suppress(SafetensorError):
+            return bytes(load_file(file)["scores"].round(3).tobytes())
+    return file.read_bytes()
 
 
 def make_old(new: Path, old: Path) -> None:

@@ -19,7 +19,8 @@ PATIENCE = 1.3
 class Interrupts(Cancellation):
     """The handler of signals: the first one raises KeyboardInterrupt and cancels the work, in case that is dropped.
 
-    Python drops an exception that is raised while something is being finalised. Further signals change nothing.
+    Python drops an exception that is raised while something is being finalised, and would print it: that is no news.
+    Further signals change nothing.
     """
 
     def __init__(self) -> None:
@@ -56,6 +57,8 @@ def catch_interrupts() -> Iterator[Interrupts]:
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(theirs, ended, {*before}), name="signals", daemon=True)
     watch.start()
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if what.exc_type is KeyboardInterrupt else told(what)
     woken = signal.set_wakeup_fd(mine.fileno(), warn_on_full_buffer=False)
     for number in before:
         signal.signal(number, handler)
@@ -65,6 +68,7 @@ def catch_interrupts() -> Iterator[Interrupts]:
         for number, old in before.items():
             signal.signal(number, old)
         signal.set_wakeup_fd(woken)
+        sys.unraisablehook = told
         ended.set()
         mine.close()
         watch.join()
