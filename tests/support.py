@@ -16,6 +16,8 @@ import pytest
 from layerlift.cli import main
 from layerlift.engine.base import Engine
 from layerlift.engine.device import Policy
+from layerlift.hidden import hidden_name
+from layerlift.processes import owner
 
 # Real clips beside the checkout, for developers who have them; tests that ask for one are skipped elsewhere.
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
@@ -32,6 +34,13 @@ def layerlift(*arguments: object) -> int:
 def files(folder: str | Path = ".") -> list[str]:
     """The names of what lies in a folder."""
     return sorted(path.name for path in Path(folder).iterdir())
+
+
+def left_by_a_killed_run(place: str | Path, ending: str = "") -> Path:
+    """A hidden name beside `place` that was made by a process of this machine that is gone."""
+    host = owner().partition("-")[0]
+    name = hidden_name(Path(place), ending)
+    return name.with_name(name.name.replace(owner(), f"{host}-7fffffff-00000000"))
 
 
 def add_tone(video: Path, path: Path) -> None:

@@ -21,9 +21,8 @@ from layerlift.cli.interrupts import catch_interrupts
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.writer import ClipWriter
 from layerlift.errors import LayerliftError
-from layerlift.hidden import hidden_name, owner
 from layerlift.room import check_room
-from support import files, layerlift
+from support import files, layerlift, left_by_a_killed_run
 
 COUNT, HEIGHT, WIDTH = 3, 40, 56
 REMOVE = ("remove", "walk.mkv", "--mask", "mask.png", "--model", "none", "-o", "out.mkv", "--lossless")
@@ -131,13 +130,24 @@ def test_the_first_signal_counts_and_ignored_ones_stay_ignored() -> None:
 
 
 def test_what_a_killed_run_left_is_named(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    left = hidden_name(Path("out.mkv"))
-    left = left.with_name(left.name.replace(owner(), "7fffffff-00000000"))
+    left = left_by_a_killed_run("out.mkv")
     left.write_bytes(b"half")
-    assert layerlift(*REMOVE) == 0
-    said = f"{left} was left by an earlier run for out.mkv that was killed: delete it, unless another machine is "
-    assert said + "writing it." in capsys.readouterr().err.splitlines()
-    assert files() == sorted([*inputs, left.name, "out.mkv"])
+    older = left_by_a_killed_run("out.mkv", ".old")
+    older.write_bytes(b"whole")
+    Path("sub").mkdir()
+    other = left_by_a_killed_run("sub/report.json")
+    other.write_bytes(b"half")
+    assert layerlift(*REMOVE, "--report", "sub/report.json") == 0
+    said = capsys.readouterr().err.splitlines()
+    run = "an earlier run for out.mkv that was killed"
+    assert f"{left} was left by {run}: `layerlift jobs --clean` removes it." in said
+    assert f"{older} is what was to be replaced by {run}: move it back, or delete it." in said
+    assert f"`layerlift jobs {other.parent} --clean` removes it." in "\n".join(said)
+    assert files() == sorted([*inputs, left.name, older.name, "out.mkv", "sub"])
+
+    assert layerlift("jobs", "--clean") == 0
+    assert files() == sorted([*inputs, older.name, "out.mkv", "sub"])
+    assert files("sub") == ["report.json"]
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------

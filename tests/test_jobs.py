@@ -2,9 +2,9 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import pytest
 
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError
+from layerlift.hidden import hidden_name
 from layerlift.jobs.job import Job, job_folder
 from layerlift.jobs.listing import find_jobs
-from layerlift.jobs.lock import Lock, process_began
+from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.shelf import Shelf
+from layerlift.processes import owner
 from layerlift.stages import removal
-from support import files, layerlift
+from support import files, layerlift, left_by_a_killed_run
 
 FRAMES, HEIGHT, WIDTH = 12, 40, 56
 GOING_ON = "layerlift.stages.removal.going_on.run_removal"
@@ -81,16 +83,14 @@ def test_a_damaged_shelf_ends_before_the_damage(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_free_when_its_process_is_gone(tmp_path: Path) -> None:
-    here = {"pid": os.getppid(), "began": process_began(os.getppid()), "host": platform.node()}
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    host, number, began = owner().split("-")
     for told, held in (
-        (here, True),
-        (here | {"began": "another time"}, False),  # the number was given to another process
-        (here | {"pid": int(gone.stdout)}, False),
-        (here | {"pid": int(gone.stdout), "host": "elsewhere"}, True),  # nobody here can tell
-        ({"pid": "none"}, False),
+        (f"{host}-{number}-00000000", False),  # the number was given to another process
+        (f"{host}-7fffffff-{began}", False),
+        (f"00000000-{number}-{began}", True),  # of another machine: nobody here can tell
+        ("none", False),
     ):
-        (tmp_path / "lock").write_text(json.dumps(told))
+        (tmp_path / "lock").write_text(told)
         assert Lock(tmp_path / "lock").is_held() is held, told
         lock = Lock(tmp_path / "lock")
         assert lock.take() is not held, told
@@ -99,6 +99,25 @@ def test_a_lock_is_free_when_its_process_is_gone(tmp_path: Path) -> None:
             assert Lock(tmp_path / "lock").is_held()
         lock.leave()
     assert not Lock(tmp_path / "none").is_held()
+
+
+def test_a_lock_is_free_as_soon_as_its_process_is_killed(tmp_path: Path) -> None:
+    take = (
+        f"from pathlib import Path; from layerlift.jobs.lock import Lock; print(Lock(Path({str(tmp_path)!r}, 'lock'))"
+    )
+    words = [sys.executable, "-c", f"{take}.take(), flush=True); input()"]
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "True\n"
+    lock = Lock(tmp_path / "lock")
+    assert lock.is_held()
+    assert not lock.take()
+    child.kill()
+    child.stdout.read()  # it ends with the process, which nobody has waited for
+    assert not lock.is_held()
+    assert lock.take()
+    lock.leave()
+    child.communicate()
 
 
 def test_jobs_lie_beside_what_they_make(tmp_path: Path) -> None:
@@ -291,6 +310,66 @@ def test_jobs_are_listed_and_removed(
     assert "removed" in capsys.readouterr().out
     assert files() == ["mask.mkv", "sub", "walk.mkv"]
     assert layerlift("jobs", "nowhere") == 2
+
+
+def test_what_killed_runs_left_is_listed_and_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    half, older = left_by_a_killed_run(tmp_path / "a.mkv"), left_by_a_killed_run(tmp_path / "out", ".old")
+    ours = hidden_name(tmp_path / "b.mkv")
+    elsewhere = half.with_name(half.name.replace(owner().partition("-")[0], "00000000"))
+    link = left_by_a_killed_run(tmp_path / "c.mkv")
+    kept = tmp_path / "kept"
+    for folder in (half, older, kept):
+        folder.mkdir()
+        (folder / "file").write_bytes(bytes(2000))
+    for file in (ours, elsewhere):
+        file.write_bytes(bytes(10))
+    link.symlink_to(kept)
+    everything = files(tmp_path)
+    assert layerlift("jobs", tmp_path) == 0
+    _, *rows = (line.rstrip() for line in capsys.readouterr().out.splitlines())
+    told = dict(zip((row.split()[0] for row in rows[:4]), rows, strict=False))
+    assert "2.0 kB" in told[str(half)]
+    assert told[str(half)].endswith("left over")
+    assert told[str(link)].endswith("left over")
+    assert told[str(older)].endswith("replaced")
+    assert told[str(elsewhere)].endswith("unknown")
+    assert "may be the only copy" in rows[4]
+    assert "another machine" in rows[5]
+    assert files(tmp_path) == everything
+
+    assert layerlift("jobs", tmp_path, "--clean") == 0
+    assert files(tmp_path) == sorted({*everything} - {half.name, link.name})
+    assert files(kept) == ["file"]
+
+
+def test_the_age_of_a_job_is_that_of_its_last_step(
+    walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    for path in (Path(JOB), *Path(JOB).rglob("*")):
+        os.utime(path, (0, 0))
+    now = time.time()
+    os.utime(Path(JOB, "shelves", "removal", "plate"), (now - 7200, now - 7200))
+    assert layerlift(*REMOVE, "--resume") == 0
+    assert "Resuming the job that was interrupted 2 hours ago." in capsys.readouterr().err
+
+
+def test_a_finished_result_is_something_to_go_on_from(tmp_path: Path) -> None:
+    job = Job(tmp_path / JOB)
+    manifest = Manifest("run", "out", "", {}, {})
+    job.begin(manifest, resume=False)
+    assert job.made.is_dir()
+    assert not job.leave()
+    assert files(tmp_path) == []
+    job.begin(manifest, resume=False)
+    (job.made / "object_mask_0.mkv").write_bytes(b"whole")
+    (job.made / left_by_a_killed_run("total_mask.mkv").name).write_bytes(b"half")
+    assert job.leave()
+    again = Job(tmp_path / JOB)
+    again.begin(manifest, resume=True)
+    assert files(again.made) == ["object_mask_0.mkv"]
+    again.finish()
 
 
 @pytest.mark.slow

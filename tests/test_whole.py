@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from layerlift import whole
-from layerlift.hidden import hidden_name, is_running, leftovers, owner
+from layerlift.hidden import hidden_name, leftovers
+from layerlift.processes import owner, state_of
 from layerlift.whole import KeptAsideError, whole_file, whole_folder
-from support import files
-
-GONE = "7fffffff-00000000"  # no process has this number
+from support import files, left_by_a_killed_run
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +214,7 @@ def test_a_folder_that_cannot_be_replaced_is_as_it_was_and_the_result_is_kept(
         write_new()
     assert contents() == OLD
     assert contents("out-2") == NEW
-    assert files() == ["out", "out-2"]
+    assert (files(), files("out")) == (["out", "out-2"], sorted(OLD))
 
 
 def test_files_of_other_names_stay_where_they_may() -> None:
@@ -265,25 +264,19 @@ def test_a_folder_in_one_that_takes_no_file_is_written_through(monkeypatch: pyte
 
 
 def test_processes_are_told_apart() -> None:
-    assert is_running(owner())
-    assert owner() == owner(os.getpid())
-    number = owner().partition("-")[0]
-    assert not is_running(f"{number}-00000000")  # an earlier process of the same number
-    for gone in (GONE, "", "x-y", "ffffffffffffffffffffff-0"):
-        assert not is_running(gone)
-    with pytest.raises(LookupError):
-        owner(0x7FFFFFFF)
-
-
-def left_by_a_killed_run(place: Path, ending: str = "") -> Path:
-    name = hidden_name(place, ending)
-    return name.with_name(name.name.replace(owner(), GONE))
+    assert state_of(owner()) == "running"
+    host, number, began = owner().split("-")
+    assert state_of(f"{host}-{number}-00000000") == "gone"  # an earlier process of the same number
+    assert state_of(f"{host}-7fffffff-{began}") == "gone"
+    assert state_of(f"00000000-{number}-{began}") == "unknown"  # another machine's
+    for nobody in ("", "x-y", owner() + "-", f"{host}-{'f' * 22}-{began}"):
+        assert state_of(nobody) == "gone"
 
 
 def test_what_killed_runs_left_is_found() -> None:
     fill(Path("out"))
-    mine = [left_by_a_killed_run(Path("a.mkv")), left_by_a_killed_run(Path("out")), left_by_a_killed_run(Path("out/x"))]
-    others = [hidden_name(Path("a.mkv")), left_by_a_killed_run(Path("b.mkv")), Path(".layerlift-x").absolute()]
+    mine = [left_by_a_killed_run("a.mkv"), left_by_a_killed_run("out"), left_by_a_killed_run("out/x")]
+    others = [hidden_name(Path("a.mkv")), left_by_a_killed_run("b.mkv"), Path(".layerlift-x").absolute()]
     for path in (*mine, *others):
         path.write_text("half")
     assert leftovers("a.mkv") == [mine[0]]

@@ -10,7 +10,7 @@ from layerlift.errors import InputError
 
 # What nearly every file system takes, for those that do not say: bytes of a name, and of a path.
 _NAME, _PATH = 255, 4096
-# What hidden names (`whole.hidden_name`) and the images of a folder add to a path.
+# What hidden names (`hidden.hidden_name`) and the images of a folder add to a path.
 _ROOM = 96
 # How the names of files and folders that are not finished begin.
 HIDDEN = ".layerlift-"

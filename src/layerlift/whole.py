@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from layerlift.errors import InputError, LayerliftError
-from layerlift.hidden import hidden_name
+from layerlift.hidden import OLD, hidden_name
 from layerlift.names import HIDDEN
 
 # What ends a program, where the system has it.
@@ -74,7 +74,8 @@ class Unfinished:
         self.place = Path(os.path.realpath(place)) if folder else Path(place).absolute()
         self._check, self._folder, self._stays, self._overwrite = check, folder, stays, overwrite
         inside = folder and cannot_be_renamed(self.place)
-        self.path = hidden_name(self.place / self.place.name if inside else self.place)
+        self._beside = self.place / self.place.name if inside else self.place
+        self.path = hidden_name(self._beside)
         try:
             with held():
                 if folder:
@@ -147,7 +148,7 @@ class Unfinished:
         elif not self._overwrite:
             raise FileExistsError
         elif not _exchange(self.path, self.place):
-            aside = hidden_name(self.place)
+            aside = hidden_name(self.place, OLD)
             self.place.rename(aside)
             try:
                 self.path.rename(self.place)
@@ -163,7 +164,7 @@ class Unfinished:
         old = [path for path in there if path in new or self._stays is None or not self._stays(path)]
         if old and not self._overwrite:
             raise FileExistsError
-        aside = hidden_name(self.path)
+        aside = hidden_name(self._beside, OLD)
         done: list[tuple[Path, Path]] = []
         try:
             for paths, source, target in ((old, self.place, aside), (new, self.path, self.place)):
@@ -174,6 +175,7 @@ class Unfinished:
         except BaseException:
             for source, target in reversed(done):
                 target.rename(source)
+            _remove(aside)  # it has no files any more
             raise
         _unfinished.add(aside)  # not before: until here it holds what may be the only copy
         for folder in {(self.place / path).parent for path in new}:
@@ -357,8 +359,16 @@ def _flush(folder: Path) -> None:
             os.close(descriptor)
 
 
+def erase(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it. Raises OSError where the system refuses."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _remove(path: Path) -> None:
-    """Whatever is there; files that other threads add meanwhile are removed, too."""
+    """Whatever is there, as far as that can be; files that other threads add meanwhile are removed, too."""
     for _ in range(3):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,5 +1,6 @@
 """What every stage's command does around its stage: open the clip, settle where results go, report at the end."""
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from layerlift.cli.inputs import watch_inputs
 from layerlift.cli.options import ClipFlags, OutputFlags, default_output
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
-from layerlift.hidden import leftovers
+from layerlift.hidden import OLD, leftovers
 from layerlift.names import HIDDEN, check_name
 from layerlift.places import Given, check_writable, flat, settle_places
 from layerlift.report import Report, check_report
@@ -64,10 +65,12 @@ def settle(places: Mapping[str, Given], read: Mapping[str, Given], writing: Outp
     watch_inputs(read)
     for _, path in flat(outputs):
         for left in leftovers(path):
-            say(
-                f"{left} was left by an earlier run for {path} that was killed: delete it, unless another machine is "
-                "writing it."
-            )
+            there = [] if left.parent == Path.cwd() else [str(left.parent)]
+            clean = shlex.join(["layerlift", "jobs", *there, "--clean"])
+            what, way = "was left by an earlier run", f"`{clean}` removes it"
+            if left.name.endswith(OLD):
+                what, way = "is what was to be replaced by an earlier run", "move it back, or delete it"
+            say(f"{left} {what} for {path} that was killed: {way}.")
 
 
 def settle_outputs(

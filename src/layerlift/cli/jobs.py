@@ -1,4 +1,4 @@
-"""`layerlift jobs`: interrupted jobs, and their removal."""
+"""`layerlift jobs`: interrupted jobs and what killed runs left, and their removal."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,14 @@ import typer
 
 from layerlift.errors import InputError
 
+# Columns of a line that no path is cut or folded in; a terminal goes on in its next line.
+_WIDE = 10_000
+# What is said of what --clean leaves where it is.
+_SAID = {
+    "replaced": "What was to be replaced may be the only copy, so it stays: move it back, or delete it.",
+    "unknown": "What another machine may be writing stays: delete it when it is not.",
+}
+
 
 def jobs(
     *,
@@ -16,15 +24,19 @@ def jobs(
         typer.Argument(metavar="FOLDER", help="Where to look: in this folder and in those just below it."),
     ] = Path(),
     clean: Annotated[
-        bool, typer.Option("--clean", help="Remove the jobs that are not running. They cannot be resumed after that.")
+        bool,
+        typer.Option(
+            "--clean",
+            help="Remove interrupted jobs, which cannot be resumed after that, and half-written files of killed runs.",
+        ),
     ] = False,
 ) -> None:
-    """List interrupted jobs, which take space until they are resumed or removed."""
+    """List interrupted jobs and what killed runs left behind, which take space until they are resumed or removed."""
     from rich.console import Console
     from rich.table import Table
 
     from layerlift.jobs.job import age
-    from layerlift.jobs.listing import find_jobs, remove_job
+    from layerlift.jobs.listing import find_jobs, remove
 
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give one in which results were to be written.")
@@ -34,11 +46,14 @@ def jobs(
         return
     table = Table("target", "command", "size", "age", "state", box=None, pad_edge=False)
     for job in found:
-        state = "running" if job.runs else "interrupted"
-        if clean and not job.runs:
-            state = "removed" if remove_job(job) else "running"
+        state: str = job.state
+        if clean and job.useless:
+            state = "removed" if remove(job) else "running"
         table.add_row(job.target, job.command, _size(job.size), age(time.time() - job.changed), state)
-    Console(soft_wrap=True).print(table, markup=False)
+    Console(width=_WIDE).print(table, markup=False)
+    for state, said in _SAID.items():
+        if any(job.state == state for job in found):
+            typer.echo(said)
 
 
 def _size(count: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
 from layerlift.names import HIDDEN
+from layerlift.whole import erase
 
 ENDING = ".layerlift-job"
 MANIFEST, LOCK = "manifest.json", "lock"
@@ -22,6 +24,8 @@ MADE = "made"
 _OURS = {MANIFEST, LOCK, SHELVES, STEPS, MADE}
 # Bytes of a name that every file system takes.
 _NAME = 255
+# A shelf of no more bytes holds nothing.
+_EMPTY = 100
 
 
 def job_folder(target: Path) -> Path:
@@ -73,16 +77,17 @@ class Job:
         there = self.folder.is_dir()
         if self.folder.is_symlink() or (there and not is_ours(self.folder)):
             raise InputError(f"{self.folder} holds something else than a job of layerlift: move it away.")
+        before = usage(self.folder).changed if there else 0.0
         self.folder.mkdir(exist_ok=True)
         try:
-            return self._taken(manifest, there=there, resume=resume)
+            return self._taken(manifest, before, resume=resume)
         except OSError:
             if not there:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
 
-    def _taken(self, manifest: Manifest, *, there: bool, resume: bool) -> str | None:
-        """`begin`, in a folder that is there now."""
+    def _taken(self, manifest: Manifest, ended: float, *, resume: bool) -> str | None:
+        """`begin`, in a folder that is there now; the job before `ended` then, in seconds since 1970."""
         lock = Lock(self.folder / LOCK)
         if not lock.take():
             raise InputError(
@@ -90,13 +95,13 @@ class Job:
             )
         self._lock = lock
         try:
-            return self._begin(manifest, there=there, resume=resume)
+            return self._begin(manifest, _ago(ended), resume=resume)
         except BaseException:
             lock.leave()
             self._lock = None
             raise
 
-    def _begin(self, manifest: Manifest, *, there: bool, resume: bool) -> str | None:
+    def _begin(self, manifest: Manifest, ago: str, *, resume: bool) -> str | None:
         path = self.folder / MANIFEST
         before = Manifest.read(path)
         said = None
@@ -110,24 +115,30 @@ class Job:
             for file in (self.folder / STEPS).iterdir() if (self.folder / STEPS).is_dir() else ():
                 self.came[file.name] = came = read_steps(file)[0]
                 self.found[file.name] = {"found": came, "again": 0}
-            said = f"Resuming the job that was interrupted {_ago(path)}."
+            self._tidy()
+            said = f"Resuming the job that was interrupted {ago}."
         elif resume:
             self._empty()
             said = f"There is no interrupted job of {manifest.target} to resume: starting from the beginning."
         else:
-            if there and before is not None:
+            if before is not None:
                 said = (
-                    f"An interrupted job of {manifest.target}, from {_ago(path)}, is replaced; --resume would have "
-                    "continued it."
+                    f"An interrupted job of {manifest.target}, from {ago}, is replaced; --resume would have continued "
+                    "it."
                 )
             self._empty()
         if not (self.folder / MANIFEST).exists():
             manifest.write(path)
         return said
 
+    def keeps(self) -> bool:
+        """Whether there is anything to go on from: something on a shelf, or a finished result."""
+        shelves = usage(self.folder / SHELVES).largest > _EMPTY
+        return shelves or any(not path.name.startswith(HIDDEN) for path in (self.folder / MADE).glob("*"))
+
     def leave(self) -> bool:
         """Let go of the folder; it stays if there is anything to go on from. Returns whether it does."""
-        keeps = any(file.stat().st_size > 100 for file in (self.folder / SHELVES).rglob("*") if file.is_file())
+        keeps = self.keeps()
         if not keeps:
             self.finish()
         elif self._lock is not None:
@@ -150,9 +161,13 @@ class Job:
 
     def _empty(self) -> None:
         for path in self.folder.iterdir():
-            if path.name == LOCK:
-                continue
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            if path.name != LOCK:
+                erase(path)
+
+    def _tidy(self) -> None:
+        """Remove what an earlier process was writing when it was killed."""
+        for path in (*self.folder.glob(f"{HIDDEN}*"), *(self.folder / MADE).glob(f"{HIDDEN}*")):
+            erase(path)
 
 
 def is_ours(folder: Path) -> bool:
@@ -160,8 +175,28 @@ def is_ours(folder: Path) -> bool:
     return all(path.name in _OURS or path.name.startswith(HIDDEN) for path in folder.iterdir())
 
 
-def _ago(path: Path) -> str:
-    return f"{age(time.time() - path.stat().st_mtime)} ago"
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a folder holds: bytes in all and of the largest file, and when it was written to last, in seconds since
+    1970."""
+
+    size: int
+    largest: int
+    changed: float
+
+
+def usage(path: Path) -> Usage:
+    """What lies in a folder, at any depth, or of one file; as far as it is to be seen."""
+    stats = []
+    for part in (path, *([] if path.is_symlink() else path.rglob("*"))):
+        with suppress(OSError):  # whoever works there removes files
+            stats.append(part.lstat())
+    sizes = [found.st_size for found in stats if not stat.S_ISDIR(found.st_mode)]
+    return Usage(sum(sizes), max(sizes, default=0), max((found.st_mtime for found in stats), default=0.0))
+
+
+def _ago(moment: float) -> str:
+    return f"{age(time.time() - moment)} ago"
 
 
 def age(seconds: float) -> str:

@@ -1,43 +1,54 @@
-"""The jobs in a folder: those that run, and those that were interrupted."""
+"""What waits in a folder: jobs that run or were interrupted, and what killed runs left beside their results."""
 
 from __future__ import annotations
 
 import re
-import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from layerlift.jobs.job import ENDING, LOCK, MANIFEST, is_ours
+from layerlift.hidden import OLD, maker_of
+from layerlift.jobs.job import ENDING, LOCK, MANIFEST, is_ours, usage
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
+from layerlift.whole import erase
 
 _FOLDER = re.compile(rf"\..+{re.escape(ENDING)}")
+
+Kind = Literal["running", "interrupted", "left over", "replaced", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job's folder that was found.
+    """A job's folder, or what a killed run left.
 
     Attributes:
-        folder: where.
-        target: what it makes; the folder's own name where it does not say.
+        path: where.
+        target: what it makes; where it does not say, the path.
         command: of layerlift; empty where it does not say.
         size: bytes on the disk.
         changed: seconds since 1970 when it was written to last.
-        runs: whether a process is at work there.
+        state: a job is running or interrupted; half a result is left over; what a killed run was about to replace with
+            its result is "replaced", and may be the only copy; what another machine may be writing is unknown.
     """
 
-    folder: Path
+    path: Path
     target: str
     command: str
     size: int
     changed: float
-    runs: bool
+    state: Kind
+
+    @property
+    def useless(self) -> bool:
+        """Whether nobody works on it, and nothing is lost with it but work."""
+        return self.state in ("interrupted", "left over")
 
 
 def find_jobs(folder: Path) -> list[Found]:
-    """The jobs in a folder and in those just below it, by their folders' names.
+    """The jobs and leftovers in a folder and in those just below it, by their places and names.
 
     Raises OSError where the folder cannot be read.
     """
@@ -46,36 +57,52 @@ def find_jobs(folder: Path) -> list[Found]:
         with suppress(OSError):
             if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
                 places.append(path)
-    found = []
-    for place in places:
-        with suppress(PermissionError):
-            for path in sorted(place.iterdir()):
-                if _FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-                    found.append(_look(path))
-    return [job for job in found if job is not None]
+    return [found for place in places for found in _in(place)]
 
 
-def _look(folder: Path) -> Found | None:
+def _in(place: Path) -> Iterator[Found]:
+    paths = list[Path]()
+    with suppress(OSError):
+        paths = sorted(place.iterdir())
+    for path in paths:
+        found = None
+        with suppress(OSError):  # it may end, and go, while it is looked at
+            found = _job(path) if _FOLDER.fullmatch(path.name) else _leftover(path)
+        if found is not None:
+            yield found
+
+
+def _job(folder: Path) -> Found | None:
     """A job's folder; None for a folder that holds anything else."""
-    if not is_ours(folder):
+    if folder.is_symlink() or not is_ours(folder):
         return None
     manifest = Manifest.read(folder / MANIFEST)
-    stats = []
-    for path in (folder, *folder.rglob("*")):
-        with suppress(OSError):  # a job that runs removes files
-            stats.append(path.lstat())
-    size, changed = sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=0.0)
-    target, command = (folder.name, "") if manifest is None else (manifest.target, manifest.command)
-    return Found(folder, target, command, size, changed, Lock(folder / LOCK).is_held())
+    target, command = (str(folder), "") if manifest is None else (manifest.target, manifest.command)
+    used = usage(folder)
+    state: Kind = "running" if Lock(folder / LOCK).is_held() else "interrupted"
+    return Found(folder, target, command, used.size, used.changed, state)
 
 
-def remove_job(job: Found) -> bool:
-    """Remove a job that does not run; False where it does by now."""
-    lock = Lock(job.folder / LOCK)
+def _leftover(path: Path) -> Found | None:
+    """What a killed run left; None for anything else, and for what a run is making."""
+    maker = maker_of(path.name)
+    if maker is None or maker == "running":
+        return None
+    used = usage(path)
+    state: Kind = "unknown" if maker == "unknown" else "replaced" if path.name.endswith(OLD) else "left over"
+    return Found(path, str(path), "", used.size, used.changed, state)
+
+
+def remove(found: Found) -> bool:
+    """Remove what is `useless`; False where a process works on it by now. Raises OSError where the system refuses."""
+    if found.state != "interrupted":
+        erase(found.path)
+        return True
+    lock = Lock(found.path / LOCK)
     if not lock.take():
         return False
     try:
-        shutil.rmtree(job.folder)
+        erase(found.path)
     finally:
         lock.leave()
     return True

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+
+from layerlift.processes import owner, state_of
+
+# Seconds until the lock of a process that was killed is free: the system lets go of it when its memory is freed.
+PATIENCE = 2.0
+# Bytes of a lock's file that are read: more than it has.
+_LONG = 200
+# A file that is a link, or waits for a writer, is none of ours.
+_CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Lock:
     """A file that names the process that holds it, and when that process began: numbers of processes are used again.
 
-    Where the system can, the file is locked as well, which ends with the process whatever happens.
+    Where the system can, the file is locked as well, so that of two processes only one gets it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,14 +30,11 @@ class Lock:
 
     def take(self) -> bool:
         """Take the lock; False when another process that runs has it. Raises OSError where it cannot be written."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        if not _locked(descriptor) or _holder_runs(self.path):
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        told = {"pid": os.getpid(), "began": process_began(os.getpid()), "host": platform.node()}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(told).encode(), 0)
+        end = time.monotonic() + PATIENCE
+        while not self._taken():
+            if self.is_held() or time.monotonic() > end:
+                return False
+            time.sleep(0.02)
         return True
 
     def leave(self) -> None:
@@ -42,37 +46,29 @@ class Lock:
             self._descriptor = None
 
     def is_held(self) -> bool:
-        """Whether a process that runs has it."""
+        """Whether a process that runs has it; one of which nothing is known may run."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            descriptor = os.open(self.path, os.O_RDONLY | _CAREFUL)
+            try:
+                return state_of(_told(descriptor)) != "gone"
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return False
         except OSError:  # it may be anybody's: not ours to take
             return True
-        try:
-            return not _locked(descriptor) or _holder_runs(self.path)
-        finally:
+
+    def _taken(self) -> bool:
+        """Take the lock, unless it is another's, or the file is no longer the one of that name."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | _CAREFUL, 0o644)
+        told = _told(descriptor) if _locked(descriptor) else None
+        if told is None or (told != owner() and state_of(told) != "gone") or not _is(descriptor, self.path):
             os.close(descriptor)
-
-
-def process_began(pid: int) -> str | None:
-    """When a process began, in words that are the same as long as it runs; None when there is no such process."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            # The name, in parentheses, may hold anything; ticks since the boot are the 20th word after it.
-            ticks = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[19]
-            boot = Path("/proc/sys/kernel/random/boot_id")
-            return f"{boot.read_text().strip() if boot.exists() else ''} {ticks}"
-        except (OSError, IndexError):
-            return None
-    try:
-        found = subprocess.run(
-            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
-        )
-    except OSError:
-        return None
-    return found.stdout.strip() or None
+            return False
+        self._descriptor = descriptor
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, owner().encode(), 0)
+        return True
 
 
 def _locked(descriptor: int) -> bool:
@@ -90,13 +86,14 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _holder_runs(path: Path) -> bool:
-    """Whether the process that a lock's file names runs. One of another machine cannot be asked: it may."""
+def _told(descriptor: int) -> str:
+    """What a lock's file says: the process that holds it, or nothing."""
+    return os.pread(descriptor, _LONG, 0).decode("ascii", "replace")
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has a name: whoever had the lock before may have removed it with its folder."""
     try:
-        told = json.loads(path.read_text("utf-8"))
-        pid, began, host = int(told["pid"]), told["began"], told["host"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # nobody's, or torn
-    if host != platform.node():
-        return True
-    return pid != os.getpid() and pid > 0 and process_began(pid) == began
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
