@@ -78,6 +78,42 @@ def test_a_signal_ends_a_command_that_is_in_a_long_call(number: signal.Signals, 
     assert files(tmp_path) == []
 
 
+# A removal that is busy in the same way when some of its frames are done.
+BUSY_JOB = """
+import hashlib, sys
+from layerlift.cli import main
+from layerlift.clip import ClipWriter
+
+def busy(self, frame, write=ClipWriter.write, done=[]):
+    write(self, frame)
+    done.append(1)
+    if len(done) == 2:
+        print("busy", flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+ClipWriter.write = busy
+main(sys.argv[1:])
+"""
+
+
+def test_a_command_in_a_long_call_says_how_it_goes_on(inputs: list[str]) -> None:
+    words = [sys.executable, "-c", BUSY_JOB, *REMOVE]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "busy\n"
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 143
+    *_, kept, last = said.splitlines()
+    assert kept == f"What is done so far is kept. To go on: layerlift {' '.join(REMOVE)} --resume"
+    assert last == "layerlift: interrupted."
+    assert files() == sorted([*inputs, ".out.mkv.layerlift-job"])
+    assert layerlift(*REMOVE, "--resume") == 0
+
+
 def test_a_signal_while_a_command_is_imported_is_told_in_a_line() -> None:
     script = (
         "import builtins, signal, sys\nreal = builtins.__import__\n"

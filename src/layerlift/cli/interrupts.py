@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -14,6 +14,10 @@ from layerlift.whole import ENDING_SIGNALS, remove_unfinished
 
 # Seconds that the work has to come to its end by itself; what is left of the two is for removing files.
 PATIENCE = 1.3
+
+# Asked when the process is ended in the midst of its work, from another thread: what else the user is to know, if
+# anything.
+last_words: list[Callable[[], str | None]] = []
 
 
 class Interrupts(Cancellation):
@@ -88,6 +92,7 @@ def _watch(signals: socket.socket, ended: threading.Event, numbers: set[int]) ->
             remove_unfinished(for_good=True)
             if not ended.is_set():
                 with suppress(OSError, ValueError, AttributeError):
-                    sys.stderr.write("layerlift: interrupted.\n")
+                    lines = [*(words() for words in [*last_words]), "layerlift: interrupted."]
+                    sys.stderr.write("".join(f"{line}\n" for line in lines if line is not None))
                     sys.stderr.flush()
                 os._exit(128 + came[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerlift.cli.flags import Typed
+from layerlift.cli.interrupts import last_words
 from layerlift.cli.options import JobFlags
 from layerlift.cli.terminal import say
 from layerlift.places import Given
@@ -68,12 +69,20 @@ def work_on(
     said = job.begin(manifest, resume=flags.resume)
     if said is not None:
         say(said)
+    again = _line([*words, *([] if flags.resume else ["--resume"])])
+
+    def left() -> str | None:
+        return f"What is done so far is kept. To go on: {again}" if job.leave() else None
+
+    last_words.append(left)
     try:
         yield
     except BaseException:
-        if job.leave():
-            say(f"What is done so far is kept. To go on: {_line([*words, *([] if flags.resume else ['--resume'])])}")
+        if (said := left()) is not None:
+            say(said)
         raise
+    finally:
+        last_words.remove(left)
     note_resumed(job, runtime.report, flags)
     job.finish()
 

@@ -97,8 +97,7 @@ class Job:
         try:
             return self._begin(manifest, _ago(ended), resume=resume)
         except BaseException:
-            lock.leave()
-            self._lock = None
+            self._unlock()
             raise
 
     def _begin(self, manifest: Manifest, ago: str, *, resume: bool) -> str | None:
@@ -139,25 +138,27 @@ class Job:
     def leave(self) -> bool:
         """Let go of the folder; it stays if there is anything to go on from. Returns whether it does."""
         keeps = self.keeps()
-        if not keeps:
+        if keeps:
+            self._unlock()
+        else:
             self.finish()
-        elif self._lock is not None:
-            self._lock.leave()
-            self._lock = None
         return keeps
 
     def finish(self) -> None:
         """The result is in its place: the folder goes."""
         with suppress(OSError):
             shutil.rmtree(self.folder)
-        if self._lock is not None:
-            self._lock.leave()
-            self._lock = None
+        self._unlock()
 
     @property
     def keeper(self) -> Part:
         """Where the stages keep what they have made."""
         return Part(self, "")
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.leave()
 
     def _empty(self) -> None:
         for path in self.folder.iterdir():
