@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.clip import Clip, ClipWriter, open_clip, write_clip, write_mask
 from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_writer import choose_layer_format, write_layer
 from layerlift.errors import InputError
@@ -178,6 +178,36 @@ def test_latent_way(
     assert {"plain.mp4", "plain_latent.mp4", "plain_injected.mp4"} <= set(files())
 
 
+@pytest.mark.parametrize("write", [3, 2 * FRAMES + 2])
+def test_the_latent_way_goes_on_after_an_interruption(
+    write: int, walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = "--latent --background plate.mkv --onto onto.mkv --refine-steps 2 --keep-intermediate --lossless"
+    words = ["compose", "walk", *flags.split(), "--model", str(model), "-o"]
+    assert layerlift(*words, "whole.mkv") == 0
+
+    real, count = ClipWriter.write, 0
+
+    def interrupted(self: ClipWriter, frame: np.ndarray) -> None:
+        nonlocal count
+        count += 1
+        if count == write:
+            raise KeyboardInterrupt
+        real(self, frame)
+
+    monkeypatch.setattr(ClipWriter, "write", interrupted)
+    before = files()
+    assert layerlift(*words, "out.mkv") == 130
+    assert files() == sorted([*before, ".out.mkv.layerlift-job"])
+    assert f"To go on: layerlift {' '.join(words)} out.mkv --resume" in capsys.readouterr().err
+
+    assert layerlift(*words, "out.mkv", "--resume", "--report", "report.json") == 0
+    for name in ("", "_latent", "_injected"):
+        np.testing.assert_array_equal(open_clip(f"out{name}.mkv").numpy(), open_clip(f"whole{name}.mkv").numpy())
+    assert json.loads(Path("report.json").read_text())["results"]["resumed"]["latents encode"]["again"] == 0
+    assert ".out.mkv.layerlift-job" not in files()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -209,7 +239,14 @@ def test_mistakes_of_the_latent_way(
 
 
 def test_flags_of_the_latent_way_do_not_pass_unnoticed(capsys: pytest.CaptureFixture[str]) -> None:
-    for flag in ("--background onto.mkv", "--object onto.mkv", "--refine-steps 3", "--no-refine", "--weights full"):
+    for flag in (
+        "--background onto.mkv",
+        "--object onto.mkv",
+        "--refine-steps 3",
+        "--no-refine",
+        "--weights full",
+        "--resume",
+    ):
         assert layerlift("compose", "layer.mkv", "--onto", "onto.mkv", *flag.split()) == 2
         assert f"{flag.split()[0]} works only with --latent" in capsys.readouterr().err
 

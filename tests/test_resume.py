@@ -19,6 +19,8 @@ from layerlift.jobs.job import Job
 from layerlift.jobs.keeper import kept
 from layerlift.jobs.manifest import Manifest
 from layerlift.masks import Mask
+from layerlift.options import LatentCompositionOptions
+from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition
 from layerlift.stages.effects import FrameEffects, plan_effects, run_effects
 from layerlift.stages.layers import plan_extraction, run_extraction
 from layerlift.stages.removal import plan_removal
@@ -172,6 +174,23 @@ def test_an_extraction_survives(tmp_path: Path) -> None:
 
     runtime = Runtime("none", choose_policy("cpu"))
     made, kills = survive(tmp_path / "job", runtime, work, 11)
+    assert kills >= 3
+    np.testing.assert_array_equal(made, work(runtime))
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_a_latent_composition_survives(refine: bool, model: Engine, tmp_path: Path) -> None:
+    def work(runtime: Runtime) -> np.ndarray:
+        clip, masks = objects()
+        plate = next(clip.cut(FRAMES - 1, FRAMES).frames())[None]
+        told: dict[str, list[np.ndarray]] = {"latent": [], "injected": []}
+        options = LatentCompositionOptions(refine=refine, steps=2)
+        plan = plan_latent_composition(clip, plate, masks[:1], masks[0], panned()[0], options, runtime)
+        frames = list(run_latent_composition(plan, lambda name, frame: told[name].append(frame)))
+        return np.stack([np.stack(part) for part in (frames, told["latent"], told["injected"])])
+
+    runtime = Runtime(model, choose_policy("cpu"))
+    made, kills = survive(tmp_path / "job", runtime, work, 23)
     assert kills >= 3
     np.testing.assert_array_equal(made, work(runtime))
 

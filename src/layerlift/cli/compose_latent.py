@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from layerlift.cli.flags import Typed
 from layerlift.cli.job import finish, open_source, output_for, settle_outputs, write_result
 from layerlift.cli.masks import notes_of, open_objects, open_total
-from layerlift.cli.options import ClipFlags, OutputFlags
+from layerlift.cli.options import ClipFlags, JobFlags, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model
+from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.flags import flag
@@ -62,6 +63,7 @@ def compose_by_latents(
     reading: ClipFlags,
     running: RuntimeOptions,
     writing: OutputFlags,
+    going: JobFlags,
     typed: Typed,
 ) -> None:
     """Compose CLIP's objects onto another background, from what was typed to the files."""
@@ -102,8 +104,11 @@ def compose_by_latents(
 
     # 2. The plan, and the work, frame by frame into the files.
     with show_progress(notes_of(*masks, reach)) as progress, ExitStack() as files:
-        runtime = open_runtime(running, progress=progress, report=record)
+        job = open_job(target)
+        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
         plan = plan_latent_composition(source, given.background, masks, reach, behind, options, runtime)
+        models = [plan.job.model]
+        files.enter_context(work_on(job, "compose", target, typed, read, runtime=runtime, models=models, flags=going))
         writers = {
             name: files.enter_context(ClipWriter(path, source, lossless=writing.lossless, overwrite=writing.overwrite))
             for name, path in kept.items()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=())
 
 # Settings that make no other result: where it goes, and whether it goes on. What is read is compared by its content.
-_ASIDE = ("clip", "output")
+_ASIDE = ("clip", "layers", "output")
 _MODELS = ("--model", "--text-encoder")
 
 

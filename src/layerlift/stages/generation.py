@@ -137,7 +137,7 @@ def _generated(
 
     def decoded(decode: Decode, plan: Plan, bar: StageProgress) -> Iterator[Patch | None]:
         noise.set_state(state)
-        with _shelf(runtime, job, plan, "decoded") as shelf:
+        with window_shelf(runtime, job, plan, "decoded") as shelf:
             done = decoded_before(start, job, sections, shelf, noise)
             runtime.keeper.skip(bar, "decode", done)
             for index, patch in enumerate(
@@ -159,14 +159,14 @@ def encode_sections(
     """
 
     def encoded(encode: Encode, plan: Plan, bar: StageProgress) -> list[Section | None]:
-        with _shelf(runtime, job, plan, "encoded") as shelf:
+        with window_shelf(runtime, job, plan, "encoded") as shelf:
             sections = kept_sections(job, shelf)
             done = job.windows[len(sections)].start if len(sections) < len(job.windows) else frame_count
             runtime.keeper.skip(bar, "encode", done)
             more = encode_windows(encode, frames, job, frame_count, plan.policy, len(sections), shelf, progress=bar)
             return [*sections, *more]
 
-    with _shelf(runtime, job, job.plan, "encoded") as shelf:
+    with window_shelf(runtime, job, job.plan, "encoded") as shelf:
         sections = kept_sections(job, shelf)
     if len(sections) == len(job.windows):
         return sections, job.plan
@@ -181,7 +181,7 @@ def denoise_sections(
     Returns the sections made, and the plan they were made under. Draws on `noise`.
     """
     model = job.model
-    with _shelf(runtime, job, plan, "denoised") as shelf:
+    with window_shelf(runtime, job, plan, "denoised") as shelf:
         if shelf is not None and len(shelf) == len(sections):
             made = [section and section.copy() for section in sections]
             restore_denoised(made, shelf, noise)
@@ -197,7 +197,7 @@ def denoise_sections(
     def denoised(denoise: Denoise, plan: Plan, bar: StageProgress) -> list[Section | None]:
         noise.set_state(start)
         made = [section and section.copy() for section in sections]
-        with _shelf(runtime, job, plan, "denoised") as shelf:
+        with window_shelf(runtime, job, plan, "denoised") as shelf:
             done = restore_denoised(made, shelf, noise)
             steps = job.sampling.steps * sum(section is not None for section in sections[:done])
             runtime.keeper.skip(bar, "denoise", steps)
@@ -207,7 +207,7 @@ def denoise_sections(
     return run_pass(opened, denoised, plan, "denoise", total, runtime)
 
 
-def _shelf(runtime: Runtime, job: Job, plan: Plan, name: str) -> AbstractContextManager[Shelf | None]:
+def window_shelf(runtime: Runtime, job: Job, plan: Plan, name: str) -> AbstractContextManager[Shelf | None]:
     """Where windows are kept that were made under a plan; None where nothing lasts."""
     if not runtime.keeper.lasts:
         return nullcontext()

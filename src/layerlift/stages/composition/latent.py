@@ -8,7 +8,10 @@ few denoising steps from low noise bring both together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -20,6 +23,7 @@ from layerlift.engine.device.budget import limit
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.schedule import refine_sigmas
 from layerlift.flags import check_ranges
+from layerlift.jobs.shelf import Shelf
 from layerlift.masks import Mask, union_masks
 from layerlift.options import CompositionOptions, LatentCompositionOptions, RemovalOptions
 from layerlift.pixels.arrays import grow
@@ -29,16 +33,18 @@ from layerlift.runtime import Runtime, chosen
 from layerlift.stages.choose_model import require_model
 from layerlift.stages.composition import Sequential, background_due, shown_at
 from layerlift.stages.composition.latent_windows import decode_all, encode_all, sum_latents
-from layerlift.stages.generation import Job, Section, denoise_sections
+from layerlift.stages.generation import Job, Section, denoise_sections, window_shelf
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
 from layerlift.stages.removal import Margin, choose_margin, note_job, plan_generation
-from layerlift.stages.spool import FrameSpool
+from layerlift.stages.spool import FrameSpool, resumed_frames
 from layerlift.stages.windows import encoder, run_pass
 
 # Refinement continues what the latents hold: there is nothing to lead to, and nothing to lead away from.
 PROMPT = ""
 LATENT = "latent composition"
+# How colours are matched is kept before every so many frames.
+EVERY = 8
 
 # Told the name of an intermediate result, "latent" or "injected", and each of its frames, (H, W, 3) uint8.
 Keep = Callable[[str, np.ndarray], None]
@@ -133,14 +139,15 @@ class LatentCompositionPlan:
     job: Job
     runtime: Runtime
 
-    def plates(self) -> Iterator[np.ndarray]:
-        """The clean plate's frames, one for each of the clip's."""
-        return plate_frames(self.plate, 0, self.clip.frame_count)
+    def plates(self, start: int = 0) -> Iterator[np.ndarray]:
+        """The clean plate's frames, one for each of the clip's from frame `start` on."""
+        return plate_frames(self.plate, start, self.clip.frame_count)
 
-    def backgrounds(self) -> Iterator[np.ndarray]:
-        """The new background's frames, one for each of the clip's: due at that time, the last one held, of its size."""
+    def backgrounds(self, start: int = 0) -> Iterator[np.ndarray]:
+        """The new background's frames, one for each of the clip's from frame `start` on: due at that time, the last one
+        held, of its size."""
         reader = Sequential(self.onto.frames)
-        for index in range(self.clip.frame_count):
+        for index in range(start, self.clip.frame_count):
             due = background_due(self.onto, shown_at(self.clip, index), CompositionOptions())
             yield covering(reader.at(due), (self.clip.width, self.clip.height))
 
@@ -186,54 +193,108 @@ def run_latent_composition(plan: LatentCompositionPlan, keep: Keep | None = None
 
     Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
+    # An earlier process may have made some of the frames.
+    return resumed_frames(plan.runtime.keeper, "composed", partial(composed, plan, keep), plan.backgrounds)
+
+
+def composed(plan: LatentCompositionPlan, keep: Keep | None, start: int) -> Iterator[np.ndarray]:
+    """`run_latent_composition` from frame `start` on; `keep` is told of all frames."""
     job, count, runtime = plan.job, plan.clip.frame_count, plan.runtime
     runtime.report.sizes["clip"] = [plan.clip.width, plan.clip.height, count]
     note_job(runtime.report, job)
     noise = job.model.noise(job.seed)
+    # Both encode and decode: what a job keeps of them is told apart.
+    first, again = runtime.part("latents"), runtime.part("refinement")
 
-    with FrameSpool() as injected, limit(job.plan, asked=runtime.memory_bytes is not None):
-        # 1. Latents of new background + (clip − plate), one clip after the other through the same encoder.
+    with (
+        FrameSpool(first.keeper.shelf("injected")) as injected,
+        kept_colours(runtime) as colours,
+        limit(job.plan, asked=runtime.memory_bytes is not None),
+    ):
+        # 1. and 2. Latents of new background + (clip − plate), decoded, with the objects' own pixels.
+        memory = put_in(injected, plan, keep, noise, first)
+        if start == count:
+            return
+
+        # 3. Refine: encode, noise to the strength, denoise, decode.
+        begin = 0 if colours is None else colours.last(start) or 0
+        made: Iterable[np.ndarray] = injected.frames(begin)
+        if plan.options.refine:
+            made = refined(injected, job, noise, memory, again, begin)
+
+        # 4. Where neither object nor effect is, the new background's own pixels; inside the objects, the clip's.
+        yield from islice(restore(made, plan, colours, begin), start - begin, None)
+
+
+def kept_colours(runtime: Runtime) -> AbstractContextManager[Shelf | None]:
+    """Where it is kept how colours are matched; None where nothing lasts."""
+    return runtime.keeper.shelf("colours") if runtime.keeper.lasts else nullcontext()
+
+
+def put_in(
+    injected: FrameSpool, plan: LatentCompositionPlan, keep: Keep | None, noise: Noise, runtime: Runtime
+) -> Plan:
+    """Bring new background + (clip − plate), decoded and with the objects' own pixels, into a spool that has some of
+    these frames already.
+
+    Returns the plan that they were made under. Draws on `noise`.
+    """
+    job, count, keeper = plan.job, plan.clip.frame_count, runtime.keeper
+    with FrameSpool(keeper.shelf("latent")) as latent, keeper.shelf("noise") as drawn:
+        done = len(injected) if keep is None else min(len(injected), len(latent))
+        if keep is not None:
+            for whole, frame in zip(latent.frames(0, done), injected.frames(0, done), strict=True):
+                keep("latent", whole)
+                keep("injected", frame)
+        if 0 in drawn and done == count:
+            noise.set_state(drawn.get(0)[0])
+            return job.plan
+
+        # 1. One clip after the other through the same encoder.
         def encoded(encode: Encode, memory: Plan, bar: StageProgress) -> list[Latents]:
-            terms = [(plan.clip.frames(), 1), (plan.plates(), -1), (plan.backgrounds(), 1)]
-            return sum_latents(encode, terms, job, progress=bar)
+            terms = [(plan.clip.frames, 1), (plan.plates, -1), (plan.backgrounds, 1)]
+            with window_shelf(runtime, job, memory, "encoded") as shelf:
+                return sum_latents(encode, terms, job, runtime, shelf, progress=bar)
 
         latents, memory = run_pass(encoder(job.model), encoded, job.plan, "encode", 3 * count, runtime)
 
         # 2. Decode, and put the objects' own pixels in.
-        for frame in inject(decode_all(latents, job, noise, memory, runtime), plan, keep):
-            injected.append(frame)
-        del latents
+        pictures = decode_all(latents, job, noise, memory, runtime, done)
+        for index, (whole, frame) in enumerate(inject(pictures, plan, done), done):
+            if keep is not None:
+                if keeper.lasts and index == len(latent):
+                    latent.append(whole)
+                keep("latent", whole)
+                keep("injected", frame)
+            if index == len(injected):
+                injected.append(frame)
+        drawn.put(0, noise.get_state())
+    return memory
 
-        # 3. Refine: encode, noise to the strength, denoise, decode.
-        made: Iterable[np.ndarray] = injected.frames()
-        if plan.options.refine:
-            made = refined(injected, job, noise, memory, runtime)
 
-        # 4. Where neither object nor effect is, the new background's own pixels; inside the objects, the clip's.
-        yield from restore(made, plan)
-
-
-def inject(decoded: Iterable[np.ndarray], plan: LatentCompositionPlan, keep: Keep | None) -> Iterator[np.ndarray]:
-    """Put the objects' own pixels into decoded frames (H, W, 3) float32: yields uint8."""
-    for frame, own, where in zip(decoded, plan.clip.frames(), plan.objects.frames(), strict=True):
+def inject(
+    decoded: Iterable[np.ndarray], plan: LatentCompositionPlan, start: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Decoded frames (H, W, 3) float32 from frame `start` on as uint8, and the same with the objects' own pixels."""
+    for frame, own, where in zip(decoded, plan.clip.frames(start), plan.objects.frames(start), strict=True):
         whole = np.rint(frame).astype(np.uint8)
-        injected = np.where(where[..., None], own, whole)
-        if keep is not None:
-            keep("latent", whole)
-            keep("injected", injected)
-        yield injected
+        yield whole, np.where(where[..., None], own, whole)
 
 
-def refined(given: FrameSpool, job: Job, noise: Noise, plan: Plan, runtime: Runtime) -> Iterator[np.ndarray]:
-    """Frames (H, W, 3) uint8, noised to the first of the job's sigmas and denoised: (H, W, 3) float32 in 0 … 255."""
+def refined(
+    given: FrameSpool, job: Job, noise: Noise, plan: Plan, runtime: Runtime, start: int
+) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) uint8, noised to the first of the job's sigmas and denoised, from frame `start` on: (H, W, 3)
+    float32 in 0 … 255."""
 
     # 3.1 Every token is unknown: nothing of a composition is right already. What two windows share is carried over.
     def encoded(encode: Encode, plan: Plan, bar: StageProgress) -> list[Section | None]:
-        latents = encode_all(encode, given.frames(), job.fit, job.windows, bar)
-        return [
-            Section(window, z, np.ones(z.shape[2:], bool), shown=True)
-            for window, z in zip(job.windows, latents, strict=True)
-        ]
+        with window_shelf(runtime, job, plan, "encoded") as shelf:
+            latents = encode_all(encode, given.frames, job, runtime, shelf, progress=bar)
+            return [
+                Section(window, z, np.ones(z.shape[2:], bool), shown=True)
+                for window, z in zip(job.windows, latents, strict=True)
+            ]
 
     sections, plan = run_pass(encoder(job.model), encoded, plan, "encode", len(given), runtime)
 
@@ -242,20 +303,29 @@ def refined(given: FrameSpool, job: Job, noise: Noise, plan: Plan, runtime: Runt
 
     # 3.3 Decode.
     latents = [section.latents for section in made if section is not None]
-    yield from decode_all(latents, job, noise, plan, runtime)
+    yield from decode_all(latents, job, noise, plan, runtime, start)
 
 
-def restore(made: Iterable[np.ndarray], plan: LatentCompositionPlan) -> Iterator[np.ndarray]:
-    """Finish composed frames (H, W, 3): yields uint8, beyond the grown total mask the new background, bit for bit.
+def restore(
+    made: Iterable[np.ndarray], plan: LatentCompositionPlan, colours: Shelf | None, start: int
+) -> Iterator[np.ndarray]:
+    """Finish composed frames (H, W, 3), from frame `start` on: yields uint8, beyond the grown total mask the new
+    background, bit for bit.
 
     The composition fades in inside what the total mask has grown by, its colours matched to the new background's
-    around it; inside the objects every pixel is the clip's.
+    around it; inside the objects every pixel is the clip's. The shelf is given how they are matched before frames; what
+    it has for the first one is gone on from.
     """
     match = ColorMatch()
+    if colours is not None and start in colours:
+        match.restore(colours.get(start))
     pictures = zip(
-        made, plan.backgrounds(), plan.clip.frames(), plan.objects.frames(), plan.total.frames(), strict=True
-    )
-    for frame, behind, own, where, reach in pictures:
+        made, plan.backgrounds(start), plan.clip.frames(start), plan.objects.frames(start), plan.total.frames(start),
+        strict=True,
+    )  # fmt: skip
+    for index, (frame, behind, own, where, reach) in enumerate(pictures, start):
+        if colours is not None and index % EVERY == 0:
+            colours.put(index, *match.state())
         if not reach.any():
             match.reset()
             yield behind
