@@ -58,7 +58,7 @@ def test_warnings_and_logs_of_libraries() -> None:
         pytest.param((2,), marks=pytest.mark.slow),
         (2, 3, 4),
         pytest.param((0, 1, 2, 3, 4), marks=pytest.mark.slow),
-        (0, 1, 2, 3, 4, 5, 6),
+        pytest.param((0, 1, 2, 3, 4, 5, 6), marks=pytest.mark.slow),
     ],
 )
 def test_frames_that_are_masked_wholly(tmp_path: Path, masked: tuple[int, ...]) -> None:
