@@ -108,6 +108,7 @@ def test_the_text_encoder_alone(tmp_path: Path) -> None:
     assert memory_cells(found)[0] == ""  # nothing was planned
 
 
+@pytest.mark.slow
 def test_rows_of_memory_are_processes_of_their_own(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--model", model, "--device", "cpu", "--only", "remove", "--limits", "0.01,2", "--jobs", 2]
     assert bench("memory", *flags) == 0

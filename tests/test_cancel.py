@@ -76,7 +76,7 @@ def references(runtime: Runtime, folder: Path) -> None:
     list(suggest_references(*inputs(), runtime=runtime))
 
 
-@pytest.mark.parametrize("job", [whole, removal, latent, references])
+@pytest.mark.parametrize("job", [pytest.param(whole, marks=pytest.mark.slow), removal, latent, references])
 def test_work_ends_at_the_step_at_which_that_is_asked_for(
     model: Model, tmp_path: Path, job: Callable[[Runtime, Path], None]
 ) -> None:

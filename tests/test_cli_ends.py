@@ -213,7 +213,11 @@ def test_an_input_that_changes_is_noticed(
 def python(*arguments: str, shell: str, folder: Path) -> subprocess.CompletedProcess[str]:
     words = " ".join(f"'{word}'" for word in (sys.executable, "-m", "layerlift", *arguments))
     line = f"{words} {shell}; exit ${{PIPESTATUS[0]}}"
-    return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    # Standard output waits for a full buffer, as it does wherever nobody sets this.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 @pytest.mark.parametrize("command", ["--version", "--help", "scene -o s --size 16x16 --frames 1"])

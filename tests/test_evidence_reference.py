@@ -181,7 +181,7 @@ def shown_otherwise(step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return truth, video, mask
 
 
-@pytest.mark.parametrize("step", [0, 1.7])
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.slow), 1.7])
 def test_a_reference_outranks_frames_that_show_something_else(step: float) -> None:
     truth, video, mask = shown_otherwise(step)
     without, given = carried(video, mask, {}), carried(video, mask, {12: truth[12]})
@@ -191,6 +191,7 @@ def test_a_reference_outranks_frames_that_show_something_else(step: float) -> No
         assert psnr(without[at : at + 1], truth[at : at + 1], hidden) < 28
 
 
+@pytest.mark.slow
 def test_far_from_a_reference_nearer_frames_count() -> None:
     # A light goes on in the place that is hidden half of the time; the reference shows it dark.
     frames = 33

@@ -29,6 +29,7 @@ def test_script_writes_a_plate_and_a_layer(tmp_path: Path, capsys: pytest.Captur
     assert "…" in capsys.readouterr().out, "each stage is named"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

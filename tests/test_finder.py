@@ -301,7 +301,9 @@ def test_a_clip_without_its_object_has_nothing_to_see() -> None:
     assert (seen.likely[:, :, 0] == 1).all()
 
 
-@pytest.mark.parametrize("seed", [1000, 1001, 1003])
+@pytest.mark.parametrize(
+    "seed", [pytest.param(1000, marks=pytest.mark.slow), pytest.param(1001, marks=pytest.mark.slow), 1003]
+)
 def test_scenes_without_a_model(seed: int) -> None:
     scene = make_scene(seed)
     found = layerlift.mask(scene.video, list(scene.object_masks), model="none")
@@ -321,6 +323,7 @@ def test_scenes_without_a_model(seed: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_soft_is_between_nothing_and_the_object() -> None:
     scene = make_scene(1001)
     plan = layerlift.plan_effects(scene.video, list(scene.object_masks), runtime=layerlift.Runtime(model="none"))

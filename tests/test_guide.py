@@ -182,7 +182,13 @@ def folder(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     return copy
 
 
-@pytest.mark.parametrize("command", RUN, ids=id_of)
+def maybe_slow(command: str) -> object:
+    """Several objects in one command stand for every click: each looks at the frames with a network."""
+    clicked = any(place in command for place in PLACES)
+    return pytest.param(command, marks=[pytest.mark.slow] if clicked and "--object" not in command else [])
+
+
+@pytest.mark.parametrize("command", map(maybe_slow, RUN), ids=map(id_of, RUN))
 def test_command_runs(command: str, folder: Path, model: Path) -> None:
     for place, here in PLACES.items():
         command = command.replace(place, here)

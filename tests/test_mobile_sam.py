@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -82,6 +84,25 @@ def test_a_picture_is_scaled_to_the_top_left_normalised_and_padded_with_zeros() 
     assert not made[0, :, SIDE // 2 :].any()
     white = as_input(np.full((64, 64, 3), 255, np.uint8))[0, :, 0, 0]
     np.testing.assert_allclose(white, [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rtol=1e-3)
+
+
+OPEN = """
+from layerlift.engine.onnx import open_network, providers
+providers("cpu")
+open_network("layerlift.engine.mobile_sam", "decoder.onnx")
+"""
+
+
+def test_nothing_is_told_to_its_maker(tmp_path: Path) -> None:
+    """onnxruntime's telemetry begins with an identifier in the user's cache; it is off by itself under CI."""
+    switches = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "GITHUB_ACTIONS", "TF_BUILD")
+    environment = {name: value for name, value in os.environ.items() if name not in switches}
+    command = [sys.executable, "-c", OPEN]
+    ended = subprocess.run(
+        command, env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert ended.stderr == ""
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_encoding_ends_when_that_is_asked_for_in_the_middle_of_it(disc: np.ndarray) -> None:

@@ -268,19 +268,19 @@ def test_small_pictures_are_seen_in_longer_windows_unless_the_user_says_otherwis
 
 
 def test_the_user_s_windows_are_those_of_a_crop_too(tmp_path: Path, policy: Policy) -> None:
-    large = open_model(write_tiny_model(tmp_path / "large", size=[400, 304], longest=33))
-    clip = make_clip(33, 400, 300)
+    large = open_model(write_tiny_model(tmp_path / "large", size=[400, 304], longest=17))
+    clip = make_clip(17, 400, 300)
     mask = np.zeros((300, 400), bool)
     mask[100:120, 100:120] = True
-    for window, lengths in ((None, {33}), (9, {9})):
+    for window, lengths in ((None, {17}), (9, {9})):
         report = Report()
         options = RemovalOptions(evidence="off", crop=True, window=window)
         list(remove_frames(clip, mask, options, runtime=Runtime(model=large, policy=policy, report=report)))
         assert report.sizes["padded"] != [400, 304]
         assert {stop - start for start, stop in report.sizes["windows"]} == lengths
     report = Report()
-    remove(clip, mask, model=large, device="cpu", evidence="off", window=17, report=report)
-    assert {stop - start for start, stop in report.sizes["windows"]} == {17}
+    remove(clip, mask, model=large, device="cpu", evidence="off", window=9, report=report)
+    assert {stop - start for start, stop in report.sizes["windows"]} == {9}
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_a_clip_with_alpha_keeps_it_in_python(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack(list(open_clip(path).rgba_frames())), back)
 
 
-@pytest.mark.parametrize("pan", [0.0, 1.5])
+@pytest.mark.parametrize("pan", [pytest.param(0.0, marks=pytest.mark.slow), 1.5])
 def test_a_ramp_of_ten_bits_has_no_bands_where_something_was(tmp_path: Path, pan: float) -> None:
     """Gathering sees 8 bits, of which this ramp has one for every eight pixels; the clip has four between them."""
     frames, height, width = 12, 120, 240

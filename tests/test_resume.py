@@ -97,7 +97,7 @@ def survive(
             job._lock.leave()
 
 
-@pytest.mark.parametrize(("every", "least"), [(7, 30), (60, 4)])
+@pytest.mark.parametrize(("every", "least"), [pytest.param(7, 30, marks=pytest.mark.slow), (60, 4)])
 def test_a_removal_without_a_model_survives(every: int, least: int, tmp_path: Path) -> None:
     runtime = Runtime("none", choose_policy("cpu"))
     made, kills = survive(tmp_path / "job", runtime, removed, every)
@@ -143,7 +143,12 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("witnesses", "refine", "every"),
-    [("clip", "edges", 200), ("all", "edges", 240), ("model", "edges", 13), ("clip", "plate", 200)],
+    [
+        pytest.param("clip", "edges", 200, marks=pytest.mark.slow),
+        pytest.param("all", "edges", 240, marks=pytest.mark.slow),
+        ("model", "edges", 13),
+        ("clip", "plate", 200),
+    ],
 )
 def test_a_search_for_effects_survives(
     witnesses: str, refine: str, every: int, *, model: Engine, tmp_path: Path, small_windows: None

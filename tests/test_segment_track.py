@@ -209,6 +209,7 @@ def test_the_same_input_gives_the_same_masks() -> None:
     np.testing.assert_array_equal(found(scene(PATH), target), found(scene(PATH), target))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clip() -> None:
     still = scene(PATH[:1])[0]
 

@@ -187,7 +187,9 @@ def stored_weight(
 def compare(originals: dict[str, bytes], folder: Path, pictures: list[Path]) -> None:
     """Print the IoU of the masks that both give for a grid of clicks in each picture."""
     import cv2
-    import onnxruntime as ort
+    from layerlift.engine.onnx import library
+
+    ort = library()
 
     from layerlift.engine.mobile_sam import LOW, SIDE, as_input
 

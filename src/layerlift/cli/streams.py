@@ -19,6 +19,8 @@ class Forgiving:
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
+        if not isinstance(text, str):  # what a stream of text says to bytes, by which typer tells it from one of bytes
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self.error is None:
             try:
                 return self._stream.write(text)

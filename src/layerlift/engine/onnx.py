@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from threading import Event, Thread
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,19 @@ ASKED_EVERY = 0.02  # seconds between two looks whether a run was cancelled
 _QUIET = 3  # onnxruntime's level of errors: it warns of what a provider leaves to the CPU
 
 
+def library() -> ModuleType:
+    """onnxruntime, without its telemetry.
+
+    Since 1.29 its builds for Linux and macOS send what they run to their maker, and write an identifier into the
+    user's cache, unless this variable says otherwise before it is imported.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 def threads() -> int:
     """How many threads a network runs on: the cores that this process may use, or OMP_NUM_THREADS, as torch has it."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -39,16 +53,13 @@ def threads() -> int:
 
 def providers(backend: Backend) -> list[tuple[str, dict[str, str]]]:
     """What runs a network on a backend with the onnxruntime that is installed, the first choice first."""
-    import onnxruntime as ort
-
-    known = ort.get_available_providers()
+    known = library().get_available_providers()
     return [(name, dict(settings)) for name, settings in PROVIDERS[backend] if name in known]
 
 
 def open_network(package: str, file: str, backend: Backend = "cpu") -> onnxruntime.InferenceSession:
     """The network of a file in a package, ready to run."""
-    import onnxruntime as ort
-
+    ort = library()
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
     options.use_deterministic_compute = True
@@ -62,10 +73,8 @@ def run(
     """What a network makes of its inputs. Raises CancelledError soon after that was asked for, in the middle of it."""
     if cancellation is None:
         return network.run(None, given)
-    import onnxruntime as ort
-
     cancellation.check()
-    how = ort.RunOptions()
+    how = library().RunOptions()
     try:
         with _ending(how, cancellation):
             made = network.run(None, given, how)

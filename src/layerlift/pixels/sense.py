@@ -17,6 +17,9 @@ FLAT = 0.5
 # How much more neighbouring pixels may differ than in the clip: so many times, and levels. Independent noise of the
 # full range differs by 85 levels, footage by 2 to 15.
 NOISIER, NOISE_LEVELS = 3.0, 24.0
+# Of so many frames one is looked at: numbers that overflow do so in whole windows, and looking at each frame of a clip
+# takes more time than encoding it does on a fast card.
+LOOKED_AT_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True)

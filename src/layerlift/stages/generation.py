@@ -23,7 +23,7 @@ from layerlift.geometry.fit import Fit, Window, latent_frames
 from layerlift.geometry.focus import Box, View, offsets
 from layerlift.jobs.manifest import digest_of_text
 from layerlift.jobs.shelf import Shelf
-from layerlift.pixels.sense import Look, liveliest, look
+from layerlift.pixels.sense import LOOKED_AT_EVERY, Look, liveliest, look
 from layerlift.pixels.work import Patch, fit_regions
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
@@ -301,7 +301,7 @@ def encode_windows(
         if hidden.any():
             latents = encode(np.stack([frame for frame, _ in pairs]))
             shown = bool(hidden[kept_frames(window)].any())
-            own = liveliest([look(frame.astype(np.float32), ~hides) for frame, hides in pairs])
+            own = liveliest([look(frame.astype(np.float32), ~hides) for frame, hides in pairs[::LOOKED_AT_EVERY]])
             section = Section(window, filed(latents), job.model.unknown_tokens(hidden), shown, box, own)
         if shelf is not None:
             found = [] if section is None else [latents, section.unknown, np.array(shown), np.array(astuple(own))]
