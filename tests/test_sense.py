@@ -15,10 +15,11 @@ from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.plan import least_memory, make_plan
 from layerlift.engine.model import Model, open_model
 from layerlift.errors import PrecisionError
-from layerlift.options import RemovalOptions
+from layerlift.options import LatentCompositionOptions, RemovalOptions
 from layerlift.pixels.sense import look, nonsense
 from layerlift.report import Report
 from layerlift.runtime import Runtime
+from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition
 from layerlift.stages.removal import RemovalPlan, plan_removal, run_removal
 from support import Instead
 from tiny_model import write_tiny_model
@@ -159,3 +160,22 @@ def test_there_is_no_more_precise_plan_than_fits(model: Model) -> None:
     least = least_memory(replace(job.plan.request, policy=EXACT))
     assert least > least_memory(job.plan.request)
     assert make_plan(replace(job.plan.request, memory=least - 1)).precise() is None
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_a_composition_is_made_again_in_float32(model: Model, refine: bool) -> None:
+    good = footage()[0].astype(np.float32)
+    engine, opened = decoding_as(
+        model, lambda policy: good if policy.transformer_dtype == "float32" else BAD["of a single colour"]()
+    )
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[10:30, 20:40] = True
+    runtime = Runtime(model=engine, policy=HALF, report=Report())
+    options = LatentCompositionOptions(refine=refine)
+    plan = plan_latent_composition(footage(), footage(), mask, mask, footage(), options, runtime)
+    kept = list[str]()
+    made = np.stack(list(run_latent_composition(plan, lambda name, frame: kept.append(name))))
+    assert np.abs(made.astype(int) - footage()).max() <= 1
+    assert opened == ["bfloat16", "float32"] if not refine else ["bfloat16"] * 2 + ["float32"] * 2
+    assert kept.count("latent") == kept.count("injected") == COUNT
+    assert [note for note in runtime.report.notes if "trying again in float32" in note]

@@ -187,6 +187,7 @@ def stored_weight(
 def compare(originals: dict[str, bytes], folder: Path, pictures: list[Path]) -> None:
     """Print the IoU of the masks that both give for a grid of clicks in each picture."""
     import cv2
+
     from layerlift.engine.onnx import library
 
     ort = library()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from layerlift.engine.base import Decode, Noise, Picture
 from layerlift.engine.device.memory import trim_host
@@ -12,28 +15,58 @@ from layerlift.errors import PrecisionError
 from layerlift.jobs.shelf import Shelf
 from layerlift.pixels.sense import LOOKED_AT_EVERY, Look, look, nonsense
 from layerlift.pixels.work import Patch, make_patches
+from layerlift.report import Report
 from layerlift.stages.windows import kept_frames
 
 if TYPE_CHECKING:
     from layerlift.stages.generation import Job, Section
 
+T = TypeVar("T")
+
+
+def precisely(work: Callable[[Job, int], Iterator[T]], job: Job, report: Report, start: int = 0) -> Iterator[T]:
+    """What `work` yields from number `start` on; in float32 from where the result is no picture, if memory allows.
+
+    What was yielded already stays.
+
+    Raises PrecisionError where the result is no picture in float32 either, or there is no memory for it.
+    """
+    while True:
+        try:
+            for item in work(job, start):
+                yield item
+                start += 1
+            return
+        except PrecisionError as error:
+            precise, said = job.plan.precise(), str(error)
+            if precise is None:
+                raise
+        # Beyond the block: the exception holds on to everything that the work had made.
+        report.note(f"{said.split(':', maxsplit=1)[0]}; trying again in float32")
+        job = replace(job, plan=precise)
+
+
+def check_picture(frame: Picture, own: Look, job: Job, made: np.ndarray | None = None) -> None:
+    """Raises PrecisionError for a frame that is saturated, of one colour, or noise, where the clip, `own`, is not.
+
+    `made` (H, W) bool: where the model made it; None: everywhere.
+    """
+    wrong = None if job.model.settings.random else nonsense(look(frame, made), own)
+    if wrong is not None:
+        exact = job.plan.precise() is None and job.policy.transformer_dtype == "float32"
+        why = "its weights are damaged" if exact else f"{job.policy.transformer_dtype} is too coarse for it here"
+        way = "choose another --model, or fetch it again" if exact else "try --dtype float32"
+        raise PrecisionError(f"{job.model.name} made a frame that is {wrong}: {why}; {way}")
+
 
 def sensible(frames: Iterable[Picture], own: Look | None, job: Job) -> Iterator[Picture]:
     """The frames that a model made, as long as they are pictures; `own` is what the clip looks like there.
 
-    The first is looked at, and one of LOOKED_AT_EVERY after it.
-
-    Raises PrecisionError for one that is saturated, of one colour, or noise, where the clip is not.
+    The first is looked at, and one of LOOKED_AT_EVERY after it. Raises PrecisionError as `check_picture`.
     """
-    if job.model.settings.random:
-        own = None
     for index, frame in enumerate(frames):
-        wrong = None if own is None or index % LOOKED_AT_EVERY else nonsense(look(frame), own)
-        if wrong is not None:
-            exact = job.plan.precise() is None and job.policy.transformer_dtype == "float32"
-            why = "its weights are damaged" if exact else f"{job.policy.transformer_dtype} is too coarse for it here"
-            way = "choose another --model, or fetch it again" if exact else "try --dtype float32"
-            raise PrecisionError(f"{job.model.name} made a frame that is {wrong}: {why}; {way}")
+        if own is not None and index % LOOKED_AT_EVERY == 0:
+            check_picture(frame, own, job)
         yield frame
 
 

@@ -18,7 +18,6 @@ from layerlift.engine.device import Policy
 from layerlift.engine.device.memory import trim_host
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.model.speed import Speed, choose_speed
-from layerlift.errors import PrecisionError
 from layerlift.geometry.fit import Fit, Window, latent_frames
 from layerlift.geometry.focus import Box, View, offsets
 from layerlift.jobs.manifest import digest_of_text
@@ -28,7 +27,7 @@ from layerlift.pixels.work import Patch, fit_regions
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
-from layerlift.stages.decoding import decode_windows, decoded_before
+from layerlift.stages.decoding import decode_windows, decoded_before, precisely
 from layerlift.stages.windows import cut, decoder, encoder, filed, kept_frames, run_pass, run_pass_each
 
 # A frame (H, W, 3) uint8 at the clip's size, and (H, W) bool, True where its pixels are to be generated.
@@ -101,19 +100,9 @@ def generate(
 
     Raises PrecisionError where the result is no picture in float32 either, or there is no memory for it.
     """
-    while True:
-        try:
-            for patch in _generated(job, frames, frame_count, runtime, start):
-                yield patch
-                start += 1
-            return
-        except PrecisionError as error:
-            precise, said = job.plan.precise(), str(error)
-            if precise is None:
-                raise
-        # Beyond the block: the exception holds on to everything that the work had made.
-        runtime.report.note(f"{said.split(':', maxsplit=1)[0]}; trying again in float32")
-        job = replace(job, plan=precise)
+    yield from precisely(
+        lambda job, start: _generated(job, frames, frame_count, runtime, start), job, runtime.report, start
+    )
 
 
 def _generated(

@@ -7,10 +7,10 @@ few denoising steps from low noise bring both together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -28,11 +28,13 @@ from layerlift.masks import Mask, union_masks
 from layerlift.options import CompositionOptions, LatentCompositionOptions, RemovalOptions
 from layerlift.pixels.arrays import grow
 from layerlift.pixels.paste import ColorMatch, paste
+from layerlift.pixels.sense import LOOKED_AT_EVERY, liveliest, look
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime, chosen
 from layerlift.stages.choose_model import require_model
 from layerlift.stages.composition import Sequential, background_due, shown_at
 from layerlift.stages.composition.latent_windows import decode_all, encode_all, sum_latents
+from layerlift.stages.decoding import check_picture, precisely
 from layerlift.stages.generation import Job, Section, denoise_sections, window_shelf
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
@@ -191,14 +193,41 @@ def run_latent_composition(plan: LatentCompositionPlan, keep: Keep | None = None
     It gets "latent" or "injected" and a frame (H, W, 3) uint8: the decoded sum of the latents, and the same with the
     objects' own pixels inserted.
 
-    Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
+    Where the result is no picture, and there is memory for float32, the rest is made in that.
+
+    Raises LayerliftError when the model returned NaN or infinity or made no picture in float32 either, or memory ran
+    out and no smaller plan exists.
     """
+
+    told = Counter[str]()
+
+    def once(job: Job, start: int) -> Iterator[np.ndarray]:
+        # What a job keeps of another try is told apart.
+        runtime = plan.runtime if job is plan.job else plan.runtime.part("again")
+        return composed(replace(plan, job=job, runtime=runtime), None if keep is None else anew(keep, told), start)
+
+    def made(start: int) -> Iterator[np.ndarray]:
+        return precisely(once, plan.job, plan.runtime.report, start)
+
     # An earlier process may have made some of the frames.
-    return resumed_frames(plan.runtime.keeper, "composed", partial(composed, plan, keep), plan.backgrounds)
+    return resumed_frames(plan.runtime.keeper, "composed", made, plan.backgrounds)
+
+
+def anew(keep: Keep, told: Counter[str]) -> Keep:
+    """`keep` for another try, which begins with frames that it was told of: as many of each name as `told` counts."""
+    seen = Counter[str]()
+
+    def tell(name: str, frame: np.ndarray) -> None:
+        seen[name] += 1
+        if seen[name] > told[name]:
+            told[name] += 1
+            keep(name, frame)
+
+    return tell
 
 
 def composed(plan: LatentCompositionPlan, keep: Keep | None, start: int) -> Iterator[np.ndarray]:
-    """`run_latent_composition` from frame `start` on; `keep` is told of all frames."""
+    """`run_latent_composition` from frame `start` on, once; `keep` is told of all frames."""
     job, count, runtime = plan.job, plan.clip.frame_count, plan.runtime
     runtime.report.sizes["clip"] = [plan.clip.width, plan.clip.height, count]
     note_job(runtime.report, job)
@@ -314,7 +343,7 @@ def restore(
 
     The composition fades in inside what the total mask has grown by, its colours matched to the new background's
     around it; inside the objects every pixel is the clip's. The shelf is given how they are matched before frames; what
-    it has for the first one is gone on from.
+    it has for the first one is gone on from. Raises PrecisionError for frames that are no pictures.
     """
     match = ColorMatch()
     if colours is not None and start in colours:
@@ -326,6 +355,10 @@ def restore(
     for index, (frame, behind, own, where, reach) in enumerate(pictures, start):
         if colours is not None and index % EVERY == 0:
             colours.put(index, *match.state())
+        if (index - start) % LOOKED_AT_EVERY == 0:
+            # The objects' own pixels were put in: they tell nothing of the model.
+            given = liveliest([look(known.astype(np.float32), ~where) for known in (own, behind)])
+            check_picture(frame.astype(np.float32), given, plan.job, ~where)
         if not reach.any():
             match.reset()
             yield behind
