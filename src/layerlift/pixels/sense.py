@@ -42,10 +42,12 @@ def look(picture: Any, known: Any = None) -> Look:
 
     `known` (H, W) bool: where alone its spread counts, since what stood out may be what was removed; None: everywhere.
     """
-    counted = picture if known is None else picture[known]
-    steps = [abs(picture[1:] - picture[:-1]), abs(picture[:, 1:] - picture[:, :-1])]
+    # A part of the pixels tells as much: neighbours along every fourth row and column, and every fourth pixel.
+    rows, columns, some = picture[::4], picture[:, ::4], picture[::2, ::2]
+    counted = some if known is None else some[known[::2, ::2]]
+    steps = [abs(columns[1:] - columns[:-1]), abs(rows[:, 1:] - rows[:, :-1])]
     differences = [float(step.mean()) for step in steps if 0 not in step.shape]
-    extremes = (picture <= DARKEST) | (picture >= BRIGHTEST)
+    extremes = (some <= DARKEST) | (some >= BRIGHTEST)
     return Look(
         spread=float(counted.std()) if 0 not in counted.shape else 0.0,
         detail=sum(differences) / max(len(differences), 1),
