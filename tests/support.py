@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from layerlift.cli import main
 from layerlift.engine.base import Engine
 from layerlift.engine.device import Policy
 from layerlift.hidden import hidden_name
+from layerlift.jobs.job import Job
+from layerlift.jobs.manifest import Manifest
 from layerlift.processes import owner
+from layerlift.progress import StageProgress
+from layerlift.runtime import Runtime
 
 # Real clips beside the checkout, for developers who have them; tests that ask for one are skipped elsewhere.
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
@@ -139,3 +144,41 @@ def moving_texture(
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     return path
+
+
+class Killed(BaseException):
+    """In place of a signal that nothing survives: what was written until then is all there is."""
+
+
+class Kills:
+    """A progress that ends the work at a step: every further step of it fails, too, whichever thread makes it."""
+
+    def __init__(self, last: int) -> None:
+        self.last, self.count = last, 0
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        self.count += bool(steps)
+        if self.count > self.last:
+            raise Killed
+
+
+def survive(
+    folder: Path, runtime: Runtime, work: Callable[[Runtime], np.ndarray], every: int
+) -> tuple[np.ndarray, int]:
+    """What comes of work that is killed after every so many steps, and how often it was."""
+    kills = 0
+    while True:
+        job = Job(folder)
+        job.begin(Manifest("remove", "out.mkv", "layerlift remove", {}, {}), resume=kills > 0)
+        try:
+            return work(replace(runtime, keeper=job.keeper, progress=Kills(every))), kills
+        except Killed:
+            kills += 1
+            assert kills < 100, "it gets nowhere"
+        finally:
+            assert job._lock is not None
+            job._lock.leave()

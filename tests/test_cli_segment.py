@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.clip import Clip, ClipWriter, open_clip, write_clip, write_mask
 from layerlift.errors import InputError
 from layerlift.masks import open_mask, open_object_masks
 from layerlift.parse import parse_boxes, parse_named, parse_points
@@ -109,6 +110,61 @@ def test_a_known_mask_counts_frames_in_the_whole_clip(clip: Path) -> None:
     assert len(mask) == 5
     assert iou(mask[2], truth(4)) > 0.95
     assert iou(mask[0], truth(2)) > 0.8
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has Ctrl-C come at a frame that is written, counted over all files."""
+    write = ClipWriter.write
+
+    def at(number: int) -> None:
+        left = [number]
+
+        def interrupted(self: ClipWriter, frame: np.ndarray) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            write(self, frame)
+
+        monkeypatch.setattr(ClipWriter, "write", interrupted)
+
+    return at
+
+
+def test_an_interrupted_segmentation_goes_on(
+    clip: Path, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ["segment", "toy.mkv", "--point", "34,52", "--object", "square=100,24", "--segmenter", "classic"]
+    assert layerlift(*both, "-o", "whole.mkv", "--preview", "whole.mp4") == 0
+    before = files()
+    interrupt(10)
+    assert layerlift(*both, "-o", "mask.mkv", "--preview", "seen.mp4") == 130
+    assert files() == sorted([*before, ".mask.mkv.layerlift-job"])
+    assert "-o mask.mkv --preview seen.mp4 --resume" in capsys.readouterr().err
+
+    assert layerlift(*both, "-o", "mask.mkv", "--preview", "seen.mp4", "--resume", "--point", "35,52") == 2
+    assert "--point was ['34,52'] and is ['34,52', '35,52']" in capsys.readouterr().err
+    assert layerlift(*both, "-o", "mask.mkv", "--preview", "seen.mp4", "--resume", "--report", "report.json") == 0
+    for name, whole in (("mask", "whole"), ("mask_0", "whole_0"), ("mask_1", "whole_1")):
+        np.testing.assert_array_equal(open_clip(f"{name}.mkv").numpy(), open_clip(f"{whole}.mkv").numpy())
+    np.testing.assert_array_equal(open_clip("seen.mp4").numpy(), open_clip("whole.mp4").numpy())
+    results = json.loads(Path("report.json").read_text())["results"]
+    assert results["resumed"]["objects follow"]["again"] == 0
+    assert results["frames with the object"] == {"object": FRAMES, "square": FRAMES}
+    assert [name for name in files() if name.startswith(".")] == []
+
+
+def test_an_interrupted_run_from_a_click_goes_on(clip: Path, interrupt: Callable[[int], None]) -> None:
+    asked = ["run", "toy.mkv", "--point", "34,52", "--segmenter", "classic", "--model", "none", "--lossless", "-o"]
+    assert layerlift(*asked, "whole") == 0
+    for frame in (3, FRAMES + 3):  # of the object's mask, and of the total mask
+        interrupt(frame)
+        assert layerlift(*asked, "out", "--overwrite", *(["--resume"] if frame > FRAMES else [])) == 130
+        assert ".out.layerlift-job" in files()
+    interrupt(-1)
+    assert layerlift(*asked, "out", "--resume") == 0
+    for name in ("object_mask_0", "total_mask", "background"):
+        np.testing.assert_array_equal(open_clip(f"out/{name}.mkv").numpy(), open_clip(f"whole/{name}.mkv").numpy())
 
 
 def test_run_goes_from_one_click_to_plate_and_layers(clip: Path) -> None:

@@ -1,55 +1,31 @@
 """Jobs that are interrupted, at any step, go on from what they have kept and make the very same frames."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from layerlift import Clip, EffectOptions, ExtractionOptions, RemovalOptions, RunOptions, Runtime, StageProgress
+from layerlift import Clip, EffectOptions, ExtractionOptions, RemovalOptions, RunOptions, Runtime
 from layerlift.clip import open_clip
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.engine.base import Engine
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
-from layerlift.jobs.job import Job
 from layerlift.jobs.keeper import kept
-from layerlift.jobs.manifest import Manifest
 from layerlift.masks import Mask
-from layerlift.options import LatentCompositionOptions
+from layerlift.options import LatentCompositionOptions, SegmentationOptions
 from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition
 from layerlift.stages.effects import FrameEffects, plan_effects, run_effects
 from layerlift.stages.layers import plan_extraction, run_extraction
 from layerlift.stages.removal import plan_removal
 from layerlift.stages.removal.going_on import go_on_removing
 from layerlift.stages.run import open_inputs, plan_run, run_stages
+from layerlift.stages.segment import Prompts, Target, plan_segmentation, run_segmentation
+from support import survive
 from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 40, 48, 64
-MANIFEST = Manifest("remove", "out.mkv", "layerlift remove", {}, {})
-
-
-class Killed(BaseException):
-    """In place of a signal that nothing survives: what was written until then is all there is."""
-
-
-class Kills:
-    """A progress that ends the work at a step: every further step of it fails, too, whichever thread makes it."""
-
-    def __init__(self, last: int) -> None:
-        self.last, self.count = last, 0
-
-    @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
-        yield self
-
-    def advance(self, steps: int = 1) -> None:
-        self.count += bool(steps)
-        if self.count > self.last:
-            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -77,24 +53,6 @@ def removed(runtime: Runtime) -> np.ndarray:
     states = list[np.ndarray]()
     plates = np.stack(list(go_on_removing(plan, states.append)))
     return np.concatenate([plates, np.stack(states)[..., None]], -1)
-
-
-def survive(
-    folder: Path, runtime: Runtime, work: Callable[[Runtime], np.ndarray], every: int
-) -> tuple[np.ndarray, int]:
-    """What comes of work that is killed after every so many steps, and how often it was."""
-    kills = 0
-    while True:
-        job = Job(folder)
-        job.begin(MANIFEST, resume=kills > 0)
-        try:
-            return work(replace(runtime, keeper=job.keeper, progress=Kills(every))), kills
-        except Killed:
-            kills += 1
-            assert kills < 100, "it gets nowhere"
-        finally:
-            assert job._lock is not None
-            job._lock.leave()
 
 
 @pytest.mark.parametrize(("every", "least"), [pytest.param(7, 30, marks=pytest.mark.slow), (60, 4)])
@@ -198,6 +156,36 @@ def test_a_latent_composition_survives(refine: bool, model: Engine, tmp_path: Pa
     made, kills = survive(tmp_path / "job", runtime, work, 23)
     assert kills >= 3
     np.testing.assert_array_equal(made, work(runtime))
+
+
+def clicked(*at: tuple[int, int], inside: bool = True) -> Prompts:
+    return Prompts(np.array(at, np.float32), np.full(len(at), inside))
+
+
+# Whoever is walked with is clicked on in the middle, corrected by a click and by a mask; the other has a box.
+TARGETS = [
+    Target("walks", {13: clicked((18, 18)), 22: clicked((27, 35), inside=False)}, {30: objects()[1][0].numpy()[30]}),
+    Target("stands", {0: Prompts(box=(48, 28, 62, 42))}),
+]
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "every"), [("classic", 19), pytest.param("mobile-sam", 41, marks=pytest.mark.slow)]
+)
+def test_a_segmentation_survives(segmenter: str, every: int, tmp_path: Path) -> None:
+    def work(runtime: Runtime) -> np.ndarray:
+        plan = plan_segmentation(objects()[0], TARGETS, SegmentationOptions(segmenter), runtime.part("objects"))
+        labels = np.stack(list(run_segmentation(plan)))
+        shown.append(runtime.report.results["frames with the object"])
+        return labels
+
+    shown = list[object]()
+    runtime = Runtime("none", choose_policy("cpu"))
+    made, kills = survive(tmp_path / "job", runtime, work, every)
+    assert kills >= 3
+    np.testing.assert_array_equal(made, work(runtime))
+    assert shown[-1] == shown[-2]
+    assert set(np.unique(made)) == {0, 1, 2}
 
 
 def test_the_whole_job_survives(model: Engine, tmp_path: Path, small_windows: None) -> None:

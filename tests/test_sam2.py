@@ -4,6 +4,7 @@ own session."""
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from layerlift.runtime import Runtime
 from layerlift.stages.segment import Prompts, Target, open_segmenter
 from layerlift.stages.segment.choose import choose_segmenter
 from layerlift.stages.segment.sam2 import Sam2Segmenter
-from support import layerlift
+from layerlift.stages.spool import resumed_frames
+from support import layerlift, survive
 
 SIDE = 128  # pixels that the tiny networks see
 SIZE = (72, 96)  # height, width of the clip
@@ -220,6 +222,28 @@ def test_every_frame_of_a_clip_is_labelled_from_wherever_it_was_touched(
     assert all(label.shape == SIZE and label.dtype == np.uint8 and label.max() <= 2 for label in labels)
     again = list(segmenter.track(clip, [Target("known", {}, {5: mask}), late]))
     np.testing.assert_array_equal(labels, again)
+
+
+@pytest.mark.parametrize("every", [6, 9])
+def test_a_video_that_is_killed_goes_on_with_all_that_was_remembered(
+    every: int, folder: Path, video: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlift.stages.segment.sam2.is_nothing", lambda *_: False)
+    monkeypatch.setattr("layerlift.stages.segment.sam2.EVERY", 3)
+    segmenter, clip = Sam2Segmenter("tiny", folder), Clip.from_array(video)
+    mask = np.zeros(SIZE, np.bool_)
+    mask[20:44, 25:49] = True
+    late = Target("late", {9: Prompts(box=BOX), 12: Prompts(np.array([(30, 30)], np.float32), np.zeros(1, np.bool_))})
+
+    def work(runtime: Runtime) -> np.ndarray:
+        runtime = runtime.part("objects")
+        track = partial(segmenter.track, clip, [Target("known", {}, {7: mask}), late])
+        labels = resumed_frames(runtime.keeper, "labels", partial(track, runtime.progress, runtime.keeper))
+        return np.stack(list(labels))
+
+    made, kills = survive(tmp_path / "job", Runtime(), work, every)
+    assert kills >= 2
+    np.testing.assert_array_equal(made, work(Runtime()))
 
 
 def test_a_click_on_nothing_is_told(folder: Path, video: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +16,14 @@ import pytest
 
 from layerlift.clip import Clip
 from layerlift.errors import InputError
-from layerlift.progress import QUIET, Cancellation, CancelledError
+from layerlift.jobs.keeper import TEMPORARY, Keeper
+from layerlift.progress import QUIET, Cancellation, CancelledError, Progress
+from layerlift.runtime import Runtime
 from layerlift.stages.segment.base import Embedding, Embeddings, Prediction, Prompts, Target, from_grid, onto_grid
 from layerlift.stages.segment.prompts import asked_again, middles, prompts_of
 from layerlift.stages.segment.track import track
+from layerlift.stages.spool import resumed_frames
+from support import survive
 
 SIZE = (120, 160)  # height, width
 RED, BLUE, BAR = (220, 40, 40), (40, 60, 220), (90, 90, 90)
@@ -59,8 +65,15 @@ class ByColour:
     ) -> Prediction:
         return asked_again(self, embedding, expected, others, said)
 
-    def track(self, clip: Clip, targets: Sequence[Target], progress: object = QUIET) -> Iterator[np.ndarray]:
-        return track(self, clip, targets, progress)  # type: ignore[arg-type]
+    def track(
+        self,
+        clip: Clip,
+        targets: Sequence[Target],
+        progress: Progress = QUIET,
+        keeper: Keeper = TEMPORARY,
+        start: int = 0,
+    ) -> Iterator[np.ndarray]:
+        return track(self, clip, targets, progress, keeper, start)
 
 
 def ground(seed: int = 0) -> np.ndarray:
@@ -207,6 +220,23 @@ def test_a_click_on_nothing_is_told_in_one_sentence() -> None:
 def test_the_same_input_gives_the_same_masks() -> None:
     target = Target("dog", {5: click(*PATH[5])})
     np.testing.assert_array_equal(found(scene(PATH), target), found(scene(PATH), target))
+
+
+def test_what_is_killed_goes_on_with_all_that_was_remembered(tmp_path: Path) -> None:
+    left, right = [(45 + 2 * i, 55) for i in range(40)], [(125 - 2 * i, 70) for i in range(40)]
+    clip = Clip.from_array(np.stack([draw(draw(ground(), b, BLUE), a, RED) for a, b in zip(left, right, strict=True)]))
+    red = Target("red", {0: click(*left[0]), 30: click(*left[30], right[30])})
+    targets = [red, Target("blue", {9: click(*right[9])}, {37: square(right[37])})]
+
+    def work(runtime: Runtime) -> np.ndarray:
+        runtime = runtime.part("objects")
+        track = partial(ByColour().track, clip, targets, runtime.progress, runtime.keeper)
+        return np.stack(list(resumed_frames(runtime.keeper, "labels", track)))
+
+    made, kills = survive(tmp_path / "job", Runtime(), work, 17)
+    assert kills >= 8
+    np.testing.assert_array_equal(made, work(Runtime()))
+    assert set(np.unique(made)) == {0, 1, 2}
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """Kill a job at random moments, resume it each time, and tell how much was done again.
 
     python tools/kills.py --frames 600 --kills 30 --model demo
+    python tools/kills.py --frames 600 --kills 30 --segment classic
 
-The job is `layerlift run` on a drawn scene, over another background: it takes every stage. It runs once without a kill,
+The job is `layerlift run` on a drawn scene, over another background: it takes every stage. With --segment it is
+`layerlift segment`, by that segmenter, from boxes around the scene's objects. It runs once without a kill,
 which tells its stages and their steps. Then every kill comes at a random step of a random stage. A row of the table is
 a kill, with the steps that were made again after it. In the end the results are compared, frame by frame.
 """
@@ -20,16 +22,19 @@ from pathlib import Path
 
 import numpy as np
 
-from layerlift.clip import open_clip
+from layerlift.clip import Clip, open_clip
+from layerlift.clip.rgba import LayerClip
 from layerlift.clip.rgba_reader import open_layer
 from layerlift.jobs.job import job_folder
 from layerlift.jobs.part import STEPS, read_steps
+from layerlift.pixels.arrays import bounds
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
+from layerlift.stages.segment.survey import EVERY
 
-# Steps of a stage that are one frame's, in the stages whose steps are no frames: see `finder.find` and
-# `evidence.tracing`.
-PER_FRAME = {"clip": 18, "trace": 6}
+# Steps of a stage that are one frame's, in the stages whose steps are no frames: see `finder.find`,
+# `evidence.tracing` and `segment.survey`.
+PER_FRAME = {"clip": 18, "trace": 6, "objects look": 1 / EVERY, "objects follow": 1 / EVERY}
 
 
 def main() -> None:
@@ -40,50 +45,73 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--evidence", default="auto", help="off generates all that is hidden")
+    parser.add_argument("--segment", metavar="SEGMENTER", help="kill `layerlift segment` by this segmenter instead")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     width, height = map(int, given.size.split("x"))
-    flags = ["--model", given.model, "--evidence", given.evidence]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_scene(make_scene(given.seed, width, height, given.frames), folder / "scene")
         write_scene(make_scene(given.seed + 1, width, height, given.frames), folder / "onto")
+        if given.segment is None:
+            job = run_of(folder, given.model, given.evidence)
+        else:
+            job = segment_of(folder, given.segment)
         began = time.monotonic()
-        stages = watch(start(folder, "whole", flags), folder / "whole")
+        stages = watch(start(job, folder / "whole"), folder / "whole")
         print(f"without a kill: {time.monotonic() - began:.0f} s")
         rng, order = random.Random(given.seed), [name for name, (steps, _) in stages.items() if steps]
         chosen = [(number, rng.random()) for number in (rng.randrange(len(order)) for _ in range(given.kills))]
         moments = [(order[number], 1 + int(share * stages[order[number]][0])) for number, share in sorted(chosen)]
-        worst = kill(folder, flags, moments)
+        worst = kill(job, folder / "out", moments)
         same = alike(folder / "whole", folder / "out")
     print(f"\nthe results are {'the same' if same else 'DIFFERENT'}; at most {worst:.1f} frames were made again")
     sys.exit(not same)
 
 
-def start(folder: Path, name: str, flags: list[str], *, resume: bool = False) -> subprocess.Popen[bytes]:
-    """Start the job."""
-    words = ["run", folder / "scene" / "video.mkv", "--onto", folder / "onto" / "video.mkv", "-o", folder / name]
+def run_of(folder: Path, model: str, evidence: str) -> list[str]:
+    """`layerlift run` on the scenes in a folder."""
+    words: list[object] = ["run", folder / "scene" / "video.mkv", "--onto", folder / "onto" / "video.mkv"]
     for mask in sorted((folder / "scene").glob("object_mask_*.mkv"), reverse=True):
         words += ["--object", mask]
-    words += [*flags, "--lossless", "--steps", 2, "--witnesses", "clip", *(["--resume"] if resume else [])]
-    return subprocess.Popen(
-        [sys.executable, "-m", "layerlift", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    words += ["--model", model, "--evidence", evidence, "--lossless", "--steps", 2, "--witnesses", "clip"]
+    return [*map(str, words)]
 
 
-def kill(folder: Path, flags: list[str], moments: list[tuple[str, int]]) -> float:
+def segment_of(folder: Path, segmenter: str) -> list[str]:
+    """`layerlift segment` on the scene in a folder, into a folder of label images."""
+    words = ["segment", str(folder / "scene" / "video.mkv"), "--segmenter", segmenter, "--labels"]
+    for path in sorted((folder / "scene").glob("object_mask_*.mkv")):
+        for index, frame in enumerate(open_clip(path).frames()):
+            box = bounds(frame[..., 0] > 127)
+            if box is not None:
+                words += ["--object", f"{path.stem}={','.join(map(str, box))}@{index}"]
+                break
+    return words
+
+
+def start(job: list[str], target: Path, *, resume: bool = False) -> subprocess.Popen[bytes]:
+    """Start the job."""
+    words = [sys.executable, "-m", "layerlift", *job, "-o", str(target), *(["--resume"] if resume else [])]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill(job: list[str], target: Path, moments: list[tuple[str, int]]) -> float:
     """Kill the job at these steps of stages, one after another; returns how many frames a kill cost at most."""
     came: dict[str, int] = {}
     worst = 0.0
     print(f"{'kill':>4}  {'at':32}  made again after it: steps, and frames of the stage where most was")
     for number, moment in enumerate([*moments, None], 1):
-        now = watch(start(folder, "out", flags, resume=bool(came)), folder / "out", moment)
+        now = watch(start(job, target, resume=bool(came)), target, moment)
         # What is found is told bit by bit: it is all told when something new is made.
         again = {name: max(0, came.get(name, 0) - found) for name, (position, found) in now.items() if position > found}
         for name, (position, _) in now.items():
             came[name] = position if name in again else max(position, came.get(name, 0))
         if number > 1:
-            cost = max((count / PER_FRAME.get(name.split()[-1], 1) for name, count in again.items()), default=0)
+            cost = max(
+                (count / PER_FRAME.get(name, PER_FRAME.get(name.split()[-1], 1)) for name, count in again.items()),
+                default=0,
+            )
             worst = max(worst, cost)
             told = ", ".join(f"{name} {count}" for name, count in again.items() if count) or "nothing"
             print(f"  {told}; {cost:.1f}", flush=True)
@@ -124,12 +152,11 @@ def alike(one: Path, other: Path) -> bool:
     names = sorted(path.name for path in one.glob("*.mkv"))
     if names != sorted(path.name for path in other.glob("*.mkv")):
         return False
+    pairs: list[tuple[Clip | LayerClip, Clip | LayerClip]] = [(open_clip(one), open_clip(other))] if not names else []
     for name in names:
         read = open_layer if name.startswith("layer") else open_clip
-        pairs = zip(read(one / name).frames(), read(other / name).frames(), strict=True)
-        if not all(np.array_equal(a, b) for a, b in pairs):
-            return False
-    return True
+        pairs.append((read(one / name), read(other / name)))
+    return all(np.array_equal(a, b) for pair in pairs for a, b in zip(*(clip.frames() for clip in pair), strict=True))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def extract(
         job = open_job(Path(targets[0]))
         runtime = Runtime(progress=progress, report=record, keeper=job.keeper).part("layers")
         plan = plan_extraction(source, background, masks, totals, replace(options, linear=form.linear), runtime)
-        with work_on(job, "extract", Path(targets[0]), typed, read, runtime=runtime, models=[], flags=going):
+        with work_on(job, "extract", Path(targets[0]), typed, read, runtime=runtime, flags=going):
             layers = run_extraction(plan)
             write_layers(targets, layers, source, form, told_by(record), overwrite=writing.overwrite)
     for path in targets[:-1]:

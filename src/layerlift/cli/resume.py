@@ -43,7 +43,8 @@ def work_on(
     read: Mapping[str, Given],
     *,
     runtime: "Runtime",
-    models: "Sequence[Engine | None]",
+    models: "Sequence[Engine | None]" = (),
+    segmenter: str | None = None,
     flags: JobFlags,
 ) -> Iterator[None]:
     """Do the block's work in a job's folder, which goes when the block ends well.
@@ -52,17 +53,11 @@ def work_on(
 
     Raises InputError as `Job.begin`.
     """
-    from layerlift.jobs.manifest import Manifest, digest_of, digest_of_model, settings_of
+    from layerlift.jobs.manifest import Manifest, settings_of
     from layerlift.report import versions
 
     words = COMMAND_LINE.get() or (command,)
-    contents = {flag: digest_of(_paths(given)) for flag, given in read.items() if given and flag not in _MODELS}
-    opened = {id(model): model for model in models if model is not None}
-    contents |= {f"the model {model.name}": digest_of_model(model.path) for model in opened.values()}
-    encoder = runtime.text_encoder
-    if encoder is not None:
-        contents["the text encoder"] = digest_of_model(encoder)
-    contents["how this device computes"] = repr(runtime.policy)
+    contents = _contents(read, models, segmenter, runtime)
     settings = settings_of(typed, _ASIDE)
     settings |= {f"the version of {name}": said for name, said in versions().items() if name != "platform"}
     manifest = Manifest(command, str(target), _line(words), contents, settings)
@@ -91,6 +86,24 @@ def note_resumed(job: "Job", report: "Report", flags: JobFlags) -> None:
     """Tell the report, by stage, how many steps were found, and how many made again."""
     if flags.resume and job.found:
         report.results["resumed"] = dict(job.found)
+
+
+def _contents(
+    read: Mapping[str, Given], models: "Sequence[Engine | None]", segmenter: str | None, runtime: "Runtime"
+) -> dict[str, str]:
+    """What the result comes from beside what was typed: a digest of each thing, by the name the user knows it by."""
+    from layerlift.jobs.manifest import digest_of, digest_of_model
+    from layerlift.stages.segment.choose import weights_of
+
+    found = {flag: digest_of(_paths(given)) for flag, given in read.items() if given and flag not in _MODELS}
+    opened = {id(model): model for model in models if model is not None}
+    found |= {f"the model {model.name}": digest_of_model(model.path) for model in opened.values()}
+    if segmenter is not None:
+        weights = weights_of(segmenter)
+        found["the segmenter"] = segmenter if weights is None else f"{segmenter} {digest_of_model(weights)}"
+    if runtime.text_encoder is not None:
+        found["the text encoder"] = digest_of_model(runtime.text_encoder)
+    return found | {"how this device computes": repr(runtime.policy)}
 
 
 def _line(words: Sequence[str]) -> str:

@@ -127,14 +127,19 @@ def run(
         # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
         job = open_job(output)
         runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
-        found = plan_segmentation(source, targets, segmentation, runtime) if targets else None
+        found = plan_segmentation(source, targets, segmentation, runtime.part("objects")) if targets else None
         plan = plan_run(inputs, options, runtime)
 
         # 3. The work, into the job's folder, and from there into one that takes its place when it is whole.
         models = [None if plan.removal.job is None else plan.removal.job.model]
         if plan.effects is not None and plan.effects.attention is not None:
             models.append(plan.effects.attention.model)
-        files.enter_context(work_on(job, "run", output, typed, read, runtime=runtime, models=models, flags=going))
+        segmenter = None if found is None else found.segmenter
+        files.enter_context(
+            work_on(
+                job, "run", output, typed, read, runtime=runtime, models=models, segmenter=segmenter, flags=going
+            )
+        )  # fmt: skip
         folder = files.enter_context(results_folder(output, overwrite=writing.overwrite))
         if found is not None:
             inputs = open_inputs(source, [clicked_mask(found, job.made)], totals, behind, numbers=numbers)
@@ -174,6 +179,7 @@ def clicked_mask(plan: "SegmentationPlan", folder: Path) -> "Mask":
         with mask_writer(path, plan.clip, overwrite=False) as writer:
             for labels in run_segmentation(plan):
                 writer.write(labels > 0)
+        plan.runtime.keeper.drop()
     return replace(open_mask(path, plan.clip), name="the object that was clicked on", notes=())
 
 

@@ -12,8 +12,9 @@ from layerlift.cli.extract import numbered
 from layerlift.cli.flags import Only, Typed, Without, with_flags
 from layerlift.cli.job import finish, open_source, settle
 from layerlift.cli.mask_outputs import ROWS, is_exact, mask_writer
-from layerlift.cli.options import ClipArgument, ClipFlags, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip
+from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
 from layerlift.options import MASK, OUTPUT, RuntimeOptions, SegmentationOptions
@@ -83,6 +84,7 @@ def segment(
     reading: ClipFlags,
     running: Annotated[RuntimeOptions, Only("device")],
     writing: Annotated[OutputFlags, Without("lossless")],
+    going: JobFlags,
     typed: Typed,
 ) -> None:
     """Find objects in every frame of CLIP from clicks or boxes on one frame or a few, and write their masks.
@@ -125,8 +127,12 @@ def segment(
 
     # 2. The plan, and the work, frame by frame into the files.
     with show_progress() as progress, ExitStack() as files:
-        runtime = open_runtime(running, progress=progress, report=record)
+        job = open_job(target)
+        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper).part("objects")
         plan = plan_segmentation(source, make_targets(said, known, source), options, runtime)
+        files.enter_context(
+            work_on(job, "segment", target, typed, read, runtime=runtime, segmenter=plan.segmenter, flags=going)
+        )
         found = run_segmentation(plan)
         if preview is not None:
             found = with_preview(found, source, preview, overwrite=writing.overwrite)

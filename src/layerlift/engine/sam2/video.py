@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,51 @@ class Following:
         for place, outputs in self._session.output_dict_per_obj.items():
             outputs["non_cond_frame_outputs"].clear()
             self._session.frames_tracked_per_obj[place].clear()
+
+    def state(self) -> list[np.ndarray]:
+        """All that is remembered, as arrays, for `restore`."""
+        arrays: list[np.ndarray] = []
+
+        def kept(value: Any) -> Any:
+            """What JSON has instead of a tensor: its number among the arrays, and its type."""
+            if not isinstance(value, torch.Tensor):
+                return [kept(part) for part in value] if isinstance(value, list | tuple) else value
+            whole = value.detach().cpu().contiguous()
+            # numpy has no bfloat16.
+            arrays.append((whole.view(torch.int16) if whole.dtype == torch.bfloat16 else whole).numpy())
+            return {"array": len(arrays) - 1, "type": str(whole.dtype).removeprefix("torch.")}
+
+        told = [
+            {
+                "number": self._session.obj_idx_to_id(place),
+                "tracked": [*self._session.frames_tracked_per_obj[place].items()],
+                **{
+                    kind: [
+                        [index, {name: kept(value) for name, value in out.items()}] for index, out in outputs.items()
+                    ]
+                    for kind, outputs in self._session.output_dict_per_obj[place].items()
+                },
+            }
+            for place in range(self._session.get_obj_num())
+        ]
+        return [np.frombuffer(json.dumps(told).encode(), np.uint8), *arrays]
+
+    def restore(self, state: list[np.ndarray]) -> None:
+        """Go on where another one had this `state`; nothing was said to this one yet."""
+        told, *arrays = state
+        device = self._sam.device
+
+        def made(value: Any) -> Any:
+            if isinstance(value, dict):
+                whole = torch.from_numpy(arrays[value["array"]])
+                return (whole.view(torch.bfloat16) if value["type"] == "bfloat16" else whole).to(device)
+            return [made(part) for part in value] if isinstance(value, list) else value
+
+        for own in json.loads(told.tobytes()):
+            place = self._session.obj_id_to_idx(own["number"])
+            self._session.frames_tracked_per_obj[place] = dict(own["tracked"])
+            for kind, outputs in self._session.output_dict_per_obj[place].items():
+                outputs |= {index: {name: made(value) for name, value in out.items()} for index, out in own[kind]}
 
     def _forget(self, index: int) -> None:
         for place, outputs in self._session.output_dict_per_obj.items():

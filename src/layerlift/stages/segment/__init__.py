@@ -6,6 +6,7 @@ Read `plan_segmentation` in `plan`, then `run_segmentation`. `base` is the seam 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from layerlift.stages.inputs import GivenClip
 from layerlift.stages.segment.base import Embedding, Embeddings, Prediction, Prompts, Segmenter, Target
 from layerlift.stages.segment.choose import open_segmenter
 from layerlift.stages.segment.plan import SegmentationPlan, plan_segmentation
+from layerlift.stages.spool import resumed_frames
 
 __all__ = [
     "Embedding",
@@ -73,7 +75,8 @@ def run_segmentation(plan: SegmentationPlan) -> Iterator[np.ndarray]:
     shown = [0] * len(plan.targets)
     with report.stage("segment"):
         segmenter = open_segmenter(plan.segmenter, plan.runtime)
-        for labels in segmenter.track(plan.clip, plan.targets, plan.runtime.progress):
+        track = partial(segmenter.track, plan.clip, plan.targets, plan.runtime.progress, plan.runtime.keeper)
+        for labels in resumed_frames(plan.runtime.keeper, "labels", track):
             areas = np.bincount(labels.ravel(), minlength=len(shown) + 1)[1:]
             shown = [count + (area > 0) for count, area in zip(shown, areas, strict=True)]
             yield labels

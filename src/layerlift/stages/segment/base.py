@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from layerlift.clip import Clip
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.progress import QUIET, Cancellation, Progress
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -126,8 +127,18 @@ class Segmenter(Protocol):
         """Where an object is in a frame that was looked at. Raises CancelledError soon after that was asked for."""
         ...
 
-    def track(self, clip: Clip, targets: Sequence[Target], progress: Progress = QUIET) -> Iterator[np.ndarray]:
-        """Every frame's labels, (H, W) uint8: 0 where no object is, else 1 + the number of the target there.
+    def track(
+        self,
+        clip: Clip,
+        targets: Sequence[Target],
+        progress: Progress = QUIET,
+        keeper: Keeper = TEMPORARY,
+        start: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """The labels, (H, W) uint8, of every frame from `start` on: 0 where no object is, else 1 + the number of the
+        target there.
+
+        What the keeper has of an earlier process that was given the same is not done again.
 
         Raises InputError where nothing is found under what was said, and CancelledError as `progress` does.
         """

@@ -17,17 +17,19 @@ EDGE_REACH = 2 / 256
 
 
 def between(
-    keys: Sequence[int], settled: Iterable[np.ndarray], grey: Callable[[int], np.ndarray]
+    keys: Sequence[int], settled: Iterable[np.ndarray], grey: Callable[[int], np.ndarray], start: int = 0
 ) -> Iterator[np.ndarray]:
-    """Every frame's masks, (n, h, w) float32 in [0, 1], from those `settled` at keyframes; `grey` gives frames.
+    """The masks, (n, h, w) float32 in [0, 1], of every frame from `start` on, from those `settled` at keyframes; `grey`
+    gives frames.
 
     No cut lies between two keyframes: a shot's first and last frames are some.
     """
     settled = iter(settled)
     now = next(settled)
-    yield now
+    if keys[0] >= start:
+        yield now
     for (first, last), later in zip(pairwise(keys), settled, strict=True):
-        for index in range(first + 1, last):
+        for index in range(max(first + 1, start), last):
             weight = (index - first) / (last - first)
             frames = [
                 np.stack([carried(mask, flow) for mask in masks])
@@ -36,7 +38,8 @@ def between(
             ]
             yield np.stack([blended(pair[0], pair[1], weight) for pair in zip(*frames, strict=True)])
         now = later
-        yield now
+        if last >= start:
+            yield now
 
 
 def at_key(targets: Sequence[Target], key: int, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:

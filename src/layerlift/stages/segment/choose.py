@@ -59,7 +59,14 @@ def open_segmenter(name: str, runtime: Runtime | None = None) -> Segmenter:
         return MobileSamSegmenter(runtime.policy.backend)
     from layerlift.stages.segment.sam2 import Sam2Segmenter
 
-    entry = SEGMENTERS.get(name)
-    folder = Path(name) if entry is None else find_segmenter(entry)
+    folder = weights_of(name)
     assert folder is not None, f"{name} was there when it was chosen"
     return Sam2Segmenter(name, folder, runtime.policy.device)
+
+
+def weights_of(name: str) -> Path | None:
+    """The folder that a segmenter's weights are read from; None where they come with the package, or it has none."""
+    if name in (CLASSIC, MOBILE):
+        return None
+    entry = SEGMENTERS.get(name)
+    return Path(name) if entry is None else find_segmenter(entry)

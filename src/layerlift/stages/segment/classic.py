@@ -12,6 +12,7 @@ import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.evidence.motion import WORKING_SIDE
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.pixels.arrays import grow
 from layerlift.progress import QUIET, Cancellation, Progress
 from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target, onto_grid
@@ -71,9 +72,16 @@ class ClassicSegmenter:
         logits = np.log(share.clip(1e-4, 1 - 1e-4) / (1 - share.clip(1e-4, 1 - 1e-4)))
         return self.predict(embedding, Prompts(prompts.points, prompts.inside, None, logits))
 
-    def track(self, clip: Clip, targets: Sequence[Target], progress: Progress = QUIET) -> Iterator[np.ndarray]:
+    def track(
+        self,
+        clip: Clip,
+        targets: Sequence[Target],
+        progress: Progress = QUIET,
+        keeper: Keeper = TEMPORARY,
+        start: int = 0,
+    ) -> Iterator[np.ndarray]:
         """See `Segmenter`."""
-        return track(self, clip, targets, progress)
+        return track(self, clip, targets, progress, keeper, start)
 
 
 def first_guess(picture: np.ndarray, prompts: Prompts, scale: float) -> np.ndarray:

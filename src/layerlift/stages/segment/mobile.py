@@ -9,6 +9,7 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.engine.device.policy import Backend
 from layerlift.engine.mobile_sam import BOTTOM_RIGHT, CELLS, LOW, NEGATIVE, POSITIVE, SIDE, TOP_LEFT, open_mobile_sam
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.progress import QUIET, Cancellation, Progress
 from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target
 from layerlift.stages.segment.prompts import asked_again
@@ -64,6 +65,13 @@ class MobileSamSegmenter:
         """See `PerImage`."""
         return asked_again(self, embedding, expected, others, said)
 
-    def track(self, clip: Clip, targets: Sequence[Target], progress: Progress = QUIET) -> Iterator[np.ndarray]:
+    def track(
+        self,
+        clip: Clip,
+        targets: Sequence[Target],
+        progress: Progress = QUIET,
+        keeper: Keeper = TEMPORARY,
+        start: int = 0,
+    ) -> Iterator[np.ndarray]:
         """See `Segmenter`."""
-        return track(self, clip, targets, progress)
+        return track(self, clip, targets, progress, keeper, start)

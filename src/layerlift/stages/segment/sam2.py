@@ -11,12 +11,47 @@ import numpy as np
 from layerlift.clip import Clip
 from layerlift.engine.sam2 import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT, Sam2
 from layerlift.engine.sam2.video import Following
-from layerlift.progress import QUIET, Cancellation, Progress
+from layerlift.jobs.keeper import TEMPORARY, Keeper
+from layerlift.progress import QUIET, Cancellation, Progress, StageProgress
 from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target
 from layerlift.stages.segment.between import labels_of
 from layerlift.stages.segment.survey import chosen_frames
-from layerlift.stages.segment.track import is_nothing, nothing_found, sigmoid
+from layerlift.stages.segment.track import is_nothing, nothing_found
+from layerlift.stages.segment.walk import sigmoid
 from layerlift.stages.spool import FrameSpool
+
+# What the network remembers is kept after every so many frames.
+EVERY = 32
+
+
+class Remembered:
+    """What the network remembers, kept now and then in one of two files by turns: when a kill comes, one is whole."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper, self._names = keeper, ["memory-0", "memory-1"]
+
+    def restore(self, following: Following, most: int) -> int:
+        """Restore what was remembered after so many frames at `most`; returns after how many, 0 for nothing."""
+        if not self._keeper.lasts:
+            return 0
+        found: list[tuple[int, str]] = []
+        for name in self._names:
+            with self._keeper.shelf(name, packed=False) as shelf:
+                found.append((shelf.last(most) or 0, name))
+        (_, self._names[0]), (done, self._names[1]) = sorted(found)
+        if done:
+            with self._keeper.shelf(self._names[1], packed=False) as shelf:
+                following.restore(shelf.get(done))
+        return done
+
+    def keep(self, following: Following, done: int) -> None:
+        """Keep what is remembered after `done` frames, if it is time to."""
+        if not self._keeper.lasts or done % EVERY:
+            return
+        self._keeper.drop(self._names[0])
+        with self._keeper.shelf(self._names[0], packed=False) as shelf:
+            shelf.put(done, *following.state())
+        self._names.reverse()
 
 
 class Sam2Segmenter:
@@ -43,10 +78,46 @@ class Sam2Segmenter:
         masks, scores = self._sam.decode(embedding.content, embedding.size, points, labels, prompts.logits, clear=clear)
         return Prediction(masks, scores, int(scores.argmax()), embedding.size, stretched=True)
 
-    def track(self, clip: Clip, targets: Sequence[Target], progress: Progress = QUIET) -> Iterator[np.ndarray]:
+    def track(
+        self,
+        clip: Clip,
+        targets: Sequence[Target],
+        progress: Progress = QUIET,
+        keeper: Keeper = TEMPORARY,
+        start: int = 0,
+    ) -> Iterator[np.ndarray]:
         """See `Segmenter`. First all frames in which something is said, then back to the first, then on to the last."""
+        if start == clip.frame_count:
+            return
         following = self._sam.follow((clip.width, clip.height), clip.frame_count)
-        start = min(target.touched[0] for target in targets)
+        begin = min(target.touched[0] for target in targets)
+        memory = Remembered(keeper)
+        with FrameSpool(keeper.shelf("earlier")) as earlier:
+            # Frames that were followed: first those before the touched one, backward, then the others.
+            done = memory.restore(following, max(begin, start) if len(earlier) == begin else len(earlier))
+            if not done:
+                self._first_look(following, clip, targets, progress)
+            with progress.stage("follow", clip.frame_count) as bar:
+                keeper.skip(bar, "follow", done)
+                if done < begin:
+                    self._back(following, clip, targets, earlier, memory, done, bar)
+                if done <= begin:
+                    following.turn()
+                first = max(begin, done)
+                lead = min(start, first)
+                for index, frame in enumerate(clip.frames(lead), lead):
+                    if index < begin:
+                        masks = next(earlier.frames(begin - 1 - index, begin - index))
+                    elif index >= first:
+                        masks = self._masks(following, index, frame, targets, False)
+                        bar.advance()
+                    if index >= start:
+                        yield labels_of(frame, masks)
+                    if index >= first:
+                        memory.keep(following, index + 1)
+
+    def _first_look(self, following: Following, clip: Clip, targets: Sequence[Target], progress: Progress) -> None:
+        """Frames in which all is said of a target. Raises InputError where nothing is found."""
         conditions = sorted({index for target in targets for index in conditions_of(target)})
         with progress.stage("first look", len(conditions)) as bar:
             for index, frame in zip(conditions, chosen_frames(clip, conditions), strict=True):
@@ -56,21 +127,28 @@ class Sam2Segmenter:
                 for number in said:
                     check_found(found[number], targets[number], clip, index)
                 bar.advance()
-        with FrameSpool() as frames, FrameSpool() as earlier, progress.stage("follow", clip.frame_count) as bar:
-            for frame in clip.frames(0, start):  # a clip is read forward
+
+    def _back(
+        self,
+        following: Following,
+        clip: Clip,
+        targets: Sequence[Target],
+        earlier: FrameSpool,
+        memory: Remembered,
+        done: int,
+        bar: StageProgress,
+    ) -> None:
+        """Follow backward to the first frame, into `earlier`, which may have some masks; the first `done` are."""
+        begin = min(target.touched[0] for target in targets)
+        with FrameSpool() as frames:
+            for frame in clip.frames(0, begin - done):  # a clip is read forward
                 frames.append(frame)
-            for index in range(start)[::-1]:
-                earlier.append(self._masks(following, index, next(frames.frames(index, index + 1)), targets, True))
+            for index in range(begin - done)[::-1]:
+                masks = self._masks(following, index, next(frames.frames(index, index + 1)), targets, True)
+                if begin - 1 - index == len(earlier):
+                    earlier.append(masks)
                 bar.advance()
-            following.turn()
-            backward = earlier.frames_backward()
-            for index, frame in enumerate(clip.frames()):
-                if index < start:
-                    masks = next(backward)
-                else:
-                    masks = self._masks(following, index, frame, targets, False)
-                    bar.advance()
-                yield labels_of(frame, masks)
+                memory.keep(following, begin - index)
 
     def _masks(
         self, following: Following, index: int, frame: np.ndarray, targets: Sequence[Target], reverse: bool

@@ -10,6 +10,7 @@ import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.evidence.motion import follow, reduced_size
+from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.masks import Mask
 from layerlift.progress import Progress
 from layerlift.stages.segment.base import Target
@@ -26,15 +27,25 @@ class Survey:
         shots: the number of every frame's shot.
     """
 
-    def __init__(self, clip: Clip, progress: Progress) -> None:
-        self._files = ExitStack()
-        self._grey = self._files.enter_context(FrameSpool())
-        with progress.stage("motion", clip.frame_count) as bar:
-            motion = follow(clip, nothing_masked(clip), 0, bar, lambda _, small, __: self._keep(small))
-        self.shots = motion.shots
+    def __init__(self, clip: Clip, progress: Progress, keeper: Keeper = TEMPORARY) -> None:
+        self._clip = clip
+        with ExitStack() as files:
+            self._grey = files.enter_context(FrameSpool(keeper.shelf("grey")))
+            with progress.stage("motion", clip.frame_count) as bar, keeper.shelf("motion") as placed:
+                keeper.skip(bar, "motion", len(placed))
+                motion = follow(clip, nothing_masked(clip), 0, bar, self._keep, shelf=placed, kept=self._kept)
+            self.shots = motion.shots
+            self._files = files.pop_all()
 
-    def _keep(self, small: np.ndarray) -> None:
-        self._grey.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+    def _keep(self, index: int, small: np.ndarray, _: np.ndarray) -> None:
+        if index == len(self._grey):  # an earlier process may have kept it, and not where it lies
+            self._grey.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+
+    def _kept(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """What `_keep` was given: few frames are asked for, and only their grey was kept."""
+        frame = next(self._clip.frames(index, index + 1))
+        small = cv2.resize(frame, working_size(self._clip), interpolation=cv2.INTER_AREA)
+        return small, np.zeros(small.shape[:2], np.bool_)
 
     def grey(self, index: int) -> np.ndarray:
         """A frame, (h, w) uint8."""

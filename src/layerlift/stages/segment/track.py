@@ -10,117 +10,150 @@ Nothing that grows with the clip stays in memory: small frames, embeddings and m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 
 import cv2
 import numpy as np
 
 from layerlift.clip import Clip
 from layerlift.errors import InputError
-from layerlift.progress import Cancellation, Progress
-from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target, from_grid, onto_grid
+from layerlift.jobs.keeper import TEMPORARY, Keeper, kept
+from layerlift.progress import Progress
+from layerlift.stages.segment.base import Embedding, Prompts, Target, from_grid
 from layerlift.stages.segment.between import at_key, between, labels_of
-from layerlift.stages.segment.flow import carried, flow_between
-from layerlift.stages.segment.memory import Memory
 from layerlift.stages.segment.survey import Survey, chosen_frames, keyframes, working_size
+from layerlift.stages.segment.walk import PerImage, Walk, goes_on, sigmoid
 from layerlift.stages.spool import FrameSpool
 
-# Of what is expected, the share that memory has a say in; the rest is what came along the flow.
-REMEMBERED = 0.5
-# What a mask's own score counts beside how well it agrees with what is expected.
-SCORE_WEIGHT = 0.5
-# A mask that agrees less with what is expected is not believed: the expected one stays.
-BELIEVED = 0.4
+WAYS = "forward", "backward"
 # A mask of more of the picture is no object; a click may miss its mask by this share of the picture's longer side.
 EVERYTHING, NEARBY = 0.98, 0.01
-# Fewer pixels of the working size than this are no object.
-LEAST_AREA = 8
-# An object that was lost is found again where memory and the segmenter agree by this much, and the latter is sure.
-FOUND_AGAIN, SURE = 0.5, 0.8
-# What memory finds less likely than this, on average, is not the target any more.
-RECOGNISED = 0.2
 
 
-class PerImage(Protocol):
-    """A segmenter of single frames."""
-
-    def embed(self, frame: np.ndarray, cancellation: Cancellation | None = None) -> Embedding: ...
-
-    def restored(self, content: np.ndarray, size: tuple[int, int]) -> Embedding:
-        """An embedding from its content, which was kept."""
-        ...
-
-    def predict(
-        self, embedding: Embedding, prompts: Prompts, cancellation: Cancellation | None = None
-    ) -> Prediction: ...
-
-    def again(
-        self, embedding: Embedding, expected: np.ndarray, others: np.ndarray, said: Prompts | None = None
-    ) -> Prediction:
-        """What it offers for an object that is expected somewhere; see `prompts.asked_again`."""
-        ...
-
-
-def track(segmenter: PerImage, clip: Clip, targets: Sequence[Target], progress: Progress) -> Iterator[np.ndarray]:
+def track(
+    segmenter: PerImage,
+    clip: Clip,
+    targets: Sequence[Target],
+    progress: Progress,
+    keeper: Keeper = TEMPORARY,
+    start: int = 0,
+) -> Iterator[np.ndarray]:
     """See `Segmenter.track`."""
+    if start == clip.frame_count:
+        return
     with ExitStack() as files:
-        known, looked = first_look(segmenter, clip, targets, progress)
-        survey = files.enter_context(Survey(clip, progress))
+        known, looked = first_look(segmenter, clip, targets, progress, keeper)
+        survey = files.enter_context(Survey(clip, progress, keeper))
         keys = keyframes(clip.frame_count, survey.shots, targets)
-        views = files.enter_context(FrameSpool())
-        with progress.stage("look", len(keys)) as bar:
-            for key, frame in zip(keys, chosen_frames(clip, keys), strict=True):
-                views.append(looked.pop(key) if key in looked else segmenter.embed(frame).content)
-                bar.advance()
-        walk = Walk(segmenter, clip, targets, survey, keys, views, known)
-        with progress.stage("follow", 2 * len(keys)) as bar:
-            forward = files.enter_context(FrameSpool())
-            for masks in walk.sweep(range(len(keys))):
-                forward.append(masks)
-                bar.advance()
-            backward = files.enter_context(FrameSpool())
-            for masks in walk.sweep(range(len(keys))[::-1]):
-                backward.append(masks)
-                bar.advance()
+        ways = [files.enter_context(FrameSpool(keeper.shelf(name))) for name in WAYS]
+        if min(map(len, ways)) < len(keys):
+            with FrameSpool(keeper.shelf("views", packed=False)) as views:
+                look(segmenter, clip, keys, looked, views, progress=progress, keeper=keeper)
+                follow(Walk(segmenter, clip, targets, survey, keys, views, known), ways, progress, keeper)
+        looked.clear()
+        keeper.drop("views", *(f"{name}-trail" for name in WAYS))
+        forward, backward = ways
         with progress.stage("masks", clip.frame_count) as bar:
+            keeper.skip(bar, "masks", start)
             both = zip(keys, forward.frames(), backward.frames_backward(), strict=True)
-            shares = between(keys, (at_key(targets, *masks) for masks in both), survey.grey)
-            for frame, share in zip(clip.frames(), shares, strict=True):
+            shares = between(keys, (at_key(targets, *masks) for masks in both), survey.grey, start)
+            for frame, share in zip(clip.frames(start), shares, strict=True):
                 yield labels_of(frame, share)
                 bar.advance()
 
 
 def first_look(
-    segmenter: PerImage, clip: Clip, targets: Sequence[Target], progress: Progress
+    segmenter: PerImage, clip: Clip, targets: Sequence[Target], progress: Progress, keeper: Keeper
 ) -> tuple[dict[tuple[int, int], np.ndarray], dict[int, np.ndarray]]:
     """The masks (h, w) float32 of targets in frames where all is said of them, by number of the target and the frame.
 
     With them, what the embeddings of frames that were looked at hold. Raises InputError where nothing is found.
     """
-    known: dict[tuple[int, int], np.ndarray] = {}
-    looked: dict[int, np.ndarray] = {}
     size = working_size(clip)
     frames = sorted({frame for target in targets for frame in target.prompts})
-    with progress.stage("first look", len(frames)) as bar:
-        for index, frame in zip(frames, chosen_frames(clip, frames), strict=True):
+
+    def looks(done: int) -> Iterator[tuple[np.ndarray, dict[int, np.ndarray]]]:
+        keeper.skip(bar, "first look", done)
+        for index, frame in zip(frames[done:], chosen_frames(clip, frames[done:]), strict=True):
             embedding = segmenter.embed(frame)
-            looked[index] = embedding.content
-            for number, target in enumerate(targets):
-                said = target.prompts.get(index)
-                if said is None or not (said.box is not None or index == target.touched[0]):
-                    continue
-                found = asked_of_user(segmenter, embedding, said)
-                if is_nothing(from_grid(found, embedding.size) > 0.5, said):
-                    raise nothing_found(target, clip, index)
-                known[number, index] = from_grid(found, size)
+            yield embedding.content, seen_at(segmenter, embedding, clip, targets, index)
             bar.advance()
+
+    known: dict[tuple[int, int], np.ndarray] = {}
+    looked: dict[int, np.ndarray] = {}
+    with progress.stage("first look", len(frames)) as bar:
+        for index, (content, masks) in zip(frames, kept(keeper, "first", looks, pack, unpack), strict=True):
+            looked[index] = content
+            known |= {(number, index): mask for number, mask in masks.items()}
     for number, target in enumerate(targets):
         for index, mask in target.masks.items():
             known[number, index] = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return known, looked
+
+
+def seen_at(
+    segmenter: PerImage, embedding: Embedding, clip: Clip, targets: Sequence[Target], index: int
+) -> dict[int, np.ndarray]:
+    """The masks (h, w) float32 at the working size of targets of which all is said in frame `index`, by their numbers.
+
+    Raises InputError where nothing is found.
+    """
+    masks = {}
+    for number, target in enumerate(targets):
+        said = target.prompts.get(index)
+        if said is None or not (said.box is not None or index == target.touched[0]):
+            continue
+        found = asked_of_user(segmenter, embedding, said)
+        if is_nothing(from_grid(found, embedding.size) > 0.5, said):
+            raise nothing_found(target, clip, index)
+        masks[number] = from_grid(found, working_size(clip))
+    return masks
+
+
+def pack(seen: tuple[np.ndarray, dict[int, np.ndarray]]) -> list[np.ndarray]:
+    """What was seen of a frame as arrays."""
+    content, masks = seen
+    return [content, np.array([*masks], np.int64), *masks.values()]
+
+
+def unpack(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """The inverse of `pack`."""
+    content, numbers, *masks = arrays
+    return content, dict(zip(numbers.tolist(), masks, strict=True))
+
+
+def look(
+    segmenter: PerImage,
+    clip: Clip,
+    keys: Sequence[int],
+    looked: Mapping[int, np.ndarray],
+    views: FrameSpool,
+    *,
+    progress: Progress,
+    keeper: Keeper,
+) -> None:
+    """Look at all keyframes but those that were `looked` at, into `views`, which may have the first of them."""
+    with progress.stage("look", len(keys)) as bar:
+        done = len(views)
+        keeper.skip(bar, "look", done)
+        for key, frame in zip(keys[done:], chosen_frames(clip, keys[done:]), strict=True):
+            views.append(looked[key] if key in looked else segmenter.embed(frame).content)
+            bar.advance()
+
+
+def follow(walk: Walk, ways: Sequence[FrameSpool], progress: Progress, keeper: Keeper) -> None:
+    """Go through all keyframes forward and backward, into the spools, which may have the first masks of a way."""
+    count = len(walk.keys)
+    with progress.stage("follow", 2 * count) as bar:
+        for name, way, order in zip(WAYS, ways, (range(count), range(count)[::-1]), strict=True):
+            with keeper.shelf(f"{name}-trail") if keeper.lasts else nullcontext() as trail:
+                first = 0 if trail is None else goes_on(min(len(trail), len(way)), count)
+                keeper.skip(bar, "follow", first)
+                for place, masks in enumerate(walk.sweep(order, trail, first), first):
+                    if place == len(way):
+                        way.append(masks)
+                    bar.advance()
 
 
 def asked_of_user(segmenter: PerImage, embedding: Embedding, said: Prompts) -> np.ndarray:
@@ -145,143 +178,3 @@ def nothing_found(target: Target, clip: Clip, index: int) -> InputError:
         f"nothing was found for {target.name} in frame {clip.number_of(index)}: give a --point inside the object, or a "
         "--box around it."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Where a target should be in a keyframe, at the working size.
-
-    Attributes:
-        mask: (h, w) float32 in [0, 1]: what came along the flow and what is remembered, together.
-        likely: (h, w) float32 in [0, 1], what is remembered alone; None where nothing is.
-        lost: whether nothing came along the flow, so that the target is looked for everywhere.
-    """
-
-    mask: np.ndarray
-    likely: np.ndarray | None
-    lost: bool
-
-
-class Walk:
-    """Goes from keyframe to keyframe with every target's mask."""
-
-    def __init__(
-        self,
-        segmenter: PerImage,
-        clip: Clip,
-        targets: Sequence[Target],
-        survey: Survey,
-        keys: Sequence[int],
-        views: FrameSpool,
-        known: dict[tuple[int, int], np.ndarray],
-    ) -> None:
-        self.segmenter, self.clip, self.targets, self.survey = segmenter, clip, targets, survey
-        self.keys, self.known = keys, known
-        self._views = views
-        self.shape = working_size(clip)[::-1]
-
-    def sweep(self, order: Sequence[int]) -> Iterator[np.ndarray]:
-        """The masks at keyframes in an order, (n, h, w) uint8, 255 where the target surely is; 0 before it is known."""
-        memories = [Memory() for _ in self.targets]
-        states: list[np.ndarray | None] = [None] * len(self.targets)
-        before: int | None = None
-        for place in order:
-            key = self.keys[place]
-            view = self.segmenter.restored(next(self._views.frames(place, place + 1)), self._size)
-            flow = None
-            if before is not None and self.survey.shots[before] == self.survey.shots[key]:
-                flow = flow_between(self.survey.grey, key, before)
-            expected = [
-                None if state is None else self._expected(state, memory, view, flow)
-                for state, memory in zip(states, memories, strict=True)
-            ]
-            found = []
-            for number, target in enumerate(self.targets):
-                mask = self.known.get((number, key))
-                ours = expected[number]
-                if mask is None and ours is not None:
-                    others = taken_by_others(expected, number, self.shape)
-                    mask = self._find(ours, view, others, target.prompts.get(key))
-                    if key in target.prompts:
-                        self.known[number, key] = mask
-                found.append(mask)
-            states = exclusive(found)
-            for number, state in enumerate(states):
-                if state is not None and view.cells is not None and (state > 0.5).sum() >= LEAST_AREA:
-                    share = onto_grid(state, view.cells.shape[:2])
-                    memories[number].learn(view.cells, share, known=(number, key) in self.known)
-            before = key
-            yield np.stack([as_bytes(np.zeros(self.shape) if state is None else state) for state in states])
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self.clip.width, self.clip.height
-
-    def _expected(self, state: np.ndarray, memory: Memory, view: Embedding, flow: np.ndarray | None) -> Expected:
-        came = np.zeros(self.shape, np.float32) if flow is None else carried(state, flow)
-        lost = (came > 0.5).sum() < LEAST_AREA
-        if view.cells is None or not memory:
-            return Expected(came, None, lost)
-        likely = from_grid(memory.look(view.cells, anywhere=lost), self.shape[::-1])
-        return Expected(likely if lost else (1 - REMEMBERED) * came + REMEMBERED * likely, likely, lost)
-
-    def _find(self, expected: Expected, view: Embedding, others: np.ndarray, said: Prompts | None) -> np.ndarray:
-        """A target's mask in a keyframe, (h, w) float32 in [0, 1]; empty where it is not to be seen."""
-        nothing = np.zeros(self.shape, np.float32)
-        where = expected.mask > 0.5
-        if where.sum() < LEAST_AREA:
-            return nothing
-        offered = self.segmenter.again(view, expected.mask, others, said)
-        masks = [from_grid(mask, self.shape[::-1]) for mask in offered.masks]
-        agreed = np.array([agreement(where, mask > 0) for mask in masks])
-        worth = agreed + SCORE_WEIGHT * offered.scores
-        if said is not None:
-            worth += [obeys(said, mask, self._size) for mask in offered.masks]
-            return sigmoid(masks[int(worth.argmax())])
-        best = int(worth.argmax())
-        if expected.lost and not (agreed[best] >= FOUND_AGAIN and offered.scores[best] >= SURE):
-            return nothing
-        mask = sigmoid(masks[best]) if agreed[best] >= BELIEVED else expected.mask
-        if expected.likely is not None and expected.likely[mask > 0.5].mean() < RECOGNISED:
-            return nothing
-        return mask
-
-
-def taken_by_others(expected: Sequence[Expected | None], number: int, shape: tuple[int, int]) -> np.ndarray:
-    """Where targets other than one are expected, (h, w) bool."""
-    taken = np.zeros(shape, np.bool_)
-    for other, theirs in enumerate(expected):
-        if other != number and theirs is not None:
-            taken |= theirs.mask > 0.5
-    return taken
-
-
-def obeys(said: Prompts, mask: np.ndarray, size: tuple[int, int]) -> float:
-    """The share of the points that a mask (h, w) of logits, on a grid over the frame, has on the right side."""
-    full = from_grid(mask, size) > 0
-    right = [full[int(y), int(x)] == inside for (x, y), inside in zip(said.points, said.inside, strict=True)]
-    return float(np.mean(right)) if right else 1.0
-
-
-def exclusive(masks: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
-    """Masks (h, w) float32 of which at most one is above a half anywhere: the greatest keeps what several claim."""
-    there = [mask for mask in masks if mask is not None]
-    if len(there) < 2:
-        return list(masks)
-    greatest = np.maximum.reduce(there)
-    return [None if mask is None else np.where(mask >= greatest, mask, np.minimum(mask, 0.5)) for mask in masks]
-
-
-def agreement(expected: np.ndarray, mask: np.ndarray) -> float:
-    """How well a mask (h, w) bool meets an expected one, (h, w) bool: their IoU."""
-    return float((expected & mask).sum() / max(1, (expected | mask).sum()))
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logits → shares in [0, 1]."""
-    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-
-
-def as_bytes(shares: np.ndarray) -> np.ndarray:
-    """Shares in [0, 1] → uint8."""
-    return np.rint(shares * 255).astype(np.uint8)
