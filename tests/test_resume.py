@@ -63,6 +63,20 @@ def test_a_removal_without_a_model_survives(every: int, least: int, tmp_path: Pa
     np.testing.assert_array_equal(made, removed(runtime))
 
 
+@pytest.mark.parametrize("work", ["removal", "segmentation"])
+def test_work_survives_a_power_cut(work: str, tmp_path: Path) -> None:
+    def segmented(runtime: Runtime) -> np.ndarray:
+        plan = plan_segmentation(objects()[0], TARGETS, SegmentationOptions("classic"), runtime.part("objects"))
+        return np.stack(list(run_segmentation(plan)))
+
+    runtime, make = Runtime("none", choose_policy("cpu")), removed if work == "removal" else segmented
+    whole = make(runtime)
+    for every in (31, 90, 130) if work == "removal" else (37, 60):
+        made, kills = survive(tmp_path / str(every), runtime, make, every, power=False)
+        assert kills >= 2
+        np.testing.assert_array_equal(made, whole)
+
+
 @pytest.mark.parametrize("evidence", ["auto", "off"])
 def test_a_removal_with_a_model_survives(evidence: str, model: Engine, tmp_path: Path) -> None:
     def work(runtime: Runtime) -> np.ndarray:
