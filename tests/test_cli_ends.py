@@ -257,6 +257,7 @@ def test_a_terminal_that_is_gone_does_not_end_the_work(inputs: list[str], monkey
         ("mask", "walk.mkv", "--object", "mask.png", "--model", "none", "-o", "out.mkv"),
         ("extract", "walk.mkv", "--object", "mask.png", "--background", "walk.mkv", "-o", "out.mov"),
         ("compose", "layer", "--onto", "walk.mkv", "-o", "out.mp4"),
+        ("segment", "walk.mkv", "--point", "20,15", "--segmenter", "classic", "-o", "out.mkv"),
         ("run", "walk.mkv", "--object", "mask.png", "--model", "none", "-o", "out", "--onto", "walk.mkv"),
         ("scene", "-o", "out", "--size", "32x32", "--frames", "2"),
         ("demo", "-o", "out"),

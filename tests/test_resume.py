@@ -1,5 +1,6 @@
 """Jobs that are interrupted, at any step, go on from what they have kept and make the very same frames."""
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from layerlift.clip.rgba_reader import open_layer
 from layerlift.engine.base import Engine
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
+from layerlift.evidence.tracing import ROUNDS, STEPS
+from layerlift.jobs.job import Job
 from layerlift.jobs.keeper import kept
+from layerlift.jobs.manifest import Manifest
 from layerlift.masks import Mask
 from layerlift.options import LatentCompositionOptions, SegmentationOptions
+from layerlift.room import evidence_room, segment_room
 from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition
 from layerlift.stages.effects import FrameEffects, plan_effects, run_effects
 from layerlift.stages.layers import plan_extraction, run_extraction
@@ -22,7 +27,9 @@ from layerlift.stages.removal import plan_removal
 from layerlift.stages.removal.going_on import go_on_removing
 from layerlift.stages.run import open_inputs, plan_run, run_stages
 from layerlift.stages.segment import Prompts, Target, plan_segmentation, run_segmentation
-from support import survive
+from layerlift.stages.segment.mobile import MobileSamSegmenter
+from layerlift.stages.segment.survey import EVERY
+from support import Killed, Kills, survive
 from tiny_model import write_tiny_model
 
 FRAMES, HEIGHT, WIDTH = 40, 48, 64
@@ -61,6 +68,34 @@ def test_a_removal_without_a_model_survives(every: int, least: int, tmp_path: Pa
     made, kills = survive(tmp_path / "job", runtime, removed, every)
     assert kills >= least
     np.testing.assert_array_equal(made, removed(runtime))
+
+
+def test_the_room_that_is_asked_for_is_what_files_take(tmp_path: Path) -> None:
+    job = Job(tmp_path / "job")
+    job.begin(Manifest("remove", "out.mkv", "", {}, {}), resume=False)
+    steps = (1 + STEPS) * FRAMES + 3  # of motion, traces, and a little of gathering
+    with pytest.raises(Killed):
+        removed(Runtime("none", choose_policy("cpu"), keeper=job.keeper, progress=Kills(steps)))
+    sizes = {path.name: path.stat().st_size for path in (job.folder / "shelves" / "removal").iterdir()}
+    job.finish()
+    taken = sum(sizes[name] for name in ("proxies", *(f"filled-{number}" for number in range(len(ROUNDS)))))
+    assert evidence_room(panned()[0]) <= taken <= 1.1 * evidence_room(panned()[0])
+    seen = 2 * math.prod(MobileSamSegmenter.embedding_shape) / EVERY
+    assert segment_room(panned()[0], seen=True) - segment_room(panned()[0], seen=False) == FRAMES * seen
+
+
+@pytest.mark.parametrize("work", ["removal", "segmentation"])
+def test_work_survives_a_power_cut(work: str, tmp_path: Path) -> None:
+    def segmented(runtime: Runtime) -> np.ndarray:
+        plan = plan_segmentation(objects()[0], TARGETS, SegmentationOptions("classic"), runtime.part("objects"))
+        return np.stack(list(run_segmentation(plan)))
+
+    runtime, make = Runtime("none", choose_policy("cpu")), removed if work == "removal" else segmented
+    whole = make(runtime)
+    for every in (31, 90, 130) if work == "removal" else (37, 60):
+        made, kills = survive(tmp_path / str(every), runtime, make, every, power=False)
+        assert kills >= 2
+        np.testing.assert_array_equal(made, whole)
 
 
 @pytest.mark.parametrize("evidence", ["auto", "off"])

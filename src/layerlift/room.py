@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 # Bytes a pixel of a frame. A drawn clip with grain, 288x192, took 0.58 lossless, 0.03 as H.264, 0.56 as a ProRes layer
 # and 0.006 as a mask; plainer ones take less.
 LOSSLESS, IMAGES, LAYER, LOSSY, MASK = 0.3, 0.3, 0.1, 0.01, 0.001
-# Of temporary files: a reduced frame and what is hidden in it, and a mask of a whole frame.
-REDUCED, MASKED = 4.0, 1.0
+# Of what waits between steps, a pixel: a reduced frame and what is hidden in it, and the same filled by two rounds with
+# its error; a reduced frame in grey, compressed; and a mask of a whole frame, compressed.
+REDUCED, GREY, MASKED = 4.0 + 2 * 7.0, 0.2, 0.005
+# Bytes of what MobileSAM sees, which is kept of every fourth frame.
+SEEN = 2 * 2**20 / 4
 
 
 def clip_room(path: str | Path, like: Clip, *, lossless: bool = False) -> int:
@@ -41,19 +44,19 @@ def layer_room(path: str | Path, like: Clip) -> int:
 
 
 def evidence_room(like: Clip, *, masks: int = 0) -> int:
-    """Bytes that looking into other frames takes at least until the end, with `masks` masks kept beside it."""
+    """Bytes that looking into other frames takes at least at its end, with `masks` masks kept beside it."""
     from layerlift.evidence.motion import reduced_size
 
     width, height = reduced_size(like)
     return round(like.frame_count * width * height * REDUCED + _pixels(like) * MASKED * masks)
 
 
-def segment_room(like: Clip) -> int:
-    """Bytes of temporary files that finding objects takes at least: every reduced frame in grey."""
+def segment_room(like: Clip, *, seen: bool) -> int:
+    """Bytes that finding objects takes at least: every reduced frame in grey, and what MobileSAM has `seen`."""
     from layerlift.evidence.motion import reduced_size
 
     width, height = reduced_size(like)
-    return like.frame_count * width * height
+    return round(like.frame_count * (width * height * GREY + SEEN * seen))
 
 
 def check_room(results: Mapping[str | Path, int], temporary: int = 0) -> None:

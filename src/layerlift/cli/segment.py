@@ -101,6 +101,7 @@ def segment(
 
     from layerlift.clip import check_output
     from layerlift.clip.writer import is_folder_output
+    from layerlift.jobs.job import job_folder
     from layerlift.room import check_room, mask_room, segment_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.segment import plan_segmentation, run_segmentation
@@ -122,7 +123,8 @@ def segment(
         check_file(preview, "--preview", overwrite=writing.overwrite)
         if preview.suffix.lower() == ".mp4":
             check_output(preview, overwrite=writing.overwrite, like=source, version=False)
-    check_room(dict.fromkeys(targets, mask_room(source)), segment_room(source))
+    kept = segment_room(source, seen=options.segmenter == "mobile-sam")
+    check_room({**dict.fromkeys(targets, mask_room(source)), job_folder(target): kept})
     record = Report("segment", typed)
 
     # 2. The plan, and the work, frame by frame into the files.

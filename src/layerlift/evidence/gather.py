@@ -89,8 +89,9 @@ def gather_evidence(
             proxies = Proxies(reduced_size(clip), keeper)
             stack.callback(proxies.close)
             with progress.stage("motion", clip.frame_count) as bar, keeper.shelf("motion") as placed:
-                keeper.skip(bar, "motion", len(placed))
-                motion = follow(clip, mask, dilate, bar, proxies.put, shelf=placed, kept=proxies.seen)
+                done = min(len(placed), proxies.count)
+                keeper.skip(bar, "motion", done)
+                motion = follow(clip, mask, dilate, bar, proxies.put, shelf=placed, kept=proxies.seen, done=done)
             if len(spool) < clip.frame_count:
                 gather(
                     clip, mask, motion, proxies, spool,

@@ -103,12 +103,13 @@ def follow(
     *,
     shelf: Shelf | None = None,
     kept: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
+    done: int = 0,
 ) -> Motion:
     """Read the clip once and place every frame; the mask is grown by `dilate` pixels.
 
     `keep` is given every frame's number, the frame reduced, (h, w, 3) uint8, and where anything of its pixels is
-    hidden, (h, w) bool. A `shelf` is given where every frame lies, and frames that it has already are not placed again;
-    `kept` returns what `keep` was given of them.
+    hidden, (h, w) bool. A `shelf` is given where every frame lies, and the first `done`, which it has already, are not
+    placed again; `kept` returns what `keep` was given of them.
     """
     size = reduced_size(clip)
     # Pixel centres: full-size x lies at (x + ½)·scale - ½.
@@ -118,13 +119,11 @@ def follow(
 
     motion = Motion((clip.width, clip.height))
     track, blind = _Track(), list[int]()  # frames of which nothing is to be seen
-    start = 0
-    if shelf is not None and kept is not None and len(shelf):
-        start = len(shelf)
-        track, blind = _track_on(shelf, kept, motion, enlarge, reduce)
+    if shelf is not None and kept is not None and done:
+        track, blind = _track_on(shelf, kept, motion, done=done, enlarge=enlarge, reduce=reduce)
 
     def looks() -> Iterator[_Placed]:
-        for index, (frame, masked) in enumerate(zip(clip.frames(start), mask.frames(start), strict=True), start):
+        for index, (frame, masked) in enumerate(zip(clip.frames(done), mask.frames(done), strict=True), done):
             small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
             covered = covered_by(grow(masked, dilate), size)
             if keep is not None:
@@ -185,11 +184,16 @@ def _track_on(
     shelf: Shelf,
     kept: Callable[[int], tuple[np.ndarray, np.ndarray]],
     motion: Motion,
+    *,
+    done: int,
     enlarge: np.ndarray,
     reduce: np.ndarray,
 ) -> tuple[_Track, list[int]]:
-    """Put the frames of a shelf into `motion`; returns the track as it was after them, and those nothing is seen of."""
-    poses, told = zip(*(shelf.get(index) for index in range(len(shelf))), strict=True)
+    """Put the first `done` frames of a shelf into `motion`.
+
+    Returns the track as it was after them, and those of which nothing is seen.
+    """
+    poses, told = zip(*(shelf.get(index) for index in range(done)), strict=True)
     shots = [int(numbers[0]) for numbers in told]
     motion.shots += shots
     motion.poses += [enlarge @ pose @ reduce if shot else np.eye(3) for pose, shot in zip(poses, shots, strict=True)]

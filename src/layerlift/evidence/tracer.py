@@ -67,16 +67,21 @@ class Tracer:
             shelf.close()
 
     def drop(self) -> None:
-        """Close them, and remove them where a job keeps them."""
-        for shelf in (*self._links, *self._rings, self._linked):
+        """Close them, and remove them where a job keeps them: what marks the others goes first."""
+        for shelf in (self._linked, *self._links, *self._rings):
             shelf.drop()
 
     def is_linked(self, index: int) -> bool:
-        """Whether `link` was called for a frame, maybe in an earlier process."""
-        return index in self._linked
+        """Whether `link` was called for a frame, maybe in an earlier process, and what it found is there."""
+        if index not in self._linked:
+            return False
+        (found,) = self._linked.get(index)
+        shelves = self._links, *([] if self._filled is None else [self._rings])
+        return all(here in kind[at] for at, here in found.tolist() for kind in shelves)
 
     def link(self, index: int) -> None:
         """Find the links between a frame and later ones, both ways."""
+        found: list[tuple[int, int]] = []  # which shelves were given a link, and of which frame
         for number, stride in enumerate(self.strides):
             to = index + stride
             if to >= self._proxies.count or self._motion.shots[to] != self._motion.shots[index]:
@@ -97,10 +102,11 @@ class Tracer:
                         flow, other, rows, columns
                     )
                     self._links[2 * number + side].put(here, flow, error)
+                    found.append((2 * number + side, here))
                     if self._filled is not None:  # nothing is carried before motion is found on filled frames
                         ring = ring_around(cropped(hidden, one.box))
                         self._rings[2 * number + side].put(here, one.flow[ring], one.error[ring])
-        self._linked.put(index)
+        self._linked.put(index, np.array(found, np.int64).reshape(-1, 2))
 
     def walk(self, side: int, traces: Traces, ends: Mapping[int, np.ndarray] | None = None) -> None:
         """Go through the clip, forwards for the traces backwards in time (side 0), or the other way round (1).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 
@@ -21,16 +22,19 @@ def go_on_removing(plan: RemovalPlan, provenance: Provenance | None = None) -> I
         yield from run_removal(plan, provenance)
         return
     with FrameSpool(keeper.shelf("plate"), plan.clip.frames) as plates, keeper.shelf("states") as states:
+        done = len(plates) if provenance is None else min(len(plates), len(states))
+        numbers = count(done)
 
         def tell(state: np.ndarray) -> None:
             if provenance is not None:
-                states.put(len(plates), state)
+                states.put(next(numbers), state)
                 provenance(state)
 
-        done = len(plates)
-        for index, frame in enumerate(plates.frames()):
+        for index, frame in enumerate(plates.frames(0, done)):
             if provenance is not None:
                 provenance(states.get(index)[0])
             yield frame
-        for frame in run_removal(plan, tell, done):
-            yield plates.keep(frame)
+        for index, frame in enumerate(run_removal(plan, tell, done), done):
+            if index == len(plates):
+                plates.append(frame)
+            yield frame

@@ -32,8 +32,11 @@ class Survey:
         with ExitStack() as files:
             self._grey = files.enter_context(FrameSpool(keeper.shelf("grey")))
             with progress.stage("motion", clip.frame_count) as bar, keeper.shelf("motion") as placed:
-                keeper.skip(bar, "motion", len(placed))
-                motion = follow(clip, nothing_masked(clip), 0, bar, self._keep, shelf=placed, kept=self._kept)
+                done = min(len(placed), len(self._grey))
+                keeper.skip(bar, "motion", done)
+                motion = follow(
+                    clip, nothing_masked(clip), 0, bar, self._keep, shelf=placed, kept=self._kept, done=done
+                )
             self.shots = motion.shots
             self._files = files.pop_all()
 
