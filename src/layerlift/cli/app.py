@@ -23,6 +23,7 @@ from layerlift.cli import (
     run,
     scene,
     segment,
+    web,
 )
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.command("reference")(reference.reference)
 app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)
 app.command("run")(run.run)
+app.command("app")(web.web)
 app.command("plan")(plan.plan)
 app.command("jobs")(jobs.jobs)
 app.command("scene")(scene.scene)

@@ -12,7 +12,6 @@ from layerlift.engine.mobile_sam import BOTTOM_RIGHT, CELLS, LOW, NEGATIVE, POSI
 from layerlift.progress import QUIET, Cancellation, Progress
 from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target
 from layerlift.stages.segment.prompts import asked_again
-from layerlift.stages.segment.track import track
 
 
 class MobileSamSegmenter:
@@ -66,4 +65,6 @@ class MobileSamSegmenter:
 
     def track(self, clip: Clip, targets: Sequence[Target], progress: Progress = QUIET) -> Iterator[np.ndarray]:
         """See `Segmenter`."""
+        from layerlift.stages.segment.track import track  # which needs torch; `layerlift app` predicts without it
+
         return track(self, clip, targets, progress)

@@ -25,6 +25,7 @@ from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target
 from layerlift.stages.segment.between import at_key, between, labels_of
 from layerlift.stages.segment.flow import carried, flow_between
 from layerlift.stages.segment.memory import Memory
+from layerlift.stages.segment.prompts import asked_of_user
 from layerlift.stages.segment.survey import Survey, chosen_frames, keyframes, working_size
 from layerlift.stages.spool import FrameSpool
 
@@ -112,7 +113,8 @@ def first_look(
                 said = target.prompts.get(index)
                 if said is None or not (said.box is not None or index == target.touched[0]):
                     continue
-                found = asked_of_user(segmenter, embedding, said)
+                answer = asked_of_user(segmenter, embedding, said)
+                found = sigmoid(answer.masks[answer.best])
                 if is_nothing(from_grid(found, embedding.size) > 0.5, said):
                     raise nothing_found(target, clip, index)
                 known[number, index] = from_grid(found, size)
@@ -121,13 +123,6 @@ def first_look(
         for index, mask in target.masks.items():
             known[number, index] = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return known, looked
-
-
-def asked_of_user(segmenter: PerImage, embedding: Embedding, said: Prompts) -> np.ndarray:
-    """The mask (h, w) float32 in [0, 1] of what the user says, on the segmenter's grid; it is asked twice."""
-    first = segmenter.predict(embedding, said)
-    second = segmenter.predict(embedding, Prompts(said.points, said.inside, said.box, first.masks[first.best]))
-    return sigmoid(second.masks[second.best])
 
 
 def is_nothing(mask: np.ndarray, said: Prompts) -> bool:
