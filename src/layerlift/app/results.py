@@ -27,6 +27,7 @@ from layerlift.masks import Mask, open_mask
 
 KEPT = 12  # results that stay open
 PRESENT = "present.json"  # where each object is, beside objects.mkv
+NOT_THERE = "this result is not there yet: run the job that makes it."
 HALF = 127  # values above are masked
 LEAST_SHARE = 1e-4  # of a picture: effects of fewer pixels are not shown in a lane
 # The source map's colours (red, green, blue), as labels: 0 the clip's own, 1 borrowed, 2 and 3 invented.
@@ -162,7 +163,7 @@ class Results:
         try:
             stamp = stamp_of(path)
         except OSError as error:
-            raise RefusalError(404, "this result is not there yet: run the job that makes it.") from error
+            raise RefusalError(404, NOT_THERE) from error
         key = f"{path}{what}", stamp
         with self._lock:
             if key not in self._open:
@@ -185,6 +186,8 @@ class Results:
             labels = next(_stored(self._clip(path), index, index + 1)).copy()
             ours = len(present_in(path.parent)["of"])
         files = [project.folder / thing.file for thing in project.saved.doc.objects if thing.file is not None]
+        if not (ours or files):
+            raise RefusalError(404, NOT_THERE)
         for number, file in enumerate(files, ours + 1):
             mask: Mask = self._kept(file, "mask", partial(open_mask, file, project.opened.clip))
             with closing(mask.frames(index, index + 1)) as frames:  # type: ignore[type-var]
