@@ -43,7 +43,7 @@ class FrameStore:
         self._look = 0
         self._decoding = -1  # the frame that the thread is at
         self._busy = 0
-        self._closed = False
+        self._closed = self._full = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -51,6 +51,7 @@ class FrameStore:
         if self._closed:
             return
         if self._thread is None or not self._thread.is_alive():
+            self._full = False
             self._thread = threading.Thread(target=self._go_ahead, name="frames", daemon=True)
             self._thread.start()
 
@@ -87,10 +88,12 @@ class FrameStore:
     def jpeg(self, index: int, width: int) -> bytes:
         """Frame `index` at a width. Raises InputError where the clip cannot be decoded there."""
         path = self._path(index, width)
+        self._look = index
+        if self._full:
+            self.start()
         with suppress(OSError):
             return path.read_bytes()
         with self._changed:
-            self._look = index
             self._changed.notify_all()
             coming = width == self.ahead and 0 <= self._decoding <= index < self._decoding + NEAR and not self._busy
             if coming:
@@ -99,7 +102,7 @@ class FrameStore:
             return path.read_bytes()
         with self.aside():
             if self._thread is not None:
-                self.start()  # it may have ended, for want of room or of anything to do
+                self.start()  # it may have ended, for want of anything to do
             return self._keep(path, self.opened.frame(index), width)
 
     def _path(self, index: int, width: int) -> Path:
@@ -123,12 +126,12 @@ class FrameStore:
     def _make_room(self, index: int, size: int = 0) -> bool:
         """Remove the frames that will be looked at last; False where these would be looked at before frame `index`."""
         files = sorted(self._folder.glob("*/*.jpg"), key=lambda file: self._away(int(file.stem)))
-        if not files or self._away(int(files[-1].stem)) <= self._away(index):
-            return False
-        for file in files[-max(1, len(files) // 20) :]:
-            if self._away(int(file.stem)) > self._away(index):
-                self._bytes -= file.stat().st_size
-                file.unlink(missing_ok=True)
+        least = len(files) // 20  # at least, so that the folder is not read again for each frame
+        for gone, file in enumerate(reversed(files)):
+            if self._away(int(file.stem)) <= self._away(index) or (gone >= least and self._has_room(size)):
+                break
+            self._bytes -= file.stat().st_size
+            file.unlink(missing_ok=True)
         return self._has_room(size)
 
     def _away(self, index: int) -> int:
@@ -146,17 +149,22 @@ class FrameStore:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or not self._busy)
             index = None if self._closed else self._next()
-            if index is None or not (self._has_room(0) or self._make_room(index)):
+            if index is None:
                 return
             try:
-                self._run_from(index)
+                if not self._run_from(index):
+                    self._full = True
+                    return
             except LayerliftError:  # whoever asks for the frame is told
                 return
             finally:
                 self._decoding = -1
 
-    def _run_from(self, start: int) -> None:
-        """Decode in order from a frame on, until what follows is there, or the user looks elsewhere."""
+    def _run_from(self, start: int) -> bool:
+        """Decode in order from a frame on, until what follows is there, or the user looks elsewhere.
+
+        False where the disk takes no more.
+        """
         look, begun = self._look, start
         with closing(self.opened.clip.frames(start)) as frames:  # type: ignore[type-var]
             self._decoding = index = start
@@ -164,6 +172,8 @@ class FrameStore:
                 path = self._path(index, self.ahead)
                 if not path.exists():
                     self._keep(path, frame, self.ahead)
+                    if not path.exists():
+                        break
                 index += 1
                 with self._changed:
                     self._decoding = index
@@ -176,10 +186,9 @@ class FrameStore:
                     begun = index
                 if self._closed or moved or self._there_already(index):
                     break
-                if not (self._has_room(0) or self._make_room(index)):
-                    break
         if index > begun:
             self.told(begun, index)
+        return index > start
 
     def _there_already(self, index: int) -> bool:
         """Whether the next frames are on the disk, so that decoding them again gains nothing."""
