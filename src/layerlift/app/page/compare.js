@@ -1,0 +1,141 @@
+// The bar over the stage: what is shown, how it is compared, what is behind layers, and the zoom.
+
+/** @import {Backing, Compare} from "./types.js" */
+/** @import {Session} from "./session.js" */
+/** @import {View} from "./view.js" */
+import { announce, byId, chooseFile, h, iconButton } from "./dom.js";
+import { pictures, resultTitle } from "./session.js";
+
+/** @type {[Compare, string, string][]} */
+const COMPARES = [["single", "One", "1 picture"], ["wipe", "Wipe", "W"], ["difference", "Difference", "D"]];
+/** @type {[Backing, string][]} */
+const BACKINGS = [["checker", "Checkerboard"], ["black", "Black"], ["white", "White"], ["picture", "Picture…"]];
+
+export class CompareBar {
+  /** @param {Session} session @param {View} view */
+  constructor(session, view) {
+    this.session = session;
+    this.view = view;
+    this.sources = h("div", { class: "segments", role: "group", "aria-label": "Show" });
+    this.modes = h("div", { class: "segments", role: "group", "aria-label": "Compare with the clip" },
+      ...COMPARES.map(([mode, title, key]) =>
+        h("button", { type: "button", id: `compare-${mode}`, title: `${title} (${key})`, onclick: () => session.look({ compare: mode }) }, title),
+      ),
+    );
+    this.ab = h("button", { type: "button", class: "small", id: "ab", title: "Clip or result (X)", onclick: () => this.flip() }, "A / B");
+    this.wipe = h("input", { type: "range", id: "wipe", min: 0, max: 100, step: 0.5, "aria-label": "Where the wipe is" });
+    this.wipe.addEventListener("input", () => session.look({ wipe: Number(this.wipe.value) / 100 }));
+    this.backing = h("select", { id: "backing", "aria-label": "Behind the layer" },
+      ...BACKINGS.map(([value, title]) => h("option", { value }, title)),
+    );
+    this.backing.addEventListener("change", () => this.#behind(/** @type {Backing} */ (this.backing.value)));
+    this.masks = toggle("Masks", "toggle-masks", "M", () => session.look({ masks: !session.show.masks }));
+    this.effects = toggle("Effects", "toggle-effects", "J", () => session.look({ effects: !session.show.effects }));
+    this.map = toggle("Source map", "toggle-sources", "S", () => session.look({ sources: !session.show.sources }));
+    this.zoom = h("output", { class: "zoom", "aria-label": "Zoom" });
+    byId("bar").replaceChildren(
+      this.sources,
+      this.modes,
+      this.ab,
+      this.wipe,
+      this.backing,
+      h("div", { class: "spacer" }),
+      this.map,
+      this.effects,
+      this.masks,
+      h("div", { class: "group" }, iconButton("fit", "Fit the picture", () => view.fit(), { key: "0" }), this.zoom),
+    );
+    session.on(["show", "results", "doc"], () => this.draw());
+    this.draw();
+  }
+
+  /** X: the clip in place of the result, and back. */
+  flip() {
+    if (this.session.show.source === "clip") this.cycle(1);
+    else this.session.look({ flipped: !this.session.show.flipped, compare: "single" });
+  }
+
+  /** @param {1 | -1} step show the next result */
+  cycle(step) {
+    const all = ["clip", ...pictures(this.session.results)];
+    if (all.length === 1) {
+      announce("There is no result yet.");
+      return;
+    }
+    const next = (all.indexOf(this.session.show.source) + step + all.length) % all.length;
+    this.session.look({ source: all[next], flipped: false });
+  }
+
+  /** @param {Compare} mode */
+  compare(mode) {
+    const { session } = this;
+    const results = pictures(session.results);
+    if (session.show.source === "clip") {
+      if (results.length === 0) {
+        announce("There is no result to compare with yet.");
+        return;
+      }
+      session.look({ source: results[0], compare: mode, flipped: false });
+    } else session.look({ compare: session.show.compare === mode ? "single" : mode, flipped: false });
+  }
+
+  /** @param {Backing} backing */
+  async #behind(backing) {
+    if (backing === "picture") {
+      const file = await chooseFile("image/*");
+      if (!file) {
+        this.draw();
+        return;
+      }
+      try {
+        const picture = await createImageBitmap(file);
+        this.session.behind?.close();
+        this.session.behind = picture;
+      } catch {  announce(`${file.name} is not a picture that this browser reads.`, "error");
+        this.draw();
+        return;
+      }
+    }
+    this.session.look({ backing });
+  }
+
+  draw() {
+    const { session, view } = this;
+    const { show, results } = session;
+    const all = ["clip", ...pictures(results)];
+    const words = JSON.stringify(all.map((name) => [name, resultTitle(session, name), results[name]?.stale]));
+    if (this.sources.dataset.words !== words) {
+      this.sources.dataset.words = words;
+      this.sources.replaceChildren(
+        ...all.map((name) => {
+          const title = results[name]?.stale ? `${resultTitle(session, name)} (outdated)` : resultTitle(session, name);
+          const choose = () => session.look({ source: name, flipped: false });
+          return h("button", { type: "button", id: `show-${name}`, "data-source": name, title, onclick: choose }, title);
+        }),
+      );
+    }
+    for (const button of this.sources.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.dataset.source === show.source));
+    }
+    for (const [mode] of COMPARES) byId(`compare-${mode}`).setAttribute("aria-pressed", String(show.compare === mode));
+    const result = show.source !== "clip";
+    this.modes.hidden = !result;
+    this.ab.hidden = !result || show.compare !== "single";
+    this.ab.textContent = show.flipped ? "A: clip" : "B: result";
+    this.wipe.hidden = !result || show.compare !== "wipe";
+    this.wipe.value = String(100 * show.wipe);
+    this.backing.hidden = !show.source.startsWith("layer_") || show.compare === "difference";
+    this.backing.value = show.backing;
+    this.map.hidden = !results.source;
+    this.effects.hidden = !results.effects;
+    for (const [button, on] of /** @type {[HTMLElement, boolean][]} */ ([[this.masks, show.masks], [this.effects, show.effects], [this.map, show.sources]])) {
+      button.setAttribute("aria-pressed", String(on));
+    }
+    this.zoom.textContent = `${Math.round(100 * view.scale * devicePixelRatio)} %`;
+  }
+}
+
+/** @param {string} title @param {string} id @param {string} key @param {() => void} onclick */
+function toggle(title, id, key, onclick) {
+  return h("button", { type: "button", id, class: "toggle small", "aria-pressed": "false", title: `${title} (${key})`, onclick }, title);
+}

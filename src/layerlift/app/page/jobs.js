@@ -1,0 +1,180 @@
+// What runs, what waits and what has ended: the queue, with progress, time left, cancel and resume.
+
+/** @import {Job} from "./types.js" */
+/** @import {Session} from "./session.js" */
+import * as api from "./api.js";
+import { announce, attempt, byId, h, icon, iconButton, time, whisper } from "./dom.js";
+
+/** @type {Record<string, string>} */
+const TITLES = {
+  track: "Track objects", effects: "Find effects", threshold: "Apply the threshold", plate: "Clean plate",
+  layers: "Layers", composite: "Composite", run: "Run everything", plan: "Plan", export: "Save", download: "Download",
+};
+const ENDED = ["done", "failed", "cancelled"];
+
+export class Jobs {
+  constructor() {
+    /** @type {Map<string, Job>} */
+    this.all = new Map();
+    /** @type {Session | null} */
+    this.session = null;
+    /** @type {Set<(job: Job) => void>} told when a job is done */
+    this.ended = new Set();
+    /** @type {Map<string, HTMLElement>} */
+    this.rows = new Map();
+  }
+
+  async load() {
+    for (const job of await api.jobs()) this.all.set(job.id, job);
+    this.draw();
+  }
+
+  /** @param {Job} job */
+  heard(job) {
+    const before = this.all.get(job.id)?.state;
+    this.all.set(job.id, job);
+    if (before !== job.state) this.#tell(job, before);
+    this.draw();
+  }
+
+  /** @param {Job} job @param {string | undefined} before */
+  #tell(job, before) {
+    const title = titleOf(job);
+    if (job.state === "running" && before !== "running") whisper(`${title} has started`);
+    if (job.state === "done" && before) announce(`${title}: done in ${time(job.seconds)}`);
+    if (job.state === "failed" && before) announce(`${title}: ${job.error || job.message || "failed"}`, "error");
+    if (job.state === "cancelled" && before) announce(`${title}: cancelled`);
+    if (job.state === "done") for (const listener of this.ended) listener(job);
+  }
+
+  /** @param {string} kind @returns {Job | undefined} the job of this kind that waits or runs in the open project */
+  current(kind) {
+    return [...this.all.values()].find((job) => job.kind === kind && job.project === this.session?.name && isBusy(job));
+  }
+
+  /** @param {string} kind @returns {Job | undefined} */
+  last(kind) {
+    return [...this.all.values()].reverse().find((job) => job.kind === kind && job.project === this.session?.name);
+  }
+
+  get busy() {
+    return [...this.all.values()].filter((job) => isBusy(job));
+  }
+
+  /** @param {string} id @param {"cancel" | "resume" | "dismiss"} what */
+  async act(id, what) {
+    const done = await attempt(async () => {
+      await api[what](id);
+      return true;
+    });
+    if (done && what === "dismiss") this.all.delete(id);
+    if (!done) await this.load();
+    this.draw();
+  }
+
+  /** Cancel what runs. */
+  cancelRunning() {
+    const job = this.busy.find((one) => one.state === "running") ?? this.busy[0];
+    if (job) void this.act(job.id, "cancel");
+    else announce("Nothing is running.");
+  }
+
+  draw() {
+    const list = document.getElementById("queue");
+    this.session?.emit("jobs");
+    if (!list) return;
+    const jobs = [...this.all.values()].filter((job) => job.kind !== "plan" || !ENDED.includes(job.state));
+    const order = { running: 0, waiting: 1, interrupted: 2, failed: 3, cancelled: 4, done: 5 };
+    jobs.sort((a, b) => order[a.state] - order[b.state]);
+    for (const [id, row] of this.rows) {
+      if (!jobs.some((job) => job.id === id)) {
+        row.remove();
+        this.rows.delete(id);
+      }
+    }
+    const rows = jobs.slice(0, 12).map((job) => this.#row(job));
+    // Rows that stay where they are keep the focus.
+    rows.forEach((row, index) => list.children[index] !== row && list.insertBefore(row, list.children[index] ?? null));
+    while (list.children.length > rows.length) list.lastElementChild?.remove();
+    byId("queue-empty").hidden = rows.length > 0;
+  }
+
+  /** @param {Job} job */
+  #row(job) {
+    const row = this.rows.get(job.id) ?? h("li", { class: "job" });
+    this.rows.set(job.id, row);
+    const words = JSON.stringify(job);
+    if (row.dataset.words === words) return row;
+    row.dataset.words = words;
+    row.dataset.kind = job.kind;
+    row.dataset.state = job.state;
+    const focused = row.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
+    row.replaceChildren(
+      h("div", { class: "job-head" },
+        h("span", { class: `state ${job.state}`, title: job.state }, job.state === "done" ? icon("check") : null),
+        h("strong", {}, titleOf(job)),
+        job.project !== this.session?.name ? h("span", { class: "muted ellipsis" }, job.project) : null,
+        h("span", { class: "muted spacer" }, job.state === "done" ? time(job.seconds) : job.state === "running" ? "" : job.state),
+        ...this.#buttons(job),
+      ),
+      isBusy(job) ? bar(job) : "",
+      job.error || (job.state === "failed" && job.message) ? h("p", { class: "error" }, job.error || job.message) : null,
+      ...job.notes.slice(0, 4).map((note) => h("p", { class: "hint" }, note)),
+    );
+    if (focused) /** @type {HTMLElement | null} */ (row.querySelector(`[aria-label="${CSS.escape(focused)}"]`))?.focus();
+    return row;
+  }
+
+  /** @param {Job} job */
+  #buttons(job) {
+    const title = titleOf(job);
+    if (isBusy(job)) return [iconButton("close", `Cancel: ${title}`, () => this.act(job.id, "cancel"), { class: "cancel" })];
+    const resume = job.resumable && job.state !== "done";
+    return [
+      resume ? iconButton("play", `Resume: ${title}`, () => this.act(job.id, "resume"), { class: "resume" }) : null,
+      iconButton("trash", `Take away: ${title}`, () => this.act(job.id, "dismiss")),
+    ].filter((one) => one !== null);
+  }
+}
+
+/** @param {Job} job @returns {string} */
+function titleOf(job) {
+  return TITLES[job.kind] ?? job.kind;
+}
+
+/** @param {Job} job @returns {boolean} */
+export function isBusy(job) {
+  return job.state === "waiting" || job.state === "running";
+}
+
+/** @param {Job} job @returns {HTMLElement} the stage, how far it is, and the time left */
+function bar(job) {
+  const share = job.total ? Math.min(1, job.done / job.total) : null;
+  const fill = h("div", { class: `fill${share === null && job.state === "running" ? " unknown" : ""}` });
+  fill.style.width = share === null ? "30%" : `${(100 * share).toFixed(1)}%`;
+  if (job.state === "waiting") fill.style.width = "0";
+  const count = job.total ? `${job.done} / ${job.total}` : "";
+  const left = job.left === null || job.left === undefined ? "" : `${time(job.left)} left`;
+  return h("div", { class: "work" },
+    h("div", { class: "work-words" },
+      h("span", { class: "ellipsis" }, job.state === "waiting" ? "waiting for its turn" : job.stage || "starting…"),
+      h("span", { class: "muted" }, [count, left].filter(Boolean).join(" · ")),
+    ),
+    h(
+      "div",
+      {
+        class: "bar", role: "progressbar", "aria-label": titleOf(job), "aria-valuemin": 0, "aria-valuemax": 100,
+        "aria-valuenow": share === null ? null : Math.round(100 * share), "aria-valuetext": `${job.stage} ${count}`,
+      },
+      fill,
+    ),
+  );
+}
+
+/** @param {Job} job @param {Jobs} jobs @returns {HTMLElement} progress beside the button that started it */
+export function progress(job, jobs) {
+  return h("div", { class: "inline-work" },
+    bar(job),
+    iconButton("close", `Cancel: ${titleOf(job)}`, () => jobs.act(job.id, "cancel"), { class: "cancel" }),
+  );
+}

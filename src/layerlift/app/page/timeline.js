@@ -1,0 +1,271 @@
+// The scrubber with a lane per object: where it has clicks, a mask, an effect, a result.
+
+/** @import {Thing} from "./types.js" */
+/** @import {Player} from "./player.js" */
+/** @import {Session} from "./session.js" */
+/** @import {View} from "./view.js" */
+import { button, byId, h, iconButton, legendEntry } from "./dom.js";
+import { effectTint } from "./overlay.js";
+
+const RULER_PX = 22;
+const LANE_PX = 24;
+const RIGHT_PX = 14;
+
+export class Timeline {
+  /** @param {Session} session @param {View} view @param {Player} player */
+  constructor(session, view, player) {
+    this.session = session;
+    this.view = view;
+    this.player = player;
+    this.canvas = h("canvas", { class: "lanes", "aria-hidden": "true" });
+    this.names = h("div", { class: "lane-names" });
+    this.slider = h(
+      "div",
+      {
+        id: "scrubber", role: "slider", tabindex: 0, "aria-label": "Frame", "aria-valuemin": 0,
+        "aria-valuemax": session.facts.frames - 1, class: "lanes-box",
+      },
+      this.canvas,
+    );
+    this.counter = h("output", { class: "counter", "aria-label": "Frame and time" });
+    this.state = h("span", { class: "muted rate" });
+    this.playButton = iconButton("play", "Play", () => player.toggle(), { key: "Space", class: "primary-ghost", id: "play" });
+    this.loopButton = iconButton("loop", "Loop between the marks", () => this.#toggleLoop(), { key: "L", pressed: true });
+    this.clear = iconButton("close", "Take the marks away", () => session.mark(null), { key: "\\" });
+    const moves = [
+      iconButton("first", "First frame", () => player.go(session.range[0]), { key: "Home" }),
+      iconButton("previous", "One frame back", () => player.step(-1), { key: "←" }),
+      this.playButton,
+      iconButton("next", "One frame on", () => player.step(1), { key: "→" }),
+      iconButton("last", "Last frame", () => player.go(session.range[1] - 1), { key: "End" }),
+      this.loopButton,
+    ];
+    const marks = [
+      button("mark-in", "[ In", () => session.mark("in"), { class: "small", title: "Begin here ([)" }),
+      button("mark-out", "Out ]", () => session.mark("out"), { class: "small", title: "End here (])" }),
+      this.clear,
+    ];
+    byId("timeline").replaceChildren(
+      h("div", { class: "transport" }, h("div", { class: "group" }, ...moves), this.counter, this.state,
+        h("div", { class: "group marks" }, ...marks), legend()),
+      h("div", { class: "lanes-row" }, this.names, this.slider),
+    );
+    this.#listen();
+    this.scheduled = 0;
+    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer.observe(this.slider);
+    session.on(["doc", "frame", "results", "tool", "pictures", "play", "show"], () => this.schedule());
+    this.schedule();
+  }
+
+  #toggleLoop() {
+    this.player.loop = !this.player.loop;
+    this.loopButton.setAttribute("aria-pressed", String(this.player.loop));
+  }
+
+  /** L */
+  toggleLoop() {
+    this.#toggleLoop();
+  }
+
+  #listen() {
+    let dragging = false;
+    const to = (/** @type {PointerEvent} */ event) => this.player.go(this.#frameAt(event));
+    this.slider.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      dragging = true;
+      this.slider.setPointerCapture(event.pointerId);
+      const lane = Math.floor((event.clientY - this.slider.getBoundingClientRect().top - RULER_PX) / LANE_PX);
+      const object = this.session.doc.objects[lane];
+      if (object) this.session.activate(object.id);
+      to(event);
+    });
+    this.slider.addEventListener("pointermove", (event) => dragging && to(event));
+    this.slider.addEventListener("lostpointercapture", () => (dragging = false));
+  }
+
+  /** @param {PointerEvent} event */
+  #frameAt(event) {
+    const bounds = this.slider.getBoundingClientRect();
+    const share = (event.clientX - bounds.left) / Math.max(1, bounds.width - RIGHT_PX);
+    return Math.floor(Math.max(0, Math.min(0.9999, share)) * this.session.facts.frames);
+  }
+
+  schedule() {
+    if (this.scheduled) return;
+    this.scheduled = requestAnimationFrame(() => {
+      this.scheduled = 0;
+      this.#words();
+      this.draw();
+    });
+  }
+
+  #words() {
+    const { session, player } = this;
+    const { frame, facts, rate } = session;
+    const words = `${frame} / ${facts.frames - 1}   ${clock(frame / rate)}`;
+    this.counter.textContent = words;
+    this.slider.setAttribute("aria-valuenow", String(frame));
+    this.slider.setAttribute("aria-valuetext", `frame ${frame} of ${facts.frames}`);
+    const picture = player.playing ? "pause" : "play";
+    if (this.playButton.dataset.picture !== picture) {
+      this.playButton.dataset.picture = picture;
+      const made = iconButton(picture, player.playing ? "Pause" : "Play", () => undefined);
+      this.playButton.replaceChildren(...made.childNodes);
+      this.playButton.setAttribute("aria-label", player.playing ? "Pause" : "Play");
+    }
+    const slow = player.playing && player.reached > 0 ? `${player.reached.toFixed(0)} fps` : "";
+    const late = this.view.shown !== frame ? this.view.frames.message || "Loading…" : "";
+    this.state.textContent = this.view.masks.looking ? "Looking at the frame…" : late || slow;
+    this.clear.disabled = !session.doc.marks;
+    this.#lanes();
+  }
+
+  #lanes() {
+    const { doc, active } = this.session;
+    const words = JSON.stringify([doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden]), active]);
+    if (this.names.dataset.words === words) return;
+    this.names.dataset.words = words;
+    this.names.replaceChildren(
+      h("div", { class: "lane-name ruler" }, "Frame"),
+      ...doc.objects.map((one) => {
+        const swatch = h("span", { class: "swatch" });
+        swatch.style.background = one.colour;
+        const name = h(
+          "button",
+          { type: "button", class: `lane-name${one.id === active ? " active" : ""}`, tabindex: -1, title: one.name },
+          swatch,
+          h("span", { class: "ellipsis" }, one.name),
+        );
+        name.addEventListener("click", () => this.session.activate(one.id));
+        return name;
+      }),
+    );
+    this.slider.style.height = `${RULER_PX + LANE_PX * doc.objects.length + 4}px`;
+  }
+
+  draw() {
+    const { canvas, session } = this;
+    const width = this.slider.clientWidth;
+    const height = this.slider.clientHeight;
+    if (width === 0) return;
+    canvas.width = Math.round(width * devicePixelRatio);
+    canvas.height = Math.round(height * devicePixelRatio);
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${height}px`;
+    const context = canvas.getContext("2d");
+    if (!context) return;
+    context.scale(devicePixelRatio, devicePixelRatio);
+    const style = getComputedStyle(this.slider);
+    const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+    const { facts, range, doc, frame } = session;
+    const each = (width - RIGHT_PX) / facts.frames;
+    this.#ruler(context, each, width - RIGHT_PX, colour);
+    doc.objects.forEach((object, index) => {
+      this.#lane(context, object, RULER_PX + index * LANE_PX, each, width - RIGHT_PX, colour);
+    });
+    context.fillStyle = colour("--shade");
+    context.fillRect(0, 0, range[0] * each, height);
+    context.fillRect(range[1] * each, 0, width - RIGHT_PX - range[1] * each, height);
+    if (doc.marks) {
+      context.fillStyle = colour("--accent");
+      context.fillRect(range[0] * each, 0, 2, height);
+      context.fillRect(range[1] * each - 2, 0, 2, height);
+      context.fillRect(range[0] * each, 0, 7, 3);
+      context.fillRect(range[1] * each - 7, 0, 7, 3);
+    }
+    const x = (frame + 0.5) * each;
+    context.fillStyle = colour("--text");
+    context.fillRect(x - 0.75, 0, 1.5, height);
+    context.beginPath();
+    context.moveTo(x - 5, 0);
+    context.lineTo(x + 5, 0);
+    context.lineTo(x, 8);
+    context.fill();
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context @param {number} each width of a frame @param {number} width
+   * @param {(name: string) => string} colour
+   */
+  #ruler(context, each, width, colour) {
+    const { facts } = this.session;
+    context.fillStyle = colour("--raised");
+    context.fillRect(0, 0, width, RULER_PX - 2);
+    const step = [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, 2000, 5000].find((one) => one * each >= 56) ?? 10000;
+    context.font = "10.5px system-ui, sans-serif";
+    context.fillStyle = colour("--muted");
+    for (let frame = 0; frame < facts.frames; frame += step) {
+      context.fillRect(frame * each, RULER_PX - 8, 1, 6);
+      context.fillText(String(frame), frame * each + 3, RULER_PX - 8);
+    }
+    // What is in memory plays without waiting.
+    context.fillStyle = colour("--accent");
+    context.globalAlpha = 0.55;
+    for (let frame = 0; frame < facts.frames; frame++) {
+      if (this.view.ready(frame)) context.fillRect(frame * each, RULER_PX - 3, Math.max(1, each + 0.5), 2);
+    }
+    context.globalAlpha = 1;
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context @param {Thing} object @param {number} top @param {number} each
+   * @param {number} width @param {(name: string) => string} colour
+   */
+  #lane(context, object, top, each, width, colour) {
+    const { results, active } = this.session;
+    context.fillStyle = colour(object.id === active ? "--lane-active" : "--lane");
+    context.fillRect(0, top + 1, width, LANE_PX - 2);
+    const bar = (/** @type {[number, number][]} */ runs, /** @type {number} */ y, /** @type {number} */ height) => {
+      for (const [from, to] of runs) context.fillRect(from * each, top + y, Math.max(1, (to - from) * each), height);
+    };
+    const tracked = results.objects;
+    context.fillStyle = object.colour;
+    context.globalAlpha = tracked?.stale ? 0.35 : 0.9;
+    if (tracked?.of?.includes(object.id)) bar(tracked.present?.[object.id] ?? [whole(tracked)], 11, 4);
+    else if (object.file) bar([[0, this.session.facts.frames]], 11, 4);
+    const found = results[`effects_${object.id}`] ?? results.effects;
+    context.globalAlpha = found?.stale ? 0.35 : 0.9;
+    context.fillStyle = effectTint(object.colour);
+    if (found) bar(found.present?.[object.id] ?? [whole(found)], 16, 2);
+    const layer = Object.entries(results).find(([name, one]) => name.startsWith("layer_") && one.object === object.id);
+    const result = layer?.[1] ?? results.plate;
+    context.globalAlpha = result?.stale ? 0.35 : 0.9;
+    context.fillStyle = colour("--accent");
+    if (result) bar([whole(result)], 19, 2);
+    context.globalAlpha = 1;
+    context.fillStyle = colour("--text");
+    for (const frame of Object.keys(object.prompts)) {
+      context.beginPath();
+      context.arc((Number(frame) + 0.5) * each, top + 6, 3, 0, 2 * Math.PI);
+      context.fill();
+    }
+    for (const frame of Object.keys(object.masks)) {
+      context.fillRect((Number(frame) + 0.5) * each - 3, top + 3, 6, 6);
+    }
+  }
+
+  close() {
+    this.observer.disconnect();
+    cancelAnimationFrame(this.scheduled);
+  }
+}
+
+/** @param {{first?: number, frames: number}} result @returns {[number, number]} */
+function whole(result) {
+  const first = result.first ?? 0;
+  return [first, first + result.frames];
+}
+
+/** @returns {HTMLElement} */
+function legend() {
+  const entries = { dot: "clicks", square: "painted", mask: "mask", effect: "effect", result: "result" };
+  const marks = Object.entries(entries).map(([kind, text]) => legendEntry(kind, text));
+  return h("div", { class: "legend", "aria-hidden": "true" }, ...marks);
+}
+
+/** @param {number} seconds @returns {string} 0:03.42 */
+function clock(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  return `${minutes}:${(seconds - 60 * minutes).toFixed(2).padStart(5, "0")}`;
+}

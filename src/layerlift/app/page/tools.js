@@ -1,0 +1,305 @@
+// The pointer on the stage: clicks, boxes, the preview while Shift is held, the brush, the wipe, pan and zoom.
+
+/** @import {Box, Point, Prompt} from "./types.js" */
+/** @import {Session} from "./session.js" */
+/** @import {View} from "./view.js" */
+import { announce } from "./dom.js";
+import { clicksKey } from "./masks.js";
+import { Paint } from "./paint.js";
+
+const CLICK_PX = 5;
+const GRAB_PX = 11;
+
+/** @typedef {"pan" | "wipe" | "paint" | "prompt" | "point"} Drag */
+
+export class Tools {
+  /** @param {Session} session @param {View} view */
+  constructor(session, view) {
+    this.session = session;
+    this.view = view;
+    this.paint = new Paint(session, view);
+    /** @type {{kind: Drag, x: number, y: number, at: [number, number], moved: boolean, point: number, outside: boolean} | null} */
+    this.drag = null;
+    this.shift = false;
+    this.alt = false;
+    /** @type {[number, number] | null} first corner of a box drawn by keys */
+    this.corner = null;
+    this.previewing = false;
+    /** @type {Prompt | null} the newest preview that is wanted */
+    this.next = null;
+    const { canvas } = view;
+    const gone = new AbortController();
+    this.gone = gone;
+    const options = { signal: gone.signal };
+    canvas.addEventListener("pointerdown", (event) => this.#down(event), options);
+    canvas.addEventListener("pointermove", (event) => this.#move(event), options);
+    canvas.addEventListener("pointerup", (event) => this.#up(event), options);
+    canvas.addEventListener("pointercancel", () => this.#drop(), options);
+    canvas.addEventListener("pointerleave", () => this.#leave(), options);
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault(), options);
+    canvas.addEventListener("wheel", (event) => this.#wheel(event), { ...options, passive: false });
+    document.addEventListener("keydown", (event) => this.#modifiers(event), options);
+    document.addEventListener("keyup", (event) => this.#modifiers(event), options);
+    window.addEventListener("blur", () => this.#hidePreview(), options);
+    session.on("frame", () => this.#hidePreview());
+    session.on(["tool", "show"], () => this.#cursor());
+    this.#cursor();
+  }
+
+  /** The clip can be clicked on: it is what is shown. */
+  get clickable() {
+    const { source, compare, flipped } = this.session.show;
+    return source === "clip" || flipped || compare === "wipe";
+  }
+
+  #cursor() {
+    const { tool } = this.session;
+    const { canvas } = this.view;
+    canvas.dataset.tool = !this.clickable || tool === "hand" ? "hand" : tool;
+  }
+
+  /** @param {PointerEvent} event @returns {boolean} */
+  #onWipe(event) {
+    const { show } = this.session;
+    if (show.compare !== "wipe" || show.source === "clip") return false;
+    const { x, width } = this.view.rect;
+    const edge = this.view.canvas.getBoundingClientRect().left + x + width * show.wipe;
+    return Math.abs(event.clientX - edge) < GRAB_PX;
+  }
+
+  /** @param {PointerEvent} event */
+  #down(event) {
+    const { session, view } = this;
+    view.canvas.focus({ preventScroll: true });
+    view.canvas.setPointerCapture(event.pointerId);
+    view.overlay.crosshair = null;
+    const at = view.toClip(event);
+    const outside = event.button === 2 || event.altKey;
+    const drag = { x: event.clientX, y: event.clientY, at, moved: false, point: -1, outside };
+    if (event.button === 1 || session.tool === "hand") this.drag = { ...drag, kind: "pan" };
+    else if (this.#onWipe(event)) this.drag = { ...drag, kind: "wipe" };
+    else if (!this.clickable) this.drag = { ...drag, kind: "pan" };
+    else if (session.tool === "click") {
+      const point = this.#pointAt(at);
+      this.drag = { ...drag, kind: point < 0 ? "prompt" : "point", point };
+    } else if (event.button === 0) {
+      this.drag = { ...drag, kind: "paint" };
+      this.paint.begin(at);
+    }
+    event.preventDefault();
+  }
+
+  /** @param {[number, number]} at @returns {number} the click of the chosen object that is here, or -1 */
+  #pointAt([x, y]) {
+    const reach = GRAB_PX / this.view.scale;
+    return this.session.prompt().points.findIndex((one) => Math.hypot(one[0] + 0.5 - x, one[1] + 0.5 - y) < reach);
+  }
+
+  /** @param {PointerEvent} event */
+  #move(event) {
+    const { session, view, drag } = this;
+    const at = view.toClip(event);
+    view.overlay.pointer = at;
+    if (!drag) {
+      view.canvas.classList.toggle("on-wipe", this.#onWipe(event));
+      if (this.shift) this.#preview(at);
+      else if (session.tool !== "click" && session.tool !== "hand") view.schedule();
+      return;
+    }
+    const far = Math.hypot(event.clientX - drag.x, event.clientY - drag.y) > CLICK_PX;
+    drag.moved ||= far;
+    if (drag.kind === "pan") {
+      view.pan = { x: view.pan.x + event.movementX, y: view.pan.y + event.movementY };
+    } else if (drag.kind === "wipe") {
+      const { x, width } = view.rect;
+      const left = view.canvas.getBoundingClientRect().left + x;
+      session.look({ wipe: Math.max(0, Math.min(1, (event.clientX - left) / width)) });
+    } else if (drag.kind === "paint") {
+      for (const one of event.getCoalescedEvents?.() ?? [event]) this.paint.move(view.toClip(one));
+    } else if (drag.kind === "prompt" && drag.moved && !drag.outside) {
+      view.overlay.box = [...drag.at, ...at];
+    } else if (drag.kind === "point" && drag.moved) {
+      this.#movePoint(drag.point, at);
+    }
+    view.schedule();
+  }
+
+  /** @param {PointerEvent} event */
+  #up(event) {
+    const { drag, view, session } = this;
+    if (!drag) return;
+    const at = view.toClip(event);
+    if (drag.kind === "paint") this.paint.end();
+    else if (drag.kind === "point" && !drag.moved) this.#removePoint(drag.point);
+    else if (drag.kind === "point") session.history.settle();
+    else if (drag.kind === "prompt" && drag.moved && !drag.outside) this.addBox([...drag.at, ...at]);
+    else if (drag.kind === "prompt") this.addPoint(at, !drag.outside);
+    this.#drop();
+  }
+
+  #drop() {
+    if (this.paint.painting) this.paint.end();
+    this.drag = null;
+    this.view.overlay.box = null;
+    this.view.schedule();
+  }
+
+  #leave() {
+    this.view.overlay.pointer = null;
+    this.#hidePreview();
+    this.view.schedule();
+  }
+
+  /** @param {[number, number]} at @param {boolean} inside */
+  addPoint(at, inside) {
+    const { facts, frame } = this.session;
+    const point = this.#inClip(at);
+    if (!point) return;
+    if (!facts.width) return;
+    const prompt = this.session.prompt();
+    const label = inside ? "click" : "click outside";
+    this.#hidePreview();
+    this.session.setPrompt(`${label} in frame ${frame}`, { ...prompt, points: [...prompt.points, [...point, inside]] });
+  }
+
+  /** @param {Box} dragged */
+  addBox(dragged) {
+    const { width, height } = this.session.facts;
+    const x = [dragged[0], dragged[2]].map((one) => Math.round(Math.max(0, Math.min(width, one)))).sort((a, b) => a - b);
+    const y = [dragged[1], dragged[3]].map((one) => Math.round(Math.max(0, Math.min(height, one)))).sort((a, b) => a - b);
+    if (x[1] - x[0] < 2 || y[1] - y[0] < 2) return;
+    this.session.setPrompt(`box in frame ${this.session.frame}`, {
+      ...this.session.prompt(),
+      box: [x[0], y[0], x[1], y[1]],
+    });
+  }
+
+  /** @param {[number, number]} at @returns {[number, number] | null} */
+  #inClip([x, y]) {
+    const { width, height } = this.session.facts;
+    if (x < 0 || y < 0 || x >= width || y >= height) return null;
+    return [Math.floor(x), Math.floor(y)];
+  }
+
+  /** @param {number} index */
+  #removePoint(index) {
+    const prompt = this.session.prompt();
+    const points = prompt.points.filter((_, other) => other !== index);
+    this.session.setPrompt(`remove a click in frame ${this.session.frame}`, { ...prompt, points });
+  }
+
+  /** @param {number} index @param {[number, number]} at */
+  #movePoint(index, at) {
+    const point = this.#inClip(at);
+    if (!point) return;
+    const prompt = this.session.prompt();
+    /** @type {Point[]} */
+    const points = prompt.points.map((one, other) => (other === index ? [...point, one[2]] : one));
+    this.session.setPrompt(`move a click in frame ${this.session.frame}`, { ...prompt, points }, "move a click");
+  }
+
+  /** @param {WheelEvent} event */
+  #wheel(event) {
+    event.preventDefault();
+    const speed = event.deltaMode === 1 ? 0.05 : 0.0016;
+    this.view.zoomBy(Math.exp(-event.deltaY * (event.ctrlKey ? 4 : 1) * speed), event);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #modifiers(event) {
+    const before = this.shift;
+    this.shift = event.shiftKey;
+    this.alt = event.altKey;
+    const at = this.view.overlay.pointer ?? this.view.overlay.crosshair;
+    const onStage = this.view.overlay.pointer || document.activeElement === this.view.canvas;
+    if (this.shift && event.key === "Shift" && at && onStage) this.#preview(at);
+    if (before && !this.shift) this.#hidePreview();
+  }
+
+  #hidePreview() {
+    this.next = null;
+    if (!this.view.overlay.preview) return;
+    this.view.overlay.preview = null;
+    this.view.schedule();
+  }
+
+  /**
+   * Show what a click here would mean. One question at a time, and then the newest one. @param {[number, number]} at
+   */
+  #preview(at) {
+    const point = this.#inClip(at);
+    if (!point || this.session.tool !== "click" || !this.clickable || this.drag) return;
+    const prompt = this.session.prompt();
+    this.next = { ...prompt, points: [...prompt.points, [...point, !this.alt]] };
+    if (!this.previewing) void this.#previews();
+  }
+
+  async #previews() {
+    this.previewing = true;
+    const { frame } = this.session;
+    while (this.next && this.session.frame === frame) {
+      const prompt = this.next;
+      const grey = await this.view.masks.predict(prompt, frame);
+      if (!this.next || this.session.frame !== frame) break;
+      if (grey) {
+        this.view.overlay.preview = { key: clicksKey(prompt, frame), grey };
+        this.view.canvas.dataset.preview = clicksKey(prompt, frame);
+      }
+      this.view.schedule();
+      if (this.next === prompt) break;
+    }
+    this.previewing = false;
+  }
+
+  /**
+   * Move the crosshair, for those who use keys. @param {number} x
+   * @param {number} y in hundredths of the picture's height
+   */
+  aim(x, y) {
+    const { width, height } = this.session.facts;
+    const from = this.view.overlay.crosshair ?? [width / 2, height / 2];
+    const step = Math.max(1, height / 100);
+    /** @type {[number, number]} */
+    const to = [
+      Math.max(0, Math.min(width - 1, from[0] + x * step)),
+      Math.max(0, Math.min(height - 1, from[1] + y * step)),
+    ];
+    this.view.overlay.crosshair = to;
+    this.view.overlay.pointer = null;
+    if (this.corner) this.view.overlay.box = [...this.corner, ...to];
+    if (this.shift) this.#preview(to);
+    this.view.schedule();
+  }
+
+  /** Click, or paint a dab, at the crosshair. @param {boolean} inside */
+  press(inside) {
+    const at = this.view.overlay.crosshair;
+    if (!at) {
+      this.aim(0, 0);
+      announce("Alt and the arrow keys move the crosshair. Enter clicks, Alt+Enter clicks outside.");
+    } else if (this.session.tool === "click") this.addPoint(at, inside);
+    else if (this.session.tool !== "hand") {
+      this.paint.begin(at);
+      this.paint.end();
+    }
+  }
+
+  /** Begin or end a box at the crosshair. */
+  cornerHere() {
+    if (!this.view.overlay.crosshair) this.aim(0, 0);
+    const at = this.view.overlay.crosshair;
+    if (!at) return;
+    if (!this.corner) {
+      this.corner = [...at];
+      announce("One corner is set. Move the crosshair to the other one and press O again.");
+      return;
+    }
+    this.addBox([...this.corner, ...at]);
+    this.corner = null;
+    this.view.overlay.box = null;
+  }
+
+  close() {
+    this.gone.abort();
+  }
+}
