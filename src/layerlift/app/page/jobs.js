@@ -118,7 +118,7 @@ export class Jobs {
         ...this.#buttons(job),
       ),
       isBusy(job) ? bar(job) : "",
-      job.error || (job.state === "failed" && job.message) ? h("p", { class: "error" }, job.error || job.message) : null,
+      job.error || (job.state === "failed" && job.message) ? h("p", { class: "error" }, job.error || job.message) : "",
       ...job.notes.slice(0, 4).map((note) => h("p", { class: "hint" }, note)),
     );
     if (focused) /** @type {HTMLElement | null} */ (row.querySelector(`[aria-label="${CSS.escape(focused)}"]`))?.focus();
