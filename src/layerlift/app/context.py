@@ -12,8 +12,10 @@ import anyio.to_thread
 from starlette.requests import Request
 
 from layerlift.app.events import Events
+from layerlift.app.jobs import Jobs
 from layerlift.app.predict import Predictor
 from layerlift.app.projects import OpenProject, Projects
+from layerlift.app.results import Results
 
 T = TypeVar("T")
 
@@ -27,6 +29,8 @@ class Context:
         events: what happens, for pages that listen.
         projects: those of the folder.
         predictor: answers clicks.
+        results: what jobs have made.
+        jobs: the queue.
         opened: the project that a page should show at once.
     """
 
@@ -34,17 +38,27 @@ class Context:
     events: Events
     projects: Projects
     predictor: Predictor
+    results: Results
+    jobs: Jobs
     opened: str | None = None
 
     @staticmethod
     def of(root: Path, opened: str | None = None) -> Context:
         """The context of a folder."""
         events = Events()
-        return Context(root, events, Projects(root, events), Predictor(), opened)
+        projects, results = Projects(root, events), Results()
+
+        def made(project: OpenProject, stage: str) -> None:
+            if stage == "track":
+                results.note_tracked(project)
+            events.tell("results", {"name": project.name, "results": results.listing(project)})
+
+        return Context(root, events, projects, Predictor(), results, Jobs(projects, events, made), opened)
 
     def close(self) -> None:
         """Stop everything that runs."""
         self.events.stop()
+        self.jobs.close()
         self.predictor.close()
         self.projects.close()
 

@@ -8,9 +8,9 @@ from starlette.routing import Route
 
 from layerlift.app.answers import body, json, told
 from layerlift.app.confined import clean_name, free_name
-from layerlift.app.context import context_of, in_thread, project_of
-from layerlift.app.projects import as_project
-from layerlift.app.shapes import NewProject, Save
+from layerlift.app.context import Context, context_of, in_thread, project_of
+from layerlift.app.projects import OpenProject, as_project
+from layerlift.app.shapes import NewProject, Project, Save
 from layerlift.app.uploads import MOST_CLIP, receive
 
 
@@ -40,14 +40,14 @@ async def make_project(request: Request) -> Response:
     projects = context_of(request).projects
     project = await in_thread(projects.create, wanted.clip)
     context_of(request).predictor.warm()
-    return json(await in_thread(as_project, project, {}))
+    return json(await in_thread(described, context_of(request), project))
 
 
 async def get_project(request: Request) -> Response:
     """A project."""
     project = await project_of(request)
     context_of(request).predictor.warm()
-    return json(await in_thread(as_project, project, {}))
+    return json(await in_thread(described, context_of(request), project))
 
 
 async def save_project(request: Request) -> Response:
@@ -62,8 +62,15 @@ async def save_project(request: Request) -> Response:
 
 async def delete_project(request: Request) -> Response:
     """Remove a project's folder."""
-    await in_thread(context_of(request).projects.delete, request.path_params["project"])
+    context, name = context_of(request), request.path_params["project"]
+    await in_thread(context.jobs.drop_project, name)
+    await in_thread(context.projects.delete, name)
     return json({})
+
+
+def described(context: Context, project: OpenProject) -> Project:
+    """A project with its results."""
+    return as_project(project, context.results.listing(project))
 
 
 async def get_facts(request: Request) -> Response:

@@ -20,9 +20,11 @@ from layerlift.app.answers import json, told
 from layerlift.app.clip_routes import clip_routes
 from layerlift.app.context import Context, context_of, in_thread
 from layerlift.app.guard import Guard
+from layerlift.app.job_routes import job_routes
 from layerlift.app.listing import clips_in
 from layerlift.app.project_routes import project_routes
 from layerlift.app.refusal import RefusalError
+from layerlift.app.result_routes import result_routes
 
 PAGE = Path(__file__).with_name("page")
 # Endings of the page's files, whatever this machine's tables say of them.
@@ -50,6 +52,8 @@ def make_app(context: Context) -> Starlette:
         Route("/api/events", told(events)),
         *project_routes(),
         *clip_routes(),
+        *result_routes(),
+        *job_routes(),
     ]
     app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: refused, 500: failed})
     app.state.context = context

@@ -16,15 +16,17 @@ STAYS_FREE = 512 * 2**20  # on the disk, for what else is written there
 LOOK_EVERY = 64 * 2**20  # bytes, between two looks at what is free
 
 
-async def receive(chunks: AsyncIterator[bytes], said: str | None, path: Path, most: int) -> int:
-    """Write what comes to a path where nothing is yet; returns its bytes. `said` is the request's content-length.
+async def receive(
+    chunks: AsyncIterator[bytes], said: str | None, path: Path, most: int, *, overwrite: bool = False
+) -> int:
+    """Write what comes to a path; returns its bytes. `said` is the request's content-length.
 
     Raises RefusalError: 413 for more than `most`, 507 where the disk has no room, 400 for an empty or torn body.
     """
     expected = int(said) if said is not None and said.isascii() and said.isdigit() and len(said) < 16 else None
     _check_size(expected or 0, most)
     _check_room(expected or 0, path.parent)
-    unfinished = Unfinished(path)
+    unfinished = Unfinished(path, overwrite=overwrite)
     try:
         count = looked = 0
         with unfinished.path.open("wb") as file:
