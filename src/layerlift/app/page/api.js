@@ -81,7 +81,7 @@ export const command = async (name, kind) => (await json(`${at(name)}/command?ki
  * @throws {Refusal} 409 with `rev` and `doc` when another tab was faster
  */
 export const save = (name, rev, doc, leaving = false) =>
-  send("PUT", at(name), { rev, doc, tab: TAB }, { keepalive: leaving });
+  send("PUT", `${at(name)}?tab=${TAB}`, { rev, doc }, { keepalive: leaving });
 
 /** @param {string} name @param {string} file @param {Blob} body @returns {Promise<{path: string, frames: number}>} */
 export const putMask = (name, file, body) =>

@@ -78,7 +78,6 @@ function build(session) {
   history_(session);
   jobs.rows.clear();
   jobs.draw();
-  canvas.focus({ preventScroll: true });
 }
 
 function close() {

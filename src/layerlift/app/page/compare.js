@@ -126,7 +126,7 @@ export class CompareBar {
     this.wipe.value = String(100 * show.wipe);
     this.backing.hidden = !show.source.startsWith("layer_") || show.compare === "difference";
     this.backing.value = show.backing;
-    this.map.hidden = !results.source;
+    this.map.hidden = !results.source && !results.forecast;
     this.effects.hidden = !results.effects;
     for (const [button, on] of /** @type {[HTMLElement, boolean][]} */ ([[this.masks, show.masks], [this.effects, show.effects], [this.map, show.sources]])) {
       button.setAttribute("aria-pressed", String(on));

@@ -220,7 +220,7 @@ function planCard(plan) {
       fact("Memory", plan.memory_bytes ? size(plan.memory_bytes) : "–"),
       fact("Time", plan.seconds === null || plan.seconds === undefined ? "not known" : `about ${time(plan.seconds)}`),
       fact("Frames", String(plan.frames)),
-      fact("Windows", String(plan.windows)),
+      fact("Windows", plan.windows === null ? "no model" : String(plan.windows)),
     ),
   ];
   if (typeof plan.borrowed === "number" && typeof plan.invented === "number") {

@@ -42,8 +42,8 @@
  *   device: string}} State
  */
 /**
- * @typedef {{memory_bytes: number, windows: number, frames: number, seconds: number | null, borrowed: number | null,
- *   invented: number | null, text: string, model: string}} Plan
+ * @typedef {{memory_bytes: number | null, windows: number | null, frames: number, seconds: number | null,
+ *   borrowed: number | null, invented: number | null, text: string, model: string | null}} Plan
  */
 /**
  * @typedef {{id: string, project: string, kind: string, stage: string, done: number, total: number | null,

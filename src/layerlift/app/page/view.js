@@ -312,13 +312,15 @@ export class View {
 
   /** @param {Rect} rect */
   #sourceMap({ x, y, width, height }) {
-    const grey = this.masks.result("source", this.shown);
+    // Before a run, what a plan foresees.
+    const name = this.session.results.source ? "source" : "forecast";
+    const grey = this.masks.result(name, this.shown);
     if (!grey) return;
     const colours = new Uint32Array(256);
     colours[1] = packed("#29c46a", 120);
-    colours[2] = packed("#ff3fd0", 140);
-    const stamp = this.session.results.source?.stamp ?? "";
-    this.context.drawImage(this.masks.tinted(`source/${stamp}/${this.shown}`, grey, colours), x, y, width, height);
+    colours.fill(packed("#ff3fd0", 140), 2);
+    const stamp = this.session.results[name].stamp ?? "";
+    this.context.drawImage(this.masks.tinted(`${name}/${stamp}/${this.shown}`, grey, colours), x, y, width, height);
   }
 
   close() {
