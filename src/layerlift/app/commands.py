@@ -23,6 +23,7 @@ FILES = {
     "track": "objects.mkv", "effects": "effects.mkv", "plate": "plate.mkv", "layers": "layer*.mkv",
     "composite": "composite.mkv",
 }  # fmt: skip
+PLANNED = "plan.json"  # what a plan found, among the results
 RESULT = {"track": "objects", "effects": "effects", "plate": "plate", "layers": "layers", "composite": "composite"}
 
 
@@ -78,8 +79,10 @@ class Commands:
 
     def plan(self) -> Step:
         """The command that looks how a removal would run."""
-        words = ["plan", self.clip, "--mask", self._total(), *self._model(), *words_of("plan", self.doc.settings)]
-        return Step("plan", tuple(words))
+        words = ["plan", self._clip(), "--mask", self._total(), "--look"]
+        words += ["--source-map", f"{self._results}/forecast.mkv", "--report", f"{self._results}/{PLANNED}"]
+        words += ["--overwrite", *self._model(), *words_of("plan", self.doc.settings)]
+        return Step("plan", tuple(words), f"{self._results}/forecast.mkv")
 
     def export(self, options: Mapping[str, Any]) -> Step:
         """The command that saves a result in a preset's format. Raises RefusalError (400) where there is none."""

@@ -16,6 +16,7 @@ from layerlift.app.jobs import Jobs
 from layerlift.app.predict import Predictor
 from layerlift.app.projects import OpenProject, Projects
 from layerlift.app.results import Results
+from layerlift.app.shapes import Doc
 
 T = TypeVar("T")
 
@@ -48,9 +49,8 @@ class Context:
         events = Events()
         projects, results = Projects(root, events), Results()
 
-        def made(project: OpenProject, stage: str) -> None:
-            if stage == "track":
-                results.note_tracked(project)
+        def made(project: OpenProject, stage: str, doc: Doc) -> None:
+            results.note_made(project, stage, doc)
             events.tell("results", {"name": project.name, "results": results.listing(project)})
 
         return Context(root, events, projects, Predictor(), results, Jobs(projects, events, made), opened)

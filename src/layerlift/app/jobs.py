@@ -5,6 +5,7 @@ A job that was cancelled, crashed or lost its server goes on from its job folder
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from layerlift.app.child import Child
-from layerlift.app.commands import FILES, RESULT, STAGES, Commands, Step, line_of
+from layerlift.app.commands import FILES, PLANNED, RESULT, STAGES, Commands, Step, line_of
 from layerlift.app.events import Events
 from layerlift.app.projects import ENDING, OpenProject, Projects
 from layerlift.app.refusal import RefusalError
@@ -66,8 +67,8 @@ class Entry:
 class Jobs:
     """The queue. May be asked from any thread."""
 
-    def __init__(self, projects: Projects, events: Events, after: Callable[[OpenProject, str], None]) -> None:
-        """`after` is called when a stage of a project has made its result."""
+    def __init__(self, projects: Projects, events: Events, after: Callable[[OpenProject, str, Doc], None]) -> None:
+        """`after` is called when a stage of a project has made its result of a document."""
         self._projects, self._events, self._after = projects, events, after
         self._entries: list[Entry] = []
         self._changed = threading.Condition()
@@ -242,6 +243,7 @@ class Jobs:
                 if self._was_stopped(entry):
                     return False
                 entry.child = child = Child(words, self._projects.root, lambda what: self._told(entry, step, what))
+            began = time.monotonic()
             code = child.wait()
         entry.child, entry.resuming = None, False
         job = entry.job
@@ -252,14 +254,15 @@ class Jobs:
             self._end(entry, "failed", why_it_failed(code, child.said()))
             return False
         job.message = child.said()
-        if job.kind == "plan":
-            job.plan = {"text": "\n".join(child.lines)}
+        if step.stage == "plan":
+            job.plan = what_was_planned(project, self._projects.took(), child.lines)
         if step.makes is not None:
             job.made.append(step.makes)
         if step.stage in STAGES:
             onto = {"onto": entry.kept.options.get("onto")} if step.stage == "composite" else {}
-            project.note_made({RESULT[step.stage]: step.digest, **onto})
-            self._after(project, step.stage)
+            took = {**project.saved.made.get("took", {}), step.stage: (time.monotonic() - began) / megapixels(project)}
+            project.note_made({RESULT[step.stage]: step.digest, "took": took, **onto})
+            self._after(project, step.stage, entry.kept.doc)
         return True
 
     def _was_stopped(self, entry: Entry) -> bool:
@@ -347,6 +350,23 @@ def is_fresh(project: OpenProject, step: Step) -> bool:
     """Whether a stage's result is there, made of what it would be made of now."""
     there = any((project.folder / "results").glob(FILES[step.stage]))
     return there and project.saved.made.get(RESULT[step.stage]) == step.digest
+
+
+def megapixels(project: OpenProject) -> float:
+    """Of all frames of a project's clip, in millions of pixels."""
+    facts = project.opened.facts
+    return facts.width * facts.height * facts.frames / 1e6
+
+
+def what_was_planned(project: OpenProject, took: Mapping[str, float], lines: list[str]) -> dict[str, Any]:
+    """What a plan found. Its time is told by what these stages took before, in seconds for a million pixels."""
+    path = project.folder / "results" / PLANNED
+    found = json.loads(path.read_text("utf-8"))["results"]
+    seconds = None
+    if "plate" in took:
+        seconds = round(megapixels(project) * sum(took.get(stage, 0.0) for stage in STAGES[2:]), 1)
+    known = {name: found.get(name) for name in ("memory_bytes", "windows", "borrowed", "invented", "model")}
+    return {**known, "frames": project.opened.facts.frames, "seconds": seconds, "text": "\n".join(lines)}
 
 
 def why_it_failed(code: int, said: str) -> str:

@@ -93,6 +93,14 @@ class Projects:
             found.append(Recent(name, saved.clip, changed, len(saved.doc.objects)))
         return sorted(found, key=lambda recent: -recent.changed)
 
+    def took(self) -> dict[str, float]:
+        """Seconds that each stage took for a million pixels, in the projects of this folder; the newest tells."""
+        found: dict[str, float] = {}
+        for recent in reversed(self.recent()):
+            saved = read_saved(self.root / f"{recent.name}{ENDING}")
+            found |= {str(stage): float(rate) for stage, rate in saved.made.get("took", {}).items()}
+        return found
+
     def create(self, clip: str) -> OpenProject:
         """The project of a clip, a path below the folder; it is made where there is none.
 

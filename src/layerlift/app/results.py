@@ -21,11 +21,14 @@ from layerlift.app.pictures import jpeg, png, scaled, webp
 from layerlift.app.projects import OpenProject
 from layerlift.app.refusal import RefusalError
 from layerlift.app.seen import sure_at
+from layerlift.app.shapes import Doc
 from layerlift.clip import Clip, open_clip
 from layerlift.masks import Mask, open_mask
 
 KEPT = 12  # results that stay open
 PRESENT = "present.json"  # where each object is, beside objects.mkv
+HALF = 127  # values above are masked
+LEAST_SHARE = 1e-4  # of a picture: effects of fewer pixels are not shown in a lane
 # The source map's colours (red, green, blue), as labels: 0 the clip's own, 1 borrowed, 2 and 3 invented.
 SOURCES = {(0, 255, 0): 1, (255, 255, 0): 2, (255, 0, 255): 3}
 
@@ -59,12 +62,14 @@ class Results:
                 "frames": project.opened.facts.frames, "stale": stale.get("objects", False),
                 "stamp": self._stamp(project, "objects"), **self._objects(project),
             }  # fmt: skip
-        for name in ("effects", "plate", "composite", "source"):
+        for name in ("effects", "plate", "composite", "source", "forecast"):
             path = folder / f"{name}.mkv"
             if path.is_file():
-                found[name] = self._about(project, path, stale.get("plate" if name == "source" else name, True))
+                of = {"source": "plate", "forecast": "effects"}.get(name, name)
+                found[name] = self._about(project, path, stale.get(of, True))
         if "effects" in found:
             found["effects"]["threshold"] = doc.effects.threshold
+            found["effects"]["present"] = present_in(folder)["effects"]
         for name, path in layers_in(folder):
             found[name] = self._about(project, path, stale.get("layers", True))
         return found
@@ -72,7 +77,10 @@ class Results:
     def picture(self, project: OpenProject, name: str, index: int, width: int) -> bytes:
         """Frame `index` of a result at a width. Raises RefusalError (404) where there is none."""
         make: dict[str, Callable[[OpenProject, int, int], bytes]] = {
-            "objects": self._labels, "effects": self._sure, "source": self._sources,
+            "objects": self._labels,
+            "effects": self._sure,
+            "source": partial(self._sources, "source"),
+            "forecast": partial(self._sources, "forecast"),
         }  # fmt: skip
         if name in make:
             return make[name](project, index, width)
@@ -89,20 +97,37 @@ class Results:
         with closing(clip.frames(index, index + 1)) as frames:  # type: ignore[type-var]
             return jpeg(scaled(next(frames), width))
 
-    def note_tracked(self, project: OpenProject) -> None:
-        """Find out where each object is, after tracking."""
-        path = project.folder / "results" / "objects.mkv"
-        clip = self._clip(path)
-        count = sum(thing.file is None for thing in project.saved.doc.objects)
-        there = [[bool((labels == number).any()) for number in range(1, count + 1)] for labels in _stored(clip)]
-        spans = [spans_of([frame[number] for frame in there]) for number in range(count)]
-        order = [number for number in Commands(project.root, project.folder, project.saved.clip,
-                 project.saved.doc).order() if self._is_ours(project, number)]  # fmt: skip
-        known = {"of": order, "spans": spans, "stamp": stamp_of(path)}
-        (path.with_name(PRESENT)).write_bytes(msgspec.json.encode(known))
+    def note_made(self, project: OpenProject, stage: str, doc: Doc) -> None:
+        """Find out in which frames each object, or what it causes, is, once a stage has run on a document."""
+        if stage not in ("track", "effects"):
+            return
+        folder = project.folder / "results"
+        known = present_in(folder)
+        ours = [thing.id for thing in doc.objects if thing.file is None]
+        order = Commands(project.root, project.folder, project.clip_path, doc).order()
+        if stage == "track":
+            labels = _stored(self._clip(folder / "objects.mkv"))
+            of = [number for number in order if number in ours]
+            there = [[bool((frame == number).any()) for number in range(1, len(of) + 1)] for frame in labels]
+            known["objects"] = {number: spans_of([row[at] for row in there]) for at, number in enumerate(of)}
+            known["of"] = of
+        else:
+            own = sorted(folder.glob("effects_[0-9]*.mkv"), key=lambda path: int(path.stem.rpartition("_")[2]))
+            known["effects"] = {
+                number: self._beyond_objects(project, path)
+                for number, path in zip(order, own or [folder / "effects.mkv"], strict=False)
+            }
+        (folder / PRESENT).write_bytes(msgspec.json.encode(known))
 
-    def _is_ours(self, project: OpenProject, number: int) -> bool:
-        return any(thing.id == number and thing.file is None for thing in project.saved.doc.objects)
+    def _beyond_objects(self, project: OpenProject, path: Path) -> list[tuple[int, int]]:
+        """The spans of frames in which a mask reaches beyond the objects, by more than a few pixels."""
+        facts = project.opened.facts
+        least = LEAST_SHARE * facts.width * facts.height
+        there = []
+        for index, frame in enumerate(self._clip(path).frames()):
+            mask = frame[..., 0] > HALF
+            there.append(bool(np.count_nonzero(mask & (self._label_image(project, index) == 0)) > least))
+        return spans_of(there)
 
     def _options(self, project: OpenProject, stage: str) -> dict[str, Any]:
         onto = project.saved.made.get("onto")
@@ -110,12 +135,10 @@ class Results:
 
     def _objects(self, project: OpenProject) -> dict[str, Any]:
         """The ids of the objects by their labels, and the spans of frames in which each is."""
-        of, present = list[int](), dict[str, list[tuple[int, int]]]()
-        path = project.folder / "results" / PRESENT
-        if path.is_file() and (project.folder / "results" / "objects.mkv").is_file():
-            known = msgspec.json.decode(path.read_bytes())
-            of = [int(number) for number in known["of"]]
-            present = {str(number): spans for number, spans in zip(of, known["spans"], strict=False)}
+        known = present_in(project.folder / "results")
+        there = (project.folder / "results" / "objects.mkv").is_file()
+        of: list[int] = list(known["of"]) if there else []
+        present = dict(known["objects"]) if there else {}
         for thing in project.saved.doc.objects:
             if thing.file is not None:
                 of.append(thing.id)
@@ -151,20 +174,22 @@ class Results:
 
     def _labels(self, project: OpenProject, index: int, width: int) -> bytes:
         """Which object a pixel belongs to: 0, or 1 + its place in `of`."""
-        facts, folder = project.opened.facts, project.folder
-        labels = np.zeros((facts.height, facts.width), np.uint8)
-        path = folder / "results" / "objects.mkv"
-        ours = 0
+        labels = self._label_image(project, index)
+        return png(scaled(labels, min(width, labels.shape[1]), nearest=True))
+
+    def _label_image(self, project: OpenProject, index: int) -> np.ndarray:
+        """`_labels` at the clip's size, (H, W) uint8."""
+        facts, path = project.opened.facts, project.folder / "results" / "objects.mkv"
+        labels, ours = np.zeros((facts.height, facts.width), np.uint8), 0
         if path.is_file():
-            clip = self._clip(path)
-            labels = next(_stored(clip, index, index + 1)).copy()
-            ours = len(self._objects(project)["of"])
-        files = [thing.file for thing in project.saved.doc.objects if thing.file is not None]
-        for number, file in enumerate(files, max(0, ours - len(files)) + 1):
-            mask: Mask = self._kept(folder / file, "mask", partial(open_mask, folder / file, project.opened.clip))
+            labels = next(_stored(self._clip(path), index, index + 1)).copy()
+            ours = len(present_in(path.parent)["of"])
+        files = [project.folder / thing.file for thing in project.saved.doc.objects if thing.file is not None]
+        for number, file in enumerate(files, ours + 1):
+            mask: Mask = self._kept(file, "mask", partial(open_mask, file, project.opened.clip))
             with closing(mask.frames(index, index + 1)) as frames:  # type: ignore[type-var]
                 labels[next(frames) & (labels == 0)] = number
-        return png(scaled(labels, min(width, labels.shape[1]), nearest=True))
+        return labels
 
     def _sure(self, project: OpenProject, index: int, width: int) -> bytes:
         """How likely each pixel is an effect, 0 to 255; of effects without that, the mask."""
@@ -177,15 +202,24 @@ class Results:
         height = max(1, round(facts.height * width / facts.width))
         return png(cv2.resize(sure, (width, height), interpolation=cv2.INTER_LINEAR))
 
-    def _sources(self, project: OpenProject, index: int, width: int) -> bytes:
-        """Where each pixel of the plate comes from, as labels; see SOURCES."""
-        clip = self._clip(project.folder / "results" / "source.mkv")
+    def _sources(self, name: str, project: OpenProject, index: int, width: int) -> bytes:
+        """Where each pixel of the plate comes from, or would, as labels; see SOURCES."""
+        clip = self._clip(project.folder / "results" / f"{name}.mkv")
         with closing(clip.frames(index, index + 1)) as frames:  # type: ignore[type-var]
             colours = next(frames)
         labels = np.zeros(colours.shape[:2], np.uint8)
         for colour, label in SOURCES.items():
             labels[(colours == colour).all(-1)] = label
         return png(scaled(labels, min(width, clip.width), nearest=True))
+
+
+def present_in(folder: Path) -> dict[str, Any]:
+    """What is known of where objects and effects are: `of`, and spans of frames by the objects' ids."""
+    try:
+        known = msgspec.json.decode((folder / PRESENT).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        known = {}
+    return {"of": [], "objects": {}, "effects": {}, **known}
 
 
 def layers_in(folder: Path) -> list[tuple[str, Path]]:

@@ -22,9 +22,13 @@ from layerlift.app.context import Context, context_of, in_thread
 from layerlift.app.guard import Guard
 from layerlift.app.job_routes import job_routes
 from layerlift.app.listing import clips_in
+from layerlift.app.machine import device, models, segmenters
+from layerlift.app.openapi import document
+from layerlift.app.presets import FORMATS
 from layerlift.app.project_routes import project_routes
 from layerlift.app.refusal import RefusalError
 from layerlift.app.result_routes import result_routes
+from layerlift.app.settings import option_groups
 
 PAGE = Path(__file__).with_name("page")
 # Endings of the page's files, whatever this machine's tables say of them.
@@ -48,6 +52,7 @@ def make_app(context: Context) -> Starlette:
     routes = [
         Route("/", told(index)),
         Route("/static/{file:path}", told(static)),
+        Route("/api", told(api)),
         Route("/api/state", told(state)),
         Route("/api/events", told(events)),
         *project_routes(),
@@ -86,9 +91,19 @@ async def state(request: Request) -> Response:
             "projects": context.projects.recent(),
             "clips": clips_in(context.root),
             "opened": context.opened,
+            "models": models(),
+            "segmenters": segmenters(),
+            "options": option_groups(),
+            "presets": [one.preset for one in FORMATS],
+            "device": device(),
         }
 
     return json(await in_thread(look))
+
+
+async def api(request: Request) -> Response:
+    """The API's description."""
+    return json(document())
 
 
 async def events(request: Request) -> Response:
