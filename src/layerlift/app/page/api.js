@@ -132,9 +132,11 @@ export const frameUrl = (name, facts, frame, width) =>
 export const resultUrl = (name, result, stamp, frame, width) =>
   `${at(name)}/results/${encodeURIComponent(result)}/${frame}?w=${width}&v=${encodeURIComponent(stamp)}`;
 
-/** @param {string} name @param {string} path "masks/…" @param {number} frame @param {number} width */
-export const maskUrl = (name, path, frame, width) =>
-  `${at(name)}/masks/${encodeURIComponent(path.replace(/^masks\//, ""))}/${frame}?w=${width}`;
+/** @param {string} name @param {string} path "masks/…" @param {number} frame of an imported one @param {number} width */
+export function maskUrl(name, path, frame, width) {
+  const file = `${at(name)}/masks/${encodeURIComponent(path.replace("masks/", ""))}`;
+  return path.startsWith("masks/import-") ? `${file}/${frame}?w=${width}` : file;
+}
 
 /** @param {string} name @param {string} file "exports/…" */
 export const exportUrl = (name, file) =>

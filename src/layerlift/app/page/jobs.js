@@ -119,7 +119,7 @@ export class Jobs {
       ),
       isBusy(job) ? bar(job) : "",
       job.error || (job.state === "failed" && job.message) ? h("p", { class: "error" }, job.error || job.message) : "",
-      ...job.notes.slice(0, 4).map((note) => h("p", { class: "hint" }, note)),
+      job.notes.length > 0 ? h("details", {}, h("summary", {}, "Notes"), ...job.notes.map((note) => h("p", { class: "hint" }, note))) : "",
     );
     if (focused) /** @type {HTMLElement | null} */ (row.querySelector(`[aria-label="${CSS.escape(focused)}"]`))?.focus();
     return row;

@@ -8,6 +8,7 @@ import { empty } from "./session.js";
 
 const MOST_BYTES = 96 * 2 ** 20;
 const WIDEST = 1280;
+const AGAIN_MS = 3000;
 
 /** @param {Blob} blob a grey PNG @returns {Promise<Grey>} */
 export async function readGrey(blob) {
@@ -98,6 +99,8 @@ export class Masks {
           this.coming.delete(key);
           this.put(key, grey);
           this.onarrival();
+          // What failed may work later.
+          if (!grey) setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
         });
     }
     return undefined;

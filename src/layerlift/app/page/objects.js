@@ -249,7 +249,7 @@ export class Objects {
 
   #work() {
     const { doc, results } = this.session;
-    const clicked = doc.objects.some((one) => one.file || Object.keys(one.prompts).length + Object.keys(one.masks).length > 0);
+    const clicked = this.session.said;
     const tracked = Boolean(results.objects) || doc.objects.some((one) => one.file);
     const fresh = tracked && !results.objects?.stale;
     const track = this.jobs.current("track");

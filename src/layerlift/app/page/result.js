@@ -117,9 +117,9 @@ export class ResultPanel {
 
   /** @param {boolean} masked */
   #stages(masked) {
-    const { doc, results } = this.session;
+    const { results } = this.session;
     /** @type {Record<string, boolean>} */
-    const ready = { plate: true, layers: Boolean(results.plate), composite: Boolean(results.layer_0 && doc.settings["--onto"]) };
+    const ready = { plate: true, layers: Boolean(results.plate), composite: Boolean(results.layer_0) };
     const rows = STAGES.map(([kind, title, needs]) => {
       const result = results[needs];
       const disabled = !masked || !ready[kind] || Boolean(this.jobs.current(kind));
@@ -178,9 +178,9 @@ export class ResultPanel {
     const choose = button("choose-onto", onto ? "Change" : "Choose…", () => void this.#chooseOnto(), { class: "small" });
     this.onto.replaceChildren(
       h("span", { class: "field" }, "Composite over"),
-      h("span", { class: "ellipsis muted", title: String(onto ?? "") }, onto ? String(onto) : "no background"),
+      h("span", { class: "ellipsis muted", title: String(onto ?? "") }, onto ? String(onto) : "the clean plate"),
       choose,
-      onto ? iconButton("close", "No background", () => this.session.set("--onto", null)) : "",
+      onto ? iconButton("close", "Over the clean plate", () => this.session.set("--onto", null)) : "",
     );
   }
 

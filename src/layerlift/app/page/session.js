@@ -1,6 +1,6 @@
 // The project that is open: its document, what is chosen, and what is shown. The parts of the page listen to it.
 
-/** @import {Doc, Facts, Project, Prompt, Result, Results, Setting, Show, Thing, Tool} from "./types.js" */
+/** @import {Doc, Facts, Project, Prompt, Results, Setting, Show, Thing, Tool} from "./types.js" */
 import * as api from "./api.js";
 import { Autosave } from "./autosave.js";
 import { announce, attempt } from "./dom.js";
@@ -67,6 +67,11 @@ export class Session {
   /** @returns {Thing | undefined} */
   get object() {
     return this.doc.objects.find((one) => one.id === this.active);
+  }
+
+  /** Something is said of an object: there is something to track. */
+  get said() {
+    return this.doc.objects.some((one) => one.file || hasAny(one.prompts) || hasAny(one.masks));
   }
 
   get threshold() {
@@ -261,10 +266,10 @@ export function resultTitle(session, name) {
   /** @type {Record<string, string>} */
   const titles = { clip: "Clip", plate: "Clean plate", composite: "Composite" };
   if (titles[name]) return titles[name];
-  /** @type {Result | undefined} */
-  const result = session.results[name];
-  const object = session.doc.objects.find((one) => one.id === result?.object);
-  return object ? `Layer: ${object.name}` : `Layer ${Number(name.replace("layer_", "")) + 1}`;
+  const number = Number(name.replace("layer_", ""));
+  const id = session.results[name]?.object ?? session.results.objects?.of?.[number];
+  const object = session.doc.objects.find((one) => one.id === id);
+  return object ? `Layer: ${object.name}` : `Layer ${number + 1}`;
 }
 
 /**
@@ -275,6 +280,11 @@ export function pictures(results) {
   const layers = Object.keys(results).filter((name) => /^layer_\d+$/.test(name));
   layers.sort((a, b) => Number(a.slice(6)) - Number(b.slice(6)));
   return [results.plate ? "plate" : "", ...layers, results.composite ? "composite" : ""].filter(Boolean);
+}
+
+/** @param {object} record @returns {boolean} */
+function hasAny(record) {
+  return Object.keys(record).length > 0;
 }
 
 /** @template T @param {Record<string, T>} record @param {string | number} key @returns {Record<string, T>} */

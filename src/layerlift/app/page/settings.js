@@ -89,6 +89,10 @@ export class Settings {
 
   /** Show the command that does the same. */
   async command() {
+    if (!this.session.said) {
+      this.code.textContent = "Click on an object first.";
+      return;
+    }
     try {
       await this.session.save.flush();
       this.code.textContent = await api.command(this.session.name, this.kind.value);

@@ -52,7 +52,10 @@ export class Timeline {
     );
     this.#listen();
     this.scheduled = 0;
-    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer = new ResizeObserver(() => {
+      document.body.style.setProperty("--timeline", `${byId("timeline").offsetHeight}px`);
+      this.schedule();
+    });
     this.observer.observe(this.slider);
     session.on(["doc", "frame", "results", "tool", "pictures", "play", "show"], () => this.schedule());
     this.schedule();
