@@ -33,17 +33,11 @@ export class CompareBar {
     this.effects = toggle("Effects", "toggle-effects", "J", () => session.look({ effects: !session.show.effects }));
     this.map = toggle("Source map", "toggle-sources", "S", () => session.look({ sources: !session.show.sources }));
     this.zoom = h("output", { class: "zoom", "aria-label": "Zoom" });
+    const fit = iconButton("fit", "Fit the picture", () => view.fit(), { key: "0" });
+    this.comparing = h("div", { class: "bar-row" }, this.modes, this.ab, this.wipe, this.backing);
     byId("bar").replaceChildren(
-      this.sources,
-      this.modes,
-      this.ab,
-      this.wipe,
-      this.backing,
-      h("div", { class: "spacer" }),
-      this.map,
-      this.effects,
-      this.masks,
-      h("div", { class: "group" }, iconButton("fit", "Fit the picture", () => view.fit(), { key: "0" }), this.zoom),
+      h("div", { class: "bar-row" }, this.sources, h("div", { class: "spacer" }), this.map, this.effects, this.masks, fit, this.zoom),
+      this.comparing,
     );
     session.on(["show", "results", "doc"], () => this.draw());
     this.draw();
@@ -108,7 +102,7 @@ export class CompareBar {
       this.sources.dataset.words = words;
       this.sources.replaceChildren(
         ...all.map((name) => {
-          const title = results[name]?.stale ? `${resultTitle(session, name)} (outdated)` : resultTitle(session, name);
+          const title = `${resultTitle(session, name)}${results[name]?.stale ? " (outdated)" : ""}`;
           const choose = () => session.look({ source: name, flipped: false });
           return h("button", { type: "button", id: `show-${name}`, "data-source": name, title, onclick: choose }, title);
         }),
@@ -119,9 +113,11 @@ export class CompareBar {
     }
     for (const [mode] of COMPARES) byId(`compare-${mode}`).setAttribute("aria-pressed", String(show.compare === mode));
     const result = show.source !== "clip";
-    this.modes.hidden = !result;
-    this.ab.hidden = !result || show.compare !== "single";
-    this.ab.textContent = show.flipped ? "A: clip" : "B: result";
+    this.comparing.hidden = all.length === 1;
+    for (const button of this.modes.querySelectorAll("button")) button.disabled = !result;
+    this.ab.hidden = show.compare !== "single";
+    this.ab.disabled = !result;
+    this.ab.textContent = show.flipped || !result ? "A: clip" : "B: result";
     this.wipe.hidden = !result || show.compare !== "wipe";
     this.wipe.value = String(100 * show.wipe);
     this.backing.hidden = !show.source.startsWith("layer_") || show.compare === "difference";

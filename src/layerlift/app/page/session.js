@@ -269,7 +269,7 @@ export function resultTitle(session, name) {
   const number = Number(name.replace("layer_", ""));
   const id = session.results[name]?.object ?? session.results.objects?.of?.[number];
   const object = session.doc.objects.find((one) => one.id === id);
-  return object ? `Layer: ${object.name}` : `Layer ${number + 1}`;
+  return object?.name ?? `Layer ${number + 1}`;
 }
 
 /**

@@ -31,6 +31,8 @@ export class View {
     /** The frame whose pictures are drawn: the session's, once they have come. */
     this.shown = -1;
     this.direction = 1;
+    /** All that is wanted is drawn, in the size that is wanted. */
+    this.complete = false;
     this.scheduled = 0;
     /** @type {Set<() => void>} told when a picture has come */
     this.waiting = new Set();
@@ -143,6 +145,13 @@ export class View {
     return this.sources.every((source) => this.frames.has(this.wanted(source, frame).key));
   }
 
+  /** @param {string} source @param {number} frame @returns {ImageBitmap | undefined} of another size while none fits */
+  bitmap(source, frame) {
+    const { key } = this.wanted(source, frame);
+    const other = () => WIDTHS.map((width) => key.replace(/@\d+$/, `@${width}`)).find((one) => this.frames.has(one));
+    return this.frames.get(key) ?? this.frames.get(other() ?? "");
+  }
+
   /** Fetch what is shown, then what comes next. */
   fetch() {
     const { frame, facts, range } = this.session;
@@ -170,7 +179,7 @@ export class View {
   arrived() {
     for (const listener of this.waiting) listener();
     this.session.emit("pictures");
-    if (this.shown !== this.session.frame) this.schedule();
+    if (!this.complete) this.schedule();
   }
 
   schedule() {
@@ -184,11 +193,15 @@ export class View {
 
   draw() {
     const { context, session } = this;
-    if (this.ready(session.frame)) this.shown = session.frame;
+    if (this.sources.every((source) => this.bitmap(source, session.frame))) this.shown = session.frame;
+    this.complete = false;
+    // What is drawn stays until what takes its place has come.
+    if (this.shown < 0 || !this.sources.every((source) => this.bitmap(source, this.shown))) return;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     context.clearRect(0, 0, this.clientWidth, this.clientHeight);
     this.canvas.dataset.frame = String(this.shown);
-    if (this.shown < 0) return;
+    this.canvas.dataset.source = this.sources.join();
+    this.complete = this.ready(session.frame);
     const rect = this.rect;
     const { source, compare, flipped } = session.show;
     context.imageSmoothingEnabled = this.scale * devicePixelRatio < 3;
@@ -210,7 +223,7 @@ export class View {
 
   /** @param {string} source @param {Rect} rect */
   #picture(source, rect) {
-    const bitmap = this.frames.get(this.wanted(source, this.shown).key);
+    const bitmap = this.bitmap(source, this.shown);
     if (!bitmap) return;
     if (source.startsWith("layer_")) this.#backing(rect);
     // A composite is as large as its background.
@@ -294,8 +307,8 @@ export class View {
 
   /** The difference of clip and result, four times as strong: most of it is faint. @param {Rect} rect */
   #difference({ x, y, width, height }) {
-    const one = this.frames.get(this.wanted("clip", this.shown).key);
-    const other = this.frames.get(this.wanted(this.session.show.source, this.shown).key);
+    const one = this.bitmap("clip", this.shown);
+    const other = this.bitmap(this.session.show.source, this.shown);
     if (!one || !other) return;
     this.scratch.width = one.width;
     this.scratch.height = one.height;
