@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+PROGRAM = (sys.executable, "-m", "layerlift")
 PIPE = "LAYERLIFT_PROGRESS"  # see layerlift.cli.piped
 PATIENCE = 6.0  # seconds that a command has to end after SIGTERM; it takes two by itself
 MOST_LINES = 200  # of what it says that are kept
@@ -29,7 +30,7 @@ class Child:
         read, write = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "layerlift", *words],
+                [*PROGRAM, *words],
                 cwd=folder,
                 env={**os.environ, PIPE: str(write)},
                 pass_fds=[write],

@@ -90,7 +90,7 @@ class FrameStore:
         with self._changed:
             self._look = index
             self._changed.notify_all()
-            coming = width == self.ahead and 0 <= index - self._decoding <= NEAR and not self._busy
+            coming = width == self.ahead and 0 <= self._decoding <= index < self._decoding + NEAR and not self._busy
             if coming:
                 self._changed.wait_for(lambda: path.exists() or self._closed or self._decoding > index, PATIENCE)
         with suppress(OSError):

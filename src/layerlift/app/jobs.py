@@ -269,9 +269,11 @@ class Jobs:
         """Whether the user or the server's end stopped a job; that is told."""
         if entry.cancelled:
             self._end(entry, "cancelled", "it was stopped.")
-        elif self._closed:
+            return True
+        if self._closed:
             self._end(entry, "interrupted", "the server ended while this ran.")
-        return entry.cancelled or self._closed
+            return True
+        return False
 
     def _told(self, entry: Entry, step: Step, what: dict[str, Any]) -> None:
         """What a command says of its progress."""
@@ -293,8 +295,9 @@ class Jobs:
 
     def _end(self, entry: Entry, state: Any, message: str) -> None:
         job = entry.job
-        job.state, job.message, job.left = state, message[:1000], None
+        job.message, job.left = message[:1000], None
         job.resumable = state in ("failed", "cancelled", "interrupted") and job.kind not in ("plan", "download")
+        job.state = state  # last: whoever sees it may have the job go on at once
         self._tell(entry)
 
     def _tell(self, entry: Entry, *, keep: bool = True) -> None:

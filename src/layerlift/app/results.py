@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,12 @@ from layerlift.app.refusal import RefusalError
 from layerlift.app.seen import sure_at
 from layerlift.app.shapes import Doc
 from layerlift.clip import Clip, open_clip
+from layerlift.clip.clip import Pixels
 from layerlift.masks import Mask, open_mask
 
 KEPT = 12  # results that stay open
 PRESENT = "present.json"  # where each object is, beside objects.mkv
+NOT_THERE = "this result is not there yet: run the job that makes it."
 HALF = 127  # values above are masked
 LEAST_SHARE = 1e-4  # of a picture: effects of fewer pixels are not shown in a lane
 # The source map's colours (red, green, blue), as labels: 0 the clip's own, 1 borrowed, 2 and 3 invented.
@@ -87,15 +89,11 @@ class Results:
         if name not in ("plate", "composite") and not name.startswith("layer_"):
             raise RefusalError(404, "there is no such result.")
         path = dict(layers_in(project.folder / "results")).get(name, project.folder / "results" / f"{name}.mkv")
-        clip = self._clip(path)
-        if not 0 <= index < clip.frame_count:
-            raise RefusalError(404, f"this result has frames 0 to {clip.frame_count - 1}.")
-        width = min(width, clip.width)
         if name.startswith("layer_"):
-            with closing(clip.rgba_frames(index, index + 1)) as frames:  # type: ignore[type-var]
-                return webp(_premultiplied_scale(next(frames), width))
-        with closing(clip.frames(index, index + 1)) as frames:  # type: ignore[type-var]
-            return jpeg(scaled(next(frames), width))
+            layer = self._frame(path, index, "rgba")
+            return webp(_premultiplied_scale(layer, min(width, layer.shape[1])))
+        frame = self._frame(path, index)
+        return jpeg(scaled(frame, min(width, frame.shape[1])))
 
     def note_made(self, project: OpenProject, stage: str, doc: Doc) -> None:
         """Find out in which frames each object, or what it causes, is, once a stage has run on a document."""
@@ -158,11 +156,19 @@ class Results:
         clip: Clip = self._kept(path, "clip", lambda: open_clip(path))
         return clip
 
+    def _frame(self, path: Path, index: int, pixels: Pixels = "rgb24") -> np.ndarray:
+        """Frame `index` of a result. Raises RefusalError (404) where there is none."""
+        clip = self._clip(path)
+        if not 0 <= index < clip.frame_count:
+            raise RefusalError(404, f"there is no frame {index}: this result has frames 0 to {clip.frame_count - 1}.")
+        with closing(clip.reader(index, index + 1, pixels)) as frames:  # type: ignore[type-var]
+            return next(frames)
+
     def _kept(self, path: Path, what: str, make: Callable[[], Any]) -> Any:
         try:
             stamp = stamp_of(path)
         except OSError as error:
-            raise RefusalError(404, "this result is not there yet: run the job that makes it.") from error
+            raise RefusalError(404, NOT_THERE) from error
         key = f"{path}{what}", stamp
         with self._lock:
             if key not in self._open:
@@ -182,9 +188,12 @@ class Results:
         facts, path = project.opened.facts, project.folder / "results" / "objects.mkv"
         labels, ours = np.zeros((facts.height, facts.width), np.uint8), 0
         if path.is_file():
-            labels = next(_stored(self._clip(path), index, index + 1)).copy()
+            stored = self._frame(path, index, "stored")
+            labels = (stored if stored.ndim == 2 else stored[..., 0]).copy()
             ours = len(present_in(path.parent)["of"])
         files = [project.folder / thing.file for thing in project.saved.doc.objects if thing.file is not None]
+        if not (ours or files) or not 0 <= index < facts.frames:
+            raise RefusalError(404, NOT_THERE)
         for number, file in enumerate(files, ours + 1):
             mask: Mask = self._kept(file, "mask", partial(open_mask, file, project.opened.clip))
             with closing(mask.frames(index, index + 1)) as frames:  # type: ignore[type-var]
@@ -196,21 +205,18 @@ class Results:
         facts = project.opened.facts
         sure = sure_at(project, index)
         if sure is None:
-            clip = self._clip(project.folder / "results" / "effects.mkv")
-            with closing(clip.frames(index, index + 1)) as frames:  # type: ignore[type-var]
-                return png(scaled(next(frames)[..., 0], min(width, clip.width)))
+            mask = self._frame(project.folder / "results" / "effects.mkv", index)[..., 0]
+            return png(scaled(mask, min(width, mask.shape[1])))
         height = max(1, round(facts.height * width / facts.width))
         return png(cv2.resize(sure, (width, height), interpolation=cv2.INTER_LINEAR))
 
     def _sources(self, name: str, project: OpenProject, index: int, width: int) -> bytes:
         """Where each pixel of the plate comes from, or would, as labels; see SOURCES."""
-        clip = self._clip(project.folder / "results" / f"{name}.mkv")
-        with closing(clip.frames(index, index + 1)) as frames:  # type: ignore[type-var]
-            colours = next(frames)
-        labels = np.zeros(colours.shape[:2], np.uint8)
+        colours = self._frame(project.folder / "results" / f"{name}.mkv", index)
+        labels: np.ndarray = np.zeros(colours.shape[:2], np.uint8)
         for colour, label in SOURCES.items():
             labels[(colours == colour).all(-1)] = label
-        return png(scaled(labels, min(width, clip.width), nearest=True))
+        return png(scaled(labels, min(width, labels.shape[1]), nearest=True))
 
 
 def present_in(folder: Path) -> dict[str, Any]:
@@ -235,9 +241,9 @@ def spans_of(there: list[bool]) -> list[tuple[int, int]]:
     return [(int(first), int(end)) for first, end in edges.reshape(-1, 2)]
 
 
-def _stored(clip: Clip, start: int = 0, stop: int | None = None):  # type: ignore[no-untyped-def]
-    """Label images as they are stored, (H, W) uint8."""
-    for frame in clip.reader(start, clip.frame_count if stop is None else stop, "stored"):
+def _stored(clip: Clip) -> Iterator[np.ndarray]:
+    """A label image's frames as they are stored, (H, W) uint8."""
+    for frame in clip.reader(0, clip.frame_count, "stored"):
         yield frame if frame.ndim == 2 else frame[..., 0]
 
 
