@@ -35,10 +35,8 @@ async function json(path, options) {
   return answer.status === 204 ? null : answer.json();
 }
 
-/**
- * @param {string} method @param {string} path @param {unknown} body @param {RequestInit} [more]
- * @returns {Promise<any>}
- */
+/** @param {string} method @param {string} path @param {unknown} body @param {RequestInit} [more]
+ * @returns {Promise<any>} */
 function send(method, path, body, more = {}) {
   const headers = { "Content-Type": "application/json" };
   return json(path, { method, headers, body: JSON.stringify(body), ...more });
@@ -75,11 +73,9 @@ export const start = (name, kind, options = {}) => send("POST", `${at(name)}/job
 /** @param {string} name @param {string} kind @returns {Promise<string>} the command line that does the same */
 export const command = async (name, kind) => (await json(`${at(name)}/command?kind=${kind}`)).command;
 
-/**
- * @param {string} name @param {number} rev the revision that `doc` was made from @param {Doc} doc
+/** @param {string} name @param {number} rev the revision that `doc` was made from @param {Doc} doc
  * @param {boolean} [leaving] the page is being closed @returns {Promise<{rev: number}>}
- * @throws {Refusal} 409 with `rev` and `doc` when another tab was faster
- */
+ * @throws {Refusal} 409 with `rev` and `doc` when another tab was faster */
 export const save = (name, rev, doc, leaving = false) =>
   send("PUT", `${at(name)}?tab=${TAB}`, { rev, doc }, { keepalive: leaving });
 
@@ -87,10 +83,8 @@ export const save = (name, rev, doc, leaving = false) =>
 export const putMask = (name, file, body) =>
   json(`${at(name)}/masks/${encodeURIComponent(file)}`, { method: "PUT", body });
 
-/**
- * Upload a clip, with progress. @param {File} file @param {(share: number) => void} onprogress
- * @returns {Promise<{path: string}>}
- */
+/** Upload a clip, with progress. @param {File} file @param {(share: number) => void} onprogress
+ * @returns {Promise<{path: string}>} */
 export function putClip(file, onprogress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -98,19 +92,18 @@ export function putClip(file, onprogress) {
     request.responseType = "json";
     request.upload.onprogress = (event) => onprogress(event.loaded / Math.max(1, event.total));
     request.onload = () => {
-      if (request.status < 300) resolve(request.response);
-      else reject(new Refusal(request.status, request.response?.error ?? `The server answered ${request.status}.`, null));
+      const { status, response } = request;
+      if (status < 300) resolve(response);
+      else reject(new Refusal(status, response?.error ?? `The server answered ${status}.`, null));
     };
     request.onerror = () => reject(new Refusal(0, "The upload was cut off.", null));
     request.send(file);
   });
 }
 
-/**
- * The mask that these clicks mean. @param {string} name @param {number} frame @param {Prompt} prompt
+/** The mask that these clicks mean. @param {string} name @param {number} frame @param {Prompt} prompt
  * @param {number} request counts up; the server drops this tab's older ones @param {AbortSignal} [signal]
- * @returns {Promise<{blob: Blob, score: number}>}
- */
+ * @returns {Promise<{blob: Blob, score: number}>} */
 export async function predict(name, frame, prompt, request, signal) {
   const answer = await ask(`${at(name)}/predict?tab=${TAB}`, {
     method: "POST",
@@ -132,23 +125,22 @@ export const frameUrl = (name, facts, frame, width) =>
 export const resultUrl = (name, result, stamp, frame, width) =>
   `${at(name)}/results/${encodeURIComponent(result)}/${frame}?w=${width}&v=${encodeURIComponent(stamp)}`;
 
-/** @param {string} name @param {string} path "masks/…" @param {number} frame of an imported one @param {number} width */
+/** @param {string} name @param {string} path "masks/…" @param {number} frame @param {number} width */
 export function maskUrl(name, path, frame, width) {
   const file = `${at(name)}/masks/${encodeURIComponent(path.replace("masks/", ""))}`;
   return path.startsWith("masks/import-") ? `${file}/${frame}?w=${width}` : file;
 }
 
-/** @param {string} name @param {string} file "exports/…" */
-export const exportUrl = (name, file) =>
-  `${at(name)}/exports/${file.replace(/^exports\//, "").split("/").map(encodeURIComponent).join("/")}`;
+/** @param {string} name @returns {Promise<{file: string, bytes: number}[]>} what was saved */
+export const exported = (name) => json(`${at(name)}/exports`);
+/** @param {string} name @param {string} file */
+export const exportUrl = (name, file) => `${at(name)}/exports/${encodeURIComponent(file)}`;
 
-/**
- * Listen to the server, for as long as the page is open; the browser connects again by itself. @param {object} heard
+/** Listen to the server, for as long as the page is open; the browser connects again by itself. @param {object} heard
  * @param {(job: Job) => void} heard.job
  * @param {(changed: {name: string, rev: number, tab: string}) => void} heard.project
  * @param {(made: {name: string, results: Results}) => void} heard.results
- * @param {(note: {text: string}) => void} heard.note @param {(online: boolean) => void} heard.online
- */
+ * @param {(note: {text: string}) => void} heard.note @param {(online: boolean) => void} heard.online */
 export function listen(heard) {
   const events = new EventSource("/api/events");
   /** @type {["job", "project", "results", "note"]} */

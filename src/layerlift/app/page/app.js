@@ -16,19 +16,8 @@ import { Timeline } from "./timeline.js";
 import { Tools } from "./tools.js";
 import { View } from "./view.js";
 
-/**
- * @typedef {object} Parts of the page while a project is open
- * @property {Session} session
- * @property {View} view
- * @property {Player} player
- * @property {Tools} tools
- * @property {Timeline} timeline
- * @property {Objects} objects
- * @property {ResultPanel} result
- * @property {CompareBar} bar
- * @property {Settings} settings
- * @property {Jobs} jobs
- */
+/** @typedef {{session: Session, view: View, player: Player, tools: Tools, timeline: Timeline, objects: Objects,
+ *   result: ResultPanel, bar: CompareBar, settings: Settings, jobs: Jobs}} Parts of the page while a project is open */
 
 const jobs = new Jobs();
 const home = new Home((name) => void open(name));
@@ -58,7 +47,8 @@ function build(session) {
   const old = byId("stage");
   // A canvas of its own for each project: listeners go with it.
   const canvas = h("canvas", {
-    id: "stage", tabindex: 0, role: "application", "aria-describedby": "stage-help", "aria-label": `Picture of ${session.name}`,
+    id: "stage", tabindex: 0, role: "application", "aria-describedby": "stage-help",
+    "aria-label": `Picture of ${session.name}`,
   });
   old.replaceWith(canvas);
   const view = new View(session, canvas);
@@ -144,11 +134,7 @@ function theme() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const now = root.dataset.theme || (dark ? "dark" : "light");
   root.dataset.theme = now === "dark" ? "light" : "dark";
-  try {
-    localStorage.setItem("theme", root.dataset.theme);
-  } catch {
-    // A browser that keeps nothing follows the system the next time.
-  }
+  localStorage.setItem("theme", root.dataset.theme);
   parts?.timeline.schedule();
   parts?.view.schedule();
 }
@@ -157,23 +143,20 @@ function topBar() {
   byId("top-left").replaceChildren(
     iconButton("back", "Projects and clips", () => showHome(), { id: "to-home", text: "layerlift", class: "brand" }),
   );
+  const settings = { id: "open-settings", class: "work-only", text: "Settings", key: "K" };
   byId("top-right").replaceChildren(
     h("span", { id: "saved", class: "muted", role: "status" }),
     iconButton("undo", "Undo", () => parts?.session.undo(), { id: "undo", class: "work-only" }),
     iconButton("redo", "Redo", () => parts?.session.redo(), { id: "redo", class: "work-only" }),
-    iconButton("settings", "Settings", () => parts?.settings.open(), { id: "open-settings", class: "work-only", text: "Settings", key: "K" }),
+    iconButton("settings", "Settings", () => parts?.settings.open(), settings),
     iconButton("theme", "Light or dark", theme, { id: "theme" }),
     iconButton("help", "Help", () => openHelp(), { id: "open-help", key: "?" }),
   );
 }
 
 async function begin() {
-  try {
-    const kept = localStorage.getItem("theme");
-    if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept;
-  } catch {
-    // Without storage, the system's theme it is.
-  }
+  const kept = localStorage.getItem("theme");
+  if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept;
   topBar();
   document.addEventListener("keydown", keyListener(() => parts));
   addEventListener("pagehide", () => parts?.session.save.leave());
@@ -217,13 +200,10 @@ function connection(online) {
 
 /** @param {Session} session */
 async function reread(session) {
-  try {
-    const project = await api.project(session.name);
-    session.made(project.results);
-    await session.save.heard(project.rev);
-  } catch {
-    // The next event tries again.
-  }
+  const project = await api.project(session.name).catch(() => null);
+  if (!project) return;
+  session.made(project.results);
+  await session.save.heard(project.rev);
 }
 
 begin().catch((error) => complain(error));

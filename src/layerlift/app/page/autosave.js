@@ -7,11 +7,9 @@ const SOON_MS = 400;
 const AGAIN_MS = 3000;
 
 export class Autosave {
-  /**
-   * @param {string} name @param {number} rev @param {() => Doc} current
+  /** @param {string} name @param {number} rev @param {() => Doc} current
    * @param {(doc: Doc) => void} onnewer another tab was faster: its document
-   * @param {(state: "saved" | "saving" | "offline") => void} onstate
-   */
+   * @param {(state: "saved" | "saving" | "offline") => void} onstate */
   constructor(name, rev, current, onnewer, onstate) {
     this.name = name;
     this.rev = rev;
@@ -39,10 +37,8 @@ export class Autosave {
     this.timer = setTimeout(() => this.flush().catch(() => undefined), milliseconds);
   }
 
-  /**
-   * Save now what is not saved yet; one request at a time. @returns {Promise<void>}
-   * @throws {api.Refusal} when it could not be saved; it is tried again later
-   */
+  /** Save now what is not saved yet; one request at a time. @returns {Promise<void>}
+   * @throws {api.Refusal} when it could not be saved; it is tried again later */
   flush() {
     clearTimeout(this.timer);
     const turn = this.running.catch(() => undefined).then(() => this.#write());

@@ -3,7 +3,7 @@
 /** @import {Backing, Compare} from "./types.js" */
 /** @import {Session} from "./session.js" */
 /** @import {View} from "./view.js" */
-import { announce, byId, chooseFile, h, iconButton } from "./dom.js";
+import { announce, button, byId, changed, chooseFile, h, iconButton, options, span } from "./dom.js";
 import { pictures, resultTitle } from "./session.js";
 
 /** @type {[Compare, string, string][]} */
@@ -19,15 +19,14 @@ export class CompareBar {
     this.sources = h("div", { class: "segments", role: "group", "aria-label": "Show" });
     this.modes = h("div", { class: "segments", role: "group", "aria-label": "Compare with the clip" },
       ...COMPARES.map(([mode, title, key]) =>
-        h("button", { type: "button", id: `compare-${mode}`, title: `${title} (${key})`, onclick: () => session.look({ compare: mode }) }, title),
+        button(`compare-${mode}`, title, () => session.look({ compare: mode }), { title: `${title} (${key})` }),
       ),
     );
-    this.ab = h("button", { type: "button", class: "small", id: "ab", title: "Clip or result (X)", onclick: () => this.flip() }, "A / B");
-    this.wipe = h("input", { type: "range", id: "wipe", min: 0, max: 100, step: 0.5, "aria-label": "Where the wipe is" });
+    this.ab = button("ab", "A / B", () => this.flip(), { class: "small", title: "Clip or result (X)" });
+    const where = { "aria-label": "Where the wipe is" };
+    this.wipe = h("input", { type: "range", id: "wipe", min: 0, max: 100, step: 0.5, ...where });
     this.wipe.addEventListener("input", () => session.look({ wipe: Number(this.wipe.value) / 100 }));
-    this.backing = h("select", { id: "backing", "aria-label": "Behind the layer" },
-      ...BACKINGS.map(([value, title]) => h("option", { value }, title)),
-    );
+    this.backing = h("select", { id: "backing", "aria-label": "Behind the layer" }, ...options(BACKINGS));
     this.backing.addEventListener("change", () => this.#behind(/** @type {Backing} */ (this.backing.value)));
     this.masks = toggle("Masks", "toggle-masks", "M", () => session.look({ masks: !session.show.masks }));
     this.effects = toggle("Effects", "toggle-effects", "J", () => session.look({ effects: !session.show.effects }));
@@ -36,7 +35,7 @@ export class CompareBar {
     const fit = iconButton("fit", "Fit the picture", () => view.fit(), { key: "0" });
     this.comparing = h("div", { class: "bar-row" }, this.modes, this.ab, this.wipe, this.backing);
     byId("bar").replaceChildren(
-      h("div", { class: "bar-row" }, this.sources, h("div", { class: "spacer" }), this.map, this.effects, this.masks, fit, this.zoom),
+      h("div", { class: "bar-row" }, this.sources, span("spacer"), this.map, this.effects, this.masks, fit, this.zoom),
       this.comparing,
     );
     session.on(["show", "results", "doc"], () => this.draw());
@@ -97,24 +96,22 @@ export class CompareBar {
     const { session, view } = this;
     const { show, results } = session;
     const all = ["clip", ...pictures(results)];
-    const words = JSON.stringify(all.map((name) => [name, resultTitle(session, name), results[name]?.stale]));
-    if (this.sources.dataset.words !== words) {
-      this.sources.dataset.words = words;
+    if (changed(this.sources, all.map((name) => [name, resultTitle(session, name), results[name]?.stale]))) {
       this.sources.replaceChildren(
         ...all.map((name) => {
           const title = `${resultTitle(session, name)}${results[name]?.stale ? " (outdated)" : ""}`;
           const choose = () => session.look({ source: name, flipped: false });
-          return h("button", { type: "button", id: `show-${name}`, "data-source": name, title, onclick: choose }, title);
+          return button(`show-${name}`, title, choose, { "data-source": name, title });
         }),
       );
     }
-    for (const button of this.sources.querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(button.dataset.source === show.source));
+    for (const one of this.sources.querySelectorAll("button")) {
+      one.setAttribute("aria-pressed", String(one.dataset.source === show.source));
     }
     for (const [mode] of COMPARES) byId(`compare-${mode}`).setAttribute("aria-pressed", String(show.compare === mode));
     const result = show.source !== "clip";
     this.comparing.hidden = all.length === 1;
-    for (const button of this.modes.querySelectorAll("button")) button.disabled = !result;
+    for (const one of this.modes.querySelectorAll("button")) one.disabled = !result;
     this.ab.hidden = show.compare !== "single";
     this.ab.disabled = !result;
     this.ab.textContent = show.flipped || !result ? "A: clip" : "B: result";
@@ -124,14 +121,14 @@ export class CompareBar {
     this.backing.value = show.backing;
     this.map.hidden = !results.source && !results.forecast;
     this.effects.hidden = !results.effects;
-    for (const [button, on] of /** @type {[HTMLElement, boolean][]} */ ([[this.masks, show.masks], [this.effects, show.effects], [this.map, show.sources]])) {
-      button.setAttribute("aria-pressed", String(on));
-    }
+    this.masks.setAttribute("aria-pressed", String(show.masks));
+    this.effects.setAttribute("aria-pressed", String(show.effects));
+    this.map.setAttribute("aria-pressed", String(show.sources));
     this.zoom.textContent = `${Math.round(100 * view.scale * devicePixelRatio)} %`;
   }
 }
 
 /** @param {string} title @param {string} id @param {string} key @param {() => void} onclick */
 function toggle(title, id, key, onclick) {
-  return h("button", { type: "button", id, class: "toggle small", "aria-pressed": "false", title: `${title} (${key})`, onclick }, title);
+  return button(id, title, onclick, { class: "toggle small", "aria-pressed": "false", title: `${title} (${key})` });
 }

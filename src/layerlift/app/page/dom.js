@@ -3,11 +3,9 @@
 /** @typedef {string | number | boolean | null | undefined | EventListener | ((event: any) => void)} Attribute */
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
-/**
- * Make an element. @template {keyof HTMLElementTagNameMap} K @param {K} tag
+/** Make an element. @template {keyof HTMLElementTagNameMap} K @param {K} tag
  * @param {Record<string, Attribute>} [attributes] on… are listeners; false and null leave an attribute out
- * @param {...(Child | Child[])} children strings become text @returns {HTMLElementTagNameMap[K]}
- */
+ * @param {...(Child | Child[])} children strings become text @returns {HTMLElementTagNameMap[K]} */
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -48,12 +46,10 @@ export function icon(name) {
   return picture;
 }
 
-/**
- * A button with an icon; `label` is its name for screen readers and its tooltip, with the key that does the same.
+/** A button with an icon; `label` is its name for screen readers and its tooltip, with the key that does the same.
  * @param {string} picture @param {string} label @param {(event: MouseEvent) => void} onclick
  * @param {{key?: string, class?: string, id?: string, text?: string, pressed?: boolean}} [more]
- * @returns {HTMLButtonElement}
- */
+ * @returns {HTMLButtonElement} */
 export function iconButton(picture, label, onclick, more = {}) {
   const attributes = {
     type: "button", id: more.id, class: `icon-button ${more.class ?? ""}`, onclick,
@@ -67,13 +63,11 @@ export function iconButton(picture, label, onclick, more = {}) {
 
 /** @param {string} key as it is shown @returns {string} */
 function ariaKey(key) {
-  return key.replace("Ctrl", "Control").replace("←", "ArrowLeft").replace("→", "ArrowRight").replace("Del", "Delete");
+  return key.replace("Ctrl", "Control").replace("←", "ArrowLeft").replace("→", "ArrowRight");
 }
 
-/**
- * Say something to screen readers and show it for a while. @param {string} text
- * @param {"note" | "error"} [kind] errors stay until they are closed
- */
+/** Say something to screen readers and show it for a while. @param {string} text
+ * @param {"note" | "error"} [kind] errors stay until they are closed */
 export function announce(text, kind = "note") {
   const live = byId(kind === "error" ? "alerts" : "status");
   const close = iconButton("close", "Close this message", () => note.remove());
@@ -154,5 +148,35 @@ export function panel(id, title, beside, ...children) {
 
 /** @param {string} kind of mark @param {string} text @returns {HTMLElement} */
 export function legendEntry(kind, text) {
-  return h("span", { class: "legend-entry" }, h("span", { class: `legend-mark ${kind}` }), text);
+  return span("legend-entry", span(`legend-mark ${kind}`), text);
+}
+
+/** @param {string} kind class @param {...Child} children */
+export const span = (kind, ...children) => h("span", { class: kind }, ...children);
+
+/** @param {string[][]} pairs of value and title */
+export const options = (pairs) => pairs.map(([value, title]) => h("option", { value }, title));
+
+/** @param {string} id @param {string} label @param {Record<string, number>} range @param {(to: number) => void} done */
+export function slider(id, label, range, done) {
+  const input = h("input", { type: "range", id, ...range, oninput: () => done(Number(input.value)) });
+  const output = h("output", { for: id });
+  return { row: h("div", { class: "slider-row" }, h("label", { for: id }, label), input, output), input, output };
+}
+
+/** @param {HTMLDialogElement} dialog @param {string} title @returns {HTMLElement} with a button to close it */
+export function dialogHead(dialog, title) {
+  const close = iconButton("close", "Close", () => dialog.close(), { key: "Esc" });
+  return h("header", {}, h("h2", { id: `${dialog.id}-title` }, title), close);
+}
+
+/** @param {number} value @param {number} least @param {number} most */
+export const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
+
+/** @param {HTMLElement} element @param {unknown} shown @returns {boolean} it shows something else until now */
+export function changed(element, shown) {
+  const words = JSON.stringify(shown);
+  if (element.dataset.words === words) return false;
+  element.dataset.words = words;
+  return true;
 }

@@ -2,6 +2,8 @@
 
 /** @import {Doc} from "./types.js" */
 
+/** @typedef {{doc: Doc, label: string, merge: string}} Step */
+
 // Documents share what did not change between them, so that a step costs little.
 const MOST_STEPS = 500;
 
@@ -9,16 +11,14 @@ export class History {
   /** @param {Doc} doc */
   constructor(doc) {
     this.doc = doc;
-    /** @type {{doc: Doc, label: string, merge: string}[]} */
+    /** @type {Step[]} */
     this.undone = [];
-    /** @type {{doc: Doc, label: string, merge: string}[]} */
+    /** @type {Step[]} */
     this.done = [];
   }
 
-  /**
-   * @param {Doc} doc @param {string} label what was done, as "Undo …" says it
-   * @param {string} [merge] steps in a row with the same word become one
-   */
+  /** @param {Doc} doc @param {string} label what was done, as "Undo …" says it
+   * @param {string} [merge] steps in a row with the same word become one */
   change(doc, label, merge = "") {
     const last = this.done.at(-1);
     if (!merge || !last || last.merge !== merge || this.undone.length > 0) {
@@ -37,18 +37,19 @@ export class History {
 
   /** @returns {string | null} what was undone */
   undo() {
-    const step = this.done.pop();
-    if (!step) return null;
-    this.undone.push({ ...step, doc: this.doc });
-    this.doc = { ...step.doc, view: this.doc.view };
-    return step.label;
+    return this.#move(this.done, this.undone);
   }
 
   /** @returns {string | null} what was done again */
   redo() {
-    const step = this.undone.pop();
+    return this.#move(this.undone, this.done);
+  }
+
+  /** @param {Step[]} from @param {Step[]} to */
+  #move(from, to) {
+    const step = from.pop();
     if (!step) return null;
-    this.done.push({ ...step, doc: this.doc });
+    to.push({ ...step, doc: this.doc });
     this.doc = { ...step.doc, view: this.doc.view };
     return step.label;
   }

@@ -2,8 +2,9 @@
 
 /** @import {State} from "./types.js" */
 import * as api from "./api.js";
-import { announce, attempt, button, byId, chooseFile, complain, h, icon, iconButton, size } from "./dom.js";
+import { announce, attempt, button, byId, chooseFile, complain, h, icon, iconButton, size, span } from "./dom.js";
 
+const LEAD = "Click on what has to go. You get a clean plate, and every object as a layer with its shadow.";
 const VIDEOS = "video/*,image/gif,image/apng,image/webp,.mkv,.mov,.mxf,.avi";
 
 export class Home {
@@ -13,7 +14,8 @@ export class Home {
     /** @type {State | null} */
     this.state = null;
     this.uploading = false;
-    this.progress = h("div", { class: "upload", role: "progressbar", "aria-label": "Upload", "aria-valuemin": 0, "aria-valuemax": 100, hidden: true });
+    const range = { "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": "Upload" };
+    this.progress = h("div", { class: "upload", role: "progressbar", ...range });
     this.#listen();
   }
 
@@ -55,7 +57,6 @@ export class Home {
     this.uploading = true;
     const fill = h("div", { class: "fill" });
     this.progress.replaceChildren(fill, h("span", {}, `Reading ${file.name}`));
-    this.progress.hidden = false;
     document.body.append(this.progress);
     try {
       const { path } = await api.putClip(file, (share) => {
@@ -67,7 +68,6 @@ export class Home {
       complain(error);
     } finally {
       this.uploading = false;
-      this.progress.hidden = true;
       this.progress.remove();
     }
   }
@@ -84,50 +84,55 @@ export class Home {
     const drop = h("button", { type: "button", class: "drop", id: "drop", onclick: () => this.choose() },
       icon("film"),
       h("strong", {}, "Drop a clip here"),
-      h("span", { class: "muted" }, "or choose a file"),
+      span("muted", "or choose a file"),
     );
     byId("home").replaceChildren(
       h("div", { class: "home-inner" },
         h("h1", {}, "Take a video apart"),
-        h("p", { class: "lead" }, "Click on what has to go. You get a clean plate, and every object as a layer with its shadow."),
+        h("p", { class: "lead" }, LEAD),
         drop,
         h("div", { class: "home-lists" },
-          this.#list("Projects", state.projects.map((one) => this.#project(one.name)), "No projects yet."),
-          this.#list("Clips in this folder", state.clips.map((one) => this.#clip(one.path, one.bytes)), "No clips in this folder."),
+          list("Projects", state.projects.map((one) => this.#project(one.name)), "No projects yet."),
+          list("Clips in this folder", state.clips.map((one) => this.#clip(one)), "No clips in this folder."),
         ),
         h("p", { class: "muted where" }, `${state.folder} · ${state.device} · layerlift ${state.version}`),
       ),
     );
   }
 
-  /** @param {string} title @param {HTMLElement[]} entries @param {string} none */
-  #list(title, entries, none) {
-    const list = entries.length > 0 ? h("ul", {}, ...entries) : h("p", { class: "hint" }, none);
-    return h("section", { "aria-label": title }, h("h2", {}, title), list);
-  }
-
   /** @param {string} name */
   #project(name) {
-    const open = h("button", { type: "button", class: "entry", onclick: () => this.open(name) }, icon("film"), h("span", { class: "ellipsis" }, name));
-    return h("li", {}, open, iconButton("trash", `Delete the project ${name}`, () => this.#forget(name)));
+    const remove = iconButton("trash", `Delete the project ${name}`, () => this.#forget(name));
+    return h("li", {}, entry([icon("film"), span("ellipsis", name)], () => this.open(name)), remove);
   }
 
-  /** @param {string} path @param {number} bytes */
-  #clip(path, bytes) {
-    const words = [icon("play"), h("span", { class: "ellipsis" }, path), h("span", { class: "muted spacer" }, size(bytes))];
-    return h("li", {}, h("button", { type: "button", class: "entry", onclick: () => this.take(path) }, ...words));
+  /** @param {{path: string, bytes: number}} clip */
+  #clip({ path, bytes }) {
+    const words = [icon("play"), span("ellipsis", path), span("muted spacer", size(bytes))];
+    return h("li", {}, entry(words, () => this.take(path)));
   }
 
   /** @param {string} name */
   async #forget(name) {
-    const sure = await confirmed(`Delete the project “${name}” with its masks and results? The clip stays.`, "Delete");
-    if (!sure) return;
+    const question = `Delete the project “${name}” with its masks and results? The clip stays.`;
+    if (!(await confirmed(question, "Delete"))) return;
     await attempt(async () => {
       await api.forget(name);
       this.show(await api.state());
       announce(`The project ${name} is deleted.`);
     });
   }
+}
+
+/** @param {string} title @param {HTMLElement[]} entries @param {string} none */
+function list(title, entries, none) {
+  const body = entries.length > 0 ? h("ul", {}, ...entries) : h("p", { class: "hint" }, none);
+  return h("section", { "aria-label": title }, h("h2", {}, title), body);
+}
+
+/** @param {(Node | string)[]} words @param {() => void} onclick */
+function entry(words, onclick) {
+  return h("button", { type: "button", class: "entry", onclick }, ...words);
 }
 
 /** @param {string} question @param {string} yes @returns {Promise<boolean>} */

@@ -3,7 +3,7 @@
 /** @import {Job} from "./types.js" */
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
-import { announce, attempt, byId, h, icon, iconButton, time, whisper } from "./dom.js";
+import { announce, attempt, byId, changed, h, icon, iconButton, span, time, whisper } from "./dom.js";
 
 /** @type {Record<string, string>} */
 const TITLES = {
@@ -57,10 +57,6 @@ export class Jobs {
     return [...this.all.values()].reverse().find((job) => job.kind === kind && job.project === this.session?.name);
   }
 
-  get busy() {
-    return [...this.all.values()].filter((job) => isBusy(job));
-  }
-
   /** @param {string} id @param {"cancel" | "resume" | "dismiss"} what */
   async act(id, what) {
     const done = await attempt(async () => {
@@ -74,7 +70,7 @@ export class Jobs {
 
   /** Cancel what runs. */
   cancelRunning() {
-    const job = this.busy.find((one) => one.state === "running") ?? this.busy[0];
+    const job = [...this.all.values()].find((one) => isBusy(one));
     if (job) void this.act(job.id, "cancel");
     else announce("Nothing is running.");
   }
@@ -103,32 +99,32 @@ export class Jobs {
   #row(job) {
     const row = this.rows.get(job.id) ?? h("li", { class: "job" });
     this.rows.set(job.id, row);
-    const words = JSON.stringify(job);
-    if (row.dataset.words === words) return row;
-    row.dataset.words = words;
+    if (!changed(row, job)) return row;
     row.dataset.kind = job.kind;
     row.dataset.state = job.state;
+    const notes = job.notes.map((note) => h("p", { class: "hint" }, note));
     const focused = row.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
     row.replaceChildren(
       h("div", { class: "job-head" },
         h("span", { class: `state ${job.state}`, title: job.state }, job.state === "done" ? icon("check") : null),
         h("strong", {}, titleOf(job)),
-        job.project !== this.session?.name ? h("span", { class: "muted ellipsis" }, job.project) : null,
-        h("span", { class: "muted spacer" }, job.state === "done" ? time(job.seconds) : job.state === "running" ? "" : job.state),
+        job.project !== this.session?.name ? span("muted ellipsis", job.project) : null,
+        span("muted spacer", job.state === "done" ? time(job.seconds) : job.state.replace("running", "")),
         ...this.#buttons(job),
       ),
       isBusy(job) ? bar(job) : "",
       job.error || (job.state === "failed" && job.message) ? h("p", { class: "error" }, job.error || job.message) : "",
-      job.notes.length > 0 ? h("details", {}, h("summary", {}, "Notes"), ...job.notes.map((note) => h("p", { class: "hint" }, note))) : "",
+      notes.length > 0 ? h("details", {}, h("summary", {}, "Notes"), ...notes) : "",
     );
-    if (focused) /** @type {HTMLElement | null} */ (row.querySelector(`[aria-label="${CSS.escape(focused)}"]`))?.focus();
+    for (const one of row.querySelectorAll("button")) if (one.getAttribute("aria-label") === focused) one.focus();
     return row;
   }
 
   /** @param {Job} job */
   #buttons(job) {
     const title = titleOf(job);
-    if (isBusy(job)) return [iconButton("close", `Cancel: ${title}`, () => this.act(job.id, "cancel"), { class: "cancel" })];
+    const cancel = () => void this.act(job.id, "cancel");
+    if (isBusy(job)) return [iconButton("close", `Cancel: ${title}`, cancel, { class: "cancel" })];
     const resume = job.resumable && job.state !== "done";
     return [
       resume ? iconButton("play", `Resume: ${title}`, () => this.act(job.id, "resume"), { class: "resume" }) : null,
@@ -157,8 +153,8 @@ function bar(job) {
   const left = job.left === null || job.left === undefined ? "" : `${time(job.left)} left`;
   return h("div", { class: "work" },
     h("div", { class: "work-words" },
-      h("span", { class: "ellipsis" }, job.state === "waiting" ? "waiting for its turn" : job.stage || "starting…"),
-      h("span", { class: "muted" }, [count, left].filter(Boolean).join(" · ")),
+      span("ellipsis", job.state === "waiting" ? "waiting for its turn" : job.stage || "starting…"),
+      span("muted", [count, left].filter(Boolean).join(" · ")),
     ),
     h(
       "div",

@@ -1,10 +1,10 @@
 // Every key, once: what it does, and what the help says of it.
 
-import { h, iconButton } from "./dom.js";
+import { dialogHead, h } from "./dom.js";
 
 /** @import {Session} from "./session.js" */
 /** @typedef {import("./app.js").Parts} Parts */
-/** @typedef {[string[], string, string, (parts: Parts, event: KeyboardEvent) => void]} Binding keys, as shown, words, what */
+/** @typedef {[string[], string, string, (parts: Parts, event: KeyboardEvent) => void]} Binding keys, shown, words */
 
 /** @param {Session} session @param {number} factor */
 function resize(session, factor) {
@@ -44,9 +44,9 @@ export const KEYS = [
     [
       [["n"], "N", "New object", ({ session }) => session.addObject()],
       [[..."123456789"], "1 … 9", "Choose an object", (parts, event) => chooseObject(parts, Number(event.key) - 1)],
-      [["h"], "H", "Hide or show the object", ({ session }) => session.changeObject(session.active, "hide or show", (one) => ({ ...one, hidden: !one.hidden }))],
-      [["Delete", "Backspace"], "Del", "Clear this frame of the object", ({ objects }) => objects.clearFrame()],
-      [["Shift+Delete", "Shift+Backspace"], "Shift Del", "Delete the object", ({ session }) => session.removeObject(session.active)],
+      [["h"], "H", "Hide or show the object", ({ session }) => session.toggleHidden(session.active)],
+      [["Delete", "Backspace"], "Del", "Clear this frame of the object", ({ session }) => session.clearFrame()],
+      [["Shift+Delete"], "Shift Del", "Delete the object", ({ session }) => session.removeObject(session.active)],
       [["c"], "C", "Click and box", ({ session }) => session.choose("click")],
       [["b"], "B", "Brush", ({ session }) => session.choose("brush")],
       [["e"], "E", "Eraser", ({ session }) => session.choose("eraser")],
@@ -54,7 +54,7 @@ export const KEYS = [
       [["Shift+G"], "Shift G", "Erase effects", ({ session }) => session.choose("uneffect")],
       [["{", "Shift+{"], "{", "Smaller brush", ({ session }) => resize(session, 0.8)],
       [["}", "Shift+}"], "}", "Larger brush", ({ session }) => resize(session, 1.25)],
-      [["i"], "I", "Import a mask", ({ objects, session }) => objects.importMask(session.active || session.addObject())],
+      [["i"], "I", "Import a mask", (parts) => parts.objects.importMask(parts.session.active)],
     ],
   ],
   [
@@ -103,23 +103,24 @@ export const KEYS = [
   ],
 ];
 
-/** @param {KeyboardEvent} event @returns {string} "Ctrl+Shift+Z" */
-function named(event) {
+/** @param {KeyboardEvent} event @param {string} key @returns {string} "Ctrl+Shift+Z" */
+function named(event, key) {
   const ctrl = event.ctrlKey || event.metaKey ? "Ctrl+" : "";
   const alt = event.altKey ? "Alt+" : "";
   const shift = event.shiftKey ? "Shift+" : "";
-  return `${ctrl}${alt}${shift}${event.key === " " ? "Space" : event.key}`;
+  return `${ctrl}${alt}${shift}${key === " " ? "Space" : key}`;
 }
 
 /** @param {() => Parts | null} parts @returns {(event: KeyboardEvent) => void} */
 export function keyListener(parts) {
-  const table = new Map(KEYS.flatMap(([, bindings]) => bindings.flatMap(([keys, , , run]) => keys.map((key) => /** @type {const} */ ([key, run])))));
+  const table = new Map(
+    KEYS.flatMap((group) => group[1].flatMap((one) => one[0].map((key) => /** @type {const} */ ([key, one[3]])))),
+  );
   return (event) => {
     const now = parts();
     const target = event.target instanceof HTMLElement ? event.target : null;
     if (event.defaultPrevented || document.querySelector("dialog[open]") || !now) return;
-    const name = named(event);
-    const found = table.get(name) ?? table.get(name.toLowerCase().replace(/(ctrl|alt|shift)\+/g, (word) => word[0].toUpperCase() + word.slice(1)));
+    const found = table.get(named(event, event.key)) ?? table.get(named(event, event.key.toLowerCase()));
     if (!found || (target && keepsKeys(target, event))) return;
     event.preventDefault();
     found(now, event);
@@ -129,8 +130,9 @@ export function keyListener(parts) {
 /** @param {HTMLElement} target @param {KeyboardEvent} event @returns {boolean} the element needs this key itself */
 function keepsKeys(target, event) {
   const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
-  if (target instanceof HTMLInputElement && target.type === "range") return /^(Arrow|Home|End|Page)/.test(event.key) && plain;
-  if (target instanceof HTMLInputElement && !["checkbox", "color"].includes(target.type)) return event.key !== "Enter" || plain;
+  const type = target instanceof HTMLInputElement ? target.type : "";
+  if (type === "range") return plain && /^(Arrow|Home|End|Page)/.test(event.key);
+  if (type && !["checkbox", "color"].includes(type)) return plain || event.key !== "Enter";
   if (target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement) return plain;
   return plain && ["Enter", " "].includes(event.key) && target.matches("button, a, summary, input, label");
 }
@@ -140,16 +142,16 @@ export function openHelp() {
   const dialog = /** @type {HTMLDialogElement} */ (document.getElementById("help"));
   if (dialog.open) return;
   dialog.replaceChildren(
-    h("header", {}, h("h2", { id: "help-title" }, "Keys and clicks"), iconButton("close", "Close", () => dialog.close(), { key: "Esc" })),
+    dialogHead(dialog, "Keys and clicks"),
     h("p", { class: "help-mouse" },
-      "Click: of the object. Right click or Alt click: not of it. Drag: a box around it. Hold Shift: see first what a click would mean. ",
-      "Drag a click to move it, click on it to take it away. Wheel: zoom. Middle button: move the picture.",
+      "Click: of the object. Right click or Alt click: not of it. Drag: a box around it. Hold Shift: see first what a ",
+      "click would mean. Drag a click to move it, click on it to take it away. Wheel: zoom. Middle button: pan.",
     ),
     h("div", { class: "help-columns" },
       ...KEYS.map(([title, bindings]) =>
         h("section", {},
           h("h3", {}, title),
-          h("dl", {}, ...bindings.flatMap(([, shown, words]) => [h("dt", {}, h("kbd", {}, shown)), h("dd", {}, words)])),
+          h("dl", {}, ...bindings.flatMap((one) => [h("dt", {}, h("kbd", {}, one[1])), h("dd", {}, one[2])])),
         ),
       ),
     ),

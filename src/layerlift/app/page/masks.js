@@ -25,10 +25,8 @@ export async function readGrey(blob) {
   return { width, height, data };
 }
 
-/**
- * Draw grey values in colours. @param {Grey} grey @param {Uint32Array} colours of each value: 0xAABBGGRR
- * @param {boolean} hatched leave stripes out, to tell effects from objects without colour @returns {OffscreenCanvas}
- */
+/** Draw grey values in colours. @param {Grey} grey @param {Uint32Array} colours of each value: 0xAABBGGRR
+ * @param {boolean} hatched leave stripes out, to tell effects from objects without colour @returns {OffscreenCanvas} */
 export function tint({ width, height, data }, colours, hatched) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
@@ -74,15 +72,11 @@ export class Masks {
     /** @type {AbortController | null} */
     this.asked = null;
     this.looking = false;
-    /** @type {Map<string, number>} */
-    this.scores = new Map();
     this.width = Math.min(WIDEST, session.facts.width);
   }
 
-  /**
-   * What is kept under a key; what is not there is fetched, and told of when it has come. @param {string} key
-   * @param {() => Promise<Blob>} fetch @returns {Grey | null | undefined} undefined: on its way
-   */
+  /** What is kept under a key; what is not there is fetched, and told of when it has come. @param {string} key
+   * @param {() => Promise<Blob>} fetch @returns {Grey | null | undefined} undefined: on its way */
   #get(key, fetch) {
     const found = this.kept.get(key);
     if (found !== undefined) {
@@ -135,10 +129,8 @@ export class Masks {
     );
   }
 
-  /**
-   * What the clicks on an object mean in a frame. @param {Prompt} prompt @param {number} frame
-   * @returns {Grey | null | undefined}
-   */
+  /** What the clicks on an object mean in a frame. @param {Prompt} prompt @param {number} frame
+   * @returns {Grey | null | undefined} */
   clicks(prompt, frame) {
     const key = clicksKey(prompt, frame);
     const found = this.kept.get(key);
@@ -147,10 +139,8 @@ export class Masks {
     return found;
   }
 
-  /**
-   * Ask for the mask of some clicks; the newest question is the one that counts. @param {Prompt} prompt
-   * @param {number} frame @returns {Promise<Grey | null>}
-   */
+  /** Ask for the mask of some clicks; the newest question is the one that counts. @param {Prompt} prompt
+   * @param {number} frame @returns {Promise<Grey | null>} */
   async predict(prompt, frame) {
     const key = clicksKey(prompt, frame);
     const known = this.kept.get(key);
@@ -165,7 +155,6 @@ export class Masks {
       const { blob, score } = await api.predict(this.session.name, frame, prompt, ++this.request, stop.signal);
       const grey = await readGrey(blob);
       this.put(key, grey);
-      this.scores.set(key, score);
       if (!stop.signal.aborted) whisper(`Mask found in frame ${frame}, sure to ${Math.round(score * 100)} percent`);
       return grey;
     } catch (error) {
@@ -185,10 +174,8 @@ export class Masks {
     }
   }
 
-  /**
-   * The mask of one object that something better than the tracked one says: painted, clicked, imported.
-   * @param {Thing} object @param {number} frame @returns {{key: string, grey: Grey | null | undefined} | null}
-   */
+  /** The mask of one object that something better than the tracked one says: painted, clicked, imported.
+   * @param {Thing} object @param {number} frame @returns {{key: string, grey: Grey | null | undefined} | null} */
   own(object, frame) {
     const painted = object.masks[frame];
     if (painted) return { key: `${painted}/${frame}`, grey: this.file(painted, frame) };
@@ -202,10 +189,8 @@ export class Masks {
     return null;
   }
 
-  /**
-   * The mask of one object in a frame, wherever it comes from. @param {Thing} object @param {number} frame
-   * @returns {Grey | null}
-   */
+  /** The mask of one object in a frame, wherever it comes from. @param {Thing} object @param {number} frame
+   * @returns {Grey | null} */
   of(object, frame) {
     const own = this.own(object, frame);
     if (own) return own.grey ?? null;
@@ -215,10 +200,8 @@ export class Masks {
     return { ...labels, data: labels.data.map((value) => (value === label ? 255 : 0)) };
   }
 
-  /**
-   * @param {string} key of what is drawn @param {Grey} grey @param {Uint32Array} colours @param {boolean} [hatched]
-   * @returns {OffscreenCanvas}
-   */
+  /** @param {string} key of what is drawn @param {Grey} grey @param {Uint32Array} colours @param {boolean} [hatched]
+   * @returns {OffscreenCanvas} */
   tinted(key, grey, colours, hatched = false) {
     const found = this.tints.get(key);
     if (found) return found;

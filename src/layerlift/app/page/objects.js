@@ -5,9 +5,12 @@
 /** @import {Session} from "./session.js" */
 /** @import {View} from "./view.js" */
 import * as api from "./api.js";
-import { announce, attempt, button, byId, chooseFile, h, icon, iconButton, panel } from "./dom.js";
+import {
+  announce, attempt, button, byId, changed, chooseFile, h, icon, iconButton, panel, slider,
+  span,
+} from "./dom.js";
 import { progress } from "./jobs.js";
-import { empty, without } from "./session.js";
+import { empty } from "./session.js";
 
 /** @type {[Tool, string, string, string][]} */
 const TOOLS = [
@@ -28,14 +31,20 @@ export class Objects {
     this.jobs = jobs;
     this.list = h("ul", { class: "objects", "aria-label": "Objects" });
     this.hint = h("p", { class: "hint", id: "hint" });
-    this.brush = this.#brush();
+    this.brush = slider("brush-size", "Size", { min: 1, max: Math.max(40, session.facts.height / 2) }, (value) => {
+      session.brush = value;
+      session.emit("tool");
+    });
     const find = "Find the objects in every frame (T)";
     this.track = button("track", "Track", () => void session.start("track"), { title: find });
     this.trackNote = h("div", { class: "note" });
     const title = "Shadows, reflections, light, smoke (F)";
     this.effects = button("find-effects", "Find effects", () => void session.start("effects"), { title });
     this.effectsNote = h("div", { class: "note" });
-    this.threshold = this.#threshold();
+    this.threshold = slider("threshold", "Threshold", { min: 0.02, max: 1, step: 0.01 }, (threshold) => {
+      session.change("threshold", (doc) => ({ ...doc, effects: { ...doc.effects, threshold } }), "threshold");
+    });
+    this.threshold.input.addEventListener("change", () => session.history.settle());
     this.kinds = this.#kinds();
     const add = iconButton("add", "New object", () => session.addObject(), { key: "N", id: "add-object" });
     byId("left").replaceChildren(
@@ -59,32 +68,6 @@ export class Objects {
     return h("div", { class: "tools", role: "toolbar", "aria-label": label }, ...buttons);
   }
 
-  #brush() {
-    const { session } = this;
-    const most = Math.max(40, Math.round(session.facts.height / 2));
-    const input = h("input", { type: "range", id: "brush-size", min: 1, max: most, value: session.brush });
-    const output = h("output", { for: "brush-size" });
-    input.addEventListener("input", () => {
-      session.brush = Number(input.value);
-      session.emit("tool");
-    });
-    const row = h("div", { class: "slider-row" }, h("label", { for: "brush-size" }, "Size"), input, output);
-    return { row, input, output };
-  }
-
-  #threshold() {
-    const { session } = this;
-    const input = h("input", { type: "range", id: "threshold", min: 0.02, max: 1, step: 0.01 });
-    const output = h("output", { for: "threshold" });
-    input.addEventListener("input", () => {
-      const threshold = Number(input.value);
-      session.change("threshold", (doc) => ({ ...doc, effects: { ...doc.effects, threshold } }), "threshold");
-    });
-    input.addEventListener("change", () => session.history.settle());
-    const row = h("div", { class: "slider-row" }, h("label", { for: "threshold" }, "Threshold"), input, output);
-    return { row, input, output };
-  }
-
   #kinds() {
     return h("div", { class: "kinds", role: "group", "aria-label": "Kinds of effects" },
       ...KINDS.map((kind) => {
@@ -94,13 +77,7 @@ export class Objects {
           if (input.checked) chosen.add(kind);
           else chosen.delete(kind);
           const kinds = KINDS.filter((one) => chosen.has(one));
-          if (kinds.length === 0) {
-            input.checked = true;
-            announce("At least one kind of effect has to be looked for.");
-            return;
-          }
-          const all = kinds.length === KINDS.length ? [] : kinds;
-          this.session.change("kinds of effects", (doc) => ({ ...doc, effects: { ...doc.effects, kinds: all } }));
+          this.session.change("kinds of effects", (doc) => ({ ...doc, effects: { ...doc.effects, kinds } }));
         });
         return h("label", { class: "chip" }, input, h("span", {}, kind));
       }),
@@ -134,12 +111,8 @@ export class Objects {
   #rows() {
     const { doc, active, frame } = this.session;
     const said = (/** @type {Thing} */ one) => [Object.keys(one.prompts).length, Object.keys(one.masks).length];
-    const words = JSON.stringify([
-      doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one), frame in one.prompts]),
-      active,
-    ]);
-    if (this.list.dataset.words === words) return;
-    this.list.dataset.words = words;
+    const shown = doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one)]);
+    if (!changed(this.list, [shown, active, frame])) return;
     // What has the focus keeps it, though its row is made anew.
     const focus = document.activeElement instanceof HTMLElement ? document.activeElement.id : "";
     this.list.replaceChildren(...doc.objects.map((one, index) => this.#row(one, index)));
@@ -152,24 +125,18 @@ export class Objects {
     const { id } = object;
     const chosen = id === session.active;
     const colour = h("input", {
-      type: "color", value: object.colour, "aria-label": `Colour of ${object.name}`, id: `colour-${id}`, class: "swatch",
+      type: "color", id: `colour-${id}`, class: "swatch", value: object.colour,
+      "aria-label": `Colour of ${object.name}`,
+      onchange: () => session.changeObject(id, "colour", (one) => ({ ...one, colour: colour.value })),
     });
-    colour.addEventListener("change", () =>
-      session.changeObject(id, `colour of ${object.name}`, (one) => ({ ...one, colour: colour.value })),
-    );
     const name = h("input", {
-      type: "text", value: object.name, maxlength: 80, class: "name", "aria-label": `Name of object ${index + 1}`, id: `name-${id}`,
+      type: "text", id: `name-${id}`, class: "name", value: object.name, maxlength: 80,
+      "aria-label": `Name of object ${index + 1}`,
+      onfocus: () => session.active !== id && session.activate(id),
+      onchange: () => session.changeObject(id, "name", (one) => ({ ...one, name: name.value.trim() || one.name })),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && name.blur(),
     });
-    name.addEventListener("focus", () => session.active !== id && session.activate(id));
-    name.addEventListener("change", () => {
-      const said = name.value.trim() || object.name;
-      session.changeObject(id, `name ${said}`, (one) => ({ ...one, name: said }));
-    });
-    name.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") name.blur();
-    });
-    const word = object.hidden ? "show" : "hide";
-    const hiding = () => session.changeObject(id, `${word} ${object.name}`, (one) => ({ ...one, hidden: !one.hidden }));
+    const word = object.hidden ? "Show" : "Hide";
     const more = { id: `hide-${id}`, pressed: object.hidden };
     const row = h("li", { class: `object${chosen ? " active" : ""}`, "aria-current": chosen ? "true" : null },
       button(`choose-${id}`, String(index + 1), () => session.activate(id), {
@@ -177,7 +144,7 @@ export class Objects {
       }),
       colour,
       name,
-      iconButton(object.hidden ? "hidden" : "eye", `${object.hidden ? "Show" : "Hide"} ${object.name}`, hiding, more),
+      iconButton(object.hidden ? "hidden" : "eye", `${word} ${object.name}`, () => session.toggleHidden(id), more),
       iconButton("trash", `Delete ${object.name}`, () => session.removeObject(id), { id: `delete-${id}` }),
       h("div", { class: "said" }, this.#said(object), chosen ? this.#more(object) : null),
     );
@@ -197,7 +164,7 @@ export class Objects {
       painted ? `painted in ${frames(painted)}` : "",
       object.file ? "imported mask" : "",
     ].filter(Boolean);
-    return h("span", { class: "muted" }, parts.join(", ") || "nothing yet");
+    return span("muted", parts.join(", ") || "nothing yet");
   }
 
   /** @param {Thing} object */
@@ -205,18 +172,10 @@ export class Objects {
     const { id, prompts, masks } = object;
     const here = prompts[this.session.frame] || masks[this.session.frame];
     const off = { class: "link", disabled: !here };
-    return h("span", { class: "more" },
+    return span("more",
       button(`import-${id}`, "Import mask", () => void this.importMask(id), { class: "link" }),
-      button(`clear-${id}`, "Clear frame", () => this.clearFrame(), off),
+      button(`clear-${id}`, "Clear frame", () => this.session.clearFrame(), off),
     );
-  }
-
-  /** Take away what was said of the chosen object in this frame. */
-  clearFrame() {
-    const { frame, active } = this.session;
-    this.session.changeObject(active, `clear frame ${frame}`, (one) => ({
-      ...one, prompts: without(one.prompts, frame), masks: without(one.masks, frame),
-    }));
   }
 
   /** @param {number} id */
@@ -233,7 +192,8 @@ export class Objects {
     session.changeObject(id, "import a mask", (one) =>
       frames === 1 ? { ...one, masks: { ...one.masks, [frame]: path } } : { ...one, file: path },
     );
-    announce(frames === 1 ? `The mask holds in frame ${frame}. Track follows it to the others.` : `The mask has ${frames} frames.`);
+    const one = `The mask holds in frame ${frame}. Track follows it to the others.`;
+    announce(frames === 1 ? one : `The mask has ${frames} frames.`);
   }
 
   #words() {

@@ -10,7 +10,7 @@ const STRONG = 130;
 const WEAK = 90;
 const EFFECT = 120;
 
-/** @typedef {{context: CanvasRenderingContext2D, rect: Rect, scale: number, frame: number}} Now what is drawn, and where */
+/** @typedef {{context: CanvasRenderingContext2D, rect: Rect, scale: number, frame: number}} Now what is drawn, where */
 
 // Light on dark, so that lines are seen on every picture.
 /** @type {[number, string][]} */
@@ -40,7 +40,8 @@ export class Overlay {
     now.context.imageSmoothingEnabled = true;
     if (show.effects) this.#effects(now);
     if (show.masks) this.#objects(now);
-    if (this.preview) this.#one(now, `${this.preview.key}/preview`, this.preview.grey, object?.colour ?? "#ffffff", WEAK);
+    const { preview } = this;
+    if (preview) this.#one(now, `${preview.key}/preview`, preview.grey, object?.colour ?? "#ffffff", WEAK);
     if (this.painting) this.#painting(now);
     if (show.masks) this.#prompts(now);
     this.#tools(now);
@@ -196,11 +197,9 @@ export class Overlay {
     }
   }
 
-  /**
-   * A short text on the picture, whose upper left or right corner is at (x, y).
+  /** A short text on the picture, whose upper left or right corner is at (x, y).
    * @param {CanvasRenderingContext2D} context @param {string} text @param {number} x @param {number} y
-   * @param {"left" | "right"} side
-   */
+   * @param {"left" | "right"} side */
   tag(context, text, x, y, side) {
     context.font = "600 11px system-ui, sans-serif";
     const width = context.measureText(text).width + 12;
@@ -214,10 +213,8 @@ export class Overlay {
   }
 }
 
-/**
- * The colour of an object's effects: its own, lighter; they are hatched, too. @param {string} colour "#rrggbb"
- * @returns {string}
- */
+/** The colour of an object's effects: its own, lighter; they are hatched, too. @param {string} colour "#rrggbb"
+ * @returns {string} */
 export function effectTint(colour) {
   const rgb = Number.parseInt(colour.slice(1), 16);
   const mixed = [rgb >> 16, (rgb >> 8) & 255, rgb & 255].map((value) => Math.round(value * 0.55 + 255 * 0.45));

@@ -4,7 +4,10 @@
 /** @import {Jobs} from "./jobs.js" */
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
-import { attempt, button, byId, chooseFile, h, icon, iconButton, legendEntry, panel, size, time } from "./dom.js";
+import {
+  attempt, button, byId, changed, chooseFile, h, icon, iconButton, legendEntry, panel, size, span,
+  time,
+} from "./dom.js";
 import { mark } from "./objects.js";
 import { pictures } from "./session.js";
 
@@ -52,6 +55,7 @@ export class ResultPanel {
     jobs.ended.add(() => void this.#refresh());
     this.#models();
     this.#presets();
+    void this.exported();
     this.draw();
   }
 
@@ -59,6 +63,7 @@ export class ResultPanel {
     this.state = (await api.state().catch(() => null)) ?? this.state;
     this.#models();
     this.draw();
+    await this.exported();
   }
 
   #models() {
@@ -112,7 +117,6 @@ export class ResultPanel {
     const choice = this.state.presets.find((one) => `${one.for}/${one.name}` === this.preset.value);
     this.presetDetail.textContent = choice?.detail ?? "";
     this.save.disabled = !choice || Boolean(jobs.current("export")) || !this.#there(choice.for);
-    this.#exported();
   }
 
   /** @param {boolean} masked */
@@ -125,13 +129,12 @@ export class ResultPanel {
       const disabled = !masked || !ready[kind] || Boolean(this.jobs.current(kind));
       const more = { class: "small", disabled, "aria-label": `Make: ${title}` };
       const start = button(`stage-${kind}`, result ? "Again" : "Make", () => void this.session.start(kind), more);
-      return h("li", {}, h("span", { class: "stage-title" }, title), mark(Boolean(result), result?.stale, "", "outdated"), start);
+      return h("li", {}, span("", title), mark(Boolean(result), result?.stale, "", "outdated"), start);
     });
     // A button that is made anew would lose the focus.
-    const words = JSON.stringify(rows.map((row) => [row.textContent, row.querySelector("button")?.disabled]));
-    if (this.stages.dataset.words === words) return;
+    const shown = rows.map((row) => [row.textContent, row.querySelector("button")?.disabled]);
+    if (!changed(this.stages, shown)) return;
     const focus = this.stages.contains(document.activeElement) ? document.activeElement?.id : "";
-    this.stages.dataset.words = words;
     this.stages.replaceChildren(...rows);
     if (focus) byId(focus).focus();
   }
@@ -139,14 +142,12 @@ export class ResultPanel {
   /** @param {string} of */
   #there(of) {
     const { results } = this.session;
-    return Boolean({ layers: results.layer_0, plate: results.plate, mask: results.objects, composite: results.composite }[of]);
+    return Boolean(of === "mask" ? results.objects : results[of === "layers" ? "layer_0" : of]);
   }
 
   #licence() {
     const model = this.chosen;
-    const words = JSON.stringify([model, this.session.doc.model, this.jobs.current("download")?.id]);
-    if (this.licence.dataset.words === words) return;
-    this.licence.dataset.words = words;
+    if (!changed(this.licence, [model, this.session.doc.model, this.jobs.current("download")?.id])) return;
     if (!model) {
       this.licence.replaceChildren(this.session.doc.model ? `“${this.session.doc.model}” is not known here.` : "");
       return;
@@ -161,9 +162,7 @@ export class ResultPanel {
   #plan() {
     const busy = this.jobs.current("plan");
     const job = this.jobs.last("plan");
-    const words = JSON.stringify([busy?.id, busy?.state, job?.id, job?.plan, job?.error]);
-    if (this.plan.dataset.words === words) return;
-    this.plan.dataset.words = words;
+    if (!changed(this.plan, [busy?.id, busy?.state, job?.id, job?.plan, job?.error])) return;
     if (busy) this.plan.replaceChildren(h("p", { class: "hint" }, "Planning…"));
     else if (job?.plan) this.plan.replaceChildren(...planCard(job.plan));
     else this.plan.replaceChildren();
@@ -172,12 +171,11 @@ export class ResultPanel {
   /** What the composite is put over. */
   #onto() {
     const onto = this.session.doc.settings["--onto"];
-    const words = JSON.stringify(onto);
-    if (this.onto.dataset.words === words) return;
-    this.onto.dataset.words = words;
-    const choose = button("choose-onto", onto ? "Change" : "Choose…", () => void this.#chooseOnto(), { class: "small" });
+    if (!changed(this.onto, onto)) return;
+    const choosing = () => void this.#chooseOnto();
+    const choose = button("choose-onto", onto ? "Change" : "Choose…", choosing, { class: "small" });
     this.onto.replaceChildren(
-      h("span", { class: "field" }, "Composite over"),
+      span("field", "Composite over"),
       h("span", { class: "ellipsis muted", title: String(onto ?? "") }, onto ? String(onto) : "the clean plate"),
       choose,
       onto ? iconButton("close", "Over the clean plate", () => this.session.set("--onto", null)) : "",
@@ -190,30 +188,20 @@ export class ResultPanel {
     if (made) this.session.set("--onto", made.path);
   }
 
-  #exported() {
-    const jobs = [...this.jobs.all.values()].filter((one) => one.kind === "export" && one.project === this.session.name);
-    const files = [...new Set(jobs.filter((one) => one.state === "done").flatMap((one) => one.made))];
-    const words = JSON.stringify(files);
-    if (this.exports.dataset.words === words) return;
-    this.exports.dataset.words = words;
-    this.exports.replaceChildren(
-      ...files.map((file) => {
-        const name = file.split("/").pop() ?? file;
-        const link = h("a", { href: api.exportUrl(this.session.name, exportPath(file)), download: name }, icon("down"), name);
-        return h("li", {}, link);
-      }),
-    );
+  /** List what was saved, to download it. */
+  async exported() {
+    const { name } = this.session;
+    const files = await api.exported(name).catch(() => []);
+    const link = (/** @type {string} */ file) =>
+      h("a", { href: api.exportUrl(name, file), download: true }, icon("down"), file);
+    this.exports.replaceChildren(...files.map((one) => h("li", {}, link(one.file), span("muted", size(one.bytes)))));
   }
-}
-
-/** @param {string} file @returns {string} its path below exports/ */
-function exportPath(file) {
-  return file.includes("exports/") ? file.slice(file.lastIndexOf("exports/") + 8) : file;
 }
 
 /** @param {Plan} plan @returns {HTMLElement[]} */
 function planCard(plan) {
-  const fact = (/** @type {string} */ name, /** @type {string} */ value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  /** @param {string} name @param {string} value */
+  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   /** @type {HTMLElement[]} */
   const cards = [
     h("dl", { class: "plan-facts" },
@@ -225,10 +213,7 @@ function planCard(plan) {
   ];
   if (typeof plan.borrowed === "number" && typeof plan.invented === "number") {
     /** @type {[string, number, string][]} */
-    const parts = [
-      ["borrowed", plan.borrowed, "borrowed from other frames"],
-      ["invented", plan.invented, "invented"],
-    ];
+    const parts = [["borrowed", plan.borrowed, "borrowed from other frames"], ["invented", plan.invented, "invented"]];
     const words = parts.map(([, share, text]) => `${Math.round(100 * share)} % ${text}`);
     const bars = parts.map(([name, share]) => {
       const one = h("div", { class: name });

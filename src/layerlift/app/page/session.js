@@ -91,10 +91,8 @@ export class Session {
     for (const listener of this.listeners.get(what) ?? []) listener();
   }
 
-  /**
-   * Replace the document. @param {string} label what was done, as undo says it @param {(doc: Doc) => Doc} make
-   * @param {string} [merge] see History.change
-   */
+  /** Replace the document. @param {string} label what was done, as undo says it @param {(doc: Doc) => Doc} make
+   * @param {string} [merge] see History.change */
   change(label, make, merge) {
     const doc = make(this.doc);
     if (doc === this.doc) return;
@@ -191,6 +189,20 @@ export class Session {
   }
 
   /** @param {number} id */
+  toggleHidden(id) {
+    this.changeObject(id, "hide or show", (one) => ({ ...one, hidden: !one.hidden }));
+  }
+
+  /** Take away what was said of the chosen object in this frame. */
+  clearFrame() {
+    const { frame, active } = this;
+    const make = (/** @type {Thing} */ one) => ({
+      ...one, prompts: without(one.prompts, frame), masks: without(one.masks, frame),
+    });
+    this.changeObject(active, `clear frame ${frame}`, make);
+  }
+
+  /** @param {number} id */
   removeObject(id) {
     const name = this.doc.objects.find((one) => one.id === id)?.name;
     this.change(`delete ${name}`, (doc) => ({ ...doc, objects: doc.objects.filter((one) => one.id !== id) }));
@@ -239,9 +251,7 @@ export class Session {
     this.change(which ? `mark ${which}` : "no marks", (doc) => ({ ...doc, marks }));
   }
 
-  /**
-   * Save what is not saved, then start a job on it. @param {string} kind @param {Record<string, string>} [options]
-   */
+  /** Save what is not saved, then start a job on it. @param {string} kind @param {Record<string, string>} [options] */
   async start(kind, options = {}) {
     return attempt(async () => {
       await this.save.flush();
@@ -272,10 +282,8 @@ export function resultTitle(session, name) {
   return object?.name ?? `Layer ${number + 1}`;
 }
 
-/**
- * The results that are pictures to look at, in the order in which they are made. @param {Results} results
- * @returns {string[]}
- */
+/** The results that are pictures to look at, in the order in which they are made. @param {Results} results
+ * @returns {string[]} */
 export function pictures(results) {
   const layers = Object.keys(results).filter((name) => /^layer_\d+$/.test(name));
   layers.sort((a, b) => Number(a.slice(6)) - Number(b.slice(6)));

@@ -3,34 +3,37 @@
 /** @import {Option, OptionGroup, Setting} from "./types.js" */
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
-import { announce, byId, errorText, h, icon, iconButton } from "./dom.js";
+import { announce, button, byId, dialogHead, errorText, h, iconButton, options } from "./dom.js";
 
-const KINDS = [["run", "Run everything"], ["track", "Track"], ["effects", "Effects"], ["plate", "Clean plate"], ["layers", "Layers"], ["composite", "Composite"]];
+const KINDS = [
+  ["run", "Run everything"], ["track", "Track"], ["effects", "Effects"], ["plate", "Clean plate"], ["layers", "Layers"],
+  ["composite", "Composite"],
+];
 
 export class Settings {
   /** @param {Session} session @param {OptionGroup[]} groups */
   constructor(session, groups) {
     this.session = session;
     this.dialog = /** @type {HTMLDialogElement} */ (byId("settings"));
-    this.find = h("input", { type: "search", placeholder: "Find a setting", "aria-label": "Find a setting", id: "find-setting" });
+    const find = "Find a setting";
+    this.find = h("input", { type: "search", placeholder: find, "aria-label": find, id: "find-setting" });
     this.find.addEventListener("input", () => this.#filter());
-    this.kind = h("select", { "aria-label": "Command", id: "command-kind" }, ...KINDS.map(([value, title]) => h("option", { value }, title)));
+    this.kind = h("select", { "aria-label": "Command", id: "command-kind" }, ...options(KINDS));
     this.kind.addEventListener("change", () => this.command());
     this.code = h("pre", { class: "command", id: "command", tabindex: 0, "aria-label": "The command" });
     /** @type {Map<string, {row: HTMLElement, update: () => void}>} */
     this.rows = new Map();
     this.body = h("div", { class: "drawer-body" });
     for (const group of groups) {
-      this.body.append(
-        h("fieldset", {}, h("legend", {}, group.title), ...group.options.map((option) => this.#row(option))),
-      );
+      const rows = group.options.map((option) => this.#row(option));
+      this.body.append(h("fieldset", {}, h("legend", {}, group.title), ...rows));
     }
     this.dialog.replaceChildren(
-      h("header", {}, h("h2", { id: "settings-title" }, "Settings"), iconButton("close", "Close", () => this.dialog.close(), { key: "Esc" })),
+      dialogHead(this.dialog, "Settings"),
       h("div", { class: "drawer-find" }, this.find),
       this.body,
       h("footer", {},
-        h("div", { class: "row" }, this.kind, h("button", { type: "button", id: "copy-command", onclick: () => this.copy() }, icon("copy"), "Copy as command")),
+        h("div", { class: "row" }, this.kind, button("copy-command", "Copy as command", () => void this.copy())),
         this.code,
       ),
     );
@@ -53,7 +56,7 @@ export class Settings {
     control.addEventListener("change", () => {
       const value = read(option, control);
       if (value === undefined) {
-        announce(`${option.flag}: ${limits(option)}`, "error");
+        announce(`${option.flag}: ${control.validationMessage}`, "error");
         update();
       } else this.session.set(option.flag, value);
     });
@@ -103,7 +106,11 @@ export class Settings {
 
   async copy() {
     await this.command();
-    await copyText(this.code.textContent ?? "");
+    try {
+      await navigator.clipboard.writeText(this.code.textContent ?? "");
+      announce("Copied.");
+    } catch {  announce("The browser did not allow copying. Select the text and copy it by hand.", "error");
+    }
   }
 }
 
@@ -114,40 +121,21 @@ function controlFor(option, id) {
     const choices = option.kind === "bool" ? ["true", "false"] : (option.choices ?? []);
     const words = (/** @type {string} */ one) => (option.kind === "bool" ? (one === "true" ? "on" : "off") : one);
     const off = standard === "true" ? "on" : standard === "false" ? "off" : standard;
-    return h("select", { id }, h("option", { value: "" }, `(${off})`), ...choices.map((one) => h("option", { value: one }, words(one))));
+    return h("select", { id }, ...options([["", `(${off})`], ...choices.map((one) => [one, words(one)])]));
   }
   const number = option.kind === "int" || option.kind === "float";
   return h("input", {
-    id, type: number ? "number" : "text", placeholder: standard, maxlength: 500, spellcheck: "false", autocomplete: "off",
+    id, type: number ? "number" : "text", placeholder: standard, maxlength: 500, autocomplete: "off",
     min: option.least, max: option.most, step: option.kind === "int" ? 1 : number ? "any" : null,
   });
 }
 
-/**
- * @param {Option} option @param {HTMLInputElement | HTMLSelectElement} control
- * @returns {Setting | null | undefined} null: the default; undefined: not allowed
- */
+/** @param {Option} option @param {HTMLInputElement | HTMLSelectElement} control
+ * @returns {Setting | null | undefined} null: the default; undefined: not allowed */
 function read(option, control) {
   const text = control.value.trim();
   if (!control.validity.valid) return undefined;
   if (text === "") return null;
   if (option.kind === "bool") return text === "true";
   return option.kind === "int" || option.kind === "float" ? Number(text) : text;
-}
-
-/** @param {Option} option @returns {string} */
-function limits(option) {
-  const { least, most } = option;
-  const from = least === null || least === undefined ? "" : ` from ${least}`;
-  const to = most === null || most === undefined ? "" : ` to ${most}`;
-  return `give a${option.kind === "int" ? " whole" : ""} number${from}${to}.`;
-}
-
-/** @param {string} text */
-export async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    announce("Copied.");
-  } catch {  announce("The browser did not allow copying. Select the text and copy it by hand.", "error");
-  }
 }

@@ -4,7 +4,7 @@
 /** @import {Player} from "./player.js" */
 /** @import {Session} from "./session.js" */
 /** @import {View} from "./view.js" */
-import { button, byId, h, iconButton, legendEntry } from "./dom.js";
+import { button, byId, changed, clamp, h, icon, iconButton, legendEntry, span } from "./dom.js";
 import { effectTint } from "./overlay.js";
 
 const RULER_PX = 22;
@@ -28,9 +28,10 @@ export class Timeline {
       this.canvas,
     );
     this.counter = h("output", { class: "counter", "aria-label": "Frame and time" });
-    this.state = h("span", { class: "muted rate" });
-    this.playButton = iconButton("play", "Play", () => player.toggle(), { key: "Space", class: "primary-ghost", id: "play" });
-    this.loopButton = iconButton("loop", "Loop between the marks", () => this.#toggleLoop(), { key: "L", pressed: true });
+    this.state = span("muted rate");
+    this.playButton = iconButton("play", "Play", () => player.toggle(), { key: "Space", id: "play" });
+    const loop = { key: "L", pressed: true };
+    this.loopButton = iconButton("loop", "Loop between the marks", () => this.toggleLoop(), loop);
     this.clear = iconButton("close", "Take the marks away", () => session.mark(null), { key: "\\" });
     const moves = [
       iconButton("first", "First frame", () => player.go(session.range[0]), { key: "Home" }),
@@ -61,14 +62,9 @@ export class Timeline {
     this.schedule();
   }
 
-  #toggleLoop() {
+  toggleLoop() {
     this.player.loop = !this.player.loop;
     this.loopButton.setAttribute("aria-pressed", String(this.player.loop));
-  }
-
-  /** L */
-  toggleLoop() {
-    this.#toggleLoop();
   }
 
   #listen() {
@@ -91,7 +87,7 @@ export class Timeline {
   #frameAt(event) {
     const bounds = this.slider.getBoundingClientRect();
     const share = (event.clientX - bounds.left) / Math.max(1, bounds.width - RIGHT_PX);
-    return Math.floor(Math.max(0, Math.min(0.9999, share)) * this.session.facts.frames);
+    return Math.floor(clamp(share, 0, 0.9999) * this.session.facts.frames);
   }
 
   schedule() {
@@ -111,10 +107,8 @@ export class Timeline {
     this.slider.setAttribute("aria-valuenow", String(frame));
     this.slider.setAttribute("aria-valuetext", `frame ${frame} of ${facts.frames}`);
     const picture = player.playing ? "pause" : "play";
-    if (this.playButton.dataset.picture !== picture) {
-      this.playButton.dataset.picture = picture;
-      const made = iconButton(picture, player.playing ? "Pause" : "Play", () => undefined);
-      this.playButton.replaceChildren(...made.childNodes);
+    if (changed(this.playButton, picture)) {
+      this.playButton.replaceChildren(icon(picture));
       this.playButton.setAttribute("aria-label", player.playing ? "Pause" : "Play");
     }
     const slow = player.playing && player.reached > 0 ? `${player.reached.toFixed(0)} fps` : "";
@@ -126,22 +120,15 @@ export class Timeline {
 
   #lanes() {
     const { doc, active } = this.session;
-    const words = JSON.stringify([doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden]), active]);
-    if (this.names.dataset.words === words) return;
-    this.names.dataset.words = words;
+    if (!changed(this.names, [doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden]), active])) return;
     this.names.replaceChildren(
       h("div", { class: "lane-name ruler" }, "Frame"),
       ...doc.objects.map((one) => {
-        const swatch = h("span", { class: "swatch" });
+        const swatch = span("swatch");
         swatch.style.background = one.colour;
-        const name = h(
-          "button",
-          { type: "button", class: `lane-name${one.id === active ? " active" : ""}`, tabindex: -1, title: one.name },
-          swatch,
-          h("span", { class: "ellipsis" }, one.name),
-        );
-        name.addEventListener("click", () => this.session.activate(one.id));
-        return name;
+        const kind = `lane-name${one.id === active ? " active" : ""}`;
+        const onclick = () => this.session.activate(one.id);
+        return h("button", { type: "button", class: kind, tabindex: -1, title: one.name, onclick }, swatch, one.name);
       }),
     );
     this.slider.style.height = `${RULER_PX + LANE_PX * doc.objects.length + 4}px`;
@@ -187,10 +174,8 @@ export class Timeline {
     context.fill();
   }
 
-  /**
-   * @param {CanvasRenderingContext2D} context @param {number} each width of a frame @param {number} width
-   * @param {(name: string) => string} colour
-   */
+  /** @param {CanvasRenderingContext2D} context @param {number} each width of a frame @param {number} width
+   * @param {(name: string) => string} colour */
   #ruler(context, each, width, colour) {
     const { facts } = this.session;
     context.fillStyle = colour("--raised");
@@ -211,10 +196,8 @@ export class Timeline {
     context.globalAlpha = 1;
   }
 
-  /**
-   * @param {CanvasRenderingContext2D} context @param {Thing} object @param {number} top @param {number} each
-   * @param {number} width @param {(name: string) => string} colour
-   */
+  /** @param {CanvasRenderingContext2D} context @param {Thing} object @param {number} top @param {number} each
+   * @param {number} width @param {(name: string) => string} colour */
   #lane(context, object, top, each, width, colour) {
     const { results, active } = this.session;
     context.fillStyle = colour(object.id === active ? "--lane-active" : "--lane");

@@ -3,14 +3,15 @@
 /** @import {Box, Point, Prompt} from "./types.js" */
 /** @import {Session} from "./session.js" */
 /** @import {View} from "./view.js" */
-import { announce } from "./dom.js";
+import { announce, clamp } from "./dom.js";
 import { clicksKey } from "./masks.js";
 import { Paint } from "./paint.js";
 
 const CLICK_PX = 5;
 const GRAB_PX = 11;
 
-/** @typedef {"pan" | "wipe" | "paint" | "prompt" | "point"} Drag */
+/** @typedef {{kind: "pan" | "wipe" | "paint" | "prompt" | "point", x: number, y: number, at: [number, number],
+ *   moved: boolean, point: number, outside: boolean}} Drag */
 
 export class Tools {
   /** @param {Session} session @param {View} view */
@@ -18,7 +19,7 @@ export class Tools {
     this.session = session;
     this.view = view;
     this.paint = new Paint(session, view);
-    /** @type {{kind: Drag, x: number, y: number, at: [number, number], moved: boolean, point: number, outside: boolean} | null} */
+    /** @type {Drag | null} */
     this.drag = null;
     this.shift = false;
     this.alt = false;
@@ -113,7 +114,7 @@ export class Tools {
     } else if (drag.kind === "wipe") {
       const { x, width } = view.rect;
       const left = view.canvas.getBoundingClientRect().left + x;
-      session.look({ wipe: Math.max(0, Math.min(1, (event.clientX - left) / width)) });
+      session.look({ wipe: clamp((event.clientX - left) / width, 0, 1) });
     } else if (drag.kind === "paint") {
       for (const one of event.getCoalescedEvents?.() ?? [event]) this.paint.move(view.toClip(one));
     } else if (drag.kind === "prompt" && drag.moved && !drag.outside) {
@@ -130,7 +131,7 @@ export class Tools {
     if (!drag) return;
     const at = view.toClip(event);
     if (drag.kind === "paint") this.paint.end();
-    else if (drag.kind === "point" && !drag.moved) this.#removePoint(drag.point);
+    else if (drag.kind === "point" && !drag.moved) this.#movePoint(drag.point, null);
     else if (drag.kind === "point") session.history.settle();
     else if (drag.kind === "prompt" && drag.moved && !drag.outside) this.addBox([...drag.at, ...at]);
     else if (drag.kind === "prompt") this.addPoint(at, !drag.outside);
@@ -152,10 +153,9 @@ export class Tools {
 
   /** @param {[number, number]} at @param {boolean} inside */
   addPoint(at, inside) {
-    const { facts, frame } = this.session;
+    const { frame } = this.session;
     const point = this.#inClip(at);
     if (!point) return;
-    if (!facts.width) return;
     const prompt = this.session.prompt();
     const label = inside ? "click" : "click outside";
     this.#hidePreview();
@@ -165,13 +165,13 @@ export class Tools {
   /** @param {Box} dragged */
   addBox(dragged) {
     const { width, height } = this.session.facts;
-    const x = [dragged[0], dragged[2]].map((one) => Math.round(Math.max(0, Math.min(width, one)))).sort((a, b) => a - b);
-    const y = [dragged[1], dragged[3]].map((one) => Math.round(Math.max(0, Math.min(height, one)))).sort((a, b) => a - b);
-    if (x[1] - x[0] < 2 || y[1] - y[0] < 2) return;
-    this.session.setPrompt(`box in frame ${this.session.frame}`, {
-      ...this.session.prompt(),
-      box: [x[0], y[0], x[1], y[1]],
-    });
+    /** @param {number} one @param {number} other @param {number} most */
+    const side = (one, other, most) => [one, other].map((to) => Math.round(clamp(to, 0, most))).sort((a, b) => a - b);
+    const [x0, x1] = side(dragged[0], dragged[2], width);
+    const [y0, y1] = side(dragged[1], dragged[3], height);
+    if (x1 - x0 < 2 || y1 - y0 < 2) return;
+    const prompt = this.session.prompt();
+    this.session.setPrompt(`box in frame ${this.session.frame}`, { ...prompt, box: [x0, y0, x1, y1] });
   }
 
   /** @param {[number, number]} at @returns {[number, number] | null} */
@@ -181,21 +181,15 @@ export class Tools {
     return [Math.floor(x), Math.floor(y)];
   }
 
-  /** @param {number} index */
-  #removePoint(index) {
-    const prompt = this.session.prompt();
-    const points = prompt.points.filter((_, other) => other !== index);
-    this.session.setPrompt(`remove a click in frame ${this.session.frame}`, { ...prompt, points });
-  }
-
-  /** @param {number} index @param {[number, number]} at */
+  /** @param {number} index @param {[number, number] | null} at where it goes; null: away */
   #movePoint(index, at) {
-    const point = this.#inClip(at);
-    if (!point) return;
     const prompt = this.session.prompt();
+    const to = at && this.#inClip(at);
+    if (at && !to) return;
     /** @type {Point[]} */
-    const points = prompt.points.map((one, other) => (other === index ? [...point, one[2]] : one));
-    this.session.setPrompt(`move a click in frame ${this.session.frame}`, { ...prompt, points }, "move a click");
+    const points = prompt.points.flatMap((one, other) => (other !== index ? [one] : to ? [[...to, one[2]]] : []));
+    const label = `${at ? "move" : "remove"} a click in frame ${this.session.frame}`;
+    this.session.setPrompt(label, { ...prompt, points }, at ? label : undefined);
   }
 
   /** @param {WheelEvent} event */
@@ -251,19 +245,14 @@ export class Tools {
     this.previewing = false;
   }
 
-  /**
-   * Move the crosshair, for those who use keys. @param {number} x
-   * @param {number} y in hundredths of the picture's height
-   */
+  /** Move the crosshair, for those who use keys. @param {number} x
+   * @param {number} y in hundredths of the picture's height */
   aim(x, y) {
     const { width, height } = this.session.facts;
     const from = this.view.overlay.crosshair ?? [width / 2, height / 2];
     const step = Math.max(1, height / 100);
     /** @type {[number, number]} */
-    const to = [
-      Math.max(0, Math.min(width - 1, from[0] + x * step)),
-      Math.max(0, Math.min(height - 1, from[1] + y * step)),
-    ];
+    const to = [clamp(from[0] + x * step, 0, width - 1), clamp(from[1] + y * step, 0, height - 1)];
     this.view.overlay.crosshair = to;
     this.view.overlay.pointer = null;
     if (this.corner) this.view.overlay.box = [...this.corner, ...to];

@@ -34,39 +34,26 @@ export class View {
     /** All that is wanted is drawn, in the size that is wanted. */
     this.complete = false;
     this.scheduled = 0;
-    /** @type {Set<() => void>} told when a picture has come */
-    this.waiting = new Set();
     this.checker = checkerboard(context);
     this.scratch = new OffscreenCanvas(1, 1);
     this.observer = new ResizeObserver(() => this.#resize());
     this.observer.observe(canvas);
-    session.on(["doc", "results", "show", "tool"], () => this.schedule());
-    session.on("frame", () => this.schedule());
+    session.on(["doc", "frame", "results", "show", "tool"], () => this.schedule());
     this.#resize();
   }
 
   #resize() {
-    const { clientWidth, clientHeight, canvas } = this;
-    canvas.width = Math.max(1, Math.round(clientWidth * devicePixelRatio));
-    canvas.height = Math.max(1, Math.round(clientHeight * devicePixelRatio));
+    const { canvas } = this;
+    canvas.width = Math.max(1, Math.round(canvas.clientWidth * devicePixelRatio));
+    canvas.height = Math.max(1, Math.round(canvas.clientHeight * devicePixelRatio));
     this.schedule();
-  }
-
-  get clientWidth() {
-    return this.canvas.clientWidth;
-  }
-
-  get clientHeight() {
-    return this.canvas.clientHeight;
   }
 
   /** CSS pixels per pixel of the clip, fitted. */
   get fitted() {
     const { width, height } = this.session.facts;
-    return Math.max(
-      0.01,
-      Math.min((this.clientWidth - 2 * MARGIN) / width, (this.clientHeight - 2 * MARGIN) / height),
-    );
+    const [across, down] = [this.canvas.clientWidth - 2 * MARGIN, this.canvas.clientHeight - 2 * MARGIN];
+    return Math.max(0.01, Math.min(across / width, down / height));
   }
 
   get scale() {
@@ -77,8 +64,8 @@ export class View {
   get rect() {
     const width = this.session.facts.width * this.scale;
     const height = this.session.facts.height * this.scale;
-    const x = (this.clientWidth - width) / 2 + this.pan.x;
-    const y = (this.clientHeight - height) / 2 + this.pan.y;
+    const x = (this.canvas.clientWidth - width) / 2 + this.pan.x;
+    const y = (this.canvas.clientHeight - height) / 2 + this.pan.y;
     return { x, y, width, height };
   }
 
@@ -177,7 +164,6 @@ export class View {
   }
 
   arrived() {
-    for (const listener of this.waiting) listener();
     this.session.emit("pictures");
     if (!this.complete) this.schedule();
   }
@@ -198,7 +184,7 @@ export class View {
     // What is drawn stays until what takes its place has come.
     if (this.shown < 0 || !this.sources.every((source) => this.bitmap(source, this.shown))) return;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    context.clearRect(0, 0, this.clientWidth, this.clientHeight);
+    context.clearRect(0, 0, this.canvas.clientWidth, this.canvas.clientHeight);
     this.canvas.dataset.frame = String(this.shown);
     this.canvas.dataset.source = this.sources.join();
     this.complete = this.ready(session.frame);
@@ -228,16 +214,12 @@ export class View {
     if (source.startsWith("layer_")) this.#backing(rect);
     // A composite is as large as its background.
     const fit = Math.min(rect.width / bitmap.width, rect.height / bitmap.height);
-    const whole = source === "composite" && Math.abs((bitmap.width * rect.height) / (bitmap.height * rect.width) - 1) > 0.01;
+    const shape = (bitmap.width * rect.height) / (bitmap.height * rect.width);
+    const whole = source === "composite" && Math.abs(shape - 1) > 0.01;
     const width = whole ? bitmap.width * fit : rect.width;
     const height = whole ? bitmap.height * fit : rect.height;
-    this.context.drawImage(
-      bitmap,
-      rect.x + (rect.width - width) / 2,
-      rect.y + (rect.height - height) / 2,
-      width,
-      height,
-    );
+    const [x, y] = [rect.x + (rect.width - width) / 2, rect.y + (rect.height - height) / 2];
+    this.context.drawImage(bitmap, x, y, width, height);
   }
 
   /** @param {Rect} rect */
@@ -301,7 +283,7 @@ export class View {
     }
     context.stroke();
     this.overlay.tag(context, "Clip", Math.max(8, x + 8), Math.max(8, y + 8), "left");
-    const right = Math.min(this.clientWidth - 8, x + width - 8);
+    const right = Math.min(this.canvas.clientWidth - 8, x + width - 8);
     this.overlay.tag(context, resultTitle(session, session.show.source), right, Math.max(8, y + 8), "right");
   }
 
