@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support import layerlift
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

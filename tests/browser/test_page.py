@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
 from browser.driving import (
     DONE,
     SHOWN,
@@ -32,6 +33,10 @@ DROP = """([name, bytes]) => {
     document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
   }
 }"""
+
+
+MOVE = "(bar, to) => { bar.value = to; bar.dispatchEvent(new Event('input')); }"
+KEYS = "async () => (await import('/static/keys.js')).KEYS.flatMap(([, all]) => all.flatMap((one) => one[0]))"
 
 
 def test_a_dropped_clip_opens_with_its_facts(page: Any, scene: Path) -> None:
@@ -198,7 +203,9 @@ def test_run_compare_and_save(page: Any, server: Any, scene: Path) -> None:
     page.keyboard.press("w")
     width, height = size_of(scene)
     for share in (0.25, 0.75):
-        page.locator("#wipe").evaluate("(bar, to) => { bar.value = to; bar.dispatchEvent(new Event('input')); }", 100 * share)
+        page.locator("#wipe").evaluate(
+            "(bar, to) => { bar.value = to; bar.dispatchEvent(new Event('input')); }", 100 * share
+        )
         page.wait_for_timeout(300)
         both = seen(page, scene)
         left, right = slice(4, int(width * share) - 4), slice(int(width * share) + 4, width - 4)
@@ -295,3 +302,12 @@ def test_settings_are_the_command_lines_words(page: Any, server: Any, scene: Pat
     page.keyboard.press("Control+z")
     wait_saved(page)
     assert project_of(page, "words")["doc"]["settings"] == {}
+
+
+def test_no_key_means_two_things(page: Any) -> None:
+    keys = page.evaluate(
+        "async () => (await import('/static/keys.js')).KEYS.flatMap(([, all]) => all.flatMap((one) => one[0]))"
+    )
+
+    assert len(keys) > 60
+    assert sorted(set(keys)) == sorted(keys)
