@@ -96,12 +96,7 @@ class FrameStore:
         with suppress(OSError):
             return path.read_bytes()
         with self.aside():
-            return self._keep(path, self.frame(index), width)
-
-    def frame(self, index: int) -> np.ndarray:
-        """Frame `index` at the clip's own size, (H, W, 3) uint8."""
-        with closing(self.opened.clip.frames(index, index + 1)) as frames:  # type: ignore[type-var]
-            return next(frames)
+            return self._keep(path, self.opened.frame(index), width)
 
     def _path(self, index: int, width: int) -> Path:
         return self._folder / str(width) / f"{index:06d}.jpg"

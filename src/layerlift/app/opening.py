@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from layerlift.app.shapes import Facts
 from layerlift.clip import Clip, open_clip
+from layerlift.clip.clip import Picture
 from layerlift.clip.container import open_input
+from layerlift.clip.jump import jumper
 from layerlift.clip.view import is_hdr
 from layerlift.errors import InputError
 
@@ -20,6 +26,17 @@ class Opened:
     path: Path
     clip: Clip
     facts: Facts
+    _jump: list[Callable[[int], Picture] | None] = field(default_factory=list, repr=False, compare=False)
+
+    def frame(self, index: int) -> np.ndarray:
+        """A frame, (H, W, 3) uint8, quickly where that can be. Raises InputError where it cannot be decoded."""
+        if not self._jump:
+            self._jump.append(jumper(self.clip))
+        jump = self._jump[0]
+        if jump is not None:
+            with suppress(InputError):  # the slow way knows what is wrong
+                return jump(index).array("rgb24")
+        return next(self.clip.frames(index, index + 1))
 
 
 def open_for_page(path: Path) -> Opened:

@@ -90,7 +90,7 @@ class Predictor:
         segmenter = self._open()
         with project.frames.aside():
             if self._embeddings is None or self._embeddings[0] != opened.facts.stamp:
-                self._embeddings = opened.facts.stamp, Embeddings(segmenter, opened.clip)
+                self._embeddings = opened.facts.stamp, Embeddings(segmenter, opened.clip, read=opened.frame)
             embedding = self._embeddings[1].of(asked.frame, cancellation)
             found = asked_of_user(segmenter, embedding, target.prompts[asked.frame], cancellation)
         mask = found.mask().astype(np.uint8) * 255
