@@ -135,7 +135,7 @@ function theme() {
   const now = root.dataset.theme || (dark ? "dark" : "light");
   root.dataset.theme = now === "dark" ? "light" : "dark";
   localStorage.setItem("theme", root.dataset.theme);
-  parts?.timeline.schedule();
+  parts?.timeline.redraw();
   parts?.view.schedule();
 }
 
@@ -162,7 +162,7 @@ async function begin() {
   addEventListener("pagehide", () => parts?.session.save.leave());
   addEventListener("pageshow", (event) => event.persisted && location.reload());
   addEventListener("popstate", () => void route());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => parts?.timeline.schedule());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => parts?.timeline.redraw());
   state = await api.state();
   api.listen({
     job: (job) => jobs.heard(job),

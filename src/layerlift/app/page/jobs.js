@@ -151,26 +151,18 @@ function bar(job) {
   if (job.state === "waiting") fill.style.width = "0";
   const count = job.total ? `${job.done} / ${job.total}` : "";
   const left = job.left === null || job.left === undefined ? "" : `${time(job.left)} left`;
-  return h("div", { class: "work" },
-    h("div", { class: "work-words" },
-      span("ellipsis", job.state === "waiting" ? "waiting for its turn" : job.stage || "starting…"),
-      span("muted", [count, left].filter(Boolean).join(" · ")),
-    ),
-    h(
-      "div",
-      {
-        class: "bar", role: "progressbar", "aria-label": titleOf(job), "aria-valuemin": 0, "aria-valuemax": 100,
-        "aria-valuenow": share === null ? null : Math.round(100 * share), "aria-valuetext": `${job.stage} ${count}`,
-      },
-      fill,
-    ),
-  );
+  const stage = job.state === "waiting" ? "waiting for its turn" : job.stage || "starting…";
+  const words = h("div", { class: "work-words" },
+    span("ellipsis", stage), span("muted", [count, left].filter(Boolean).join(" · ")));
+  const shown = h("div", {
+    class: "bar", role: "progressbar", "aria-label": titleOf(job), "aria-valuemin": 0, "aria-valuemax": 100,
+    "aria-valuenow": share === null ? null : Math.round(100 * share), "aria-valuetext": `${job.stage} ${count}`,
+  }, fill);
+  return h("div", { class: "work" }, words, shown);
 }
 
 /** @param {Job} job @param {Jobs} jobs @returns {HTMLElement} progress beside the button that started it */
 export function progress(job, jobs) {
-  return h("div", { class: "inline-work" },
-    bar(job),
-    iconButton("close", `Cancel: ${titleOf(job)}`, () => jobs.act(job.id, "cancel"), { class: "cancel" }),
-  );
+  const cancel = iconButton("close", `Cancel: ${titleOf(job)}`, () => jobs.act(job.id, "cancel"), { class: "cancel" });
+  return h("div", { class: "inline-work" }, bar(job), cancel);
 }

@@ -53,7 +53,8 @@ export class Objects {
       panel("effects", "Effects", [this.#tools(EFFECT_TOOLS, "Paint effects")], this.kinds, this.threshold.row,
         h("div", { class: "row" }, this.effects), this.effectsNote),
     );
-    session.on(["doc", "frame", "tool", "results"], () => this.draw());
+    session.on(["doc", "tool", "results"], () => this.draw());
+    session.on("frame", () => this.#rows());
     session.on("jobs", () => this.#work());
     this.draw();
   }

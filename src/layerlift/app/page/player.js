@@ -59,8 +59,8 @@ export class Player {
       this.due = now - length;
       return;
     }
-    // A late frame does not make the next ones hurry by more than one frame.
-    this.due = Math.max(this.due + length, now - length);
+    // After a hitch the next ones hurry, but no more than four of them.
+    this.due = Math.max(this.due + length, now - 4 * length);
     this.session.go(next);
     this.#measure(now);
   }

@@ -10,6 +10,7 @@ import { effectTint } from "./overlay.js";
 const RULER_PX = 22;
 const LANE_PX = 24;
 const RIGHT_PX = 14;
+const ARRIVALS_MS = 250;
 
 export class Timeline {
   /** @param {Session} session @param {View} view @param {Player} player */
@@ -18,15 +19,11 @@ export class Timeline {
     this.view = view;
     this.player = player;
     this.canvas = h("canvas", { class: "lanes", "aria-hidden": "true" });
+    this.playhead = h("div", { class: "playhead" });
     this.names = h("div", { class: "lane-names" });
-    this.slider = h(
-      "div",
-      {
-        id: "scrubber", role: "slider", tabindex: 0, "aria-label": "Frame", "aria-valuemin": 0,
-        "aria-valuemax": session.facts.frames - 1, class: "lanes-box",
-      },
-      this.canvas,
-    );
+    const range = { "aria-valuemin": 0, "aria-valuemax": session.facts.frames - 1, "aria-label": "Frame" };
+    const slider = { id: "scrubber", role: "slider", tabindex: 0, class: "lanes-box", ...range };
+    this.slider = h("div", slider, this.canvas, this.playhead);
     this.counter = h("output", { class: "counter", "aria-label": "Frame and time" });
     this.state = span("muted rate");
     this.playButton = iconButton("play", "Play", () => player.toggle(), { key: "Space", id: "play" });
@@ -53,13 +50,16 @@ export class Timeline {
     );
     this.#listen();
     this.scheduled = 0;
+    this.late = 0;
+    this.stale = true;
     this.observer = new ResizeObserver(() => {
       document.body.style.setProperty("--timeline", `${byId("timeline").offsetHeight}px`);
-      this.schedule();
+      this.redraw();
     });
     this.observer.observe(this.slider);
-    session.on(["doc", "frame", "results", "tool", "pictures", "play", "show"], () => this.schedule());
-    this.schedule();
+    session.on(["frame", "play"], () => this.schedule());
+    session.on(["doc", "results", "tool", "show"], () => this.redraw());
+    session.on("pictures", () => this.#arrived());
   }
 
   toggleLoop() {
@@ -95,15 +95,29 @@ export class Timeline {
     this.scheduled = requestAnimationFrame(() => {
       this.scheduled = 0;
       this.#words();
-      this.draw();
+      if (this.stale) this.draw();
+      this.stale = false;
     });
+  }
+
+  redraw() {
+    this.stale = true;
+    this.schedule();
+  }
+
+  /** Pictures come often: what is in memory is drawn now and then. */
+  #arrived() {
+    this.schedule();
+    this.late ||= setTimeout(() => {
+      this.late = 0;
+      this.redraw();
+    }, ARRIVALS_MS);
   }
 
   #words() {
     const { session, player } = this;
     const { frame, facts, rate } = session;
-    const words = `${frame} / ${facts.frames - 1}   ${clock(frame / rate)}`;
-    this.counter.textContent = words;
+    this.counter.textContent = `${frame} / ${facts.frames - 1}   ${clock(frame / rate)}`;
     this.slider.setAttribute("aria-valuenow", String(frame));
     this.slider.setAttribute("aria-valuetext", `frame ${frame} of ${facts.frames}`);
     const picture = player.playing ? "pause" : "play";
@@ -115,6 +129,8 @@ export class Timeline {
     const late = this.view.shown !== frame ? this.view.frames.message || "Loading…" : "";
     this.state.textContent = this.view.masks.looking ? "Looking at the frame…" : late || slow;
     this.clear.disabled = !session.doc.marks;
+    const each = (this.slider.clientWidth - RIGHT_PX) / facts.frames;
+    this.playhead.style.transform = `translateX(${(frame + 0.5) * each}px)`;
     this.#lanes();
   }
 
@@ -148,7 +164,7 @@ export class Timeline {
     context.scale(devicePixelRatio, devicePixelRatio);
     const style = getComputedStyle(this.slider);
     const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
-    const { facts, range, doc, frame } = session;
+    const { facts, range, doc } = session;
     const each = (width - RIGHT_PX) / facts.frames;
     this.#ruler(context, each, width - RIGHT_PX, colour);
     doc.objects.forEach((object, index) => {
@@ -164,14 +180,6 @@ export class Timeline {
       context.fillRect(range[0] * each, 0, 7, 3);
       context.fillRect(range[1] * each - 7, 0, 7, 3);
     }
-    const x = (frame + 0.5) * each;
-    context.fillStyle = colour("--text");
-    context.fillRect(x - 0.75, 0, 1.5, height);
-    context.beginPath();
-    context.moveTo(x - 5, 0);
-    context.lineTo(x + 5, 0);
-    context.lineTo(x, 8);
-    context.fill();
   }
 
   /** @param {CanvasRenderingContext2D} context @param {number} each width of a frame @param {number} width
