@@ -311,3 +311,14 @@ def test_no_key_means_two_things(page: Any) -> None:
 
     assert len(keys) > 60
     assert sorted(set(keys)) == sorted(keys)
+
+
+def test_after_a_click_on_a_button_space_still_plays(page: Any, server: Any, scene: Path) -> None:
+    open_clip(page, server.folder, scene, "space")
+    page.locator("#toggle-masks").click()
+    page.wait_for_timeout(100)
+
+    page.keyboard.press("Space")
+
+    page.wait_for_selector("#play[aria-label=Pause]")
+    assert page.locator("#toggle-masks").get_attribute("aria-pressed") == "false"

@@ -159,6 +159,14 @@ async function begin() {
   if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept;
   topBar();
   document.addEventListener("keydown", keyListener(() => parts));
+  // After the mouse, keys mean the picture again and not the button that was clicked.
+  document.addEventListener("pointerup", ({ target }) => {
+    const used = target instanceof Element && target.closest("button, input[type=range], label.chip");
+    setTimeout(() => {
+      const active = document.activeElement;
+      if (used && active instanceof HTMLElement && used.contains(active)) active.blur();
+    });
+  });
   addEventListener("pagehide", () => parts?.session.save.leave());
   addEventListener("pageshow", (event) => event.persisted && location.reload());
   addEventListener("popstate", () => void route());

@@ -20,21 +20,14 @@ export class Home {
   }
 
   #listen() {
-    const body = document.body;
-    let depth = 0;
-    const files = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
-    body.addEventListener("dragenter", (event) => {
-      if (!files(event)) return;
-      depth++;
+    const { body } = document;
+    body.addEventListener("dragover", (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
       body.classList.add("dropping");
     });
-    body.addEventListener("dragleave", () => {
-      depth = Math.max(0, depth - 1);
-      if (depth === 0) body.classList.remove("dropping");
-    });
-    body.addEventListener("dragover", (event) => files(event) && event.preventDefault());
+    body.addEventListener("dragleave", (event) => event.relatedTarget || body.classList.remove("dropping"));
     body.addEventListener("drop", (event) => {
-      depth = 0;
       body.classList.remove("dropping");
       const file = event.dataTransfer?.files[0];
       if (!file) return;

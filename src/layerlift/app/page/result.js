@@ -146,17 +146,19 @@ export class ResultPanel {
   }
 
   #licence() {
+    const { doc } = this.session;
     const model = this.chosen;
-    if (!changed(this.licence, [model, this.session.doc.model, this.jobs.current("download")?.id])) return;
-    if (!model) {
-      this.licence.replaceChildren(this.session.doc.model ? `“${this.session.doc.model}” is not known here.` : "");
-      return;
-    }
-    const facts = [this.session.doc.model ? "" : model.title, model.bytes ? size(model.bytes) : "", model.licence];
-    const start = () => void this.session.start("download", { model: model.name });
-    const more = { class: "small", disabled: Boolean(this.jobs.current("download")) };
-    const download = model.installed ? "" : button("download", `Download ${size(model.bytes)}`, start, more);
-    this.licence.replaceChildren(h("span", {}, facts.filter(Boolean).join(" · ")), download);
+    const segmenter = this.state.segmenters.find((one) => one.name === doc.settings["--segmenter"]);
+    const busy = Boolean(this.jobs.current("download"));
+    if (!changed(this.licence, [model, segmenter, doc.model, busy])) return;
+    const facts = model ? [doc.model ? "" : model.title, model.bytes ? size(model.bytes) : "", model.licence] : [];
+    const buttons = [model, segmenter].map((one) => {
+      if (!one || one.installed) return "";
+      const start = () => void this.session.start("download", { model: one.name });
+      const text = `Download ${one === model ? "" : `${one.name}, `}${size(one.bytes)}`;
+      return button(`download-${one.name}`, text, start, { class: "small", disabled: busy });
+    });
+    this.licence.replaceChildren(span("", facts.filter(Boolean).join(" · ")), ...buttons);
   }
 
   #plan() {
