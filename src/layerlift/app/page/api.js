@@ -70,8 +70,9 @@ export const dismiss = (id) => json(`/api/jobs/${id}`, { method: "DELETE" });
 /** @param {string} name @param {string} kind @param {Record<string, string>} [options] @returns {Promise<Job>} */
 export const start = (name, kind, options = {}) => send("POST", `${at(name)}/jobs`, { kind, options });
 
-/** @param {string} name @param {string} kind @returns {Promise<string>} the command line that does the same */
-export const command = async (name, kind) => (await json(`${at(name)}/command?kind=${kind}`)).command;
+/** @param {string} name @param {string} kind @param {string} onto @returns {Promise<string>} what does the same */
+export const command = async (name, kind, onto) =>
+  (await json(`${at(name)}/command?kind=${kind}${onto ? `&onto=${encodeURIComponent(onto)}` : ""}`)).command;
 
 /** @param {string} name @param {number} rev the revision that `doc` was made from @param {Doc} doc
  * @param {boolean} [leaving] the page is being closed @returns {Promise<{rev: number}>}

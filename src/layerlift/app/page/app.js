@@ -87,23 +87,16 @@ async function showHome(remember = true) {
   document.body.dataset.screen = "home";
   document.title = "layerlift";
   if (remember) history.pushState({}, "", "#");
-  const now = await attempt(api.state);
-  if (now) state = now;
-  if (now) home.show(now);
+  state = (await attempt(api.state)) ?? state;
+  if (state) home.show(state);
 }
 
 /** @param {Facts} clip @returns {HTMLElement[]} */
 function facts(clip) {
   const rate = clip.rate[0] / clip.rate[1];
   const words = [
-    `${clip.width} × ${clip.height}`,
-    `${clip.frames} frames`,
-    `${Number.isInteger(rate) ? rate : rate.toFixed(2)} fps`,
-    time(clip.seconds),
-    clip.sound ? "sound" : "no sound",
-    clip.codec,
-    size(clip.bytes),
-    ...clip.notes,
+    `${clip.width} × ${clip.height}`, `${clip.frames} frames`, `${Number(rate.toFixed(2))} fps`, time(clip.seconds),
+    clip.sound ? "sound" : "no sound", clip.codec, size(clip.bytes), ...clip.notes,
   ];
   return words.filter(Boolean).map((one) => h("li", {}, one));
 }

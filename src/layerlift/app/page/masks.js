@@ -86,15 +86,16 @@ export class Masks {
     }
     if (!this.coming.has(key)) {
       this.coming.add(key);
+      let again = true;
       fetch()
         .then(readGrey)
-        .catch(() => null)
+        .catch((error) => void (again = error.status !== 404))
         .then((grey) => {
           this.coming.delete(key);
-          this.put(key, grey);
+          this.put(key, grey ?? null);
           this.onarrival();
           // What failed may work later.
-          if (!grey) setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
+          if (!grey && again) setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
         });
     }
     return undefined;

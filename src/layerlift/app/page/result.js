@@ -172,22 +172,23 @@ export class ResultPanel {
 
   /** What the composite is put over. */
   #onto() {
-    const onto = this.session.doc.settings["--onto"];
+    const { onto } = this.session;
     if (!changed(this.onto, onto)) return;
     const choosing = () => void this.#chooseOnto();
     const choose = button("choose-onto", onto ? "Change" : "Choose…", choosing, { class: "small" });
+    const clear = () => this.session.putOver("");
     this.onto.replaceChildren(
       span("field", "Composite over"),
-      h("span", { class: "ellipsis muted", title: String(onto ?? "") }, onto ? String(onto) : "the clean plate"),
+      h("span", { class: "ellipsis muted", title: onto }, onto || "the clean plate"),
       choose,
-      onto ? iconButton("close", "Over the clean plate", () => this.session.set("--onto", null)) : "",
+      onto ? iconButton("close", "Over the clean plate", clear) : "",
     );
   }
 
   async #chooseOnto() {
     const file = await chooseFile("image/*,video/*,.mkv,.exr");
     const made = file && (await attempt(() => api.putClip(file, () => undefined)));
-    if (made) this.session.set("--onto", made.path);
+    if (made) this.session.putOver(made.path);
   }
 
   /** List what was saved, to download it. */

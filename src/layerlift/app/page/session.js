@@ -34,10 +34,10 @@ export class Session {
     };
     /** @type {ImageBitmap | null} a picture of the user's, behind layers */
     this.behind = null;
+    this.onto = localStorage.getItem(`onto ${project.name}`) ?? this.results.composite?.onto ?? "";
     /** @type {"saved" | "saving" | "offline"} */
     this.saved = "saved";
-    /** @type {Map<Happening, Set<() => void>>} */
-    this.listeners = new Map();
+    this.events = new EventTarget();
     this.save = new Autosave(
       project.name,
       project.rev,
@@ -80,15 +80,12 @@ export class Session {
 
   /** @param {Happening | Happening[]} what @param {() => void} listener */
   on(what, listener) {
-    for (const one of [what].flat()) {
-      if (!this.listeners.has(one)) this.listeners.set(one, new Set());
-      this.listeners.get(one)?.add(listener);
-    }
+    for (const one of [what].flat()) this.events.addEventListener(one, listener);
   }
 
   /** @param {Happening} what */
   emit(what) {
-    for (const listener of this.listeners.get(what) ?? []) listener();
+    this.events.dispatchEvent(new Event(what));
   }
 
   /** Replace the document. @param {string} label what was done, as undo says it @param {(doc: Doc) => Doc} make
@@ -251,17 +248,25 @@ export class Session {
     this.change(which ? `mark ${which}` : "no marks", (doc) => ({ ...doc, marks }));
   }
 
-  /** Save what is not saved, then start a job on it. @param {string} kind @param {Record<string, string>} [options] */
+  /** Save what is not saved, then start a job. @param {string} kind @param {Record<string, string>} [options] */
   async start(kind, options = {}) {
+    if (this.onto && ["composite", "run"].includes(kind)) options.onto = this.onto;
     return attempt(async () => {
       await this.save.flush();
       return api.start(this.name, kind, options);
     });
   }
 
+  /** @param {string} onto what composites are put over, below the folder; "" is the clean plate */
+  putOver(onto) {
+    this.onto = onto;
+    localStorage.setItem(`onto ${this.name}`, onto);
+    this.emit("results");
+  }
+
   close() {
     this.save.leave();
-    this.listeners.clear();
+    this.events = new EventTarget();
     this.behind?.close();
   }
 }

@@ -98,7 +98,7 @@ export class Settings {
     }
     try {
       await this.session.save.flush();
-      this.code.textContent = await api.command(this.session.name, this.kind.value);
+      this.code.textContent = await api.command(this.session.name, this.kind.value, this.session.onto);
     } catch (error) {
       this.code.textContent = errorText(error);
     }
