@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -61,8 +63,26 @@ def test_frames_are_made_ahead_and_kept_within_bounds(
     small = FrameStore(opened, tmp_path / "b")
     for index in range(FRAMES):
         assert small.jpeg(index, WIDTH) == store.jpeg(index, WIDTH)
+        assert small.ready()[-1][1] == index + 1  # what is looked at is kept, and what is farthest goes
     kept = sum(path.stat().st_size for path in (tmp_path / "b").rglob("*.jpg"))
     assert 0 < kept <= size // 2
+    small.start()
+    small.jpeg(2, WIDTH)
+    until(small.ready, lambda ready: ready[0][0] == 2 and ready[0][1] >= 5)
+    assert sum(path.stat().st_size for path in (tmp_path / "b").rglob("*.jpg")) <= size // 2
+
+
+def test_the_server_never_imports_torch(root: Path) -> None:
+    code = (
+        "import sys, pathlib; from layerlift.app.context import Context;"
+        "from layerlift.app import serve, openapi, machine;"
+        "from layerlift.app.shapes import Predict; context = Context.of(pathlib.Path(sys.argv[1]));"
+        "project = context.projects.create('toy.mkv'); machine.models(); openapi.document();"
+        "context.predictor.ask(project, Predict(0, [(15, 23, True)]), 'a'); context.results.listing(project);"
+        "print('torch' in sys.modules); context.close()"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.returncode) == ("False\n", 0), found.stderr
 
 
 def test_a_clip_that_changed_has_other_frames(client: TestClient, project: dict, root: Path) -> None:

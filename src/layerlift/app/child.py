@@ -18,6 +18,7 @@ from typing import Any
 
 PROGRAM = (sys.executable, "-m", "layerlift")
 PIPE = "LAYERLIFT_PROGRESS"  # see layerlift.cli.piped
+NICENESS = 5  # the page answers first
 PATIENCE = 6.0  # seconds that a command has to end after SIGTERM; it takes two by itself
 MOST_LINES = 200  # of what it says that are kept
 BUG = "Traceback (most recent call last):"
@@ -44,6 +45,8 @@ class Child:
             raise
         finally:
             os.close(write)
+        with suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
         self.lines: list[str] = []
         self._cancelled = False
         self._threads = [

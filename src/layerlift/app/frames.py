@@ -48,7 +48,9 @@ class FrameStore:
 
     def start(self) -> None:
         """Begin to make frames ahead."""
-        if self._thread is None:
+        if self._closed:
+            return
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._go_ahead, name="frames", daemon=True)
             self._thread.start()
 
@@ -96,16 +98,18 @@ class FrameStore:
         with suppress(OSError):
             return path.read_bytes()
         with self.aside():
+            if self._thread is not None:
+                self.start()  # it may have ended, for want of room or of anything to do
             return self._keep(path, self.opened.frame(index), width)
 
     def _path(self, index: int, width: int) -> Path:
         return self._folder / str(width) / f"{index:06d}.jpg"
 
     def _keep(self, path: Path, frame: np.ndarray, width: int) -> bytes:
-        """A frame as JPEG, put on the disk where there is room."""
+        """A frame as JPEG, put on the disk where there is room, or where something farther away can go."""
         data = jpeg(scaled(frame, width))
         with suppress(OSError):
-            if self._has_room(len(data)):
+            if self._has_room(len(data)) or self._make_room(int(path.stem), len(data)):
                 path.parent.mkdir(exist_ok=True)
                 part = path.with_suffix(f".{threading.get_ident()}")
                 part.write_bytes(data)
@@ -115,6 +119,21 @@ class FrameStore:
 
     def _has_room(self, size: int) -> bool:
         return self._bytes + size <= KEPT_BYTES and shutil.disk_usage(self._folder).free > LEFT_BYTES
+
+    def _make_room(self, index: int, size: int = 0) -> bool:
+        """Remove the frames that will be looked at last; False where these would be looked at before frame `index`."""
+        files = sorted(self._folder.glob("*/*.jpg"), key=lambda file: self._away(int(file.stem)))
+        if not files or self._away(int(files[-1].stem)) <= self._away(index):
+            return False
+        for file in files[-max(1, len(files) // 20) :]:
+            if self._away(int(file.stem)) > self._away(index):
+                self._bytes -= file.stat().st_size
+                file.unlink(missing_ok=True)
+        return self._has_room(size)
+
+    def _away(self, index: int) -> int:
+        """How many frames later than the one that is looked at a frame is reached, in a loop."""
+        return (index - self._look) % self._count
 
     def _next(self) -> int | None:
         """The first frame that is not ready, from where the user looks, then from the beginning."""
@@ -126,8 +145,8 @@ class FrameStore:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or not self._busy)
-            index = None if self._closed or not self._has_room(0) else self._next()
-            if index is None:
+            index = None if self._closed else self._next()
+            if index is None or not (self._has_room(0) or self._make_room(index)):
                 return
             try:
                 self._run_from(index)
@@ -155,7 +174,9 @@ class FrameStore:
                 if index - begun >= TOLD_EVERY:
                     self.told(begun, index)
                     begun = index
-                if self._closed or moved or self._there_already(index) or not self._has_room(0):
+                if self._closed or moved or self._there_already(index):
+                    break
+                if not (self._has_room(0) or self._make_room(index)):
                     break
         if index > begun:
             self.told(begun, index)
