@@ -13,7 +13,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 # The processors that pyproject.toml asks pypatchmatch for: a pinned version without this would be built elsewhere.
 WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
 
-.PHONY: demo test test-all fuzz lint format types docs lock clean install
+.PHONY: demo test test-all fuzz lint page-lint format types docs lock clean install
 
 ## take a short clip apart, on the CPU, with the model in the package: see demo/contact_sheet.png
 demo: $(STAMP)
@@ -35,6 +35,15 @@ fuzz: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+## types and style of the JavaScript of `layerlift app`; needs npm, which nothing else here does
+page-lint: tools/page/node_modules/.installed
+	tools/page/node_modules/.bin/tsc --project tools/page
+	tools/page/node_modules/.bin/eslint --config tools/page/eslint.config.js --max-warnings 0 src/layerlift/app/page
+
+tools/page/node_modules/.installed: tools/page/package-lock.json
+	cd tools/page && npm ci --silent --no-audit --no-fund
+	touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

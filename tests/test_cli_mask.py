@@ -291,3 +291,34 @@ def test_what_cannot_be_asked(
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert part in line
     assert files() == []
+
+
+def test_what_was_seen_serves_another_threshold_and_no_other_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scene = make_scene(1001, frames=9)
+    like = Clip.from_array(scene.video, 30)
+    write_clip("walk.mkv", scene.video, like, lossless=True)
+    write_mask("object.mkv", scene.object_mask, like)
+    flags = ["--object", "object.mkv", "--model", "none", "--seen", "seen"]
+    assert layerlift("mask", "walk.mkv", *flags, "-o", "first.mkv") == 0
+    anew = ["--object", "object.mkv", "--model", "none", "--threshold", "0.8", "-o", "anew.mkv"]
+    assert layerlift("mask", "walk.mkv", *anew) == 0
+
+    def never(*given: object) -> None:
+        raise AssertionError("it was looked at once more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("layerlift.finder.find.look_at", never)
+        assert layerlift("mask", "walk.mkv", *flags, "--threshold", "0.8", "-o", "again.mkv") == 0
+        np.testing.assert_array_equal(read_mask("again.mkv"), read_mask("anew.mkv"))
+        assert (read_mask("first.mkv") != read_mask("anew.mkv")).any()
+        write_mask("object.mkv", scene.object_mask[:, ::-1], like, overwrite=True)
+        with pytest.raises(AssertionError, match="once more"):
+            layerlift("mask", "walk.mkv", *flags, "-o", "other.mkv")
+    assert len(files("seen")) == 1  # what was seen of the other object is gone
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("dear")
+    assert layerlift("mask", "walk.mkv", *flags[:-1], "mine") == 2
+    assert "--seen mine contains letter.txt" in capsys.readouterr().err

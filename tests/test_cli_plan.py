@@ -1,5 +1,6 @@
 """`layerlift plan` and `layerlift doctor` from the command line."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +205,40 @@ def test_doctor_says_why_a_device_cannot_be_used(
 ) -> None:
     monkeypatch.setattr("layerlift.engine.device.policy._why_not_mps", lambda index: "because of the moon")
     assert "mps                      no: because of the moon" in run(capsys, "doctor", "--device", "cpu")[1]
+
+
+def test_plan_tells_what_would_be_borrowed_and_what_invented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A box that moves before a texture, and one that stays: what the first hides is seen, what the second hides never.
+    ground = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (96, 160, 3), dtype=np.uint8), (0, 0), 2)
+    frames = np.repeat(ground[None], 16, 0)
+    masks = np.zeros((2, *frames.shape), np.uint8)
+    for index in range(16):
+        masks[0, index, 30:50, 8 * index : 8 * index + 20] = 255
+        masks[1, index, 30:50, 70:90] = 255
+        frames[index][masks[0, index] > 0] = 255
+    like = Clip.from_array(frames)
+    write_clip(tmp_path / "walk.mkv", frames, like, lossless=True)
+    told = []
+    for number, mask in enumerate(masks):
+        write_clip(tmp_path / f"{number}.mkv", mask, like, lossless=True)
+        asked = ("--mask", f"{number}.mkv", "--look", "--source-map", f"map{number}.mkv", "--report", f"r{number}.json")
+        code, out, _ = run(capsys, "plan", "walk.mkv", *asked, "--model", "none")
+        assert code == 0
+        told.append(json.loads((tmp_path / f"r{number}.json").read_text())["results"])
+        assert f"{told[-1]['borrowed']:.0%} shown by other frames, {told[-1]['invented']:.0%} to be invented" in out
+    assert told[0]["borrowed"] > 0.95
+    assert told[1]["borrowed"] < 0.05
+    colours = open_clip(tmp_path / "map0.mkv").numpy()[8]
+    assert tuple(colours[40, 70]) == (0, 255, 0)
+    assert tuple(colours[5, 5]) == (0, 0, 0)
+    assert tuple(open_clip(tmp_path / "map1.mkv").numpy()[8][40, 80]) == (255, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [(("--look",), "--look needs a mask"), (("--source-map", "m.mkv"), "works only with --look")]
+)
+def test_a_look_needs_a_mask(asked: tuple[str, ...], said: str, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "plan", clip, "--model", "demo", *asked)
+    assert (code, said in err) == (2, True)

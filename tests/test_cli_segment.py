@@ -167,6 +167,20 @@ def test_an_interrupted_run_from_a_click_goes_on(clip: Path, interrupt: Callable
         np.testing.assert_array_equal(open_clip(f"out/{name}.mkv").numpy(), open_clip(f"whole/{name}.mkv").numpy())
 
 
+def test_objects_that_are_known_by_masks_alone_have_names(clip: Path) -> None:
+    write_mask("known/", [truth(0)], Clip.from_array(discs()[:1]))
+    Path("a=b").mkdir()
+    Path("known/00000.png").rename("a=b/mask.png")
+    asked = ("--object", "square=100,24", "--keyframe", "disc=a=b/mask.png@0", "--segmenter", "classic", "--labels")
+    assert layerlift("segment", clip, *asked, "-o", "labels/") == 0
+    square, disc = open_object_masks("labels", open_clip(clip))
+    assert iou(disc.numpy()[3], truth(3)) > 0.8
+    assert not (square.numpy() & disc.numpy()).any()
+    # A file whose own name holds an equals sign is that file.
+    assert layerlift("segment", clip, "--keyframe", "a=b/mask.png@0", "--segmenter", "classic", "-o", "one.mkv") == 0
+    assert iou(open_mask("one.mkv", open_clip(clip)).numpy()[0], truth(0)) > 0.9
+
+
 def test_run_goes_from_one_click_to_plate_and_layers(clip: Path) -> None:
     asked = ("--point", "34,52", "--segmenter", "classic", "--model", "none", "-o", "out")
     assert layerlift("run", clip, *asked) == 0

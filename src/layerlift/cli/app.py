@@ -21,8 +21,10 @@ from layerlift.cli import (
     reference,
     remove,
     run,
+    save,
     scene,
     segment,
+    web,
 )
 
 app = typer.Typer(
@@ -56,6 +58,8 @@ app.command("reference")(reference.reference)
 app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)
 app.command("run")(run.run)
+app.command("save")(save.save)
+app.command("app")(web.web)
 app.command("plan")(plan.plan)
 app.command("jobs")(jobs.jobs)
 app.command("scene")(scene.scene)

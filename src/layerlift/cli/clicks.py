@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from layerlift.errors import InputError
 from layerlift.flags import flag
+from layerlift.names import exists
 from layerlift.options import MASK
 from layerlift.parse import Click, parse_boxes, parse_named, parse_negatives, parse_points
 
@@ -89,10 +90,13 @@ def named_clicks(clicks: ClickFlags, objects: Sequence[str]) -> list[NamedClicks
 def keyframe_of(text: str, names: Sequence[str]) -> tuple[str, Path, int]:
     """``dog=mask.png@12`` → the object's name, the mask and the frame; the name may be left out where there is one.
 
+    A name that no click has is another object.
+
     Raises InputError for a text that names no frame, or not which of several objects is meant.
     """
     head, equals, rest = text.partition("=")
-    named = bool(equals) and head.strip() in names
+    # An object may be known by its masks alone; a file's name may hold an equals sign, too.
+    named = bool(equals) and (head.strip() in names or (bool(head.strip()) and not exists(text.rpartition("@")[0])))
     path, at, number = (rest if named else text).rpartition("@")
     if not (at and path and number.isascii() and number.isdigit() and len(number) < 10):
         raise InputError(f"--keyframe {text!r} names no frame: give MASK@FRAME, such as mask.png@12.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,10 +17,12 @@ from layerlift.cli.masks import notes_of, open_objects
 from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, OutputFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model
 from layerlift.cli.resume import open_job, work_on
+from layerlift.cli.seen import check_seen, seen_in
 from layerlift.cli.terminal import say, show_progress
 from layerlift.errors import InputError
 from layerlift.options import MASK, OUTPUT, EffectOptions, RemovalOptions, RuntimeOptions
 from layerlift.parse import parse_brush
+from layerlift.places import flat
 from layerlift.report import Report
 
 if TYPE_CHECKING:
@@ -100,6 +103,15 @@ def mask(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    seen: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep what is seen in CLIP in this folder: another --threshold, other --kinds or brushes then take "
+            "seconds.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     save_scores: Annotated[
         Path | None,
         typer.Option(
@@ -141,7 +153,8 @@ def mask(
         targets += [Path(numbered(str(target), number)) for number in numbers]
     read = {**read_of_clip(clip, total=False), "--object": read_of(objects), **read_of_model(running)}
     read |= {"--effects": read_of([path for path, _ in brushes]), "--not-effects": read_of([p for p, _ in erasers])}
-    settle({"-o": targets, **beside.files()}, read, writing)
+    settle({"-o": targets, "--seen": seen, **beside.files()}, read, writing)
+    check_seen(seen)
     for path in targets:
         check_output(path, writing.lossless or is_exact(path), writing.overwrite, source, version=False)
     beside.check(source, writing)
@@ -154,6 +167,9 @@ def mask(
         job = open_job(target)
         runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper).part("effects")
         plan = plan_effects(source, masks, options, runtime, plate, effects=brushes, not_effects=erasers)
+        if seen is not None:
+            given = [path for _, path in flat({"CLIP": read["CLIP"], "--object": read["--object"]})]
+            plan = replace(plan, seen=seen_in(seen, given, [objects, reading]))
         beside.check_plan(plan)
         for note in plan.notes:
             say(note)

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from layerlift.cli.interrupts import interrupted_by_user
+from layerlift.cli.piped import piped
 from layerlift.progress import Progress, StageProgress
 from layerlift.report import Report
 
@@ -33,6 +34,12 @@ def show_progress(notes: Sequence[str] = ()) -> Iterator[Progress]:
     Ctrl-C ends the work at its next step at the latest. `notes` are lines that are said when the first stage begins:
     everything has been checked by then.
     """
+    pipe = piped()
+    if pipe is not None:
+        for note in notes:
+            say(note)
+        yield interrupted_by_user().watched(pipe)
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield interrupted_by_user().watched(LineProgress(notes))
@@ -137,6 +144,11 @@ def show_downloads() -> Iterator[Told]:
 
 @contextmanager
 def _open_downloads() -> Iterator[Told]:
+    pipe = piped()
+    if pipe is not None:
+        with pipe.stage("download", None):
+            yield lambda file, done, total: pipe.tell(stage=file, total=total, done=done)
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield DownloadLines()

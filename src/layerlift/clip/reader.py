@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # Containers whose index makes a seek land where it says; elsewhere a span is decoded from the start.
-_SEEKABLE = ("mov", "matroska", "webm")
+SEEKABLE = ("mov", "matroska", "webm")
 
 # Bare streams, without a container that says when a frame is shown.
 _RAW = frozenset(["h264", "hevc", "vvc", "mpegvideo", "m4v", "h263", "h261", "vc1", "dirac", "cavsvideo",
@@ -108,7 +108,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
                 expected_frames(stream),
                 unlike,
             )
-        index = found.index if found is not None else _index(container, stream, path)
+        index = found.index if found is not None else read_index(container, stream, path)
         rates = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r]
         assumed = False
         if container.format.name in _RAW:
@@ -117,7 +117,7 @@ def _open_video(path: Path, allow_damage: bool, deinterlace: bool) -> Clip:
             said = stream.codec_context.framerate
             rates = [r for r in (said, stream.guessed_rate) if r]
             assumed = not said
-        seekable = container.format.name.split(",")[0] in _SEEKABLE
+        seekable = container.format.name.split(",")[0] in SEEKABLE
         aspect = stream.sample_aspect_ratio or Fraction(1)
         chroma = chroma_place(stream)
         alpha = alpha_decoder(stream)
@@ -247,7 +247,7 @@ def _upright_samples(picture: VideoFrame, turned: bool, alpha: bool) -> Samples 
     return replace(samples, shift=samples.shift[::-1] if turned else samples.shift, alpha=samples.alpha or alpha)
 
 
-def _index(container: InputContainer, stream: VideoStream, path: Path) -> Index:
+def read_index(container: InputContainer, stream: VideoStream, path: Path) -> Index:
     """Count frames by their packets; by decoding where packets do not tell."""
     pts: list[int] = []
     keys: list[int] = []

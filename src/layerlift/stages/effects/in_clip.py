@@ -32,7 +32,7 @@ def find_in_clip(plan: EffectPlan, kept: np.ndarray | None, begin: int = 0) -> I
     radius = STEADY if options.temporal_radius is None else options.temporal_radius
     far = None if options.max_distance is None else options.max_distance / plan.side[0]
     with report.stage("clip"), plan.runtime.progress.stage("clip", STEPS * clip.frame_count) as bar:
-        for start, stop, seen in look(clip, plan.masks, bar, plan.runtime.keeper, begin):
+        for start, stop, seen in look(clip, plan.masks, bar, plan.seen or plan.runtime.keeper, begin):
             likely = wanted(seen.likely, options.kinds)
             if kept is not None and plan.attention is not None:
                 likely = heard(plan.attention, likely, seen, kept)

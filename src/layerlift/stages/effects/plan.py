@@ -14,6 +14,7 @@ from layerlift.finder.decide import THRESHOLD
 from layerlift.finder.small import small_size
 from layerlift.flags import check_ranges
 from layerlift.geometry.fit import choose_box, fit_size, fit_windows
+from layerlift.jobs.keeper import Keeper
 from layerlift.masks import Mask, union_masks
 from layerlift.options import DEFAULT_SIGMAS, EffectOptions, Refinement, RemovalOptions, Witnesses
 from layerlift.parse import EFFECT_KINDS
@@ -49,6 +50,7 @@ class EffectPlan:
         removal: what effects are compared with, of the objects alone; None where that is not wanted.
         notes: what the user should know, a sentence each.
         runtime: what it runs with.
+        seen: where what is seen in the clip is kept for other searches; None is the runtime's keeper.
     """
 
     clip: Clip
@@ -61,6 +63,7 @@ class EffectPlan:
     removal: RemovalPlan | None
     notes: tuple[str, ...]
     runtime: Runtime
+    seen: Keeper | None = None
 
     @property
     def side(self) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Pixels are (x, y) of the frame, counted from 0; a box reaches from its first pix
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol
@@ -148,8 +148,12 @@ class Segmenter(Protocol):
 class Embeddings:
     """Embeddings of a clip's frames by their numbers; the ones used last are kept. May be asked from any thread."""
 
-    def __init__(self, segmenter: Segmenter, clip: Clip, kept: int = KEPT) -> None:
-        self._segmenter, self._clip, self._most = segmenter, clip, kept
+    def __init__(
+        self, segmenter: Segmenter, clip: Clip, kept: int = KEPT, *, read: Callable[[int], np.ndarray] | None = None
+    ) -> None:
+        """`read` gives a frame, (H, W, 3) uint8, by its number; None reads it from the clip."""
+        self._segmenter, self._most = segmenter, kept
+        self._read = read or (lambda index: next(clip.frames(index, index + 1)))
         self._kept: OrderedDict[int, Embedding] = OrderedDict()
         self._lock = Lock()
 
@@ -159,7 +163,7 @@ class Embeddings:
             if index in self._kept:
                 self._kept.move_to_end(index)
                 return self._kept[index]
-        made = self._segmenter.embed(next(self._clip.frames(index, index + 1)), cancellation)
+        made = self._segmenter.embed(self._read(index), cancellation)
         with self._lock:
             self._kept[index] = made
             while len(self._kept) > self._most:

@@ -13,7 +13,6 @@ from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.progress import QUIET, Cancellation, Progress
 from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target
 from layerlift.stages.segment.prompts import asked_again
-from layerlift.stages.segment.track import track
 
 
 class MobileSamSegmenter:
@@ -74,4 +73,6 @@ class MobileSamSegmenter:
         start: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Segmenter`."""
+        from layerlift.stages.segment.track import track  # which needs torch; `layerlift app` predicts without it
+
         return track(self, clip, targets, progress, keeper, start)

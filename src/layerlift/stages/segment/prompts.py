@@ -26,6 +26,17 @@ class Predicts(Protocol):
     ) -> Prediction: ...
 
 
+def asked_of_user(
+    segmenter: Predicts, embedding: Embedding, said: Prompts, cancellation: Cancellation | None = None
+) -> Prediction:
+    """The answer to what the user says of a frame; it is asked twice, the second time with the first answer's mask.
+
+    Raises CancelledError as `Segmenter.predict`.
+    """
+    first = segmenter.predict(embedding, said, cancellation)
+    return segmenter.predict(embedding, replace(said, logits=first.masks[first.best]), cancellation)
+
+
 def asked_again(
     segmenter: Predicts, embedding: Embedding, expected: np.ndarray, others: np.ndarray, said: Prompts | None = None
 ) -> Prediction:

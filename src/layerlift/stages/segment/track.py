@@ -22,6 +22,7 @@ from layerlift.jobs.keeper import TEMPORARY, Keeper, kept
 from layerlift.progress import Progress
 from layerlift.stages.segment.base import Embedding, Prompts, Target, from_grid
 from layerlift.stages.segment.between import at_key, between, labels_of
+from layerlift.stages.segment.prompts import asked_of_user
 from layerlift.stages.segment.survey import Survey, chosen_frames, keyframes, working_size
 from layerlift.stages.segment.walk import PerImage, Walk, goes_on, sigmoid
 from layerlift.stages.spool import FrameSpool
@@ -104,7 +105,8 @@ def seen_at(
         said = target.prompts.get(index)
         if said is None or not (said.box is not None or index == target.touched[0]):
             continue
-        found = asked_of_user(segmenter, embedding, said)
+        answer = asked_of_user(segmenter, embedding, said)
+        found = sigmoid(answer.masks[answer.best])
         if is_nothing(from_grid(found, embedding.size) > 0.5, said):
             raise nothing_found(target, clip, index)
         masks[number] = from_grid(found, working_size(clip))
@@ -154,13 +156,6 @@ def follow(walk: Walk, ways: Sequence[FrameSpool], progress: Progress, keeper: K
                     if place == len(way):
                         way.append(masks)
                     bar.advance()
-
-
-def asked_of_user(segmenter: PerImage, embedding: Embedding, said: Prompts) -> np.ndarray:
-    """The mask (h, w) float32 in [0, 1] of what the user says, on the segmenter's grid; it is asked twice."""
-    first = segmenter.predict(embedding, said)
-    second = segmenter.predict(embedding, Prompts(said.points, said.inside, said.box, first.masks[first.best]))
-    return sigmoid(second.masks[second.best])
 
 
 def is_nothing(mask: np.ndarray, said: Prompts) -> bool:

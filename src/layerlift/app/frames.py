@@ -1,0 +1,204 @@
+"""A clip's frames by their numbers, as JPEG: made on request, and ahead of it, into a bounded folder on the disk.
+
+A file knows frames in order. One thread goes through the clip from where the user looks, so that what is asked for next
+is there; it waits while anything else is asked for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from layerlift.app.opening import Opened
+from layerlift.app.pictures import jpeg, scaled
+from layerlift.errors import LayerliftError
+
+KEPT_BYTES = 2 * 2**30  # of one clip's frames on the disk
+LEFT_BYTES = 2**30  # that stay free on the disk
+TOLD_EVERY = 12  # frames, between two events of what is ready
+NEAR = 24  # frames: what is asked for within so many of those that are being decoded waits for them
+PATIENCE = 2.0  # seconds that it waits
+
+
+class FrameStore:
+    """Frames of one clip. May be asked from any thread.
+
+    `ahead` is the width of the frames that are made ahead. `told` gets (first, end) of frames that have become ready.
+    """
+
+    def __init__(self, opened: Opened, folder: Path, told: Callable[[int, int], None] = lambda *_: None) -> None:
+        self.opened, self.told = opened, told
+        self.ahead = min(opened.clip.width, 1280)
+        self._folder = folder / opened.facts.stamp
+        _drop_others(folder, opened.facts.stamp)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._count = opened.facts.frames
+        self._bytes = sum(file.stat().st_size for file in self._folder.glob("*/*.jpg"))
+        self._changed = threading.Condition()
+        self._look = 0
+        self._decoding = -1  # the frame that the thread is at
+        self._busy = 0
+        self._closed = self._full = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to make frames ahead."""
+        if self._closed:
+            return
+        if self._thread is None or not self._thread.is_alive():
+            self._full = False
+            self._thread = threading.Thread(target=self._go_ahead, name="frames", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop; what is on the disk stays."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While the block runs, nothing is made ahead: something else is asked for."""
+        with self._changed:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def ready(self, width: int | None = None) -> list[tuple[int, int]]:
+        """Spans (first, end) of frames that are on the disk at a width."""
+        folder = self._folder / str(width or self.ahead)
+        names = {int(file.stem) for file in folder.glob("*.jpg") if file.stem.isdigit()} if folder.is_dir() else set()
+        spans: list[tuple[int, int]] = []
+        for index in sorted(names):
+            if spans and spans[-1][1] == index:
+                spans[-1] = spans[-1][0], index + 1
+            else:
+                spans.append((index, index + 1))
+        return spans
+
+    def jpeg(self, index: int, width: int) -> bytes:
+        """Frame `index` at a width. Raises InputError where the clip cannot be decoded there."""
+        path = self._path(index, width)
+        self._look = index
+        if self._full:
+            self.start()
+        with suppress(OSError):
+            return path.read_bytes()
+        with self._changed:
+            self._changed.notify_all()
+            coming = width == self.ahead and 0 <= self._decoding <= index < self._decoding + NEAR and not self._busy
+            if coming:
+                self._changed.wait_for(lambda: path.exists() or self._closed or self._decoding > index, PATIENCE)
+        with suppress(OSError):
+            return path.read_bytes()
+        with self.aside():
+            if self._thread is not None:
+                self.start()  # it may have ended, for want of anything to do
+            return self._keep(path, self.opened.frame(index), width)
+
+    def _path(self, index: int, width: int) -> Path:
+        return self._folder / str(width) / f"{index:06d}.jpg"
+
+    def _keep(self, path: Path, frame: np.ndarray, width: int) -> bytes:
+        """A frame as JPEG, put on the disk where there is room, or where something farther away can go."""
+        data = jpeg(scaled(frame, width))
+        with suppress(OSError):
+            if self._has_room(len(data)) or self._make_room(int(path.stem), len(data)):
+                path.parent.mkdir(exist_ok=True)
+                part = path.with_suffix(f".{threading.get_ident()}")
+                part.write_bytes(data)
+                part.replace(path)
+                self._bytes += len(data)
+        return data
+
+    def _has_room(self, size: int) -> bool:
+        return self._bytes + size <= KEPT_BYTES and shutil.disk_usage(self._folder).free > LEFT_BYTES
+
+    def _make_room(self, index: int, size: int = 0) -> bool:
+        """Remove the frames that will be looked at last; False where these would be looked at before frame `index`."""
+        files = sorted(self._folder.glob("*/*.jpg"), key=lambda file: self._away(int(file.stem)))
+        least = len(files) // 20  # at least, so that the folder is not read again for each frame
+        for gone, file in enumerate(reversed(files)):
+            if self._away(int(file.stem)) <= self._away(index) or (gone >= least and self._has_room(size)):
+                break
+            self._bytes -= file.stat().st_size
+            file.unlink(missing_ok=True)
+        return self._has_room(size)
+
+    def _away(self, index: int) -> int:
+        """How many frames later than the one that is looked at a frame is reached, in a loop."""
+        return (index - self._look) % self._count
+
+    def _next(self) -> int | None:
+        """The first frame that is not ready, from where the user looks, then from the beginning."""
+        there = {file.name for file in (self._folder / str(self.ahead)).glob("*.jpg")}
+        order = (*range(self._look, self._count), *range(self._look))
+        return next((index for index in order if f"{index:06d}.jpg" not in there), None)
+
+    def _go_ahead(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or not self._busy)
+            index = None if self._closed else self._next()
+            if index is None:
+                return
+            try:
+                if not self._run_from(index):
+                    self._full = True
+                    return
+            except LayerliftError:  # whoever asks for the frame is told
+                return
+            finally:
+                self._decoding = -1
+
+    def _run_from(self, start: int) -> bool:
+        """Decode in order from a frame on, until what follows is there, or the user looks elsewhere.
+
+        False where the disk takes no more.
+        """
+        look, begun = self._look, start
+        with closing(self.opened.clip.frames(start)) as frames:  # type: ignore[type-var]
+            self._decoding = index = start
+            for frame in frames:
+                path = self._path(index, self.ahead)
+                if not path.exists():
+                    self._keep(path, frame, self.ahead)
+                    if not path.exists():
+                        break
+                index += 1
+                with self._changed:
+                    self._decoding = index
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._closed or not self._busy)
+                    moved = self._look != look and not index - NEAR <= self._look <= index + 2 * NEAR
+                    look = look if moved else self._look
+                if index - begun >= TOLD_EVERY:
+                    self.told(begun, index)
+                    begun = index
+                if self._closed or moved or self._there_already(index):
+                    break
+        if index > begun:
+            self.told(begun, index)
+        return index > start
+
+    def _there_already(self, index: int) -> bool:
+        """Whether the next frames are on the disk, so that decoding them again gains nothing."""
+        near = range(index, min(index + NEAR, self._count))
+        return index >= self._count or all(self._path(at, self.ahead).exists() for at in near)
+
+
+def _drop_others(folder: Path, stamp: str) -> None:
+    """Remove frames of what the clip was before."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name != stamp and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,122 @@
+// Decoded frames: fetched by number, kept up to a bound, with those ahead fetched before they are needed.
+
+import * as api from "./api.js";
+import { errorText } from "./dom.js";
+
+const MOST_BYTES = 320 * 2 ** 20;
+// Browsers open six connections to a host; the events hold one in every tab, and clicks want to get through.
+const AT_ONCE = 3;
+
+/** @typedef {{key: string, url: string}} Wanted */
+
+export class Frames {
+  /** @param {() => void} onarrival */
+  constructor(onarrival) {
+    this.onarrival = onarrival;
+    /** @type {Map<string, ImageBitmap>} by key, the longest unused first */
+    this.kept = new Map();
+    this.bytes = 0;
+    /** @type {Map<string, {stop: AbortController, promise: Promise<ImageBitmap | null>}>} */
+    this.coming = new Map();
+    /** @type {Wanted[]} */
+    this.queue = [];
+    /** @type {Map<string, number>} when a frame that failed may be asked for again */
+    this.failed = new Map();
+    this.message = "";
+  }
+
+  /** @param {string} key @returns {boolean} */
+  has(key) {
+    return this.kept.has(key);
+  }
+
+  /** @param {string} key @returns {ImageBitmap | undefined} */
+  get(key) {
+    const found = this.kept.get(key);
+    if (found) {
+      this.kept.delete(key);
+      this.kept.set(key, found);
+    }
+    return found;
+  }
+
+  /** Fetch these and nothing else, the first ones first. @param {Wanted[]} wanted */
+  focus(wanted) {
+    const keys = new Set(wanted.map((one) => one.key));
+    for (const [key, { stop }] of this.coming) {
+      if (!keys.has(key)) {
+        stop.abort();
+        this.coming.delete(key);
+      }
+    }
+    // What is wanted is what is thrown away last.
+    for (const { key } of [...wanted].reverse()) this.get(key);
+    this.queue = wanted.filter((one) => !this.kept.has(one.key) && !this.coming.has(one.key));
+    this.#pump();
+  }
+
+  #pump() {
+    while (this.coming.size < AT_ONCE && this.queue.length > 0) {
+      const next = /** @type {Wanted} */ (this.queue.shift());
+      if (this.kept.has(next.key) || this.coming.has(next.key)) continue;
+      if ((this.failed.get(next.key) ?? 0) > performance.now()) continue;
+      const stop = new AbortController();
+      const promise = this.#fetch(next, stop);
+      this.coming.set(next.key, { stop, promise });
+    }
+  }
+
+  /** @param {Wanted} wanted @param {AbortController} stop @returns {Promise<ImageBitmap | null>} */
+  async #fetch({ key, url }, stop) {
+    try {
+      const bitmap = await createImageBitmap(await api.picture(url, stop.signal));
+      this.#keep(key, bitmap);
+      this.message = "";
+      return bitmap;
+    } catch (error) {
+      if (!stop.signal.aborted) {
+        this.failed.set(key, performance.now() + 3000);
+        this.message = errorText(error);
+      }
+      return null;
+    } finally {
+      if (this.coming.get(key)?.stop === stop) this.coming.delete(key);
+      this.#pump();
+      if (!stop.signal.aborted) this.onarrival();
+    }
+  }
+
+  /** @param {string} key @param {ImageBitmap} bitmap */
+  #keep(key, bitmap) {
+    this.kept.get(key)?.close();
+    this.kept.delete(key);
+    this.kept.set(key, bitmap);
+    this.bytes = 0;
+    for (const one of this.kept.values()) this.bytes += bytesOf(one);
+    for (const [old, one] of this.kept) {
+      if (this.bytes <= MOST_BYTES || old === key) break;
+      this.bytes -= bytesOf(one);
+      this.kept.delete(old);
+      one.close();
+    }
+  }
+
+  clear() {
+    for (const { stop } of this.coming.values()) stop.abort();
+    for (const bitmap of this.kept.values()) bitmap.close();
+    this.coming.clear();
+    this.kept.clear();
+    this.queue = [];
+    this.bytes = 0;
+  }
+}
+
+/** How many frames of this size fit. @param {number} width @param {number} height @returns {number} */
+export function room(width, height) {
+  return Math.max(4, Math.floor(MOST_BYTES / (4 * width * height)));
+}
+
+/** @param {ImageBitmap} bitmap @returns {number} */
+function bytesOf(bitmap) {
+  return 4 * bitmap.width * bitmap.height;
+}

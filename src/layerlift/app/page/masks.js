@@ -1,0 +1,228 @@
+// Masks: of clicks, painted, imported, found by jobs. Read as grey pictures, tinted for the screen.
+
+/** @import {Grey, Prompt, Thing} from "./types.js" */
+/** @import {Session} from "./session.js" */
+import * as api from "./api.js";
+import { complain, whisper } from "./dom.js";
+import { empty } from "./session.js";
+
+const MOST_BYTES = 96 * 2 ** 20;
+const WIDEST = 1280;
+const AGAIN_MS = 3000;
+
+/** @param {Blob} blob a grey PNG @returns {Promise<Grey>} */
+export async function readGrey(blob) {
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const { width, height } = bitmap;
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("this browser cannot draw");
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const pixels = new Uint32Array(context.getImageData(0, 0, width, height).data.buffer);
+  const data = new Uint8Array(pixels.length);
+  for (let i = 0; i < data.length; i++) data[i] = pixels[i] & 255;
+  return { width, height, data };
+}
+
+/** Draw grey values in colours. @param {Grey} grey @param {Uint32Array} colours of each value: 0xAABBGGRR
+ * @param {boolean} hatched leave stripes out, to tell effects from objects without colour @returns {OffscreenCanvas} */
+export function tint({ width, height, data }, colours, hatched) {
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  if (!context) return canvas;
+  const image = context.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const period = Math.max(6, Math.round(width / 110));
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      const value = data[i];
+      const colour = colours[value];
+      if (colour === 0) continue;
+      const edge =
+        x === 0 || y === 0 || x === width - 1 || y === height - 1 ||
+        colours[data[i - 1]] !== colour || colours[data[i + 1]] !== colour ||
+        colours[data[i - width]] !== colour || colours[data[i + width]] !== colour;
+      if (edge) pixels[i] = (colour & 0xffffff) | 0xf0000000;
+      else if (!hatched || (x + y) % period < period / 2) pixels[i] = colour;
+    }
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** @param {string} colour "#rrggbb" @param {number} alpha 0…255 @returns {number} 0xAABBGGRR */
+export function packed(colour, alpha) {
+  const rgb = Number.parseInt(colour.slice(1), 16);
+  return ((alpha << 24) | ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16)) >>> 0;
+}
+
+export class Masks {
+  /** @param {Session} session @param {() => void} onarrival */
+  constructor(session, onarrival) {
+    this.session = session;
+    this.onarrival = onarrival;
+    /** @type {Map<string, Grey | null>} null: could not be read */
+    this.kept = new Map();
+    /** @type {Set<string>} */
+    this.coming = new Set();
+    /** @type {Map<string, OffscreenCanvas>} */
+    this.tints = new Map();
+    this.request = 0;
+    /** @type {AbortController | null} */
+    this.asked = null;
+    this.looking = false;
+    this.width = Math.min(WIDEST, session.facts.width);
+  }
+
+  /** What is kept under a key; what is not there is fetched, and told of when it has come. @param {string} key
+   * @param {() => Promise<Blob>} fetch @returns {Grey | null | undefined} undefined: on its way */
+  #get(key, fetch) {
+    const found = this.kept.get(key);
+    if (found !== undefined) {
+      this.kept.delete(key);
+      this.kept.set(key, found);
+      return found;
+    }
+    if (!this.coming.has(key)) {
+      this.coming.add(key);
+      let again = true;
+      fetch()
+        .then(readGrey)
+        .catch((error) => void (again = error.status !== 404))
+        .then((grey) => {
+          this.coming.delete(key);
+          this.put(key, grey ?? null);
+          this.onarrival();
+          // What failed may work later.
+          if (!grey && again) setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
+        });
+    }
+    return undefined;
+  }
+
+  /** @param {string} key @param {Grey | null} grey */
+  put(key, grey) {
+    this.kept.set(key, grey);
+    let bytes = 0;
+    for (const one of this.kept.values()) bytes += one?.data.length ?? 0;
+    for (const [old, one] of this.kept) {
+      if (bytes <= MOST_BYTES || old === key) break;
+      bytes -= one?.data.length ?? 0;
+      this.kept.delete(old);
+    }
+  }
+
+  /** @param {string} name @param {number} frame @returns {Grey | null | undefined} */
+  result(name, frame) {
+    const result = this.session.results[name];
+    if (!result || !covers(result, frame)) return null;
+    const stamp = result.stamp ?? "";
+    return this.#get(`${name}/${stamp}/${frame}`, () =>
+      api.picture(api.resultUrl(this.session.name, name, stamp, frame, this.width)),
+    );
+  }
+
+  /** @param {string} path @param {number} frame @returns {Grey | null | undefined} */
+  file(path, frame) {
+    return this.#get(`${path}/${frame}`, () =>
+      api.picture(api.maskUrl(this.session.name, path, frame, this.width)),
+    );
+  }
+
+  /** What the clicks on an object mean in a frame. @param {Prompt} prompt @param {number} frame
+   * @returns {Grey | null | undefined} */
+  clicks(prompt, frame) {
+    const key = clicksKey(prompt, frame);
+    const found = this.kept.get(key);
+    // One at a time: each would cancel the one before. What is missing is asked for when the next picture is drawn.
+    if (found === undefined && !this.looking) void this.predict(prompt, frame);
+    return found;
+  }
+
+  /** Ask for the mask of some clicks; the newest question is the one that counts. @param {Prompt} prompt
+   * @param {number} frame @returns {Promise<Grey | null>} */
+  async predict(prompt, frame) {
+    const key = clicksKey(prompt, frame);
+    const known = this.kept.get(key);
+    if (known) return known;
+    this.asked?.abort();
+    const stop = new AbortController();
+    this.asked = stop;
+    this.coming.add(key);
+    this.looking = true;
+    this.session.emit("pictures");
+    try {
+      const { blob, score } = await api.predict(this.session.name, frame, prompt, ++this.request, stop.signal);
+      const grey = await readGrey(blob);
+      this.put(key, grey);
+      if (!stop.signal.aborted) whisper(`Mask found in frame ${frame}, sure to ${Math.round(score * 100)} percent`);
+      return grey;
+    } catch (error) {
+      const outdated = stop.signal.aborted || (error instanceof api.Refusal && error.status === 409);
+      if (!outdated) {
+        this.kept.set(key, null);
+        complain(error);
+      }
+      return null;
+    } finally {
+      this.coming.delete(key);
+      if (this.asked === stop) {
+        this.asked = null;
+        this.looking = false;
+      }
+      this.onarrival();
+    }
+  }
+
+  /** The mask of one object that something better than the tracked one says: painted, clicked, imported.
+   * @param {Thing} object @param {number} frame @returns {{key: string, grey: Grey | null | undefined} | null} */
+  own(object, frame) {
+    const painted = object.masks[frame];
+    if (painted) return { key: `${painted}/${frame}`, grey: this.file(painted, frame) };
+    const prompt = object.prompts[frame];
+    const tracked = this.session.results.objects;
+    const fresh = tracked && !tracked.stale && covers(tracked, frame) && tracked.of?.includes(object.id);
+    if (prompt && !empty(prompt) && !fresh) {
+      return { key: clicksKey(prompt, frame), grey: this.clicks(prompt, frame) };
+    }
+    if (object.file && !fresh) return { key: `${object.file}/${frame}`, grey: this.file(object.file, frame) };
+    return null;
+  }
+
+  /** The mask of one object in a frame, wherever it comes from. @param {Thing} object @param {number} frame
+   * @returns {Grey | null} */
+  of(object, frame) {
+    const own = this.own(object, frame);
+    if (own) return own.grey ?? null;
+    const label = (this.session.results.objects?.of ?? []).indexOf(object.id) + 1;
+    const labels = label > 0 ? this.result("objects", frame) : null;
+    if (!labels) return null;
+    return { ...labels, data: labels.data.map((value) => (value === label ? 255 : 0)) };
+  }
+
+  /** @param {string} key of what is drawn @param {Grey} grey @param {Uint32Array} colours @param {boolean} [hatched]
+   * @returns {OffscreenCanvas} */
+  tinted(key, grey, colours, hatched = false) {
+    const found = this.tints.get(key);
+    if (found) return found;
+    const made = tint(grey, colours, hatched);
+    this.tints.set(key, made);
+    for (const old of this.tints.keys()) {
+      if (this.tints.size <= 24) break;
+      this.tints.delete(old);
+    }
+    return made;
+  }
+}
+
+/** @param {Prompt} prompt @param {number} frame @returns {string} */
+export function clicksKey(prompt, frame) {
+  return `clicks/${frame}/${JSON.stringify([prompt.points, prompt.box])}`;
+}
+
+/** @param {{first?: number, frames: number}} result @param {number} frame @returns {boolean} */
+export function covers(result, frame) {
+  const first = result.first ?? 0;
+  return frame >= first && frame < first + result.frames;
+}

@@ -1,0 +1,78 @@
+"""Projects over HTTP: made, read, saved, removed."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from layerlift.app.answers import body, json, told
+from layerlift.app.confined import clean_name, free_name
+from layerlift.app.context import Context, context_of, in_thread, project_of
+from layerlift.app.projects import OpenProject, as_project
+from layerlift.app.shapes import NewProject, Project, Save
+from layerlift.app.uploads import MOST_CLIP, receive
+
+
+def project_routes() -> list[Route]:
+    """The routes of projects and uploads."""
+    return [
+        Route("/api/clips/{name}", told(put_clip), methods=["PUT"]),
+        Route("/api/projects", told(make_project), methods=["POST"]),
+        Route("/api/projects/{project}", told(get_project), methods=["GET"]),
+        Route("/api/projects/{project}", told(save_project), methods=["PUT"]),
+        Route("/api/projects/{project}", told(delete_project), methods=["DELETE"]),
+        Route("/api/projects/{project}/facts", told(get_facts), methods=["GET"]),
+    ]
+
+
+async def put_clip(request: Request) -> Response:
+    """Take a file."""
+    root = context_of(request).root
+    path = free_name(root, clean_name(request.path_params["name"]))
+    await receive(request.stream(), request.headers.get("content-length"), path, MOST_CLIP)
+    return json({"path": path.name})
+
+
+async def make_project(request: Request) -> Response:
+    """Open a clip."""
+    wanted = await body(request, NewProject)
+    projects = context_of(request).projects
+    project = await in_thread(projects.create, wanted.clip)
+    context_of(request).predictor.warm()
+    return json(await in_thread(described, context_of(request), project))
+
+
+async def get_project(request: Request) -> Response:
+    """A project."""
+    project = await project_of(request)
+    context_of(request).predictor.warm()
+    return json(await in_thread(described, context_of(request), project))
+
+
+async def save_project(request: Request) -> Response:
+    """Keep what the user says."""
+    save = await body(request, Save)
+    project = await project_of(request)
+    rev = await in_thread(project.save, save.rev, save.doc)
+    tab = request.query_params.get("tab", "")[:64]
+    context_of(request).events.tell("project", {"name": project.name, "rev": rev, "tab": tab})
+    return json({"rev": rev})
+
+
+async def delete_project(request: Request) -> Response:
+    """Remove a project's folder."""
+    context, name = context_of(request), request.path_params["project"]
+    await in_thread(context.jobs.drop_project, name)
+    await in_thread(context.projects.delete, name)
+    return json({})
+
+
+def described(context: Context, project: OpenProject) -> Project:
+    """A project with its results."""
+    return as_project(project, context.results.listing(project))
+
+
+async def get_facts(request: Request) -> Response:
+    """What the clip is."""
+    return json((await project_of(request)).opened.facts)

@@ -1,0 +1,224 @@
+"""Paths that requests name stay below the folder, and files that are sent are taken whole, or not at all."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from app_server import FRAMES, HEIGHT, WIDTH, doc_with, save, write_mask
+from layerlift.app import uploads
+from layerlift.app.confined import clean_name, inside
+from layerlift.app.refusal import RefusalError
+from layerlift.app.uploads import receive
+
+ESCAPES = [
+    "../secret.mkv", "..", ".", "", "/etc/passwd", "a/../../secret.mkv", "a//b", "..\\secret.mkv", "a\\b", "c:/x",
+    "a\0b", ".hidden", "a/.hidden/b", "link/secret.mkv", "file-link.mkv", "a\nb", "x" * 300, "%2e%2e/secret.mkv/..",
+]  # fmt: skip
+
+
+@pytest.fixture
+def outside(root: Path) -> Path:
+    """What lies beside the folder, and links in the folder that lead there."""
+    beside = root.parent / "beside"
+    beside.mkdir()
+    shutil.copy(root / "toy.mkv", beside / "secret.mkv")
+    shutil.copy(root / "toy.mkv", root.parent / "secret.mkv")
+    (root / "link").symlink_to(beside)
+    (root / "file-link.mkv").symlink_to(beside / "secret.mkv")
+    return beside
+
+
+@pytest.mark.parametrize("given", ESCAPES)
+def test_no_path_leads_out_of_the_folder(given: str, root: Path, outside: Path) -> None:
+    with pytest.raises(RefusalError) as caught:
+        inside(root, given)
+    assert caught.value.status == 400
+
+
+def test_a_link_within_the_folder_is_followed(root: Path) -> None:
+    (root / "same.mkv").symlink_to(root / "toy.mkv")
+    assert inside(root, "same.mkv").read_bytes() == (root / "toy.mkv").read_bytes()
+
+
+@pytest.mark.parametrize("given", ESCAPES)
+def test_no_project_is_opened_for_a_clip_out_of_the_folder(given: str, client: TestClient, outside: Path) -> None:
+    answer = client.post("/api/projects", json={"clip": given})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"].startswith("application/json")
+    assert not list(outside.parent.rglob("*.layerlift"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../server.py", "/static/%2e%2e/server.py", "/static/..%2fserver.py", "/static/%2fetc%2fpasswd",
+        "/static/.hidden", "/static//etc/passwd", "/api/projects/..%2fbeside/facts", "/api/projects/%2e%2e/facts",
+        "/api/projects/toy/masks/..%2fproject.json", "/api/projects/toy/masks/%2e%2e%2f%2e%2e%2ftoy.mkv",
+        "/api/projects/toy/exports/..%2fproject.json", "/api/projects/toy/exports/%2fetc%2fpasswd",
+        "/api/projects/toy/results/..%2f..%2ftoy/0", "/api/projects/toy/results/objects/0",
+        "/api/projects/toy/results/layer_0%2f..%2f..%2f..%2ftoy/0",
+    ],
+)  # fmt: skip
+def test_no_address_leads_out_of_the_folder(path: str, client: TestClient, project: dict, root: Path) -> None:
+    answer = client.get(path)
+    assert answer.status_code in (400, 404), answer.content[:200]
+    assert b"root:" not in answer.content
+    assert b'"rev"' not in answer.content
+
+
+def test_an_export_that_is_a_link_is_not_handed_out(
+    client: TestClient, project: dict, root: Path, outside: Path
+) -> None:
+    (root / "toy.layerlift/exports/out.mkv").symlink_to(outside / "secret.mkv")
+    assert client.get("/api/projects/toy/exports/out.mkv").status_code == 400
+    (root / "toy.layerlift/exports/good file<b>.txt").write_text("good")
+    answer = client.get("/api/projects/toy/exports/good file<b>.txt")
+    assert (answer.status_code, answer.text) == (200, "good")
+    assert answer.headers["content-disposition"] == 'attachment; filename="good_file_b_.txt"'
+    assert answer.headers["content-type"] == "application/octet-stream"
+
+
+def test_masks_and_settings_of_a_document_name_nothing_out_of_the_project(client: TestClient, project: dict) -> None:
+    for path in ("masks/../project.json", "../x.png", "/etc/passwd", "masks/a/b.png", "masks/.x", "masks/a\\b"):
+        doc = doc_with(project)
+        doc["objects"][0]["file"] = path
+        answer = client.put("/api/projects/toy", json={"rev": project["rev"], "doc": doc})
+        assert answer.status_code == 400, path
+    doc = doc_with(project, settings={"--report": "/tmp/x"})
+    doc["objects"][0]["prompts"] = {"0": {"points": [[12, 20, True]]}}
+    save(client, project, doc)
+    answer = client.post("/api/projects/toy/jobs", json={"kind": "track"})
+    assert (answer.status_code, "--report is no setting" in answer.text) == (400, True)
+    save(client, project, doc_with(project, model="/etc/passwd", settings={}))
+    assert client.post("/api/projects/toy/jobs", json={"kind": "effects"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("dog.mp4", "dog.mp4"), ("../../x.mp4", "x.mp4"), ("a\\b\\c.mov", "c.mov"), (".hidden.mp4", "hidden.mp4"),
+        ("-rf.mp4", "rf.mp4"), ("<img src=x>.mp4", "img src_x_.mp4"), ("a\0\n.mp4", "a_.mp4"),
+        ("日本.mp4", "日本.mp4"),
+        ("x" * 500 + ".mp4", "x" * 116 + ".mp4"),
+    ],
+)  # fmt: skip
+def test_an_uploaded_file_gets_a_clean_name(given: str, name: str) -> None:
+    assert clean_name(given) == name
+
+
+@pytest.mark.parametrize("given", ["", ".", "..", "mp4", ".mp4", "a.", "/"])
+def test_a_name_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(RefusalError):
+        clean_name(given)
+
+
+def test_a_clip_is_taken_whole_and_takes_no_other_ones_place(client: TestClient, root: Path) -> None:
+    content = (root / "toy.mkv").read_bytes()
+    for name in ("toy_2.mkv", "toy_3.mkv"):
+        answer = client.put("/api/clips/toy.mkv", content=content)
+        assert answer.json() == {"path": name}
+        assert (root / name).read_bytes() == content
+    answer = client.post("/api/projects", json={"clip": "toy_3.mkv"})
+    assert answer.json()["facts"]["frames"] == FRAMES
+    client.put("/api/clips/bad.mkv", content=b"no clip at all")
+    answer = client.post("/api/projects", json={"clip": "bad.mkv"})
+    assert (answer.status_code, "cannot be read as a video" in answer.text) == (400, True)
+    assert not (root / "bad.layerlift").exists()
+
+
+def parts(*chunks: bytes, torn: bool = False) -> AsyncIterator[bytes]:
+    async def come() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+        if torn:
+            raise ConnectionResetError
+
+    return come()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said", "status"),
+    [
+        (parts(b"x" * 60, b"x" * 60), None, 413),
+        (parts(b"x"), "101", 413),
+        (parts(), "0", 400),
+        (parts(b"x" * 10), "20", 400),
+        (parts(b"x", torn=True), None, 507),
+    ],
+)
+def test_what_is_too_large_or_torn_leaves_nothing(
+    chunks: AsyncIterator[bytes], said: str | None, status: int, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusalError) as caught:
+        asyncio.run(receive(chunks, said, tmp_path / "a.mkv", most=100))
+    assert caught.value.status == status
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_that_finds_no_room_is_refused_before_it_is_written(
+    client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(root)
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda path: usage._replace(free=uploads.STAYS_FREE + 9))
+    before = sorted(root.iterdir())
+    answer = client.put("/api/clips/a.mkv", content=b"ten bytes.")
+    assert (answer.status_code, "no room" in answer.json()["error"]) == (507, True)
+    assert sorted(root.iterdir()) == before
+    assert client.put("/api/clips/a.mkv", content=b"nine byte").status_code == 200
+
+
+def test_an_upload_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    largest = 0
+
+    async def come() -> AsyncIterator[bytes]:
+        nonlocal largest
+        for number in range(50):
+            yield bytes([number]) * 1000
+            written = [path.stat().st_size for path in tmp_path.iterdir()]
+            largest = max(largest, (number + 1) * 1000 - sum(written))
+
+    asyncio.run(receive(come(), None, tmp_path / "a.mkv", most=10**6))
+    assert (tmp_path / "a.mkv").stat().st_size == 50_000
+    assert largest <= 2**17  # what Python buffers of a file, at most
+
+
+def png_bomb() -> bytes:
+    """A small PNG that says it has 9,000 x 9,000 pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(client: TestClient, project: dict, root: Path) -> None:
+    answer = client.put("/api/projects/toy/masks/bomb.png", content=png_bomb())
+    assert (answer.status_code, "9000x9000" in answer.json()["error"]) == (400, True), answer.text
+    assert list((root / "toy.layerlift/masks").iterdir()) == []
+    client.put("/api/clips/bomb.png", content=png_bomb())
+    assert client.post("/api/projects", json={"clip": "bomb.png"}).status_code == 400
+
+
+def test_masks_are_taken_that_fit_the_clip_and_no_others(client: TestClient, project: dict, root: Path) -> None:
+    painted = np.zeros((HEIGHT, WIDTH), np.uint8)
+    painted[10:20, 10:20] = 255
+    done, data = cv2.imencode(".png", painted)
+    assert done
+    answer = client.put("/api/projects/toy/masks/k0.png", content=data.tobytes())
+    assert (answer.status_code, answer.json()["path"], answer.json()["frames"]) == (200, "masks/k0.png", 1)
+    assert client.get("/api/projects/toy/masks/k0.png").content == data.tobytes()
+    moving = write_mask(root.parent / "moving.mkv").read_bytes()
+    assert client.put("/api/projects/toy/masks/m.mkv", content=moving).json()["frames"] == FRAMES
+    short = write_mask(root.parent / "short.mkv", 5).read_bytes()
+    answer = client.put("/api/projects/toy/masks/short.mkv", content=short)
+    assert (answer.status_code, "has 5 frames" in answer.json()["error"]) == (400, True)
+    assert sorted(path.name for path in (root / "toy.layerlift/masks").iterdir()) == ["k0.png", "m.mkv"]

@@ -1,0 +1,208 @@
+"""Projects: what is kept, what survives, and what two pages do to each other."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+import layerlift
+from app_server import FRAMES, HEIGHT, WIDTH, doc_with, frames_of, save, until, write_frames
+from layerlift.app import frames as frames_module
+from layerlift.app.context import Context
+from layerlift.app.frames import FrameStore
+from layerlift.app.openapi import document, ways
+from layerlift.app.opening import open_for_page
+from layerlift.app.pictures import view_width
+from layerlift.app.server import make_app
+from layerlift.cli.app import app as command_line
+
+
+def test_a_clip_s_facts_are_told(client: TestClient, project: dict) -> None:
+    facts = project["facts"]
+    assert (facts["width"], facts["height"], facts["frames"], facts["rate"]) == (WIDTH, HEIGHT, FRAMES, [24, 1])
+    assert (facts["seconds"], facts["sound"], facts["codec"]) == (0.5, False, "ffv1")
+    assert client.get("/api/projects/toy/facts").json() == facts
+
+
+def test_every_frame_is_the_one_that_was_asked_for(client: TestClient, project: dict) -> None:
+    for index in (11, 0, 5, 6, 3):
+        answer = client.get(f"/api/projects/toy/frames/{index}?w=320&v={project['facts']['stamp']}")
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert "immutable" in answer.headers["cache-control"]
+        shown = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+        assert shown.shape == (HEIGHT, WIDTH, 3)
+        assert abs(int(shown[2, 2].mean()) - (8 + 12 * index)) <= 2
+        assert abs(int(shown[24, 9 + index].mean()) - 255) <= 8
+    assert client.get("/api/projects/toy/frames/0?v=old").headers["cache-control"] == "no-store"
+    for path in ("12", "-1", "999999", "0?w=0x1", "0?w=", "0?w=1e3"):
+        assert client.get(f"/api/projects/toy/frames/{path}").status_code in (400, 404), path
+
+
+def test_frames_are_sent_at_a_few_widths_and_never_enlarged() -> None:
+    assert [view_width(asked, 1000) for asked in (1, 320, 321, 700, 961, 5000)] == [320, 320, 640, 960, 1000, 1000]
+    assert view_width(1281, 8000) == 1920
+
+
+def test_frames_are_made_ahead_and_kept_within_bounds(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_for_page(root / "toy.mkv")
+    told: list[tuple[int, int]] = []
+    store = FrameStore(opened, tmp_path / "a", lambda first, end: told.append((first, end)))
+    store.start()
+    until(store.ready, lambda ready: ready == [(0, FRAMES)])
+    until(lambda: told, lambda spans: sum(end - first for first, end in spans) == FRAMES)
+    size = sum(path.stat().st_size for path in (tmp_path / "a").rglob("*.jpg"))
+    monkeypatch.setattr(frames_module, "KEPT_BYTES", size // 2)
+    small = FrameStore(opened, tmp_path / "b")
+    for index in range(FRAMES):
+        assert small.jpeg(index, WIDTH) == store.jpeg(index, WIDTH)
+        assert small.ready()[-1][1] == index + 1  # what is looked at is kept, and what is farthest goes
+    kept = sum(path.stat().st_size for path in (tmp_path / "b").rglob("*.jpg"))
+    assert 0 < kept <= size // 2
+    small.start()
+    small.jpeg(2, WIDTH)
+    until(small.ready, lambda ready: ready[0][0] == 2 and ready[0][1] >= 5)
+    assert sum(path.stat().st_size for path in (tmp_path / "b").rglob("*.jpg")) <= size // 2
+
+
+def test_the_server_never_imports_torch(root: Path) -> None:
+    code = (
+        "import sys, pathlib; from layerlift.app.context import Context;"
+        "from layerlift.app import serve, openapi, machine;"
+        "from layerlift.app.shapes import Predict; context = Context.of(pathlib.Path(sys.argv[1]));"
+        "project = context.projects.create('toy.mkv'); machine.models(); openapi.document();"
+        "context.predictor.ask(project, Predict(0, [(15, 23, True)]), 'a'); context.results.listing(project);"
+        "print('torch' in sys.modules); context.close()"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.returncode) == ("False\n", 0), found.stderr
+
+
+def test_a_clip_that_changed_has_other_frames(client: TestClient, project: dict, root: Path) -> None:
+    client.get("/api/projects/toy/frames/3")
+    write_frames(root / "other.mkv", 255 - frames_of(5)).replace(root / "toy.mkv")
+    again = client.get("/api/projects/toy").json()
+    assert (again["facts"]["frames"], again["facts"]["stamp"] != project["facts"]["stamp"]) == (5, True)
+    shown = cv2.imdecode(np.frombuffer(client.get("/api/projects/toy/frames/3").content, np.uint8), 0)
+    assert abs(int(shown[2, 2]) - (255 - 44)) <= 2
+
+
+def test_what_is_saved_is_there_for_another_server(client: TestClient, project: dict, root: Path) -> None:
+    doc = doc_with(project, marks=[2, 9], view={"frame": 7})
+    doc["objects"][0] |= {"name": "<b>dog</b>", "prompts": {"3": {"points": [[5, 6.5, False]], "box": [1, 2, 30, 40]}}}
+    rev = save(client, project, doc)
+    other = Context.of(root)
+    saved = other.projects.get("toy").saved
+    assert (saved.rev, saved.doc.marks, saved.doc.view.frame) == (rev, (2, 9), 7)
+    assert saved.doc.objects[0].prompts["3"].points == [(5, 6.5, False)]
+    assert [recent.name for recent in other.projects.recent()] == ["toy"]
+    other.close()
+    again = client.post("/api/projects", json={"clip": "toy.mkv"}).json()
+    assert (again["name"], again["rev"], again["doc"]["objects"][0]["name"]) == ("toy", rev, "<b>dog</b>")
+
+
+def test_the_slower_of_two_pages_gets_what_the_faster_one_saved(client: TestClient, project: dict) -> None:
+    rev = save(client, {**project}, doc_with(project, view={"frame": 4}))
+    answer = client.put("/api/projects/toy", json={"rev": project["rev"], "doc": doc_with(project, view={"frame": 9})})
+    assert answer.status_code == 409
+    assert (answer.json()["rev"], answer.json()["doc"]["view"]["frame"]) == (rev, 4)
+    assert client.get("/api/projects/toy").json()["doc"]["view"]["frame"] == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unknown": 1}, {"objects": [{"id": 0, "name": "a", "colour": "#ffffff"}]},
+        {"objects": [{"id": 1, "name": "", "colour": "#ffffff"}]},
+        {"objects": [{"id": 1, "name": "a", "colour": "red;}"}]},
+        {"objects": [{"id": 1, "name": "a", "colour": "#ffffff", "prompts": {"x": {"points": []}}}]},
+        {"objects": [{"id": 1, "name": "a", "colour": "#ffffff", "prompts": {"0": {"points": [[1, 2]]}}}]},
+        {"objects": [{"id": n, "name": "a", "colour": "#ffffff"} for n in range(1, 40)]},
+        {"effects": {"threshold": 2}}, {"settings": {"rm -rf": 1}}, {"marks": [1]}, {"view": {"frame": -1}},
+        {"effects": {"kinds": ["ghost"]}}, {"settings": {"--steps": [1]}},
+    ],
+)  # fmt: skip
+def test_a_document_that_is_none_is_refused(change: dict, client: TestClient, project: dict) -> None:
+    answer = client.put("/api/projects/toy", json={"rev": project["rev"], "doc": {**project["doc"], **change}})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("this request cannot be read")
+    assert client.get("/api/projects/toy").json()["rev"] == project["rev"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"clip": 5}', b"[" * 100_000, b'{"clip":"a","x":1}'])
+def test_a_body_that_is_no_request_is_refused(body: bytes, client: TestClient) -> None:
+    assert client.post("/api/projects", content=body).status_code == 400
+
+
+def test_too_much_json_is_refused(client: TestClient) -> None:
+    assert client.post("/api/projects", content=b'"' + b"x" * (9 << 20) + b'"').status_code == 413
+
+
+def test_a_project_goes_and_its_clip_stays(client: TestClient, project: dict, root: Path) -> None:
+    assert client.delete("/api/projects/toy").status_code == 200
+    assert sorted(path.name for path in root.iterdir()) == ["toy.mkv"]
+    assert client.get("/api/projects/toy").status_code == 404
+    assert client.delete("/api/projects/toy").status_code == 404
+
+
+def test_a_damaged_project_says_so_and_is_left_alone(client: TestClient, project: dict, root: Path) -> None:
+    file = root / "toy.layerlift/project.json"
+    file.write_text("{")
+    client.app.state = None  # type: ignore[attr-defined]
+    other = Context.of(root)
+    with TestClient(make_app(other)) as fresh:
+        answer = fresh.get("/api/projects/toy")
+        assert (answer.status_code, "project.json cannot be read" in answer.text) == (409, True)
+        assert fresh.post("/api/projects", json={"clip": "toy.mkv"}).json()["name"] == "toy_2"
+        assert [recent["name"] for recent in fresh.get("/api/state").json()["projects"]] == ["toy_2"]
+    assert file.read_text() == "{"
+
+
+def test_what_was_clicked_on_is_found(client: TestClient, project: dict) -> None:
+    answer = client.post("/api/projects/toy/predict?tab=a", json={"frame": 0, "points": [[15, 23, True]], "request": 7})
+    assert (answer.status_code, answer.headers["x-request"]) == (200, "7")
+    mask = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    truth = frames_of()[0, ..., 0] == 255
+    assert mask.shape == truth.shape
+    assert ((mask > 127) & truth).sum() / ((mask > 127) | truth).sum() > 0.8
+    for body in ({"frame": 0}, {"frame": 99, "points": [[1, 1, True]]}, {"frame": 0, "points": [[500, 1, True]]}):
+        assert client.post("/api/projects/toy/predict", json=body).status_code in (400, 404), body
+
+
+def test_state_offers_what_can_be_chosen_in_the_words_of_the_command_line(client: TestClient, project: dict) -> None:
+    import typer.main
+
+    state = client.get("/api/state").json()
+    assert [clip["path"] for clip in state["clips"]] == ["toy.mkv"]
+    assert state["version"] == layerlift.__version__
+    assert {"none", "demo", "ltx-2b-0.9.5"} <= {model["name"] for model in state["models"]}
+    assert sum(model["default"] for model in state["models"]) == 1
+    commands = typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
+    known = {
+        flag
+        for command in commands.values()
+        for param in command.params
+        for flag in (*param.opts, *param.secondary_opts)
+    }
+    offered = {option["flag"] for group in state["options"] for option in group["options"]}
+    assert len(offered) > 25
+    assert offered <= known
+    assert not offered & {"--report", "--text-encoder", "--reference", "--overwrite"}
+
+
+def test_the_api_is_described(client: TestClient) -> None:
+    found = client.get("/api").json()
+    assert found == json.loads(json.dumps(document()))
+    assert found["components"]["schemas"]["Thing"]["properties"]["colour"]["pattern"]
+    served = set()
+    for route in make_app(Context.of(Path())).routes:
+        path = re.sub(r":\w+}", "}", route.path)  # type: ignore[attr-defined]
+        served |= {(method.lower(), path) for method in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
+    assert ways() == {way for way in served if way[1].startswith("/api")}

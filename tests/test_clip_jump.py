@@ -1,0 +1,54 @@
+"""Single frames of a video, quickly: the same frames."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from layerlift.clip import open_clip
+from layerlift.clip.jump import jumper
+
+FRAMES, HEIGHT, WIDTH = 40, 48, 64
+
+
+def write(path: Path, codec: str, pixels: str = "yuv420p", **options: str) -> Path:
+    """Moving texture with its frame's number in grey, in groups of pictures that are as long as they get."""
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH + FRAMES, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
+        for index in range(FRAMES):
+            picture = np.ascontiguousarray(noise[:, index : index + WIDTH])
+            picture[:16, :16] = 5 * index
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"g": "250", "bf": "4", "b-pyramid": "normal", "crf": "12"}),
+        ("a.mkv", "libx264", {"g": "9", "bf": "3", "x264-params": "open-gop=1", "crf": "12"}),
+        ("a.mov", "libx264", {"g": "250", "tune": "zerolatency"}),
+        ("a.mp4", "libx265", {"x265-params": "keyint=250:bframes=4:log-level=none"}),
+    ],
+)
+def test_it_is_the_frame_that_the_clip_yields(name: str, codec: str, options: dict[str, str], tmp_path: Path) -> None:
+    clip = open_clip(write(tmp_path / name, codec, **options))
+    frames = clip.numpy()
+    jump = jumper(clip)
+    assert jump is not None
+    for index in (*range(FRAMES)[::-1], 7, 31):
+        np.testing.assert_array_equal(jump(index).array("rgb24"), frames[index])
+
+
+def test_other_clips_are_left_to_their_readers(tmp_path: Path) -> None:
+    plain = open_clip(write(tmp_path / "a.mp4", "libx264"))
+    assert jumper(plain) is not None
+    assert jumper(plain.cut(3, 9)) is None
+    assert jumper(plain.doubled()) is None
+    assert jumper(open_clip(write(tmp_path / "b.mkv", "ffv1"))) is None
+    assert jumper(open_clip(write(tmp_path / "c.mp4", "libx264", x264opts="tff=1"), deinterlace=True)) is None
