@@ -45,6 +45,14 @@ def changed(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     return np.abs(now.astype(int) - before).max(-1) > 20
 
 
+def wiped(now: np.ndarray, clip: np.ndarray, plate: np.ndarray, share: float) -> bool:
+    """Left of the wipe is the clip, right of it the clean plate; names of both and the handle are left out."""
+    height, width = now.shape[:2]
+    edge, rows = int(width * share), slice(14, height // 2 - 8)
+    left, right = (rows, slice(4, edge - 4)), (rows, slice(edge + 4, width - 4))
+    return difference(now[left], clip[left]) < 1.5 and difference(now[right], plate[right]) < 1.5
+
+
 def test_a_dropped_clip_opens_with_its_facts(page: Any, scene: Path) -> None:
     name = "<img src=x onerror=alert(1)>.mkv"
     page.evaluate(DROP, [name, base64.b64encode((scene / "video.mkv").read_bytes()).decode()])
@@ -203,17 +211,9 @@ def test_run_compare_and_save(page: Any, server: Any, scene: Path) -> None:
 
     page.keyboard.press("m")
     page.keyboard.press("w")
-    width, height = size_of(scene)
     for share in (0.25, 0.75):
-        page.locator("#wipe").evaluate(
-            "(bar, to) => { bar.value = to; bar.dispatchEvent(new Event('input')); }", 100 * share
-        )
-        left, right = slice(4, int(width * share) - 4), slice(int(width * share) + 4, width - 4)
-        # Below the names of the two sides, and above the handle.
-        rows = slice(14, height // 2 - 8)
-        wipe = lambda now, at=(rows, left): difference(now[at], clip[at]) < 1.5  # noqa: E731
-        both = wait_seen(page, scene, wipe, "the clip is not on the left")
-        assert difference(both[rows, right], plate[rows, right]) < 1.5, "the clean plate is not on the right"
+        page.locator("#wipe").evaluate(MOVE, 100 * share)
+        wait_seen(page, scene, lambda now, at=share: wiped(now, clip, plate, at), f"the wipe is not at {share}")
 
     page.get_by_role("button", name="Save", exact=True).click()
     with page.expect_download() as download:
