@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def seen(page: Any, scene: Path) -> np.ndarray:
     clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     picture = cv2.imdecode(np.frombuffer(page.screenshot(clip=clip), np.uint8), cv2.IMREAD_COLOR)
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)[..., ::-1]
+
+
+def wait_seen(page: Any, scene: Path, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
+    """Look at the clip on the screen until something holds of it, however slow the machine is."""
+    for _ in range(200):
+        picture = seen(page, scene)
+        if holds(picture):
+            return picture
+        page.wait_for_timeout(300)
+    raise AssertionError(what)
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:

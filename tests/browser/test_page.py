@@ -23,6 +23,7 @@ from browser.driving import (
     seen,
     size_of,
     wait_saved,
+    wait_seen,
 )
 
 DROP = """([name, bytes]) => {
@@ -37,6 +38,19 @@ DROP = """([name, bytes]) => {
 
 MOVE = "(bar, to) => { bar.value = to; bar.dispatchEvent(new Event('input')); }"
 KEYS = "async () => (await import('/static/keys.js')).KEYS.flatMap(([, all]) => all.flatMap((one) => one[0]))"
+
+
+def changed(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where two pictures differ by more than noise."""
+    return np.abs(now.astype(int) - before).max(-1) > 20
+
+
+def wiped(now: np.ndarray, clip: np.ndarray, plate: np.ndarray, share: float) -> bool:
+    """Left of the wipe is the clip, right of it the clean plate; names of both and the handle are left out."""
+    height, width = now.shape[:2]
+    edge, rows = int(width * share), slice(14, height // 2 - 8)
+    left, right = (rows, slice(4, edge - 4)), (rows, slice(edge + 4, width - 4))
+    return difference(now[left], clip[left]) < 1.5 and difference(now[right], plate[right]) < 1.5
 
 
 def test_a_dropped_clip_opens_with_its_facts(page: Any, scene: Path) -> None:
@@ -122,15 +136,14 @@ def test_clicks_make_masks_and_undo_takes_them_back(page: Any, server: Any, scen
     wait_saved(page)
     [made] = project_of(page, "clicks")["doc"]["objects"]
     assert [one[2] for one in made["prompts"]["0"]["points"]] == [True, False]
-    marked = seen(page, scene)
-    assert difference(before, marked) > 0.5, "the mask is not to be seen"
+    wait_seen(page, scene, lambda now: difference(before, now) > 0.5, "the mask is not to be seen")
 
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     page.wait_for_selector(".object", state="detached")
     wait_saved(page)
     assert project_of(page, "clicks")["doc"]["objects"] == []
-    assert difference(before, seen(page, scene)) < 0.2
+    wait_seen(page, scene, lambda now: difference(before, now) < 0.2, "the mask is still to be seen")
 
     page.keyboard.press("Control+y")
     page.wait_for_selector(".object")
@@ -170,12 +183,10 @@ def test_brush_and_eraser_paint_masks_that_survive_a_reload(page: Any, server: A
     page.reload()
     page.wait_for_selector(SHOWN.format(0))
     page.wait_for_selector(".said:has-text('painted in 1 frame')")
-    page.wait_for_timeout(800)
-    changed = np.abs(seen(page, scene).astype(int) - before).max(-1) > 20
-    assert changed[50, 25], "what was painted is gone"
-    assert changed[50, 65]
-    assert not changed[50, 45], "the eraser took nothing away"
-    assert not changed[20, 25]
+    now = wait_seen(page, scene, lambda now: changed(before, now)[50, 25], "what was painted is gone")
+    assert changed(before, now)[50, 65]
+    assert not changed(before, now)[50, 45], "the eraser took nothing away"
+    assert not changed(before, now)[20, 25]
 
 
 def test_run_compare_and_save(page: Any, server: Any, scene: Path) -> None:
@@ -194,24 +205,15 @@ def test_run_compare_and_save(page: Any, server: Any, scene: Path) -> None:
     page.wait_for_selector(DONE.format("run"))
 
     page.get_by_role("button", name="Clean plate", exact=True).click()
-    page.wait_for_timeout(500)
-    plate = seen(page, scene)
     x, y = (int(one) for one in middle(scene))
-    assert np.abs(plate[y, x].astype(int) - clip[y, x]).max() > 20, "the object is still there"
+    page.wait_for_selector("#stage[data-source=plate]")
+    plate = wait_seen(page, scene, lambda now: changed(clip, now)[y, x], "the object is still there")
 
     page.keyboard.press("m")
     page.keyboard.press("w")
-    width, height = size_of(scene)
     for share in (0.25, 0.75):
-        page.locator("#wipe").evaluate(
-            "(bar, to) => { bar.value = to; bar.dispatchEvent(new Event('input')); }", 100 * share
-        )
-        page.wait_for_timeout(300)
-        both = seen(page, scene)
-        left, right = slice(4, int(width * share) - 4), slice(int(width * share) + 4, width - 4)
-        rows = slice(14, height // 2 - 8)
-        assert difference(both[rows, left], clip[rows, left]) < 1.5
-        assert difference(both[rows, right], plate[rows, right]) < 1.5
+        page.locator("#wipe").evaluate(MOVE, 100 * share)
+        wait_seen(page, scene, lambda now, at=share: wiped(now, clip, plate, at), f"the wipe is not at {share}")
 
     page.get_by_role("button", name="Save", exact=True).click()
     with page.expect_download() as download:
@@ -322,3 +324,21 @@ def test_after_a_click_on_a_button_space_still_plays(page: Any, server: Any, sce
 
     page.wait_for_selector("#play[aria-label=Pause]")
     assert page.locator("#toggle-masks").get_attribute("aria-pressed") == "false"
+
+
+def test_a_mask_of_a_paint_program_is_imported(page: Any, server: Any, scene: Path, tmp_path: Path) -> None:
+    open_clip(page, server.folder, scene, "import")
+    before = seen(page, scene)
+    mask = np.zeros(size_of(scene)[::-1], np.uint8)
+    mask[40:60, 10:30] = 255
+    cv2.imwrite(str(tmp_path / "painted.png"), mask)
+
+    page.keyboard.press("n")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("i")
+    chooser.value.set_files(tmp_path / "painted.png")
+
+    page.wait_for_selector(".said:has-text('painted in 1 frame')")
+    inside = (slice(42, 58), slice(12, 28))
+    now = wait_seen(page, scene, lambda now: changed(before, now)[inside].mean() > 0.9, "the mask is not to be seen")
+    assert changed(before, now)[5:35].mean() < 0.05

@@ -126,12 +126,8 @@ export const frameUrl = (name, facts, frame, width) =>
 export const resultUrl = (name, result, stamp, frame, width) =>
   `${at(name)}/results/${encodeURIComponent(result)}/${frame}?w=${width}&v=${encodeURIComponent(stamp)}`;
 
-/** @param {string} name @param {string} path "masks/…" @param {number} frame @param {number} width */
-export function maskUrl(name, path, frame, width) {
-  const file = `${at(name)}/masks/${encodeURIComponent(path.replace("masks/", ""))}`;
-  return path.startsWith("masks/import-") ? `${file}/${frame}?w=${width}` : file;
-}
-
+/** @param {string} name @param {string} path "masks/…" */
+export const maskUrl = (name, path) => `${at(name)}/masks/${encodeURIComponent(path.replace("masks/", ""))}`;
 /** @param {string} name @returns {Promise<{file: string, bytes: number}[]>} what was saved */
 export const exported = (name) => json(`${at(name)}/exports`);
 /** @param {string} name @param {string} file */

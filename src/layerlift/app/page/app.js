@@ -138,7 +138,7 @@ function topBar() {
   );
   const settings = { id: "open-settings", class: "work-only", text: "Settings", key: "K" };
   byId("top-right").replaceChildren(
-    h("span", { id: "saved", class: "muted", role: "status" }),
+    h("span", { id: "saved", class: "muted work-only", role: "status" }),
     iconButton("undo", "Undo", () => parts?.session.undo(), { id: "undo", class: "work-only" }),
     iconButton("redo", "Redo", () => parts?.session.redo(), { id: "redo", class: "work-only" }),
     iconButton("settings", "Settings", () => parts?.settings.open(), settings),

@@ -123,11 +123,10 @@ export class Masks {
     );
   }
 
-  /** @param {string} path @param {number} frame @returns {Grey | null | undefined} */
-  file(path, frame) {
-    return this.#get(`${path}/${frame}`, () =>
-      api.picture(api.maskUrl(this.session.name, path, frame, this.width)),
-    );
+  /** @param {string} path @param {number} frame @param {boolean} [moving] it has a picture per frame */
+  file(path, frame, moving = false) {
+    const url = api.maskUrl(this.session.name, path) + (moving ? `/${frame}?w=${this.width}` : "");
+    return this.#get(`${path}/${frame}`, () => api.picture(url));
   }
 
   /** What the clicks on an object mean in a frame. @param {Prompt} prompt @param {number} frame
@@ -186,7 +185,7 @@ export class Masks {
     if (prompt && !empty(prompt) && !fresh) {
       return { key: clicksKey(prompt, frame), grey: this.clicks(prompt, frame) };
     }
-    if (object.file && !fresh) return { key: `${object.file}/${frame}`, grey: this.file(object.file, frame) };
+    if (object.file && !fresh) return { key: `${object.file}/${frame}`, grey: this.file(object.file, frame, true) };
     return null;
   }
 

@@ -178,7 +178,7 @@ export class ResultPanel {
     const choose = button("choose-onto", onto ? "Change" : "Choose…", choosing, { class: "small" });
     const clear = () => this.session.putOver("");
     this.onto.replaceChildren(
-      span("field", "Composite over"),
+      span("field", "Over"),
       h("span", { class: "ellipsis muted", title: onto }, onto || "the clean plate"),
       choose,
       onto ? iconButton("close", "Over the clean plate", clear) : "",
