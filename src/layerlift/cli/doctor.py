@@ -10,6 +10,7 @@ from layerlift.cli.flags import Without, with_flags
 from layerlift.options import RuntimeOptions
 
 if TYPE_CHECKING:
+    from layerlift.engine.device import Policy
     from layerlift.runtime import Runtime
 
 
@@ -39,7 +40,8 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
         "versions": versions(),
         "device": devices(),
         "memory": {"RAM": f"{total_ram() / GIB:.1f} GiB", "limit": f"{usable / GIB:.1f} GiB"},
-        "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)},
+        "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)}
+        | {"attention": attention(chosen)},
         "models": {name: path or "not on this machine" for name, path in found.items()},
         "segmenters": {"mobile-sam": f"in the package, run by {runs}", **segmenters},
     }
@@ -48,6 +50,13 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
         lines += [title, *(f"  {name:24} {value}" for name, value in rows.items())]
     lines += ["plan for a default clip", *(f"  {line}".rstrip() for line in default_plan(runtime))]
     typer.echo("\n".join(lines))
+
+
+def attention(policy: "Policy") -> str:
+    """Which way attention goes, and why."""
+    from layerlift.engine.device.mps import attention_here
+
+    return attention_here()[1] if policy.backend == "mps" else f"at once, in torch's own kernels for {policy.backend}"
 
 
 def default_plan(runtime: "Runtime") -> list[str]:
