@@ -91,3 +91,18 @@ def write_tiny_model(
     }
     (folder / "layerlift.json").write_text(json.dumps(values, indent=1))
     return folder
+
+
+def write_encoder(folder: Path, seed: int = 0, width: int = 16, vocabulary: int = 300) -> Path:
+    """A random T5 encoder of one layer; its tokenizer file says nothing (`letters` stands in)."""
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=vocabulary, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "spiece.model").write_bytes(b"letters")
+    return folder

@@ -25,6 +25,7 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     from layerlift.engine.device.policy import devices
     from layerlift.engine.model.catalogue import CATALOGUE
     from layerlift.engine.model.hub import find_checkpoint, find_text_encoder
+    from layerlift.engine.model.published import find_published
     from layerlift.engine.onnx import providers
     from layerlift.engine.segmenters import SEGMENTERS, find_segmenter
     from layerlift.report import versions
@@ -34,6 +35,7 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     chosen = runtime.policy
     usable = usable_memory(chosen) if runtime.memory_bytes is None else runtime.memory_bytes
     found = {name: find_checkpoint(entry) for name, entry in CATALOGUE.items()} | {"text encoder": find_text_encoder()}
+    found["ready prompts"] = ready.path if (ready := find_published()) else None
     segmenters = {name: find_segmenter(entry) or "not on this machine" for name, entry in SEGMENTERS.items()}
     runs = ", ".join(name for name, _ in providers(chosen.backend))
     sections = {
