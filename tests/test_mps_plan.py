@@ -1,16 +1,25 @@
 """Plans by the rules of MPS: what fused attention spares, and the arrays that torch for Metal joins wrongly."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from layerlift.cli.plan import describe
-from layerlift.engine.device import BACKENDS, choose_policy
+from layerlift.engine.device import BACKENDS
 from layerlift.engine.device.mps import FusedAttention
-from layerlift.engine.device.needs import GIB, DenoiseRun, ModelFacts, Request, denoise_need
+from layerlift.engine.device.needs import FRAGMENTATION, GIB, DenoiseRun, ModelFacts, Request, denoise_need
 from layerlift.engine.device.plan import denoise_runs, least_memory, make_plan
-from layerlift.engine.model import open_model
+from layerlift.engine.model.attention import apply_policy
+from layerlift.engine.model.checkpoint import Checkpoint, Component, build_module, bundled_config
+from layerlift.engine.model.facts import read_facts
+from layerlift.engine.model.probe import KINDS, AttentionProbe
+from layerlift.engine.model.sparse import LoopAttention
 from layerlift.errors import InputError
+from layerlift.geometry.fit import Geometry
+from model_files import Live, component
 
 FUSED = FusedAttention((64,), fewest_queries=9)
 OTHER = FusedAttention((128,), fewest_queries=9)
@@ -18,8 +27,9 @@ OTHER = FusedAttention((128,), fewest_queries=9)
 
 @pytest.fixture(scope="module")
 def facts() -> ModelFacts:
-    """Those of the demo model, which has heads of 64 as LTX-Video 2B."""
-    found = open_model("demo").facts(["Empty"], choose_policy("cpu"))
+    """Those of LTX-Video 2B 0.9.5."""
+    checkpoint = Checkpoint(Path("x"), component("transformer", "transformer_2b"), component("vae", "vae_0.9.5"))
+    found = read_facts("ltx-2b-0.9.5", checkpoint, Geometry(space=32, time=8, channels=128), None)
     assert found.width // found.heads == 64
     return found
 
@@ -40,6 +50,34 @@ def test_fused_attention_holds_no_scores(facts: ModelFacts) -> None:
     without = denoise_need(request(facts, None), DenoiseRun(attention_limit_bytes=None))
     assert fused.activations == pytest.approx(without.activations, rel=0.02)
     assert least_memory(request(facts, FUSED)) <= least_memory(request(facts, None))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("way", ["plain", "loop", "probe"])
+def test_a_pass_takes_what_is_planned(facts: ModelFacts, dtype: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted on the meta device, where a fused kernel is one that makes its result and nothing else."""
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda query, key, value, **_: torch.empty_like(query)
+    )
+    asked, kind = request(facts, FUSED), getattr(torch, dtype)
+    asked = replace(asked, policy=replace(asked.policy, transformer_dtype=dtype, device="cpu"))
+    config = {**bundled_config("transformer_2b"), "num_layers": 2}
+    module = build_module(Component("transformer", config, {})).to(kind).eval()
+    apply_policy(module, asked.policy)
+    inputs = {
+        "hidden_states": torch.empty(1, asked.tokens, 128, device="meta", dtype=kind),
+        "encoder_hidden_states": torch.empty(1, 256, 4096, device="meta", dtype=kind),
+        "timestep": torch.empty(1, asked.tokens, device="meta"),
+        "encoder_attention_mask": torch.empty(1, 256, device="meta", dtype=kind),
+        "video_coords": torch.empty(1, 3, asked.tokens, device="meta"),
+    }
+    columns = torch.empty(1, asked.tokens, 16, device="meta")
+    probe = AttentionProbe(module, columns, asked.policy, kinds=KINDS, reduce=lambda mass, *_: mass.mean(1))
+    around = {"plain": nullcontext(), "loop": LoopAttention(module).installed(), "probe": probe}[way]
+    with torch.no_grad(), around, Live(module) as live:
+        module(**inputs)
+    planned = denoise_need(asked, DenoiseRun(streamed_blocks=1, attention_limit_bytes=2**31))
+    assert planned.activations / FRAGMENTATION == pytest.approx(live.peak, rel=0.15)
 
 
 def test_nothing_is_cut_up_that_is_fused(facts: ModelFacts) -> None:

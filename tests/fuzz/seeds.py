@@ -77,7 +77,8 @@ class Seed:
 _SPECIAL = (
     "config.json", "layerlift.json", "diffusion_pytorch_model.safetensors.index.json", "text.safetensors",
     "diffusion_pytorch_model.safetensors", "effects.safetensors", "ltx.safetensors", "model.safetensors",
-    "entry.safetensors", "prompts.safetensors", "tokenizer.json", "encoder tokenizer/spiece.model bytes", "picture pictures/rgb.png bytes",
+    "entry.safetensors", "prompts.safetensors", "tokenizer.json", "encoder tokenizer/spiece.model bytes",
+    "picture pictures/rgb.png bytes",
     "mask pictures/labels.png bytes", "layer pictures/rgba.png bytes", "reference pictures/clean.png bytes",
     "video videos/clip.mkv bytes",
 )  # fmt: skip
