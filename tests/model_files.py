@@ -1,17 +1,22 @@
-"""Model files in the layouts that are not diffusers' own, made from tiny models or of nothing but a header."""
+"""Model files in the layouts that are not diffusers' own, made from tiny models or of nothing but a header; and parts
+of published models that have no weights at all."""
 
 import json
 import re
 import shutil
 import struct
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from layerlift.engine.model.checkpoint import Component, build_module, bundled_config
+from layerlift.engine.model.headers import TensorSpec
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -87,3 +92,36 @@ def write_package(tiny: Path, folder: Path) -> None:
     config["settings"] = json.loads((tiny / "layerlift.json").read_text())
     (folder / "config.json").write_text(json.dumps(config))
     shutil.copy(tiny / "text.safetensors", folder)
+
+
+def component(kind: str, name: str, stored: str = "BF16") -> Component:
+    """A part of a published model, as if its weights lay on the disk in one type."""
+    config = bundled_config(name)
+    values = build_module(Component(kind, config, {})).state_dict()
+    return Component(
+        kind, config, {key: TensorSpec(Path("x"), key, tuple(value.shape), stored) for key, value in values.items()}
+    )
+
+
+class Live(TorchDispatchMode):
+    """Bytes of tensors made inside that are still there, and their peak: on the meta device, for nothing."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.seen = {value.untyped_storage()._cdata for value in [*module.parameters(), *module.buffers()]}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        for value in tree_leaves(made):
+            if isinstance(value, torch.Tensor) and value.untyped_storage()._cdata not in self.seen:
+                storage = value.untyped_storage()
+                self.seen.add(storage._cdata)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        return made
+
+    def _free(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.now -= size

@@ -191,3 +191,29 @@ def survive(
         finally:
             assert job._lock is not None
             job._lock.leave()
+
+
+def short_loop(model: Any, policy: Policy, speed: Any, unknown: int = 4) -> Any:
+    """A short denoising loop of a model of `write_tiny_model` over 24 tokens, `unknown` of them (even) unknown."""
+    import torch
+
+    from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
+    from layerlift.progress import QUIET
+
+    latents = torch.randn(1, 8, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    hidden = torch.zeros(2, 12, dtype=torch.bool)
+    hidden[:, 5 : 5 + unknown // 2] = True
+    texts = model.text(["", "Empty"], policy)
+    prompts = Prompts(torch.cat([text.embeds for text in texts]), torch.cat([text.mask for text in texts]))
+    with model.transformer(policy) as transformer:
+        return denoise(
+            transformer,
+            latents,
+            hidden.view(2, 3, 4),
+            prompts,
+            token_coordinates(latents.shape, model.geometry, 24),
+            settings=SamplingSettings((1.0, 0.8, 0.5, 0.0), guidance=3.0),
+            generator=torch.Generator().manual_seed(1),
+            progress=QUIET,
+            speed=speed,
+        )

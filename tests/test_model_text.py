@@ -18,7 +18,7 @@ from layerlift.engine.model import Model, open_model, t5, text
 from layerlift.engine.model.text import TextEmbedding
 from layerlift.errors import InputError
 from support import left_by_a_killed_run
-from tiny_model import PROMPTS, write_tiny_model
+from tiny_model import PROMPTS, write_encoder, write_tiny_model
 
 CPU = choose_policy("cpu")
 REAL_TOKENIZER = Path(__file__).parents[2] / "shared" / "ltx" / "t5-tokenizer"
@@ -28,20 +28,6 @@ WIDTH = 16
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-def write_encoder(folder: Path, seed: int = 0, width: int = WIDTH, vocabulary: int = 300) -> Path:
-    """A random T5 encoder of one layer; its tokenizer file says nothing (`letters` stands in)."""
-    from transformers import T5Config, T5EncoderModel
-
-    torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=vocabulary, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
-    )
-    T5EncoderModel(config).save_pretrained(folder / "text_encoder")
-    (folder / "tokenizer").mkdir()
-    (folder / "tokenizer" / "spiece.model").write_bytes(b"letters")
-    return folder
 
 
 @pytest.fixture(scope="module")

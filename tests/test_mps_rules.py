@@ -3,7 +3,7 @@
 docs/mac.md has the whole list. Contiguous queries, chunks and float32 in attention: test_model_attention, too. Dtypes,
 generator, autocast, float64 and old torch: test_device_policy. Limits of arrays and axes in the VAE: test_plan. NaN and
 single colours: test_latents and test_sampling. Masked rows: test_model_text. Watermarks: test_budget. Operations that
-are missing: test_mps_operations.
+are missing: test_mps_operations. Fused attention: test_mps_attention; the model here has heads that it does not take.
 """
 
 import os
@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerlift.engine.device import BACKENDS, Policy, choose_policy
-from layerlift.engine.model import Model, open_model, weights
+from layerlift.engine.model import open_model, weights
 from layerlift.engine.model.probe import KINDS, AttentionProbe
 from layerlift.engine.model.speed import PLAIN, Speed
-from layerlift.engine.sampling import Prompts, SamplingSettings, denoise, token_coordinates
-from layerlift.progress import QUIET
+from support import short_loop
 from tiny_model import write_tiny_model
 
 MPS = choose_policy("cpu", force="mps")
@@ -63,6 +63,40 @@ def test_a_component_is_never_placed_whole(tmp_path: Path, monkeypatch: pytest.M
     for manager in (model.transformer, model.vae_encoder, model.vae_decoder):
         with manager(MPS):
             pass
+
+
+class Dtypes(TorchDispatchMode):
+    """The types of numbers that norms compute with inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, set[torch.dtype]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = str(func).split(".")[1]
+        if name in NORMS and isinstance(args[0], torch.Tensor):
+            self.seen.setdefault(name, set()).add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+NORMS = ("pow", "mean", "sqrt", "rsqrt", "var_mean", "native_layer_norm", "_fused_rms_norm")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_norms_compute_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """RMSNorm in bfloat16 is NaN there (SeedVR2 #600), in float16 its squares overflow (FramePack #816)."""
+    real = torch.nn.functional.rms_norm
+
+    def watched(states: torch.Tensor, *others: object) -> torch.Tensor:
+        assert states.dtype == torch.float32  # the CPU's would cast by itself, Metal has one of its own
+        return real(states, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.nn.functional, "rms_norm", watched)
+    model = open_model(write_tiny_model(tmp_path))
+    with Dtypes() as norms:
+        short_loop(model, replace(MPS, transformer_dtype=dtype), PLAIN)
+    assert {"rsqrt", "mean", "native_layer_norm"} <= norms.seen.keys()
+    assert set().union(*norms.seen.values()) == {torch.float32}
 
 
 def test_memory_is_capped_and_pieces_are_small() -> None:
@@ -123,32 +157,11 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return calls
 
 
-def loop(model: Model, policy: Policy, speed: Speed) -> torch.Tensor:
-    """A short denoising loop over 24 tokens, four of them unknown."""
-    latents = torch.randn(1, 8, 2, 3, 4, generator=torch.Generator().manual_seed(0))
-    unknown = torch.zeros(2, 3, 4, dtype=torch.bool)
-    unknown[:, 1, 1:3] = True
-    texts = model.text(["", "Empty"], policy)
-    prompts = Prompts(torch.cat([text.embeds for text in texts]), torch.cat([text.mask for text in texts]))
-    with model.transformer(policy) as transformer:
-        return denoise(
-            transformer,
-            latents,
-            unknown,
-            prompts,
-            token_coordinates(latents.shape, model.geometry, 24),
-            settings=SamplingSettings((1.0, 0.8, 0.5, 0.0), guidance=3.0),
-            generator=torch.Generator().manual_seed(1),
-            progress=QUIET,
-            speed=speed,
-        )
-
-
 @pytest.mark.parametrize("speed", [PLAIN, Speed(refresh=0.5, hoist=True)])
 def test_attention_of_the_loop(tmp_path: Path, kernel: list[tuple[int, int]], speed: Speed) -> None:
     """Self and cross attention, over all tokens and over the unknown ones alone, to text kept and text fresh."""
     model = open_model(write_tiny_model(tmp_path))
-    made = loop(model, replace(MPS, attention_limit_bytes=LIMIT), speed)
+    made = short_loop(model, replace(MPS, attention_limit_bytes=LIMIT), speed)
     assert torch.isfinite(made).all()
     assert max(queries for queries, keys in kernel if keys == 24) == 5  # self, in pieces
     assert {keys for _, keys in kernel} - {24}  # cross
@@ -161,9 +174,9 @@ def test_rules_of_mps_change_the_loop_by_rounding_alone(tmp_path: Path) -> None:
     cpu = choose_policy("cpu")
     policy = replace(MPS, transformer_dtype="float32", attention_limit_bytes=LIMIT)
     for speed in (PLAIN, Speed(refresh=0.5, hoist=True)):
-        torch.testing.assert_close(loop(model, policy, speed), loop(model, cpu, speed), rtol=0, atol=1e-4)
-    half = loop(model, replace(MPS, attention_limit_bytes=LIMIT), PLAIN)
-    whole = loop(model, cpu, PLAIN)
+        torch.testing.assert_close(short_loop(model, policy, speed), short_loop(model, cpu, speed), rtol=0, atol=1e-4)
+    half = short_loop(model, replace(MPS, attention_limit_bytes=LIMIT), PLAIN)
+    whole = short_loop(model, cpu, PLAIN)
     assert (half - whole).norm() <= 0.02 * whole.norm()  # float16 weights
 
 

@@ -1,6 +1,5 @@
 """Plans: they fit what they are given, keep to the backend's limits, and say what a run really allocates."""
 
-import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +7,6 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from layerlift.engine.device import BACKENDS, Policy, choose_policy
 from layerlift.engine.device.needs import (
@@ -27,24 +24,16 @@ from layerlift.engine.device.plan import Plan, least_memory, make_plan
 from layerlift.engine.model import open_model
 from layerlift.engine.model.checkpoint import Checkpoint, Component, build_module, bundled_config
 from layerlift.engine.model.facts import read_facts
-from layerlift.engine.model.headers import TensorSpec
 from layerlift.engine.model.vae_stream import decode_stream, encode_stream
 from layerlift.errors import InputError
 from layerlift.geometry.fit import Geometry, fit_size, fit_windows
 from layerlift.geometry.focus import focus_view, whole_view
+from model_files import Live, component
 from tiny_model import write_tiny_model
 
 SMALL, LARGE = (704, 480), (1280, 704)
 # How far an estimate may be from what is allocated, either way.
 TOLERANCE = 0.15
-
-
-def component(kind: str, name: str, stored: str = "BF16") -> Component:
-    config = bundled_config(name)
-    values = build_module(Component(kind, config, {})).state_dict()
-    return Component(
-        kind, config, {key: TensorSpec(Path("x"), key, tuple(value.shape), stored) for key, value in values.items()}
-    )
 
 
 @pytest.fixture(scope="module")
@@ -100,30 +89,6 @@ def test_what_the_vae_can_be_kept_in(stored: str, kept: str | None) -> None:
 
 
 # --- what is estimated is what is allocated --------------------------------------------------------------------------
-
-
-class Live(TorchDispatchMode):
-    """Bytes of tensors made inside that are still there, and their peak: on the meta device, for nothing."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen = {value.untyped_storage()._cdata for value in [*module.parameters(), *module.buffers()]}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        made = func(*args, **(kwargs or {}))
-        for value in tree_leaves(made):
-            if isinstance(value, torch.Tensor) and value.untyped_storage()._cdata not in self.seen:
-                storage = value.untyped_storage()
-                self.seen.add(storage._cdata)
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
-        self.peak = max(self.peak, self.now)
-        return made
-
-    def _free(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.now -= size
 
 
 def meta_vae(dtype: str) -> torch.nn.Module:

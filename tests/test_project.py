@@ -97,6 +97,79 @@ def test_ci_runs_what_make_offers_on_every_python_that_the_project_names(project
     assert workflows["release"]["jobs"]["publish"]["permissions"] == {"id-token": "write"}
 
 
+@pytest.fixture(scope="module")
+def workflows() -> dict[str, dict]:
+    return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / ".github/workflows").iterdir()}
+
+
+def steps(workflow: dict) -> list[dict]:
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def test_workflows_use_actions_that_are_known_and_nothing_else(workflows: dict[str, dict]) -> None:
+    known = {
+        "actions/checkout@v4",
+        "actions/setup-python@v5",
+        "actions/upload-artifact@v4",
+        "actions/download-artifact@v4",
+        "pypa/gh-action-pypi-publish@release/v1",
+    }
+    for workflow in workflows.values():
+        assert {step["uses"] for step in steps(workflow) if "uses" in step} <= known
+        assert all(("uses" in step) != ("run" in step) for step in steps(workflow))
+        assert all(job.keys() >= {"runs-on", "steps"} for job in workflow["jobs"].values())
+        assert workflow["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("name", ["mac", "release"])
+def test_what_workflows_run_is_there(workflows: dict[str, dict], name: str) -> None:
+    """Every `layerlift …` is a command with these flags, every `make …` a target, every script a file."""
+    from typer.main import get_command
+
+    from layerlift.cli.app import app
+
+    runs = "\n".join(step["run"] for step in steps(workflows[name]) if "run" in step)
+    lines = re.findall(r"\.venv/bin/layerlift ([^|\n]*)", runs)
+    assert lines
+    for line in lines:
+        command, words = get_command(app), line.split()
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context("layerlift", words)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z-]+)", runs):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for script in re.findall(r"bin/python ([\w/]+\.py)", runs):
+        assert (ROOT / script).is_file()
+
+
+def test_the_mac_workflow_gives_figures_of_a_mac(workflows: dict[str, dict]) -> None:
+    (job,) = workflows["mac"]["jobs"].values()
+    assert job["runs-on"] == "macos-15"
+    runs = {step["run"]: step for step in job["steps"] if "run" in step}
+    assert any("make test " in run for run in runs)
+    assert any("pytest tests/mlx" in run for run in runs)
+    # What says it ran on the GPU asks for the GPU, and only where there is one.
+    on_gpu = [step for run, step in runs.items() if "--device mps" in run]
+    assert len(on_gpu) == 2
+    assert all("steps.gpu.outcome == 'success'" in step["if"] for step in on_gpu)
+    # A command before a pipe that fails is a step that fails: GitHub's own shell does not look.
+    assert all(step.get("shell") == "bash" for run, step in runs.items() if "| tee" in run and "doctor" not in run)
+    uploads = [step for step in job["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert [step["with"]["path"] for step in uploads] == ["mac/"]
+    assert all("mac/" in run.split("| tee ")[1] for run in runs if "| tee " in run)
+
+
+def test_the_release_attaches_what_download_looks_for(workflows: dict[str, dict]) -> None:
+    from layerlift.engine.model.published import NAME
+
+    job = workflows["release"]["jobs"]["prompts"]
+    assert job["permissions"] == {"contents": "write"}
+    runs = [step["run"] for step in job["steps"] if "run" in step]
+    assert f".venv/bin/python tools/make_prompts.py {NAME}" in runs
+    assert f'gh release upload "$GITHUB_REF_NAME" {NAME}' in runs[-1]
+
+
 def test_a_bug_report_asks_for_what_doctor_prints() -> None:
     for path in (ROOT / ".github" / "ISSUE_TEMPLATE").iterdir():
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["body"], path.name

@@ -8,14 +8,16 @@ from typing import Any
 PROMPTS = ("Empty", "", "worst quality, inconsistent motion, blurry, jittery, distorted")
 
 
-def tiny_transformer_config(channels: int = 8, layers: int = 2, text_width: int = 16) -> dict[str, Any]:
-    """Config of a transformer of `layers` blocks, 2 heads of 16."""
+def tiny_transformer_config(
+    channels: int = 8, layers: int = 2, text_width: int = 16, head_size: int = 16
+) -> dict[str, Any]:
+    """Config of a transformer of `layers` blocks, 2 heads of `head_size`."""
     return {
         "in_channels": channels,
         "out_channels": channels,
         "num_attention_heads": 2,
-        "attention_head_dim": 16,
-        "cross_attention_dim": 32,
+        "attention_head_dim": head_size,
+        "cross_attention_dim": 2 * head_size,
         "num_layers": layers,
         "caption_channels": text_width,
     }
@@ -47,7 +49,13 @@ def tiny_vae_config(channels: int = 8, timestep_conditioning: bool = True) -> di
 
 
 def write_tiny_model(
-    folder: Path, *, prompts: Sequence[str] = PROMPTS, seed: int = 0, layers: int = 2, **settings: Any
+    folder: Path,
+    *,
+    prompts: Sequence[str] = PROMPTS,
+    seed: int = 0,
+    layers: int = 2,
+    head_size: int = 16,
+    **settings: Any,
 ) -> Path:
     """Write a random model (8 latent channels, 16 × 16 pixels × 4 frames a cell, ready text embeddings of 4 tokens)
     into `folder` and return it. `settings` replace those written: 2 steps, guidance 3, 64x48, 9 frames."""
@@ -59,7 +67,8 @@ def write_tiny_model(
     text_width, text_length = 16, 4
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        transformer = LTXVideoTransformer3DModel(**tiny_transformer_config(layers=layers, text_width=text_width))
+        config = tiny_transformer_config(layers=layers, text_width=text_width, head_size=head_size)
+        transformer = LTXVideoTransformer3DModel(**config)
         vae = AutoencoderKLLTXVideo(**tiny_vae_config())
         # Statistics that are not 0 and 1, so that a test notices when normalising is forgotten.
         vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 8))
@@ -81,4 +90,19 @@ def write_tiny_model(
         **settings,
     }
     (folder / "layerlift.json").write_text(json.dumps(values, indent=1))
+    return folder
+
+
+def write_encoder(folder: Path, seed: int = 0, width: int = 16, vocabulary: int = 300) -> Path:
+    """A random T5 encoder of one layer; its tokenizer file says nothing (`letters` stands in)."""
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=vocabulary, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "spiece.model").write_bytes(b"letters")
     return folder

@@ -58,6 +58,14 @@ def cached(path: Path) -> None:
     read_cached(path, "Empty", 64)
 
 
+def published(path: Path) -> None:
+    """Embeddings that come with a release."""
+    from layerlift.engine.model.published import PublishedText
+
+    found = PublishedText(path)
+    found.read(found.prompts)
+
+
 def picture(path: Path) -> None:
     """A picture as a clip and as a single image."""
     from layerlift.clip.images import read_picture

@@ -77,7 +77,8 @@ class Seed:
 _SPECIAL = (
     "config.json", "layerlift.json", "diffusion_pytorch_model.safetensors.index.json", "text.safetensors",
     "diffusion_pytorch_model.safetensors", "effects.safetensors", "ltx.safetensors", "model.safetensors",
-    "entry.safetensors", "tokenizer.json", "encoder tokenizer/spiece.model bytes", "picture pictures/rgb.png bytes",
+    "entry.safetensors", "prompts.safetensors", "tokenizer.json", "encoder tokenizer/spiece.model bytes",
+    "picture pictures/rgb.png bytes",
     "mask pictures/labels.png bytes", "layer pictures/rgba.png bytes", "reference pictures/clean.png bytes",
     "video videos/clip.mkv bytes",
 )  # fmt: skip
@@ -159,7 +160,8 @@ def _texts(folder: Path) -> list[Seed]:
     from sentencepiece import SentencePieceTrainer
     from transformers import T5Config, T5EncoderModel
 
-    from layerlift.engine.model.text import write_cached
+    from layerlift.engine.model.published import write_published
+    from layerlift.engine.model.text import TextEmbedding, write_cached
 
     encoder = folder / "encoder"
     config = T5Config(
@@ -190,6 +192,9 @@ def _texts(folder: Path) -> list[Seed]:
     )
     stored = folder / "cached" / "entry.safetensors"
     write_cached(stored, "Empty", torch.zeros(1, 4, 16), torch.ones(1, 4, dtype=torch.bool))
+    published = folder / "prompts.safetensors"
+    empty = TextEmbedding(torch.zeros(1, 256, 16), torch.ones(1, 256, dtype=torch.bool))
+    write_published(published, "0" * 64, "bfloat16", {"Empty": empty, "": empty})
     plain = [
         (encoder, "text_encoder/config.json", "json"),
         (encoder, "text_encoder/model.safetensors", "header"),
@@ -200,6 +205,8 @@ def _texts(folder: Path) -> list[Seed]:
         *(Seed("text encoder", path, path / name, way, "encoder") for path, name, way in plain),
         Seed("prompt cache", stored, stored, "header", "cached"),
         Seed("prompt cache", stored, stored, "bytes", "cached"),
+        Seed("published prompts", published, published, "header", "published"),
+        Seed("published prompts", published, published, "bytes", "published"),
     ]
 
 

@@ -10,6 +10,7 @@ from layerlift.cli.flags import Without, with_flags
 from layerlift.options import RuntimeOptions
 
 if TYPE_CHECKING:
+    from layerlift.engine.device import Policy
     from layerlift.runtime import Runtime
 
 
@@ -24,6 +25,7 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     from layerlift.engine.device.policy import devices
     from layerlift.engine.model.catalogue import CATALOGUE
     from layerlift.engine.model.hub import find_checkpoint, find_text_encoder
+    from layerlift.engine.model.published import find_published
     from layerlift.engine.onnx import providers
     from layerlift.engine.segmenters import SEGMENTERS, find_segmenter
     from layerlift.report import versions
@@ -33,13 +35,15 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     chosen = runtime.policy
     usable = usable_memory(chosen) if runtime.memory_bytes is None else runtime.memory_bytes
     found = {name: find_checkpoint(entry) for name, entry in CATALOGUE.items()} | {"text encoder": find_text_encoder()}
+    found["ready prompts"] = ready.path if (ready := find_published()) else None
     segmenters = {name: find_segmenter(entry) or "not on this machine" for name, entry in SEGMENTERS.items()}
     runs = ", ".join(name for name, _ in providers(chosen.backend))
     sections = {
         "versions": versions(),
         "device": devices(),
         "memory": {"RAM": f"{total_ram() / GIB:.1f} GiB", "limit": f"{usable / GIB:.1f} GiB"},
-        "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)},
+        "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)}
+        | {"attention": attention(chosen)},
         "models": {name: path or "not on this machine" for name, path in found.items()},
         "segmenters": {"mobile-sam": f"in the package, run by {runs}", **segmenters},
     }
@@ -48,6 +52,13 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
         lines += [title, *(f"  {name:24} {value}" for name, value in rows.items())]
     lines += ["plan for a default clip", *(f"  {line}".rstrip() for line in default_plan(runtime))]
     typer.echo("\n".join(lines))
+
+
+def attention(policy: "Policy") -> str:
+    """Which way attention goes, and why."""
+    from layerlift.engine.device.mps import attention_here
+
+    return attention_here()[1] if policy.backend == "mps" else f"at once, in torch's own kernels for {policy.backend}"
 
 
 def default_plan(runtime: "Runtime") -> list[str]:

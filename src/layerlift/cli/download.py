@@ -1,5 +1,6 @@
 """`layerlift download`: fetch a model's weights into huggingface_hub's cache."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,8 +17,15 @@ def download(
             show_default=False,
         ),
     ] = None,
+    with_text_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--with-text-encoder",
+            help="Fetch the text encoder, too, for prompts of your own (19 GB).",
+        ),
+    ] = False,
 ) -> None:
-    """Download a model, with the text encoder it needs, or a segmenter. Without NAME, list them."""
+    """Download a model, with what it needs for the usual prompts, or a segmenter. Without NAME, list them."""
     from layerlift.engine.model.catalogue import CATALOGUE
     from layerlift.engine.segmenters import SEGMENTERS
 
@@ -30,5 +38,6 @@ def download(
     from layerlift.engine.model.hub import download as fetch
 
     with show_downloads() as progress:
-        files = fetch(name, progress)
+        say = partial(typer.echo, err=True)
+        files = fetch(name, progress, with_text_encoder=with_text_encoder, say=say)
     typer.echo(f"{name} is in {files[0].parent}")

@@ -165,7 +165,11 @@ def describe(made: "Plan") -> list[str]:
         + ("memory" if there == layers else "memory, the others are read from disk in every pass"),
         "guidance": "none" if request.branches == 1 else "in one pass" if policy.batched_guidance else "in two passes",
         "passes": "over unknown tokens only, where that is faster" if made.sparse else "over all tokens",
-        "attention": "at once" if limit is None else f"in pieces of at most {limit / 2**20:.0f} MiB",
+        "attention": "in fused kernels"
+        if request.fused
+        else "at once"
+        if limit is None
+        else f"in pieces of at most {limit / 2**20:.0f} MiB",
         "VAE": f"{policy.vae_dtype}, {policy.vae_frames or 'all'} frames at a time{kept}",
         "text": "ready" if request.facts.text_block is None else "block by block" if policy.text_stream else "at once",
     }

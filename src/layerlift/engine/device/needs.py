@@ -153,6 +153,12 @@ class Request:
         cells = (width // self.facts.space) * (height // self.facts.space)
         return cells * (1 + -(-(self.frames - 1) // self.facts.time) + self.context)
 
+    @property
+    def fused(self) -> bool:
+        """Whether attention runs in fused kernels for Metal, which hold no scores: they have a kernel for its heads."""
+        kernels = self.policy.fused_attention
+        return kernels is not None and kernels.takes(self.tokens, self.facts.width // self.facts.heads)
+
     def half(self, stage: str) -> VaeFacts:
         """The half of the VAE that runs in "encode" or "decode"."""
         return self.facts.encoder if stage == "encode" else self.facts.decoder
@@ -241,10 +247,10 @@ def denoise_need(request: Request, run: DenoiseRun) -> Need:
     activations = PASS_ARRAYS[size] * passes * tokens * facts.width * size * FRAGMENTATION
     if run.attention_limit_bytes is not None:
         score = 4 if policy.float32_softmax else size
-        scores = passes * facts.heads * tokens * tokens * score
+        scores = 0 if request.fused else passes * facts.heads * tokens * tokens * score
         # While scores are there, the feed-forward layer's arrays are not.
         there = 0.8 * activations + SCORE_ARRAYS * min(run.attention_limit_bytes, scores)
-        if policy.float32_softmax:
+        if policy.float32_softmax:  # the probe's, where attention itself is fused
             there += FLOAT32_ARRAYS * passes * tokens * facts.width * BYTES["float32"]
         activations = max(activations, there)
     if run.sparse:

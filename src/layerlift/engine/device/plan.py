@@ -102,6 +102,7 @@ def make_plan(request: Request) -> Plan:
         InputError: nothing fits; names the stage that needs the most, and the smallest thing to change.
     """
     _check_axes(request)
+    _check_elements(request)
     text, both = text_need(request), _vae_run(request)
     runs = (run for run in denoise_runs(request) if denoise_need(request, run).total <= request.cap("denoise"))
     run = next(runs, None)
@@ -183,7 +184,8 @@ def denoise_runs(request: Request) -> Iterator[DenoiseRun]:
     limits: tuple[int | None, ...] = (None,)
     if policy.attention_limit_bytes is not None:
         own = policy.attention_limit_bytes
-        limits = tuple(limit for limit in ATTENTION_LIMITS if limit <= own) or (own,)
+        smaller = () if request.fused else ATTENTION_LIMITS  # fused kernels hold no scores that could be cut up
+        limits = tuple(limit for limit in smaller if limit <= own) or (own,)
 
     def resident(int8: bool) -> Iterator[DenoiseRun]:
         for sparse in (True, False) if request.sparse else (False,):
@@ -216,6 +218,29 @@ def _check_axes(request: Request) -> None:
         raise InputError(
             f"{request.facts.name} at {width}x{height} needs an axis of {longest} in its VAE, but convolutions on "
             f"{request.policy.backend} allow at most {limit}: choose a smaller --size, or --device cpu."
+        )
+
+
+def _check_elements(request: Request) -> None:
+    """Raises InputError when an array that is joined or repeated has more elements than the backend can address.
+
+    In the VAE that is what a convolution takes: what is held of the piece before, and the piece, of one frame at least.
+    In the transformer it is the rotary tables, one row a token. What else is joined is far smaller.
+    """
+    facts, limit = request.facts, request.policy.array_limit
+    if limit is None:
+        return
+    width, height = request.size
+    most = {
+        "its VAE": 3 * width * height * max(facts.encoder.frame, facts.decoder.frame),
+        "its transformer": request.branches * request.tokens * facts.width,
+    }
+    part, elements = max(most.items(), key=lambda item: item[1])
+    if elements >= limit:
+        raise InputError(
+            f"{facts.name} at {width}x{height} with {request.frames} frames a window needs an array of "
+            f"{elements:.0f} numbers in {part}, but on {request.policy.backend} arrays of {limit} or more are joined "
+            f"wrongly: choose a smaller --size, or --device cpu."
         )
 
 

@@ -7,6 +7,7 @@ tested there. What no backend may do is not in the table, because it is not a ch
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from layerlift.engine.device.mps import FusedAttention, attention_here
 from layerlift.errors import InputError
 
 Backend = Literal["cpu", "cuda", "mps"]
@@ -18,6 +19,7 @@ WEIGHTS = ("auto", "8bit", "full")
 
 # What code that runs a model does nowhere, as patterns of its source, and why: the traps of MPS that are not a choice.
 NOWHERE = {
+    r"grid_sample": "crashes on MPS in torch 2.10 (ComfyUI-SAM3 #110)",
     r"autocast": "unsupported on MPS in older torch (LTXVideo #90); dtypes are the policy's",
     r"torch\.float64|torch\.double\b|\.double\(": "unsupported on MPS (diffusers #9047, #11315)",
     r"torch\.float8": "unsupported on MPS (pytorch #148420); weights in it are cast on the CPU as they are read",
@@ -60,11 +62,16 @@ class Policy:
     fused_norms: bool
     """Normalise between the transformer's layers with torch's own kernel, which computes in float32 as well."""
     float32_softmax: bool
-    """Run attention, softmax included, in float32, whatever the dtype."""
+    """Run attention, softmax included, in float32, whatever the dtype; `fused_attention` does without."""
     vae_frames: int | None
     """How many frames the VAE takes at a time, with the very result of all at once; None: all at once."""
+    fused_attention: FusedAttention | None = None
+    """Calls of attention that a fused kernel takes: they run in the transformer's dtype and make no scores array, so
+    `float32_softmax` and `attention_limit_bytes` are for the others. None: no call is looked at."""
     vae_axis_limit: int | None = None
     """No array in the VAE may be longer than this along any axis, channels included: plans keep to it."""
+    array_limit: int | None = None
+    """No array that is joined or repeated may have so many elements: plans keep to it."""
     vae_limit_bytes: int | None = None
     """No array in the VAE may be larger than this: plans keep to it."""
     cap_memory: bool = False
@@ -146,12 +153,15 @@ BACKENDS: dict[Backend, Policy] = {
         # An array beyond 2^32 bytes aborts the process (pytorch #149261). Half of that leaves room for a copy the
         # kernel may make; LTX at 704x480x97 (4290 tokens, 32 heads, float32) needs 2.2 GiB, so two chunks.
         attention_limit_bytes=2**31,
-        float32_norms=True,  # FramePack #816
+        float32_norms=True,  # FramePack #816; in bfloat16 NaN on M5 (SeedVR2 #600)
         fused_norms=False,  # what Metal's kernel computes in nobody says; diffusers' computes in float32
         float32_softmax=True,  # in half precision NaN on long sequences (TP-OmnimatteZero PR #5)
+        fused_attention=None,  # `choose_policy` takes it from the table of torch's versions: device/mps.py
         vae_frames=8,  # the decoder takes 12 GB with all frames at once (diffusers #10333)
         vae_axis_limit=2**16,  # "Output channels > 65536" (pytorch #152278): its check looks at every axis
         vae_limit_bytes=2**31,  # as with attention
+        # `cat` writes beyond a result of 2^31 elements (pytorch #189960, in 2.13.0); `tile` ends there (SeedVR2 #600).
+        array_limit=2**31,
         cap_memory=True,  # the default watermark, 1.7 times what is recommended, lies beyond the memory of a Mac
     ),
 }
@@ -194,6 +204,8 @@ def choose_policy(
 
     row = BACKENDS[kind if force is None else force]
     policy = replace(row, device=place, resident=resident)
+    if row.backend == "mps":
+        policy = replace(policy, fused_attention=attention_here()[0])
     # The text encoder stays on the CPU where the rules say so, and else goes along.
     policy = replace(policy, text_device="cpu" if row.text_device == "cpu" else place)
     if dtype is not None:

@@ -85,6 +85,7 @@ class PolicyAttnProcessor:
         self.limit_bytes = policy.attention_limit_bytes
         self.float32_norms = policy.float32_norms
         self.float32_softmax = policy.float32_softmax
+        self.fused = policy.fused_attention
 
     def __call__(
         self,
@@ -106,10 +107,13 @@ class PolicyAttnProcessor:
             bias = attn.prepare_attention_mask(attention_mask, length, batch)  # (B·H, 1, L)
             bias = bias.view(batch, attn.heads, -1, bias.shape[-1])
 
-        query, key, value = (self._heads(part, attn.heads) for part in (query, key, value))
+        fused = self._fuses(query, attn.heads)
+        float32 = self.float32_softmax and not fused
+        query, key, value = (self._heads(part, attn.heads, float32) for part in (query, key, value))
         if bias is not None:
+            # The query's very dtype: with another one Metal's fused kernels do not take the call.
             bias = bias.to(query.dtype)
-        mixed = attend(query, key, value, bias, self.limit_bytes)
+        mixed = attend(query, key, value, bias, None if fused else self.limit_bytes)
         mixed = mixed.transpose(1, 2).flatten(2).to(hidden_states.dtype)  # (B, H, S, d) → (B, S, H·d)
         out: torch.Tensor = attn.to_out[1](attn.to_out[0](mixed))
         return out
@@ -140,9 +144,13 @@ class PolicyAttnProcessor:
         # back to the weights' dtype: whether attention itself runs in float32 is another rule
         return rms_norm(states.float(), norm.normalized_shape, weight, norm.eps).to(states.dtype)
 
-    def _heads(self, states: "torch.Tensor", heads: int) -> "torch.Tensor":
+    def _fuses(self, query: "torch.Tensor", heads: int) -> bool:
+        """Whether a fused kernel takes queries (B, S, H·d), by the policy: nothing else needs to be done for it."""
+        return self.fused is not None and self.fused.takes(query.shape[1], query.shape[2] // heads)
+
+    def _heads(self, states: "torch.Tensor", heads: int, float32: bool) -> "torch.Tensor":
         split = states.unflatten(2, (heads, -1)).transpose(1, 2)  # (B, S, H·d) → (B, H, S, d)
-        if self.float32_softmax:
+        if float32:
             split = split.float()
         return split.contiguous() if self.contiguous else split
 
@@ -163,6 +171,7 @@ def apply_policy(transformer: Any, policy: "Policy") -> None:
         or policy.attention_limit_bytes is not None
         or policy.float32_norms
         or policy.float32_softmax
+        or policy.fused_attention is not None
     ):
         processor = PolicyAttnProcessor(policy)
         for block in transformer.transformer_blocks:

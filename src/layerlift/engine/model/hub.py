@@ -1,4 +1,4 @@
-"""The hub's cache on this machine, and the one function that may use the network: `download`."""
+"""The hub's cache on this machine, and the one function that may use the network: `download` (with `published`)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -70,11 +70,20 @@ def missing_text_encoder() -> InputError:
     )
 
 
-def download(name: str, progress: ProgressCallback | None = None) -> list[Path]:
-    """Fetch a model of the table and the text encoder it needs into the hub's cache; what is there is kept.
+def download(
+    name: str,
+    progress: ProgressCallback | None = None,
+    *,
+    with_text_encoder: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Fetch a model of the table and what it needs for its prompts into the caches; what is there is kept.
+
+    That is the text encoder where it is there already or `with_text_encoder` asks for it, and else the embeddings that
+    came with this version's release; where it has none, the encoder as well, and `say` is told a line about it.
 
     `name`: a name of the table, "text-encoder" for that alone, or a segmenter's. Returns the files. Raises InputError
-    for a name that is not in the tables and when the hub cannot be reached or refuses.
+    for a name that is not in the tables and when the network fails or refuses.
     """
     if name in SEGMENTERS:
         return [_fetch(SEGMENTERS[name].repo, file, progress) for file in FILES]
@@ -85,8 +94,25 @@ def download(name: str, progress: ProgressCallback | None = None) -> list[Path]:
     if name != "text-encoder":
         entry = CATALOGUE[name]
         files.append(_fetch(entry.repo, entry.file, progress))
+        if not with_text_encoder and find_text_encoder() is None:
+            ready = _published(progress, say)
+            if ready is not None:
+                return [*files, ready]
     index = _fetch(HUB_REPO, TEXT_INDEX, progress)
     return [*files, index, *(_fetch(HUB_REPO, wanted, progress) for wanted in _text_names(index))]
+
+
+def _published(progress: ProgressCallback | None, say: Callable[[str], None]) -> Path | None:
+    """The embeddings of this version's release; None where there are none, which was said."""
+    from layerlift.engine.model import published
+
+    url = published.address()
+    if url is None:
+        return None
+    found = published.fetch(url, progress)
+    if found is None:
+        say(f"This release has no ready embeddings ({url}): the text encoder is fetched ({TEXT_ENCODER_GB:g} GB).")
+    return found
 
 
 def _fetch(repo: str, file: str, progress: ProgressCallback | None) -> Path:

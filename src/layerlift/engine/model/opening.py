@@ -10,6 +10,7 @@ from layerlift.engine.model import hub
 from layerlift.engine.model.catalogue import CATALOGUE, DEFAULT, DEMO, Entry, by_file, names
 from layerlift.engine.model.checkpoint import Checkpoint, build_module, read_checkpoint
 from layerlift.engine.model.model import Model
+from layerlift.engine.model.published import find_published
 from layerlift.engine.model.settings import Settings
 from layerlift.engine.model.text import EncodedText, ReadyText, TextSource
 from layerlift.errors import InputError
@@ -46,7 +47,8 @@ def demo_folder() -> Path:
 def _open(shown: str, path: Path, entry: Entry | None, text_encoder: Path | None) -> Model:
     checkpoint = read_checkpoint(path)
     settings = _settings(checkpoint, entry)
-    return Model(shown, checkpoint, settings, _geometry(checkpoint), _text_source(checkpoint, text_encoder))
+    text = _text_source(checkpoint, text_encoder, "text-encoder" if entry is None else entry.name)
+    return Model(shown, checkpoint, settings, _geometry(checkpoint), text)
 
 
 def _installed() -> tuple[str, Path, Entry] | None:
@@ -116,15 +118,16 @@ def _geometry(checkpoint: Checkpoint) -> Geometry:
     )
 
 
-def _text_source(checkpoint: Checkpoint, given: Path | None) -> TextSource:
+def _text_source(checkpoint: Checkpoint, given: Path | None, name: str) -> TextSource:
     width = int(checkpoint.transformer.config["caption_channels"])
+    published = partial(find_published, width)
     if given is not None:
-        source = EncodedText(partial(_given_encoder, given.expanduser()), width)
+        source = EncodedText(partial(_given_encoder, given.expanduser()), width, published, name)
         source.check_encoder()
         return source
     if checkpoint.text is not None:
         return ReadyText(checkpoint.text, width)
-    return EncodedText(partial(_found_encoder, checkpoint.text_encoder), width)
+    return EncodedText(partial(_found_encoder, checkpoint.text_encoder), width, published, name)
 
 
 def _given_encoder(folder: Path) -> Path:

@@ -122,18 +122,22 @@ class _ProbeProcessor(PolicyAttnProcessor):
             q, k = query, key
             if kind == "positional" and image_rotary_emb is not None:
                 q, k = apply_rotary_emb(query, image_rotary_emb), apply_rotary_emb(key, image_rotary_emb)
-            self._record(kind, self._mass(self._heads(q, attn.heads), self._heads(k, attn.heads)))
+            # In float32 where the policy asks for it, in a fused kernel, too: a mass is a sum of many small numbers.
+            limit_bytes = None if self._fuses(q, attn.heads) else self.limit_bytes
+            q, k = (self._heads(part, attn.heads, self.float32_softmax) for part in (q, k))
+            self._record(kind, self._mass(q, k, limit_bytes))
         return out
 
-    def _mass(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    def _mass(self, query: torch.Tensor, key: torch.Tensor, limit_bytes: int | None) -> torch.Tensor:
         """Attention mass on every column: query, key (B, H, S, d) → (B, H, S, n) float32."""
         batch, heads, _, width = query.shape
         columns = self._columns.to(query)
         masses = []
         for part in columns.split(width, dim=2):
-            # Fused kernels want values as wide as queries. (B, S, n) → (B, H, S, d); heads share the memory.
+            # Fused kernels want values as wide as queries, and Metal's one of the widths they have.
+            # (B, S, n) → (B, H, S, d); heads share the memory.
             value = F.pad(part, (0, width - part.shape[2]))[:, None].expand(batch, heads, -1, -1)
             if self.contiguous:
                 value = value.contiguous()
-            masses.append(attend(query, key, value, None, self.limit_bytes)[..., : part.shape[2]].float())
+            masses.append(attend(query, key, value, None, limit_bytes)[..., : part.shape[2]].float())
         return torch.cat(masses, dim=3)

@@ -29,6 +29,7 @@ class LoopAttnProcessor(PolicyAttnProcessor):
         self.limit_bytes = usual.limit_bytes if follows else None
         self.float32_norms = follows and usual.float32_norms
         self.float32_softmax = follows and usual.float32_softmax
+        self.fused = usual.fused if follows else None
 
 
 class SelfAttnProcessor(LoopAttnProcessor):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from layerlift.engine.device import Policy
+    from layerlift.engine.model.published import PublishedText
 
 # Tokens LTX-Video is given: longer prompts are cut, shorter ones padded and masked.
 TEXT_LENGTH = 256
@@ -152,18 +153,37 @@ class ReadyText:
 
 
 class EncodedText:
-    """Embeddings by a T5 encoder, each made once and then read from the cache folder."""
+    """Embeddings by a T5 encoder, each made once and then read from the cache folder.
 
-    known_prompts = None
+    Those that were published with a release need no encoder; where there is one, it has to be the one they are from.
+    """
 
-    def __init__(self, find_folder: Callable[[], Path], width: int) -> None:
+    def __init__(
+        self,
+        find_folder: Callable[[], Path],
+        width: int,
+        find_published: "Callable[[], PublishedText | None]" = lambda: None,
+        name: str = "text-encoder",
+    ) -> None:
         """`find_folder` returns a folder with `text_encoder` and `tokenizer`, or raises the InputError that says how
-        to get one; `width`: the embedding size D the transformer expects."""
+        to get one; `width`: the embedding size D the transformer expects; `find_published`: embeddings of that size;
+        `name`: what `layerlift download` calls the model."""
         self._find_folder = find_folder
         self._width = width
+        self._find_published = find_published
+        self._name = name
+
+    @property
+    def known_prompts(self) -> tuple[str, ...] | None:
+        try:
+            self._find_folder()
+        except InputError:
+            published = self._find_published()
+            return None if published is None else published.prompts
+        return None
 
     def check(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> None:
-        self.check_encoder()
+        self._encoder_for(prompts, policy)
 
     def check_encoder(self) -> Path:
         """The encoder's folder. Raises InputError when there is none or it does not fit the model."""
@@ -173,10 +193,53 @@ class EncodedText:
         check_encoder(folder, self._width)
         return folder
 
+    def _encoder_for(self, prompts: Sequence[str], policy: "Policy") -> Path | None:
+        """The encoder's folder; None where there is none, and every prompt was published.
+
+        Raises InputError for a prompt that needs an encoder which is not there, and as `check_encoder`.
+        """
+        try:
+            self._find_folder()
+        except InputError:
+            published = self._find_published()
+            if published is None or not published.fits(policy):
+                raise
+            for prompt in prompts:
+                if prompt not in published.prompts:
+                    ready = ", ".join(repr(name) for name in published.prompts)
+                    raise InputError(
+                        f"the prompt {prompt!r} needs the text encoder, because only {ready} are ready: run "
+                        f"`layerlift download {self._name}"
+                        f"{'' if self._name == 'text-encoder' else ' --with-text-encoder'}`, or give --text-encoder "
+                        "PATH."
+                    ) from None
+            return None
+        return self.check_encoder()
+
+    def _ready(
+        self, folder: Path | None, prompts: Sequence[str], policy: "Policy", cache: bool
+    ) -> dict[str, TextEmbedding]:
+        """Embeddings that no encoder has to run for: published or in the cache."""
+        from layerlift.engine.model.t5 import encoder_identity
+
+        found: dict[str, TextEmbedding] = {}
+        published = self._find_published() if cache or folder is None else None
+        if published is not None and published.fits(policy):
+            if folder is None:
+                return published.read(prompts)
+            if published.encoder == encoder_identity(folder):
+                try:
+                    found = published.read(prompts)
+                except InputError as error:
+                    warn(str(error).removesuffix("."))
+        left = [prompt for prompt in prompts if prompt not in found]
+        if cache and folder is not None and left:
+            found |= _read_all(self._paths(folder, left, policy), self._width)
+        return found
+
     def encoder_to_run(self, prompts: Sequence[str], policy: "Policy", cache: bool) -> Path | None:
-        folder = self.check_encoder()
-        paths = self._paths(folder, prompts, policy)
-        return None if cache and len(_read_all(paths, self._width)) == len(paths) else folder
+        folder = self._encoder_for(prompts, policy)
+        return None if self._ready(folder, prompts, policy, cache).keys() >= set(prompts) else folder
 
     def _paths(self, folder: Path, prompts: Sequence[str], policy: "Policy") -> dict[str, Path]:
         from layerlift.engine.model.t5 import encoder_identity
@@ -191,11 +254,11 @@ class EncodedText:
 
         from layerlift.engine.model import t5
 
-        folder = self.check_encoder()
-        paths = self._paths(folder, prompts, policy)
-        found = _read_all(paths, self._width) if cache else {}
-        missing = [prompt for prompt in paths if prompt not in found]
-        if missing:
+        folder = self._encoder_for(prompts, policy)
+        found = self._ready(folder, prompts, policy, cache)
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
+        if missing and folder is not None:
+            paths = self._paths(folder, missing, policy)
             cache_dtype = getattr(torch, policy.cache_dtype)
             made = t5.embed(folder, missing, TEXT_LENGTH, policy, progress)
             for prompt, (embeds, mask) in zip(missing, made, strict=True):
@@ -230,13 +293,13 @@ def read_cached(path: Path, prompt: str, width: int) -> TextEmbedding | None:
         with open_weights(path) as stored:
             found = TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
     except OSError as error:
-        _warn(f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
+        warn(f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
         return None
     except (InputError, KeyError, ValueError):
-        _warn(f"{path} is damaged")
+        warn(f"{path} is damaged")
         return None
     if found.embeds.shape != (1, TEXT_LENGTH, width) or not bool(found.embeds.isfinite().all()):
-        _warn(f"{path} does not hold an embedding of this model")
+        warn(f"{path} does not hold an embedding of this model")
         return None
     return found
 
@@ -259,8 +322,9 @@ def write_cached(path: Path, prompt: str, embeds: "torch.Tensor", mask: "torch.T
             save_file(tensors, made, metadata={"prompt": prompt})
     except (OSError, SafetensorError, KeptAsideError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        _warn(f"{path} cannot be written: {reason.lower()}")
+        warn(f"{path} cannot be written: {reason.lower()}")
 
 
-def _warn(reason: str) -> None:
+def warn(reason: str) -> None:
+    """A CacheWarning that says why something kept is not used."""
     warnings.warn(f"The cache of prompts is not used: {reason}.", CacheWarning, stacklevel=3)
