@@ -9,6 +9,7 @@ import typer
 
 from layerlift import __version__
 from layerlift.cli import (
+    batch,
     bench,
     compose,
     demo,
@@ -56,6 +57,7 @@ app.command("reference")(reference.reference)
 app.command("extract")(extract.extract)
 app.command("compose")(compose.compose)
 app.command("run")(run.run)
+app.command("batch")(batch.batch)
 app.command("plan")(plan.plan)
 app.command("jobs")(jobs.jobs)
 app.command("scene")(scene.scene)

@@ -15,6 +15,7 @@ from layerlift.places import Given
 if TYPE_CHECKING:
     from layerlift.engine.base import Engine
     from layerlift.jobs.job import Job
+    from layerlift.jobs.manifest import Manifest
     from layerlift.report import Report
     from layerlift.runtime import Runtime
 
@@ -51,20 +52,9 @@ def work_on(
 
     Raises InputError as `Job.begin`.
     """
-    from layerlift.jobs.manifest import Manifest, digest_of, digest_of_model, settings_of
-    from layerlift.report import versions
-
     words = COMMAND_LINE.get() or (command,)
-    contents = {flag: digest_of(_paths(given)) for flag, given in read.items() if given and flag not in _MODELS}
-    opened = {id(model): model for model in models if model is not None}
-    contents |= {f"the model {model.name}": digest_of_model(model.path) for model in opened.values()}
-    encoder = runtime.text_encoder
-    if encoder is not None:
-        contents["the text encoder"] = digest_of_model(encoder)
-    contents["how this device computes"] = repr(runtime.policy)
-    settings = settings_of(typed, _ASIDE)
-    settings |= {f"the version of {name}": said for name, said in versions().items() if name != "platform"}
-    manifest = Manifest(command, str(target), _line(words), contents, settings)
+    manifest = manifest_of(command, target, typed, read, runtime=runtime, models=models)
+    runtime.report.results["key"] = manifest.key()
     said = job.begin(manifest, resume=flags.resume)
     if said is not None:
         say(said)
@@ -76,6 +66,32 @@ def work_on(
         raise
     note_resumed(job, runtime.report, flags)
     job.finish()
+
+
+def manifest_of(
+    command: str,
+    target: Path,
+    typed: Typed,
+    read: Mapping[str, Given],
+    *,
+    runtime: "Runtime",
+    models: "Sequence[Engine | None]",
+) -> "Manifest":
+    """What a command's job is: everything it reads, and everything that was chosen."""
+    from layerlift.jobs.manifest import DEVICE, VERSION, Manifest, digest_of, digest_of_model, settings_of
+    from layerlift.report import versions
+
+    words = COMMAND_LINE.get() or (command,)
+    contents = {flag: digest_of(_paths(given)) for flag, given in read.items() if given and flag not in _MODELS}
+    opened = {id(model): model for model in models if model is not None}
+    contents |= {f"the model {model.name}": digest_of_model(model.path) for model in opened.values()}
+    encoder = runtime.text_encoder
+    if encoder is not None:
+        contents["the text encoder"] = digest_of_model(encoder)
+    contents[DEVICE] = repr(runtime.policy)
+    settings = settings_of(typed, _ASIDE)
+    settings |= {f"{VERSION}{name}": said for name, said in versions().items() if name != "platform"}
+    return Manifest(command, str(target), _line(words), contents, settings)
 
 
 def note_resumed(job: "Job", report: "Report", flags: JobFlags) -> None:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +25,8 @@ from layerlift.report import Report
 
 # Between two plain lines of one stage, in seconds: a log stays readable, and still shows that something moves.
 LINE_EVERY = 15.0
+# Who is told instead of the user, in a process that runs commands for another one.
+LISTENER: ContextVar[Progress | None] = ContextVar("LISTENER", default=None)
 
 
 @contextmanager
@@ -33,6 +36,11 @@ def show_progress(notes: Sequence[str] = ()) -> Iterator[Progress]:
     Ctrl-C ends the work at its next step at the latest. `notes` are lines that are said when the first stage begins:
     everything has been checked by then.
     """
+    listener = LISTENER.get()
+    if listener is not None:
+        _Notes(notes).say()
+        yield interrupted_by_user().watched(listener)
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield interrupted_by_user().watched(LineProgress(notes))
