@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from layerlift.batch.executors.local import LocalExecutor
 from layerlift.cli.job import settle_folder
 from layerlift.cli.run import run
 from layerlift.cli.terminal import say
@@ -132,14 +133,14 @@ def batch(
     with workers(shared) as executor:
         # 2. What the clips are; every plan is made on the device that runs it.
         with board_of(executor.places, [clip.name for clip in mine if not clip.done], "check") as board:
-            mine, wrong = check_clips(mine, executor, choices, board.told)
+            checked, wrong = check_clips(mine, executor, choices, board.told)
         refuse(source, wrong, len(mine))
         if plan:
-            print_plan(mine, executor.places)
+            print_plan(checked, executor.places)
             return
         # 3. The work.
-        failed = work(mine, executor, ledger, choices)
-    print_end(ledger, mine)
+        failed = work(checked, executor, ledger, choices)
+    print_end(ledger, checked)
     if failed:
         raise typer.Exit(1)
 
@@ -171,8 +172,6 @@ def work(mine: "Sequence[Clip]", executor: "Executor", ledger: Any, choices: Any
 @contextmanager
 def workers(devices: Any) -> "Iterator[Executor]":
     """Who does the work; workers end with the block."""
-    from layerlift.batch.executors.local import LocalExecutor
-
     executor = LocalExecutor(devices)
     try:
         yield executor
@@ -238,7 +237,7 @@ def words_of(typed: dict[str, Any]) -> "Words":
     found: Words = {}
     for parameter in _parameters():
         value = typed[parameter.name]
-        if value in (None, [], parameter.default):
+        if value in (None, [], (), parameter.default):
             continue
         several = [str(one) for one in value] if parameter.multiple else value if parameter.is_flag else str(value)
         found |= known.words({parameter.opts[-1]: several}, Path.cwd())

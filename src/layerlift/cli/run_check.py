@@ -1,6 +1,7 @@
 """A command line of `layerlift run`, checked and planned without running it."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from layerlift.cli.flags import gathered
@@ -68,12 +69,19 @@ def stamps(read: Mapping[str, Given]) -> dict[str, list[int]]:
 
 def _typed(argv: Sequence[str]) -> dict[str, Any]:
     """The words after `layerlift run`, as typer reads them. Raises TyperException for what it cannot read."""
-    from typer.main import get_command
+    from typer import Typer
 
-    from layerlift.cli.app import app
+    found: dict[str, Any] = {}
 
-    command = get_command(app).commands["run"]  # type: ignore[attr-defined]
-    return command.make_context("layerlift run", [*argv]).params
+    def take(**typed: Any) -> None:
+        found.update(typed)
+
+    take.__signature__ = signature(run)  # type: ignore[attr-defined]
+    take.__annotations__ = run.__annotations__
+    command = Typer(add_completion=False)
+    command.command()(take)
+    command([*argv], prog_name="layerlift run", standalone_mode=False)
+    return found
 
 
 def _work(plan: "RunPlan") -> dict[str, Any]:

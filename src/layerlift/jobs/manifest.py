@@ -56,7 +56,13 @@ class Manifest:
 
         Where inputs lie counts as little as the device, its memory and the versions that make the result.
         """
-        aside = {*self.contents, *_RUNNING, *(name for name in self.settings if name.startswith(VERSION))}
+        # What is given several times has a name of its own among the settings: --objects.
+        aside = {
+            *self.contents,
+            *(f"{name}s" for name in self.contents),
+            *_RUNNING,
+            *(name for name in self.settings if name.startswith(VERSION)),
+        }
         settings = {name: value for name, value in self.settings.items() if name not in aside}
         contents = {name: digest for name, digest in self.contents.items() if name != DEVICE}
         told = json.dumps([self.command, settings, contents], sort_keys=True)

@@ -43,7 +43,7 @@ def main() -> None:
             question = json.loads(calls.get())
             began = time.monotonic()
             try:
-                answer = _function(question["call"])(told, **question["given"])
+                answer = function_of(question["call"])(told, **question["given"])
             except Exception as error:  # noqa: BLE001 - the next call is worth answering, and this one's end is told
                 traceback.print_exc()
                 told.say(bug=f"{type(error).__name__}: {error}")
@@ -51,7 +51,8 @@ def main() -> None:
                 told.say(answer=answer, seconds=time.monotonic() - began)
 
 
-def _function(name: str) -> Callable[..., Any]:
+def function_of(name: str) -> Callable[..., Any]:
+    """``module:function`` → the function."""
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
 

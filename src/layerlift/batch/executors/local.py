@@ -39,6 +39,7 @@ class LocalExecutor:
         self._logs = TemporaryDirectory(prefix="layerlift-workers-")
         self._dealer = Dealer(len(devices))
         self._workers: dict[int, _Worker] = {}
+        self._leaving: list[_Worker] = []  # they were asked to end
         self._false_starts = [0] * len(devices)
         self._news: queue.SimpleQueue[tuple[int, _Worker, Mapping[str, Any] | None]] = queue.SimpleQueue()
         self._said: list[Event] = []
@@ -64,12 +65,13 @@ class LocalExecutor:
 
     def close(self) -> None:
         """See `Executor`. A worker that does not end by itself is killed."""
-        for worker in self._workers.values():
-            worker.end()
         until = time.monotonic() + PATIENCE
         for worker in self._workers.values():
+            worker.end()
+        for worker in (*self._workers.values(), *self._leaving):
             worker.gone(max(0.0, until - time.monotonic()))
         self._workers.clear()
+        self._leaving.clear()
         self._logs.cleanup()
 
     def _deal(self) -> None:
@@ -87,7 +89,7 @@ class LocalExecutor:
         if worker is not self._workers.get(place):
             return []  # one that was ended
         if told is None:
-            del self._workers[place]
+            self._leaving.append(self._workers.pop(place))
             ended = worker.ended()
             self._false_starts[place] += not worker.began
             if self._false_starts[place] >= MOST_FALSE_STARTS:
@@ -110,6 +112,7 @@ class LocalExecutor:
         well = event.kind == "answer" and (not isinstance(answer, dict) or answer.get("code", 0) in (0, 2))
         if not well and (worker := self._workers.pop(event.place, None)) is not None:
             worker.end()
+            self._leaving.append(worker)
         self._dealer.free(event.place)
         self._deal()
         said, self._said = self._said, []
@@ -146,7 +149,8 @@ class _Worker:
                 [sys.executable, "-m", _MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
                 env={**os.environ, **device.environment}, start_new_session=True,
             )  # fmt: skip
-        threading.Thread(target=self._listen, args=(place, news), name=f"worker {place}", daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, args=(place, news), name=f"worker {place}", daemon=True)
+        self._thread.start()
 
     def ask(self, task: Task) -> None:
         """Have it do a task; if it has ended meanwhile, that is told in its turn."""
@@ -159,7 +163,7 @@ class _Worker:
     def end(self) -> None:
         """Ask it to end."""
         assert self._process.stdin is not None
-        with suppress(OSError):
+        with suppress(OSError):  # a question that it does not read any more
             self._process.stdin.close()
 
     def gone(self, seconds: float) -> None:
@@ -168,10 +172,11 @@ class _Worker:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+        self._thread.join()
 
     def ended(self) -> _Ended:
         """How it ended."""
+        self.end()
         return _Ended(self._process.wait())
 
     def last_words(self) -> str:
@@ -180,8 +185,9 @@ class _Worker:
 
     def _listen(self, place: int, news: queue.SimpleQueue[tuple[int, _Worker, Mapping[str, Any] | None]]) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with suppress(ValueError):  # torn: it was killed in the middle of it
-                news.put((place, self, json.loads(line)))
+        with self._process.stdout as answers:
+            for line in answers:
+                with suppress(ValueError):  # torn: it was killed in the middle of it
+                    news.put((place, self, json.loads(line)))
         self._process.wait()
         news.put((place, self, None))
