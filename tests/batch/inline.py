@@ -17,6 +17,7 @@ class Inline:
 
     def __init__(self) -> None:
         self.interrupts = Interrupts()
+        self.kept: dict[str, Any] = {}
         self._tasks: list[Task] = []
 
     def submit(self, tasks: Sequence[Task]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from layerlift.cli.ends import FAILED, run_to_its_end, told_of
 from layerlift.cli.run_check import check_run
 from layerlift.cli.terminal import LISTENER
+from layerlift.stages.choose_model import OPEN
+from layerlift.workers.kept import Models
 from layerlift.workers.told import Told
 
 
@@ -30,6 +32,7 @@ def run(told: Told, argv: Sequence[str], log: str) -> dict[str, Any]:
     """Run a command line as `layerlift` does, with what it prints in a file: its exit code, and why it failed."""
     with logged(Path(log)) as begin:
         LISTENER.set(told)
+        OPEN.set(told.kept.setdefault("models", Models()).open)
         try:
             code = run_to_its_end(argv, told.interrupts)
         except Exception as error:  # noqa: BLE001 - a bug takes its clip down and no other

@@ -18,10 +18,12 @@ class Told:
 
     Attributes:
         interrupts: the signals that end the worker.
+        kept: what calls leave for those after them.
     """
 
     def __init__(self, stream: TextIO, interrupts: Interrupts) -> None:
         self.interrupts = interrupts
+        self.kept: dict[str, Any] = {}
         self._stream = stream
         self._turn = threading.Lock()
 
