@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two kills")
     parser.add_argument("--truth", action="store_true", help="give the total masks")
+    parser.add_argument("--scenes", type=int, default=40, help="how many are drawn; the other clips are copies")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work, and to keep everything")
     parser.add_argument("flags", nargs="*", help="further flags of `layerlift batch`, after --")
@@ -65,8 +67,12 @@ def draw(folder: Path, given: argparse.Namespace) -> Path:
     lines = []
     for number in range(given.clips):
         scene = folder / "clips" / f"scene_{number:03}"
-        if not (scene / "video.mkv").exists():
+        if (scene / "video.mkv").exists():
+            pass
+        elif number < given.scenes:
             write_scene(make_scene(given.seed + number, width, height, given.frames), scene)
+        else:
+            shutil.copytree(folder / "clips" / f"scene_{number % given.scenes:03}", scene)
         line = {"clip": f"clips/{scene.name}/video.mkv", "object": f"clips/{scene.name}/object_mask.mkv"}
         lines.append(json.dumps(line | ({"total": f"clips/{scene.name}/total_mask.mkv"} if given.truth else {})))
     manifest = folder / "manifest.jsonl"
