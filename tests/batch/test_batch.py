@@ -43,9 +43,9 @@ def folder(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks are done in this process, which has imported already what a worker would import."""
-    from layerlift.cli import batch
+    from layerlift.cli import batch_executors
 
-    monkeypatch.setattr(batch, "LocalExecutor", lambda devices: Inline())
+    monkeypatch.setattr(batch_executors, "LocalExecutor", lambda devices: Inline())
 
 
 def results(out: str | Path = "out") -> list[dict]:
@@ -135,7 +135,7 @@ def test_a_plan_says_who_gets_what_and_writes_nothing(folder: Path, capsys: pyte
     said = capsys.readouterr().out
     assert "48x32" in said
     assert "3 clips, 15 frames" in said
-    assert "on 1 workers" in said
+    assert "on 1 worker" in said
     assert not Path("out").exists()
 
 

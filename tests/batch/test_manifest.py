@@ -8,7 +8,7 @@ import pytest
 from layerlift.batch.line import Line, Words
 from layerlift.batch.manifest import read_lines
 from layerlift.batch.names import name_lines, turns_of
-from layerlift.cli.batch import options_of_run, words_of
+from layerlift.cli.batch_options import options_of_run, words_of
 from layerlift.errors import InputError
 
 OPTIONS = options_of_run()

@@ -17,6 +17,7 @@ from layerlift.batch.queue import Outcome, work_off
 from layerlift.batch.tasks import Event, Task
 from layerlift.hidden import leftovers
 from layerlift.jobs.job import job_folder
+from layerlift.limits import MOST_MEMORY
 
 CHECK, RUN = "layerlift.workers.commands:check", "layerlift.workers.commands:run"
 
@@ -91,16 +92,27 @@ def _is_done(record: Record | None, result: Path, argv: tuple[str, ...]) -> bool
 
 
 def check_clips(
-    clips: Sequence[Clip], executor: Executor, choices: Choices, told: Callable[[Event], None] = lambda event: None
+    clips: Sequence[Clip],
+    executor: Executor,
+    choices: Choices,
+    told: Callable[[Event], None] = lambda event: None,
+    *,
+    elsewhere: bool = False,
 ) -> tuple[list[Clip], list[str]]:
     """Check every clip that is not known to be done, on the devices that will run them.
+
+    `elsewhere`: they run where it is not known from here how much memory there is.
 
     Returns all clips with what was found, and what is wrong with those that cannot be run, a sentence each.
 
     Raises LayerliftError when no worker can be had.
     """
+
+    def plenty(clip: Clip) -> list[str]:
+        return ["--memory", str(MOST_MEMORY)] if elsewhere and "memory" not in clip.line.words else []
+
     tasks = {
-        clip.name: Task(clip.name, CHECK, {"argv": list(clip.argv[1:]), "key": clip.result.exists()})
+        clip.name: Task(clip.name, CHECK, {"argv": [*clip.argv[1:], *plenty(clip)], "key": clip.result.exists()})
         for clip in clips
         if not clip.done
     }
@@ -191,7 +203,7 @@ def _record_of(clip: Clip) -> Record:
         return replace(clip.record, order=clip.order, line=clip.line.where)
     before = clip.record if clip.record is not None and clip.record.state == "done" else None
     return replace(
-        _record(clip),
+        record_of(clip),
         state="done",
         key=key_of(clip.result) or "",
         seconds=before.seconds if before else 0.0,
@@ -206,7 +218,7 @@ def _ended(clip: Clip, outcome: Outcome, device: str) -> Record:
     if outcome.code == 0 and key is None:
         message = f"{clip.result} is not there, although its run ended well: run this again."
     return replace(
-        _record(clip),
+        record_of(clip),
         state="failed" if key is None else "done",
         message=message,
         key=key or "",
@@ -216,8 +228,8 @@ def _ended(clip: Clip, outcome: Outcome, device: str) -> Record:
     )
 
 
-def _record(clip: Clip) -> Record:
-    """What a clip's record says however it ended."""
+def record_of(clip: Clip) -> Record:
+    """What a clip's record says where nothing is known of its end: that it failed."""
     facts = clip.facts or {}
     return Record(
         clip.name,

@@ -1,14 +1,13 @@
 """`layerlift batch`: many clips on many devices."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from inspect import Parameter, Signature, signature
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from layerlift.batch.executors.local import LocalExecutor
+from layerlift.cli.batch_executors import check_choices, slurm_jobs, who_checks
+from layerlift.cli.batch_options import ASIDE, flat_words, options_of_run, with_options_of, words_of
 from layerlift.cli.job import settle_folder
 from layerlift.cli.run import run
 from layerlift.cli.terminal import say
@@ -16,33 +15,16 @@ from layerlift.errors import InputError
 from layerlift.options import DEVICE, OUTPUT
 
 if TYPE_CHECKING:
-    from layerlift.batch.executors.base import Executor
-    from layerlift.batch.line import Options, Words
+    from layerlift.batch.ledger import Ledger, Record
+    from layerlift.batch.tasks import Event
     from layerlift.batch.work import Clip
 
-# Flags of `run` that are none of a line's: a batch has its own, or says them itself.
-_ASIDE = ("clip", "output", "report", "overwrite", "verbose", "resume", "device")
-# Of `run`, what may be a path, and what is one with more.
-_MAYBE, _MORE = ("model",), ("reference",)
+# Tasks of an array job, where nobody says how many.
+MOST_SHARDS = 64
 GROUP = "Batch"
 
 
-def with_options_of(
-    command: Callable[..., None], *without: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of another one, after its own; its function gets what was typed by name."""
-
-    def made(function: Callable[..., None]) -> Callable[..., None]:
-        own = [given for given in signature(function).parameters.values() if given.kind is not Parameter.VAR_KEYWORD]
-        more = [given for name, given in signature(command).parameters.items() if name not in without]
-        function.__signature__ = Signature([*own, *more])  # type: ignore[attr-defined]
-        function.__annotations__ = {given.name: given.annotation for given in (*own, *more)}
-        return function
-
-    return made
-
-
-@with_options_of(run, *_ASIDE)
+@with_options_of(run, *ASIDE)
 def batch(
     *,
     source: Annotated[
@@ -73,6 +55,38 @@ def batch(
             rich_help_panel=DEVICE,
         ),
     ] = "auto",
+    executor: Annotated[
+        Literal["local", "ray", "slurm"],
+        typer.Option(
+            help="Who does the work: workers of this machine, actors of a Ray cluster, or an array job of Slurm.",
+            rich_help_panel=GROUP,
+        ),
+    ] = "local",
+    address: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="The Ray cluster (default: the one of this machine).", rich_help_panel=GROUP
+        ),
+    ] = "auto",
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            metavar="N",
+            help="Tasks of the array job (default: one for each clip, at most 64).",
+            rich_help_panel=GROUP,
+        ),
+    ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A parameter of the array job, as submitit calls it, such as gpus_per_node=1, timeout_min=600 or "
+            "slurm_partition=gpu. Repeat for more.",
+            rich_help_panel=GROUP,
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -115,68 +129,78 @@ def batch(
     from layerlift.batch.devices import parse_devices
     from layerlift.batch.ledger import Ledger
     from layerlift.batch.manifest import read_lines
-    from layerlift.batch.work import Choices, check_clips, name_clips
+    from layerlift.batch.shards import run_shards
+    from layerlift.batch.work import Choices, check_clips, name_clips, run_clips
     from layerlift.cli.batch_board import board_of, print_end, print_plan
 
     # 1. What the manifest says.
     part = parse_shard(shard)
+    check_choices(executor, devices, address, shards, slurm, shard)
     shared = parse_devices(devices)
     check_output(output)
-    known = options_of_run()
-    lines, wrong = read_lines(source, known, words_of(options))
+    words = words_of(options)
+    lines, wrong = read_lines(source, options_of_run(), words)
     ledger = Ledger(output.absolute())
     choices = Choices(retries, resume, overwrite, shared[0].argv)
     clips, clashes = name_clips(lines, ledger, choices)
     refuse(source, [*wrong, *clashes], len(lines) + len(wrong))
     mine = clips[part[0] - 1 :: part[1]]
 
-    with workers(shared) as executor:
-        # 2. What the clips are; every plan is made on the device that runs it.
-        with board_of(executor.places, [clip.name for clip in mine if not clip.done], "check") as board:
-            checked, wrong = check_clips(mine, executor, choices, board.told)
+    with who_checks(executor, shared, devices, address) as checker:
+        # 2. What the clips are; every plan is made on the device that runs it, where it can be reached from here.
+        with board_of(checker.places, [clip.name for clip in mine if not clip.done], "check") as board:
+            checked, wrong = check_clips(mine, checker, choices, board.told, elsewhere=executor == "slurm")
         refuse(source, wrong, len(mine))
         if plan:
-            print_plan(checked, executor.places)
+            print_plan(checked, checker.places)
             return
         # 3. The work.
-        failed = work(checked, executor, ledger, choices)
+        by_slurm = executor == "slurm" and not all(clip.done for clip in checked)
+        if not by_slurm:
+            failed = work(
+                checked, ledger, checker.places, lambda told: run_clips(checked, checker, ledger, choices, told)
+            )
+    if by_slurm:
+        count = shards or min(len(mine), MOST_SHARDS)
+        argv = ["batch", str(source.absolute()), "-o", str(ledger.folder), *flat_words(words), "--devices", devices]
+        argv += ["--retries", str(retries), "--resume", *(["--overwrite"] if overwrite else [])]
+        with slurm_jobs(ledger, slurm or []) as jobs:
+            failed = work(checked, ledger, [], lambda told: run_shards(checked, argv, count, jobs, ledger, told=told))
     print_end(ledger, checked)
     if failed:
         raise typer.Exit(1)
 
 
-def work(mine: "Sequence[Clip]", executor: "Executor", ledger: Any, choices: Any) -> int:
-    """Have the clips done, and write down what becomes of them; returns how many failed."""
+def work(
+    clips: "Sequence[Clip]",
+    ledger: "Ledger",
+    places: Sequence[str],
+    begin: "Callable[[Callable[[Event], None]], Iterable[Record]]",
+) -> int:
+    """Have the clips done, and write down what becomes of them; returns how many failed.
+
+    `begin` is given whom to tell what happens, and yields the record of each clip at its end.
+    """
     from layerlift.batch.page import write_page
-    from layerlift.batch.work import estimates, run_clips
+    from layerlift.batch.work import estimates
     from layerlift.cli.batch_board import board_of
     from layerlift.room import check_room
 
-    check_room({ledger.folder: sum(clip.facts["room"] for clip in mine if clip.facts and not clip.done)})
+    check_room({ledger.folder: sum(clip.facts["room"] for clip in clips if clip.facts and not clip.done)})
     ledger.folder.mkdir(exist_ok=True)
     failed = 0
     try:
-        seconds = {clip.name: took for clip, took in zip(mine, estimates(mine), strict=True) if not clip.done}
-        with board_of(executor.places, seconds, "batch") as board:
-            for record in run_clips(mine, executor, ledger, choices, board.told):
+        seconds = {clip.name: took for clip, took in zip(clips, estimates(clips), strict=True) if not clip.done}
+        with board_of(places, seconds, "batch") as board:
+            for record in begin(board.told):
                 board.ended(record)
                 failed += record.state == "failed"
     finally:
         # However it ends, what has been done is told.
         ledger.write_results()
         records = ledger.records()
-        write_page(ledger.folder, [*records.values()], sum(clip.name not in records for clip in mine))
+        write_page(ledger.folder, [*records.values()], sum(clip.name not in records for clip in clips))
     return failed
-
-
-@contextmanager
-def workers(devices: Any) -> "Iterator[Executor]":
-    """Who does the work; workers end with the block."""
-    executor = LocalExecutor(devices)
-    try:
-        yield executor
-    finally:
-        executor.close()
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
@@ -206,49 +230,3 @@ def refuse(source: Path, wrong: Sequence[str], count: int) -> None:
             if len(wrong) > 1
             else f"a line of {source} cannot be used, so nothing was started: see above."
         )
-
-
-def options_of_run() -> "Options":
-    """What a line may say: the options of `run`."""
-    from layerlift.batch.line import Option, Options
-
-    def place(parameter: Any) -> Literal["no", "path", "maybe"]:
-        kind = parameter.type_descriptor.annotation
-        if kind is Path or Path in get_args(kind) or parameter.name in _MORE:
-            return "path"
-        return "maybe" if parameter.name in _MAYBE else "no"
-
-    return Options(
-        Option(
-            parameter.name,
-            parameter.opts[-1],
-            next(iter(parameter.secondary_opts), None),
-            parameter.is_flag,
-            parameter.multiple,
-            place(parameter),
-        )
-        for parameter in _parameters()
-    )
-
-
-def words_of(typed: dict[str, Any]) -> "Words":
-    """The words of the options that were typed, with paths as absolute ones."""
-    known = options_of_run()
-    found: Words = {}
-    for parameter in _parameters():
-        value = typed[parameter.name]
-        if value in (None, [], (), parameter.default):
-            continue
-        several = [str(one) for one in value] if parameter.multiple else value if parameter.is_flag else str(value)
-        found |= known.words({parameter.opts[-1]: several}, Path.cwd())
-    return found
-
-
-def _parameters() -> list[Any]:
-    """The options of `run` that are a line's, as typer has them."""
-    from typer.main import get_command
-
-    from layerlift.cli.app import app
-
-    command = get_command(app).commands["run"]  # type: ignore[attr-defined]
-    return [parameter for parameter in command.params if parameter.name not in _ASIDE]

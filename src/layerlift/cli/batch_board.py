@@ -134,10 +134,11 @@ def print_plan(clips: Sequence[Clip], places: Sequence[str]) -> None:
     Console(soft_wrap=True).print(table)
     if len(order) > MOST_ROWS:
         typer.echo(f"… and {len(order) - MOST_ROWS} more")
+    workers = "1 worker" if len(places) == 1 else f"{len(places)} workers"
     frames = sum((clip.facts or {}).get("frames", 0) for clip, _ in to_do)
     done = len(clips) - len(to_do)
     skipped = f"; {done} {'is' if done == 1 else 'are'} done already" if done else ""
-    typer.echo(f"{len(to_do)} clips, {frames} frames, about {_span(whole)} on {len(places)} workers{skipped}")
+    typer.echo(f"{len(to_do)} clips, {frames} frames, about {_span(whole)} on {workers}{skipped}")
 
 
 def print_end(ledger: Ledger, clips: Sequence[Clip]) -> None:
@@ -145,13 +146,15 @@ def print_end(ledger: Ledger, clips: Sequence[Clip]) -> None:
     records = ledger.records()
     mine = [records[clip.name] for clip in clips if clip.name in records]
     failed = [record for record in mine if record.state == "failed"]
-    table = Table("clip", "state", "tries", "seconds", "device", "message", box=None, pad_edge=False)
+    table = Table("clip", "state", "tries", "seconds", "device", box=None, pad_edge=False)
     for record in [*failed, *(record for record in mine if record.state == "done")][:MOST_ROWS]:
-        cells = (record.name, record.state, str(record.tries), f"{record.seconds:.1f}", record.device, record.message)
+        cells = (record.name, record.state, str(record.tries), f"{record.seconds:.1f}", record.device)
         table.add_row(*map(Text, cells))
     Console(soft_wrap=True).print(table)
     if len(mine) > MOST_ROWS:
         typer.echo(f"… and {len(mine) - MOST_ROWS} more")
+    for record in failed:
+        typer.echo(f"{record.name}: {record.message}")
     said = f"{len(mine) - len(failed)} done" + (f", {len(failed)} failed" if failed else "")
     typer.echo(f"wrote {ledger.folder} ({said}): {RESULTS} has a line for each clip, {PAGE} shows them")
 

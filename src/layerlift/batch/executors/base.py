@@ -54,7 +54,15 @@ class Dealer:
             dealt.append((place, task))
         return dealt
 
+    def open(self, place: int) -> None:
+        """A place may be dealt tasks from now on."""
+        self._free.append(place)
+
+    def close(self, place: int) -> Task:
+        """A place is dealt none any more; returns the task that it was at."""
+        return self.at.pop(place)
+
     def free(self, place: int) -> None:
         """The place's task is at its end."""
         del self.at[place]
-        self._free.append(place)
+        self.open(place)
