@@ -9,6 +9,7 @@ import typer
 
 from layerlift import __version__
 from layerlift.cli import (
+    batch,
     bench,
     compose,
     demo,
@@ -60,6 +61,7 @@ app.command("compose")(compose.compose)
 app.command("run")(run.run)
 app.command("save")(save.save)
 app.command("app")(web.web)
+app.command("batch")(batch.batch)
 app.command("plan")(plan.plan)
 app.command("jobs")(jobs.jobs)
 app.command("scene")(scene.scene)

@@ -54,24 +54,30 @@ def _run(arguments: Sequence[str] | None, interrupts: Interrupts) -> tuple[int, 
 
         code = app(arguments, prog_name="layerlift", standalone_mode=False)
         return (code if isinstance(code, int) else 0), ""
-    except TyperException as error:
-        # Bare `layerlift` and `layerlift bench` come here too, with their help printed already and nothing to add.
-        message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's word for a choice
-        context = getattr(error, "ctx", None)  # of the command whose flags could not be read
-        command = "layerlift" if context is None else context.command_path
-        return INPUT_ERROR, f"{_instead(error) or message}: see `{command} --help`." if message else ""
     except KeyboardInterrupt:
         return INTERRUPTED, ""
     except Exception as error:
         # Ctrl-C inside a library may come out as an error of the library's: safetensors turns it into a ValueError.
         stopped = interrupts.cancelled or isinstance(error, CancelledError)
-        if stopped and not isinstance(error, KeptAsideError):
+        if stopped and not isinstance(error, KeptAsideError | TyperException):
             return INTERRUPTED, ""
-        # One that is raised on purpose need not be the user's doing: a model that returned NaN.
-        said = str(error) if isinstance(error, LayerliftError) else refusal(error)
-        if said is None:
+        told = told_of(error)
+        if told is None:
             raise
-        return (INPUT_ERROR if isinstance(error, InputError) else FAILED), said
+        return told
+
+
+def told_of(error: Exception) -> tuple[int, str] | None:
+    """The exit code and the sentence of an error that ends a command; None for a bug."""
+    if isinstance(error, TyperException):
+        # Bare `layerlift` and `layerlift bench` come here too, with their help printed already and nothing to add.
+        message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's word for a choice
+        context = getattr(error, "ctx", None)  # of the command whose flags could not be read
+        command = "layerlift" if context is None else context.command_path
+        return INPUT_ERROR, f"{_instead(error) or message}: see `{command} --help`." if message else ""
+    # One that is raised on purpose need not be the user's doing: a model that returned NaN.
+    said = str(error) if isinstance(error, LayerliftError) else refusal(error)
+    return None if said is None else (INPUT_ERROR if isinstance(error, InputError) else FAILED, said)
 
 
 def _instead(error: TyperException) -> str | None:

@@ -136,16 +136,28 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
             parameters[given.name] = given.replace(kind=Parameter.KEYWORD_ONLY)
     assert not shared.keys() & {*own}, f"{shared.keys() & {*own}}: a parameter of its own, and a field's flag"
 
-    @wraps(command)
-    def call(**typed: Any) -> None:
+    def gather(typed: dict[str, Any]) -> dict[str, Any]:
         said = {name: shared[name].setting(typed[name]) if name in shared else typed[name] for name in parameters}
         settings = Typed({name: value for name, value in said.items() if name not in _ASIDE})
         gathered = {name: group.gather(typed) for name, group in groups.items()}
-        command(**{name: typed[name] for name in own}, **gathered, **dict.fromkeys(wants_typed, settings))
+        return {**{name: typed[name] for name in own}, **gathered, **dict.fromkeys(wants_typed, settings)}
 
+    @wraps(command)
+    def call(**typed: Any) -> None:
+        command(**gather(typed))
+
+    call.gather = gather  # type: ignore[attr-defined]
     call.__signature__ = Signature([*parameters.values()])  # type: ignore[attr-defined]
     call.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return call
+
+
+def gathered(command: Callable[..., None], typed: dict[str, Any]) -> dict[str, Any]:
+    """What a command of `with_flags` calls its function with, for what typer read.
+
+    Raises InputError as the flags' `parse` does.
+    """
+    return command.gather(typed)  # type: ignore[attr-defined]
 
 
 def changed(*options: Any, apart_from: Any = None) -> list[str]:

@@ -16,6 +16,7 @@ from layerlift.places import Given
 if TYPE_CHECKING:
     from layerlift.engine.base import Engine
     from layerlift.jobs.job import Job
+    from layerlift.jobs.manifest import Manifest
     from layerlift.report import Report
     from layerlift.runtime import Runtime
 
@@ -53,14 +54,9 @@ def work_on(
 
     Raises InputError as `Job.begin`.
     """
-    from layerlift.jobs.manifest import Manifest, settings_of
-    from layerlift.report import versions
-
     words = COMMAND_LINE.get() or (command,)
-    contents = _contents(read, models, segmenter, runtime)
-    settings = settings_of(typed, _ASIDE)
-    settings |= {f"the version of {name}": said for name, said in versions().items() if name != "platform"}
-    manifest = Manifest(command, str(target), _line(words), contents, settings)
+    manifest = manifest_of(command, target, typed, read, runtime=runtime, models=models, segmenter=segmenter)
+    runtime.report.results["key"] = manifest.key()
     said = job.begin(manifest, resume=flags.resume)
     if said is not None:
         say(said)
@@ -82,6 +78,26 @@ def work_on(
     job.finish()
 
 
+def manifest_of(
+    command: str,
+    target: Path,
+    typed: Typed,
+    read: Mapping[str, Given],
+    *,
+    runtime: "Runtime",
+    models: "Sequence[Engine | None]" = (),
+    segmenter: str | None = None,
+) -> "Manifest":
+    """What a command's job is: everything it reads, and everything that was chosen."""
+    from layerlift.jobs.manifest import VERSION, Manifest, settings_of
+    from layerlift.report import versions
+
+    settings = settings_of(typed, _ASIDE)
+    settings |= {f"{VERSION}{name}": said for name, said in versions().items() if name != "platform"}
+    words = COMMAND_LINE.get() or (command,)
+    return Manifest(command, str(target), _line(words), _contents(read, models, segmenter, runtime), settings)
+
+
 def note_resumed(job: "Job", report: "Report", flags: JobFlags) -> None:
     """Tell the report, by stage, how many steps were found, and how many made again."""
     if flags.resume and job.found:
@@ -92,7 +108,7 @@ def _contents(
     read: Mapping[str, Given], models: "Sequence[Engine | None]", segmenter: str | None, runtime: "Runtime"
 ) -> dict[str, str]:
     """What the result comes from beside what was typed: a digest of each thing, by the name the user knows it by."""
-    from layerlift.jobs.manifest import digest_of, digest_of_model
+    from layerlift.jobs.manifest import DEVICE, digest_of, digest_of_model
     from layerlift.stages.segment.choose import weights_of
 
     found = {flag: digest_of(_paths(given)) for flag, given in read.items() if given and flag not in _MODELS}
@@ -103,7 +119,7 @@ def _contents(
         found["the segmenter"] = segmenter if weights is None else f"{segmenter} {digest_of_model(weights)}"
     if runtime.text_encoder is not None:
         found["the text encoder"] = digest_of_model(runtime.text_encoder)
-    return found | {"how this device computes": repr(runtime.policy)}
+    return found | {DEVICE: repr(runtime.policy)}
 
 
 def _line(words: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """`layerlift run`: everything in one go, from object masks to layers and a composite."""
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,13 +30,16 @@ from layerlift.options import (
     RuntimeOptions,
     SegmentationOptions,
 )
+from layerlift.places import Given
 from layerlift.report import Report
 
 if TYPE_CHECKING:
     from layerlift.clip import Clip
+    from layerlift.engine.base import Engine
     from layerlift.masks import Mask
-    from layerlift.stages.run import Inputs
-    from layerlift.stages.segment import SegmentationPlan
+    from layerlift.runtime import Runtime
+    from layerlift.stages.run import Inputs, RunPlan
+    from layerlift.stages.segment import SegmentationPlan, Target
 
 
 @with_flags
@@ -93,56 +96,38 @@ def run(
 
     The objects are given as masks, or clicked on with --point or --box, as for `layerlift segment`.
     """
-    if clicks.given() and objects:
-        raise InputError(f"{changed(clicks)[0]} finds an object, but --object gives masks: leave one of them out.")
-    if changed(segmentation) and not clicks.given():
-        raise InputError("--segmenter works only with --point or --box: add one of them, or leave it out.")
-    if onto is None and changed(composition):
-        raise InputError(f"{changed(composition)[0]} works only with --onto: add --onto, or leave it out.")
-    looking = changed(effects, apart_from=RemovalOptions)
-    if total and looking:
-        raise InputError(f"{looking[0]} is for finding effects, but --total already gives them: leave one of them out.")
-
     from layerlift.room import check_room
     from layerlift.runtime import open_runtime
     from layerlift.stages.run import open_inputs, plan_run, run_stages
-    from layerlift.stages.segment import plan_segmentation
 
     # 1. What the paths hold, before any weight is read.
-    read = {**read_of_clip(clip), "--object": read_of(objects), "--total": read_of(total), "--onto": read_of(onto)}
-    read |= {**read_of_references(removal.references), **read_of_model(running)}
+    check_choices(objects, clicks, segmentation, total, effects, onto, composition)
+    read = read_of_run(clip, objects, total, onto, removal, running)
     settle({"-o": output}, read, writing)
     check_run_folder(output, overwrite=writing.overwrite)
-    source = open_source(clip, reading)
-    behind = None if onto is None else open_source(onto, replace(reading, frames=None, rate=None))
-    totals = open_totals(total or [], clip, source)
-    record = Report("run", typed)
     options = RunOptions(removal, effects, extraction, composition, writing.lossless)
-    targets = make_targets(named_clicks(clicks, []), [], source)
-    numbers, masks = ([0], [stand_in(source, totals)]) if targets else open_objects(objects or [], clip, source)
-    inputs = open_inputs(source, masks, totals, behind, numbers=numbers)
+    opened = open_run(clip, objects, clicks, segmentation, total, onto, reading, options)
+    inputs = opened.inputs
+    record = Report("run", typed)
     check_room(room_for(inputs, output, lossless=writing.lossless))
 
-    with show_progress([] if targets else notes_of(*inputs.objects, *inputs.totals)) as progress, ExitStack() as files:
+    notes = [] if opened.targets else notes_of(*inputs.objects, *inputs.totals)
+    with show_progress(notes) as progress, ExitStack() as files:
         # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
         job = open_job(output)
         runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
-        found = plan_segmentation(source, targets, segmentation, runtime.part("objects")) if targets else None
-        plan = plan_run(inputs, options, runtime)
+        found, plan = opened.plan(runtime)
 
         # 3. The work, into the job's folder, and from there into one that takes its place when it is whole.
-        models = [None if plan.removal.job is None else plan.removal.job.model]
-        if plan.effects is not None and plan.effects.attention is not None:
-            models.append(plan.effects.attention.model)
         segmenter = None if found is None else found.segmenter
+        models = models_of(plan)
         files.enter_context(
-            work_on(
-                job, "run", output, typed, read, runtime=runtime, models=models, segmenter=segmenter, flags=going
-            )
-        )  # fmt: skip
+            work_on(job, "run", output, typed, read, runtime=runtime, models=models, segmenter=segmenter, flags=going)
+        )
         folder = files.enter_context(results_folder(output, overwrite=writing.overwrite))
         if found is not None:
-            inputs = open_inputs(source, [clicked_mask(found, job.made)], totals, behind, numbers=numbers)
+            clicked, totals = [clicked_mask(found, job.made)], inputs.totals or None
+            inputs = open_inputs(inputs.clip, clicked, totals, inputs.onto, numbers=inputs.numbers)
             plan = plan_run(inputs, options, runtime)
         for note in plan.notes:
             say(note)
@@ -154,6 +139,100 @@ def run(
         if note not in plan.notes:
             say(note)
     finish(record, writing, result=output, said=describe_evidence(record, model=plan.removal.job is not None))
+
+
+def check_choices(
+    objects: list[Path] | None,
+    clicks: ClickFlags,
+    segmentation: SegmentationOptions,
+    total: list[Path] | None,
+    effects: EffectOptions,
+    onto: Path | None,
+    composition: CompositionOptions,
+) -> None:
+    """Raises InputError for flags that do not go together."""
+    if clicks.given() and objects:
+        raise InputError(f"{changed(clicks)[0]} finds an object, but --object gives masks: leave one of them out.")
+    if changed(segmentation) and not clicks.given():
+        raise InputError("--segmenter works only with --point or --box: add one of them, or leave it out.")
+    if onto is None and changed(composition):
+        raise InputError(f"{changed(composition)[0]} works only with --onto: add --onto, or leave it out.")
+    looking = changed(effects, apart_from=RemovalOptions)
+    if total and looking:
+        raise InputError(f"{looking[0]} is for finding effects, but --total already gives them: leave one of them out.")
+
+
+def read_of_run(
+    clip: Path,
+    objects: list[Path] | None,
+    total: list[Path] | None,
+    onto: Path | None,
+    removal: RemovalOptions,
+    running: RuntimeOptions,
+) -> dict[str, Given]:
+    """What a run reads, by flag. Raises InputError as `layout_masks`."""
+    read = {**read_of_clip(clip), "--object": read_of(objects), "--total": read_of(total), "--onto": read_of(onto)}
+    return read | {**read_of_references(removal.references), **read_of_model(running)}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """What a run was given, opened and checked.
+
+    Attributes:
+        inputs: the clip and its masks; where an object is clicked on, a mask that stands in for it.
+        targets: what is clicked on.
+        segmentation: how it is found.
+        options: of the stages.
+    """
+
+    inputs: "Inputs"
+    targets: "list[Target]"
+    segmentation: SegmentationOptions
+    options: RunOptions
+
+    def plan(self, runtime: "Runtime") -> "tuple[SegmentationPlan | None, RunPlan]":
+        """Plan every stage, and before them how what is clicked on is found, if anything is.
+
+        Raises InputError for what cannot be used; no weight is read.
+        """
+        from layerlift.stages.run import plan_run
+        from layerlift.stages.segment import plan_segmentation
+
+        clip = self.inputs.clip
+        asked = runtime.part("objects")
+        found = plan_segmentation(clip, self.targets, self.segmentation, asked) if self.targets else None
+        return found, plan_run(self.inputs, self.options, runtime)
+
+
+def open_run(
+    clip: Path,
+    objects: list[Path] | None,
+    clicks: ClickFlags,
+    segmentation: SegmentationOptions,
+    total: list[Path] | None,
+    onto: Path | None,
+    reading: ClipFlags,
+    options: RunOptions,
+) -> OpenedRun:
+    """Open the clip and its masks. Raises InputError for what cannot be used."""
+    from layerlift.stages.run import open_inputs
+
+    source = open_source(clip, reading)
+    behind = None if onto is None else open_source(onto, replace(reading, frames=None, rate=None))
+    totals = open_totals(total or [], clip, source)
+    targets = make_targets(named_clicks(clicks, []), [], source)
+    numbers, masks = ([0], [stand_in(source, totals)]) if targets else open_objects(objects or [], clip, source)
+    inputs = open_inputs(source, masks, totals, behind, numbers=numbers)
+    return OpenedRun(inputs, targets, segmentation, options)
+
+
+def models_of(plan: "RunPlan") -> "list[Engine | None]":
+    """The models that a run's result depends on."""
+    models = [None if plan.removal.job is None else plan.removal.job.model]
+    if plan.effects is not None and plan.effects.attention is not None:
+        models.append(plan.effects.attention.model)
+    return models
 
 
 def stand_in(clip: "Clip", totals: "list[Mask] | None") -> "Mask":

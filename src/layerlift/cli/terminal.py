@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +26,8 @@ from layerlift.report import Report
 
 # Between two plain lines of one stage, in seconds: a log stays readable, and still shows that something moves.
 LINE_EVERY = 15.0
+# Who is told instead of the user, in a process that runs commands for another one.
+LISTENER: ContextVar[Progress | None] = ContextVar("LISTENER", default=None)
 
 
 @contextmanager
@@ -34,11 +37,10 @@ def show_progress(notes: Sequence[str] = ()) -> Iterator[Progress]:
     Ctrl-C ends the work at its next step at the latest. `notes` are lines that are said when the first stage begins:
     everything has been checked by then.
     """
-    pipe = piped()
-    if pipe is not None:
-        for note in notes:
-            say(note)
-        yield interrupted_by_user().watched(pipe)
+    listener = LISTENER.get() or piped()
+    if listener is not None:
+        _Notes(notes).say()
+        yield interrupted_by_user().watched(listener)
         return
     console = Console(stderr=True)
     if not console.is_terminal:

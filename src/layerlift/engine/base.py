@@ -203,6 +203,10 @@ class Engine(Protocol):
         """Whether it is small enough to keep its parts in memory from stage to stage."""
         ...
 
+    def spare(self) -> int:
+        """Bytes that a plan may count on beside those that are free: parts that are in memory make room for others."""
+        ...
+
     def close(self) -> None:
         """Free what a resident policy kept."""
         ...

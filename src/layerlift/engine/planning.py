@@ -139,7 +139,7 @@ def plan_windows(
             frames=max(window.frame_count for window in windows),
             native=fit.native,
             branches=len(prompts),
-            memory=usable_memory(policy) if memory is None else memory,
+            memory=usable_memory(policy) + model.spare() if memory is None else memory,
             sparse=sparse,
             context=context if len(windows) > 1 else 0,
         )

@@ -14,6 +14,10 @@ from layerlift.whole import whole_file
 # Of a model's file so many bytes at either end are looked at, and its size: all of them would take too long.
 _END = 2**20
 _AT_ONCE = 2**20
+# Under what names a manifest says how a device computes, and which versions of what compute.
+DEVICE, VERSION = "how this device computes", "the version of "
+# Settings of where a job runs.
+_RUNNING = ("--device", "--memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,23 @@ class Manifest:
             if self.contents.get(name) != other.contents.get(name):
                 return f"{name} has changed"
         return None
+
+    def key(self) -> str:
+        """A digest of what the result is made from: the inputs, by what they hold, and the options.
+
+        Where inputs lie counts as little as the device, its memory and the versions that make the result.
+        """
+        # What is given several times has a name of its own among the settings: --objects.
+        aside = {
+            *self.contents,
+            *(f"{name}s" for name in self.contents),
+            *_RUNNING,
+            *(name for name in self.settings if name.startswith(VERSION)),
+        }
+        settings = {name: value for name, value in self.settings.items() if name not in aside}
+        contents = {name: digest for name, digest in self.contents.items() if name != DEVICE}
+        told = json.dumps([self.command, settings, contents], sort_keys=True)
+        return hashlib.blake2b(told.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""

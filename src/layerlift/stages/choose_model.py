@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 from layerlift.engine.base import Engine
@@ -11,6 +13,17 @@ from layerlift.errors import InputError
 from layerlift.runtime import Runtime
 
 NO_MODEL = "none"
+
+
+def open_named(name: str | Path | None, text_encoder: Path | None) -> Engine | None:
+    """`open_model`, or the checkpoint on this machine where there is no name. Raises InputError as `open_model`."""
+    if name is None:
+        return open_installed(text_encoder=text_encoder)
+    return open_model(name, text_encoder=text_encoder)
+
+
+# How models are opened. A process that runs one command after the other has a way that keeps them.
+OPEN: ContextVar[Callable[[str | Path | None, Path | None], Engine | None]] = ContextVar("OPEN", default=open_named)
 
 _DOWNLOAD = (
     f"`layerlift download {DEFAULT.name}` ({DEFAULT.gigabytes:g} GB, and {TEXT_ENCODER_GB:g} GB for its text encoder)"
@@ -44,9 +57,7 @@ def require_model(runtime: Runtime, needed_for: str) -> Engine:
 
 
 def _find(runtime: Runtime) -> Engine | None:
-    given, text_encoder = runtime.model, runtime.text_encoder
-    if given is None:
-        return open_installed(text_encoder=text_encoder)
-    if not isinstance(given, str | Path):
+    given = runtime.model
+    if given is not None and not isinstance(given, str | Path):
         return given
-    return None if given == NO_MODEL else open_model(given, text_encoder=text_encoder)
+    return None if given == NO_MODEL else OPEN.get()(given, runtime.text_encoder)

@@ -37,16 +37,24 @@ def check_memory(gigabytes: float | None) -> int | None:
 def usable_memory(policy: Policy) -> int:
     """Bytes that a job may take on the policy's device when the user does not say.
 
-    CUDA: what is free on the card. Apple Silicon: the working set that Metal recommends. CPU: a share of the RAM, or of
-    what the container may take.
+    CUDA: what is free on the card, and what this process has of it without using it. Apple Silicon: the working set
+    that Metal recommends. CPU: a share of the RAM, or of what the container may take.
     """
     import torch
 
     if policy.device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(policy.device)[0])
+        unused = torch.cuda.memory_reserved(policy.device) - torch.cuda.memory_allocated(policy.device)
+        return int(torch.cuda.mem_get_info(policy.device)[0]) + unused
     if policy.device.startswith("mps"):
         return int(torch.mps.recommended_max_memory()) or int(RAM_SHARE * total_ram())
     return int(RAM_SHARE * total_ram())
+
+
+def gpu_bytes() -> int:
+    """The memory of the first CUDA device, all of it; 0 without one."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else 0
 
 
 def total_ram() -> int:

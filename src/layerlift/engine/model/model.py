@@ -107,6 +107,15 @@ class Model(TorchEngine):
         """The VAE with only its decoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""
         return self._component("decoder", policy, self._load_vae_half)
 
+    def spare(self) -> int:
+        """See `Engine`: what components that stayed take of the device."""
+        return sum(
+            tensor.nbytes
+            for _, module in self._kept.values()
+            for tensor in (*module.parameters(), *module.buffers())
+            if tensor.device.type == "cuda"
+        )
+
     def close(self) -> None:
         """Free every component that a resident policy kept."""
         kept = list(self._kept.values())
