@@ -20,6 +20,7 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     Include it in a bug report.
     """
     from layerlift.engine.device.budget import total_ram, usable_memory
+    from layerlift.engine.device.mlx import describe_mlx
     from layerlift.engine.device.needs import GIB
     from layerlift.engine.device.policy import devices
     from layerlift.engine.model.catalogue import CATALOGUE
@@ -38,6 +39,7 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     sections = {
         "versions": versions(),
         "device": devices(),
+        "engine": {"chosen": chosen.engine, "torch": "can be used", "mlx": describe_mlx()},
         "memory": {"RAM": f"{total_ram() / GIB:.1f} GiB", "limit": f"{usable / GIB:.1f} GiB"},
         "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)},
         "models": {name: path or "not on this machine" for name, path in found.items()},

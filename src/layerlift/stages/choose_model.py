@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerlift.engine.base import Engine
-from layerlift.engine.model import open_installed, open_model
+from layerlift.engine.model import Model, open_installed, open_model
 from layerlift.engine.model.catalogue import DEFAULT, TEXT_ENCODER_GB
 from layerlift.errors import InputError
 from layerlift.runtime import Runtime
@@ -45,8 +45,20 @@ def require_model(runtime: Runtime, needed_for: str) -> Engine:
 
 def _find(runtime: Runtime) -> Engine | None:
     given, text_encoder = runtime.model, runtime.text_encoder
+    if given == NO_MODEL:
+        return None
+    found: Engine | None
     if given is None:
-        return open_installed(text_encoder=text_encoder)
-    if not isinstance(given, str | Path):
-        return given
-    return None if given == NO_MODEL else open_model(given, text_encoder=text_encoder)
+        found = open_installed(text_encoder=text_encoder)
+    else:
+        found = open_model(given, text_encoder=text_encoder) if isinstance(given, str | Path) else given
+    return run_by(found, runtime.policy.engine)
+
+
+def run_by(model: Engine | None, engine: str) -> Engine | None:
+    """A model as "torch" or "mlx" runs it; no weight is read."""
+    if engine != "mlx" or not isinstance(model, Model):
+        return model
+    from layerlift.engine.mlx.engine import MlxModel
+
+    return model if isinstance(model, MlxModel) else MlxModel(model)

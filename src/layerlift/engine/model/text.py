@@ -155,6 +155,8 @@ class EncodedText:
     """Embeddings by a T5 encoder, each made once and then read from the cache folder."""
 
     known_prompts = None
+    # What runs the encoder, as `t5_stream.embed_stream` is called; None: torch, as the policy says.
+    run: "Callable[..., list[torch.Tensor]] | None" = None
 
     def __init__(self, find_folder: Callable[[], Path], width: int) -> None:
         """`find_folder` returns a folder with `text_encoder` and `tokenizer`, or raises the InputError that says how
@@ -197,7 +199,7 @@ class EncodedText:
         missing = [prompt for prompt in paths if prompt not in found]
         if missing:
             cache_dtype = getattr(torch, policy.cache_dtype)
-            made = t5.embed(folder, missing, TEXT_LENGTH, policy, progress)
+            made = t5.embed(folder, missing, TEXT_LENGTH, policy, progress, run=self.run)
             for prompt, (embeds, mask) in zip(missing, made, strict=True):
                 # Through the cache's dtype in any case: a hit and a miss give the same numbers.
                 kept = embeds.to(cache_dtype)
