@@ -17,7 +17,7 @@ from layerlift.engine.mlx.arrays import from_torch
 from layerlift.engine.mlx.attention import attend, attention_mass, heads, rotate
 from layerlift.engine.mlx.quantised import load_transformer
 from layerlift.engine.mlx.tables import rotary_tables, sinusoids
-from layerlift.engine.mlx.transformer import Transformer
+from layerlift.engine.mlx.transformer import Text, Transformer
 from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.schema import check_config
 from tiny_model import tiny_transformer_config
@@ -131,7 +131,8 @@ def test_each_block(
 
     for theirs_block, block in zip(theirs.transformer_blocks, ours.transformer_blocks, strict=True):
         expected = theirs_block(states, text, temb[None].expand(2, -1, -1), rotary, bias)
-        found = block(from_torch(states), given, own, block.attn2.text(from_torch(text)), from_torch(bias[:, None]))
+        prompts = Text([block.attn2.text(from_torch(text))], from_torch(bias[:, None]))
+        found = block(from_torch(states), given, own, text=prompts, layer=0, limit=limit)
         assert off(expected, found) < PART
 
 

@@ -7,7 +7,6 @@ checkpoint, the bits and the number format.
 import hashlib
 import warnings
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import mlx.core as mx
 
 from layerlift.cache import cache_folder
 from layerlift.engine.mlx.arrays import DTYPES
+from layerlift.engine.mlx.needs import GROUP
 from layerlift.engine.mlx.transformer import Transformer
 from layerlift.engine.mlx.weights import ArrayFiles, read_arrays
 from layerlift.engine.model.checkpoint import Component
@@ -28,8 +28,6 @@ from mlx import nn
 if TYPE_CHECKING:
     from layerlift.engine.device import Policy
 
-# Weights of a row that share a scale and an offset.
-GROUP = 64
 BLOCKS = "transformer_blocks."
 # What becomes of a quantised layer's weight.
 PACKED = ("weight", "scales", "biases")
@@ -71,11 +69,6 @@ def quantised_layers(tensors: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]
         for key, spec in tensors.items()
         if key.startswith(BLOCKS) and key.endswith(".weight") and len(spec.shape) == 2 and spec.shape[1] % GROUP == 0
     }
-
-
-def packed_bits(bits: int, size: int) -> float:
-    """Bits that a weight takes when it is packed, its share of scale and offset of `size` bytes included."""
-    return bits + 2 * 8 * size / GROUP
 
 
 def _packed(component: Component, layers: Mapping[str, TensorSpec], bits: int, dtype: str) -> Mapping[str, Any]:
@@ -139,8 +132,3 @@ def _read(place: Path, layers: Mapping[str, TensorSpec], bits: int) -> dict[str,
 
 def _warn(reason: str) -> None:
     warnings.warn(f"The cache of packed weights is not used: {reason}.", CacheWarning, stacklevel=3)
-
-
-def count(layers: Mapping[str, TensorSpec]) -> int:
-    """Weights of layers."""
-    return sum(prod(spec.shape) for spec in layers.values())

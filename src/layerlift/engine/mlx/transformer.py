@@ -139,14 +139,31 @@ class Block(nn.Module):
         self.ff = FeedForward(width, config["activation_fn"] == "gelu")
         self.scale_shift_table = mx.zeros((6, width))
 
-    def __call__(self, states: Any, times: Times, own: Callable[[Attention, Any], Any], text: Any, bias: Any) -> Any:
-        """states (B, S, D); `own` runs the self-attention; text: keys and values."""
+    def __call__(
+        self,
+        states: Any,
+        times: Times,
+        own: Callable[[Attention, Any], Any],
+        *,
+        text: Text,
+        layer: int,
+        limit: int | None,
+    ) -> Any:
+        """states (B, S, D); `own` runs the self-attention; `text` is that of all layers; `limit`: as
+        `Transformer.limit_bytes`.
+
+        Part by part: what is evaluated at its end holds what all parts want at once.
+        """
         rows = self.scale_shift_table + times.rows  # (R, 6, D)
         shift, scale, gate, shift_ff, scale_ff, gate_ff = (_each(rows[:, i], times.index) for i in range(6))
         states = states + own(self.attn1, self.norm1(states) * (1 + scale) + shift) * gate
+        mx.eval(states)
         query = heads(self.attn2.query(states), self.attn2.count)
-        states = states + self.attn2.mix(query, text[0], text[1], bias, None)
-        return states + self.ff(self.norm2(states) * (1 + scale_ff) + shift_ff) * gate_ff
+        states = states + self.attn2.mix(query, *text.keys_values[layer], text.bias, limit)
+        mx.eval(states)
+        states = states + self.ff(self.norm2(states) * (1 + scale_ff) + shift_ff) * gate_ff
+        mx.eval(states)
+        return states
 
 
 def _each(rows: Any, index: Any) -> Any:
@@ -263,9 +280,7 @@ class Transformer(nn.Module):
                     key, value = kept.update(layer, key, value, fresh)
                 return attention.mix(query, key, value, None, self.limit_bytes)
 
-            states = block(states, times, own, text.keys_values[layer], text.bias)
-            # Block by block: a pass that is evaluated at its end holds what all blocks want at once.
-            mx.eval(states, [] if kept is None else kept.layers[layer])
+            states = block(states, times, own, text=text, layer=layer, limit=self.limit_bytes)
 
         rows = self.scale_shift_table + times.embedded[:, None]  # (R, 2, D)
         shift, scale = (_each(rows[:, i], times.index) for i in range(2))

@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from layerlift.engine.mlx.arrays import DTYPES, to_numpy
+from layerlift.engine.mlx.needs import UNFOLD_BYTES
 from layerlift.engine.mlx.tables import sinusoids
 from layerlift.engine.mlx.weights import ArrayFiles, read_arrays
 from layerlift.engine.model.checkpoint import Component, build_module
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from layerlift.engine.device import Policy
 
 STATISTICS = ("latents_mean", "latents_std")
-# MLX's CPU unfolds what a convolution sees, to 27 times its size: so it is given frames by as many as make this.
-UNFOLD_BYTES = 2**27
 
 
 class Half:
@@ -146,7 +145,8 @@ class Conv:
         return made[0] if len(made) == 1 else mx.concatenate(made)
 
     def _at_once(self, frames: Any, count: int) -> int:
-        """Frames that come out of one call: all of them where the kernel unfolds nothing, which is on a GPU."""
+        """Frames that come out of one call: all of them on a GPU, whose kernel unfolds nothing. MLX's CPU unfolds what
+        a convolution sees to 27 times its size."""
         if mx.default_device().type != mx.cpu:
             return count
         rows, columns = (-(-side // stride) for side, stride in zip(frames.shape[1:3], self.stride[1:], strict=True))

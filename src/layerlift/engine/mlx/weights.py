@@ -33,10 +33,10 @@ class ArrayFiles:
             array = self._tensors(spec).pop(spec.key)
         else:
             array = from_torch(self._others.read(spec))
-        array = array.astype(DTYPES[dtype])
         if len(spec.shape) == CONVOLUTION_AXES:
+            # Before the cast, which may make it larger: there are two copies of it for a moment.
             array = mx.contiguous(mx.moveaxis(array, 1, -1))
-        return array
+        return array.astype(DTYPES[dtype])
 
     def _tensors(self, spec: TensorSpec) -> dict[str, Any]:
         found = self._open.get(spec.file)
