@@ -138,3 +138,8 @@ def test_meter_counts_the_host_alone_on_the_cpu() -> None:
         mx.eval(mx.ones((2**20,)))
     assert meter.host_peak_bytes > 0
     assert meter.device_peak_bytes == 0
+
+
+def test_bench_speed_is_torch_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("bench", "speed", "--engine", "mlx", "--device", "cpu") == 2
+    assert "bench speed measures torch's parts" in " ".join(capsys.readouterr().err.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 from mlx.utils import tree_flatten
 
-import layerlift.engine.mlx.quantised as quantised
 from layerlift import remove
 from layerlift.engine.device import Policy
+from layerlift.engine.mlx import quantised
 from layerlift.engine.mlx.engine import MlxModel
 from layerlift.engine.mlx.quantised import PACKED, load_transformer, packed_place, quantised_layers
 from layerlift.engine.mlx.tables import rotary_tables
@@ -136,6 +137,7 @@ def test_removal_in_fewer_bits(seed: int, tmp_path_factory: pytest.TempPathFacto
         apart = (found[hidden].astype(np.float32) - scene.background[hidden]) / 255
         reached[weights] = -10 * np.log10((apart**2).mean())
     with capsys.disabled():
-        print(f"\nscene {seed}: {', '.join(f'{name} {value:.2f} dB' for name, value in reached.items())}")
+        said = ", ".join(f"{name} {value:.2f} dB" for name, value in reached.items())
+        sys.stdout.write(f"\nscene {seed}: {said}\n")
     for weights, loss in LOSS.items():
         assert reached["full"] - reached[weights] <= loss

@@ -16,6 +16,7 @@ from layerlift.engine.mlx.needs import mlx_facts
 from layerlift.engine.model.model import Model
 from layerlift.engine.model.speed import Speed
 from layerlift.engine.model.text import EncodedText
+from layerlift.progress import StageProgress
 
 
 class MlxModel(Model):
@@ -95,7 +96,12 @@ class MlxModel(Model):
         return Half(self._checkpoint.vae, kind, policy)
 
 
-def _embed(*given: Any) -> Any:
+def _embed(encoder: Any, tensors: Any, tokens: Any, policy: Policy, progress: StageProgress) -> Any:
+    """As `t5_stream.embed_stream`; MLX keeps nothing of it."""
     from layerlift.engine.mlx.t5 import embed_stream
 
-    return embed_stream(*given)
+    set_mlx_device(policy.device)
+    try:
+        return embed_stream(encoder, tensors, tokens, policy, progress)
+    finally:
+        free_mlx()
