@@ -12,6 +12,8 @@ TORCH := 2.13.0
 PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 # The processors that pyproject.toml asks pypatchmatch for: a pinned version without this would be built elsewhere.
 WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
+# Where MLX has wheels for the CPU.
+MLX_CPU := platform_machine in "x86_64 aarch64" and sys_platform == "linux"
 
 .PHONY: demo test test-all fuzz lint page-lint format types docs lock clean install
 
@@ -72,7 +74,9 @@ lock:
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) '.[dev]'
 	{ echo "# Made by \`make lock\`. CUDA's libraries are missing on purpose: the torch wheel that needs them pins them itself."; \
 	  build/lock/bin/python -m pip freeze --exclude layerlift | sed -e 's/+cpu$$//' \
-	    -e "/^pypatchmatch==/I s/$$/ ; platform_machine in \"$(WHEELED)\"/" | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock
+	    -e "/^pypatchmatch==/I s/$$/ ; platform_machine in \"$(WHEELED)\"/" \
+	    -e '/^mlx==/ s/$$/ ; platform_machine == "arm64" and sys_platform == "darwin" or $(MLX_CPU)/' \
+	    -e '/^mlx-cpu==/ s/$$/ ; $(MLX_CPU)/' | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock
 	rm -rf build/lock
 
 clean:

@@ -61,7 +61,13 @@ def test_table(field: str) -> None:
 
 
 def test_table_is_tested_whole() -> None:
-    assert {field.name for field in fields(Policy)} == {*TABLE, "backend", "device"}
+    assert {field.name for field in fields(Policy)} == {
+        *TABLE,
+        "backend",
+        "device",
+        "int4",
+        "engine",
+    }  # the last two are MLX's: tests/mlx
 
 
 def test_attention_limit_is_below_what_aborts() -> None:
@@ -185,5 +191,5 @@ def test_what_may_be_done_is_not(line: str) -> None:
 @pytest.mark.parametrize(("weights", "int8"), [("auto", None), ("8bit", True), ("full", False)])
 def test_how_weights_are_kept(weights: str, int8: bool | None) -> None:
     assert choose_policy("cpu", weights=weights).int8 is int8
-    with pytest.raises(InputError, match="unknown --weights 'half': choose one of auto, 8bit, full"):
+    with pytest.raises(InputError, match="unknown --weights 'half': choose one of auto, 8bit, 4bit, full"):
         choose_policy("cpu", weights="half")

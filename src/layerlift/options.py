@@ -50,7 +50,8 @@ Refinement = Literal["edges", "none", "plate"]
 Witnesses = Literal["clip", "model", "all"]
 Length = Literal["hold", "loop", "cut", "background"]
 Sound = Literal["layer", "background", "none"]
-Weights = Literal["auto", "8bit", "full"]
+Weights = Literal["auto", "8bit", "4bit", "full"]
+EngineChoice = Literal["auto", "torch", "mlx"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Backend = Literal["cpu", "cuda", "mps"]
 
@@ -85,8 +86,10 @@ class RuntimeOptions:
         text_encoder: a folder with text_encoder/ and tokenizer/, for checkpoints without their own.
         cache: cache prompt embeddings on disk.
         memory: the limit in GiB, host and device together, above 0; None is what the machine reports as usable.
-        weights: precision of the transformer's weights: "8bit", "full" (as they are), or "auto" (8 bits only when
-            memory is short).
+        weights: precision of the transformer's weights: "8bit", "4bit" (MLX only), "full" (as they are), or "auto"
+            (fewer bits only when memory is short).
+        engine: what runs the model: "torch", "mlx" (Apple Silicon), or "auto" (MLX on Apple Silicon where it is
+            installed, unless a device or backend is chosen).
         device: "cuda", "cuda:1", "mps" or "cpu"; None is the best one available.
         dtype: the transformer's number format; None suits the device.
         backend: the backend whose rules are followed, on any device; None is the device's own.
@@ -116,8 +119,14 @@ class RuntimeOptions:
     )
     weights: Weights = flag(
         "auto",
-        "Precision of the transformer's weights: 8bit needs half the memory, full keeps them as they are, and auto "
-        "uses 8 bits only when memory is short.",
+        "Precision of the transformer's weights: 8bit needs half the memory, 4bit (with --engine mlx) a quarter, full "
+        "keeps them as they are, and auto uses fewer bits only when memory is short.",
+        group=DEVICE,
+    )
+    engine: EngineChoice = flag(
+        "auto",
+        "What runs the model: torch, or mlx on Apple Silicon. auto uses mlx there if it is installed and no device is "
+        "chosen.",
         group=DEVICE,
     )
     device: str | None = flag(

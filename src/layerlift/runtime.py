@@ -71,9 +71,11 @@ def open_runtime(
     """
     options = options or RuntimeOptions()
     check_ranges(options)
-    policy = choose_policy(options.device, options.dtype, options.backend, weights=options.weights)
+    policy = choose_policy(
+        options.device, options.dtype, options.backend, weights=options.weights, engine=options.engine
+    )
     report = report or Report()
-    report.device = policy.device
+    report.device = "mlx" if policy.engine == "mlx" else policy.device
     return Runtime(
         options.model,
         policy,

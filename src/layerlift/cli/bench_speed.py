@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,6 +92,12 @@ def speed(
 ) -> None:
     """Print how fast a model is on this machine: time per stage, memory, what each optimisation gains, and how near the
     device's limit it comes."""
+    if running.engine == "mlx":
+        raise InputError(
+            "bench speed measures torch's parts: leave out --engine mlx. For MLX, --report FILE.json of a command has "
+            "the time and memory of each stage."
+        )
+    running = replace(running, engine="torch")
     with model_to_measure(running, random, Report("bench speed")) as (opened, runtime):
         if compile and not runtime.policy.can_compile:
             raise InputError(f"--compile is not supported on {runtime.policy.backend}: leave it out.")

@@ -21,6 +21,7 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     Include it in a bug report.
     """
     from layerlift.engine.device.budget import total_ram, usable_memory
+    from layerlift.engine.device.mlx import describe_mlx
     from layerlift.engine.device.needs import GIB
     from layerlift.engine.device.policy import devices
     from layerlift.engine.model.catalogue import CATALOGUE
@@ -41,6 +42,7 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
     sections = {
         "versions": versions(),
         "device": devices(),
+        "engine": {"chosen": chosen.engine, "torch": "can be used", "mlx": describe_mlx()},
         "memory": {"RAM": f"{total_ram() / GIB:.1f} GiB", "limit": f"{usable / GIB:.1f} GiB"},
         "rules": {field.name: getattr(chosen, field.name) for field in fields(chosen)}
         | {"attention": attention(chosen)},

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from layerlift.engine.base import Engine
-from layerlift.engine.model import open_installed, open_model
+from layerlift.engine.model import Model, open_installed, open_model
 from layerlift.engine.model.catalogue import DEFAULT, TEXT_ENCODER_GB
 from layerlift.errors import InputError
 from layerlift.runtime import Runtime
@@ -58,6 +58,17 @@ def require_model(runtime: Runtime, needed_for: str) -> Engine:
 
 def _find(runtime: Runtime) -> Engine | None:
     given = runtime.model
-    if given is not None and not isinstance(given, str | Path):
-        return given
-    return None if given == NO_MODEL else OPEN.get()(given, runtime.text_encoder)
+    if given == NO_MODEL:
+        return None
+    if given is None or isinstance(given, str | Path):
+        given = OPEN.get()(given, runtime.text_encoder)
+    return run_by(given, runtime.policy.engine)
+
+
+def run_by(model: Engine | None, engine: str) -> Engine | None:
+    """A model as "torch" or "mlx" runs it; no weight is read."""
+    if engine != "mlx" or not isinstance(model, Model):
+        return model
+    from layerlift.engine.mlx.engine import MlxModel
+
+    return model if isinstance(model, MlxModel) else MlxModel(model)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from layerlift.engine.device.memory import free_device, keep_blocks_apart
+from layerlift.engine.device.mlx import free_mlx, limited_mlx
 from layerlift.engine.device.needs import GIB
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.device.policy import Policy
@@ -21,8 +22,11 @@ RAM_SHARE = 0.65
 # Where Linux says how much a container may take.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
-# What torch says when an allocation fails, besides its own exception for CUDA.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "invalid buffer size")
+# What torch says when an allocation fails, besides its own exception for CUDA; and MLX.
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "invalid buffer size", "insufficient memory",
+    "unable to allocate", "attempting to allocate",
+)  # fmt: skip
 
 
 def check_memory(gigabytes: float | None) -> int | None:
@@ -103,7 +107,12 @@ def capped(policy: Policy, memory: float) -> Iterator[None]:
 
 @contextmanager
 def limit(plan: Plan, *, asked: bool) -> Iterator[None]:
-    """`capped` to what a plan was made for: where the rules say so, or the user `asked` for that much."""
+    """`capped` to what a plan was made for: where the rules say so, or the user `asked` for that much. MLX keeps to
+    its plan in any case."""
+    if plan.policy.engine == "mlx":
+        with limited_mlx(plan.peak, plan.request.memory):
+            yield
+        return
     if not (plan.policy.cap_memory or asked):
         yield
         return
@@ -159,6 +168,8 @@ def ran_out(error: BaseException) -> bool:
 
 def _next_plan(plan: Plan, stage: str, say: Callable[[str], None], name: str | None = None) -> Plan:
     free_device(plan.policy.device)
+    if plan.policy.engine == "mlx":
+        free_mlx()
     smaller = plan.smaller(stage)
     if smaller is None:
         planned = plan.need(stage).total / GIB

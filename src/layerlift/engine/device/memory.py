@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from layerlift.engine.device.mlx import mlx_peak_bytes, reset_mlx_peak
+
 # Host memory has no resettable high-water mark for anonymous pages alone, so it is sampled.
 SAMPLE_SECONDS = 0.02
 # What a block is from which on glibc keeps it out of its heap, where it is told so (malloc.h).
@@ -35,7 +37,8 @@ class MemoryMeter:
     """Measures peaks between entering and leaving.
 
     `host_peak_bytes` is the highest anonymous memory of this process sampled so far, `device_peak_bytes` the highest
-    the device's allocator held (0 on the CPU). Can be entered again; each time it starts anew.
+    the device's allocator held (0 on the CPU). Can be entered again; each time it starts anew. `device`: torch's name
+    for it, or "mlx" where MLX runs the model.
     """
 
     def __init__(self, device: str) -> None:
@@ -53,6 +56,8 @@ class MemoryMeter:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self.device)
+        elif self.device == "mlx":
+            reset_mlx_peak()
         self._stop.clear()
         self.sample()
         self._thread = threading.Thread(target=self._run, name="memory-meter", daemon=True)
@@ -87,10 +92,10 @@ class MemoryMeter:
             import torch
 
             return int(torch.mps.driver_allocated_memory())
-        return 0
+        return mlx_peak_bytes() if self.device == "mlx" else 0
 
     def _run(self) -> None:
-        has_mark = self.device.startswith("cuda")  # and asking for it takes a millisecond from everyone else
+        has_mark = self.device.startswith(("cuda", "mlx"))  # and asking for it takes a millisecond from everyone else
         while not self._stop.wait(SAMPLE_SECONDS):
             self._look(device=not has_mark)
 

@@ -4,7 +4,9 @@ The factors of the activations were counted on the meta device (tests/test_plan.
 measured (docs/performance.md).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from layerlift.engine.device.policy import Policy
 
@@ -87,6 +89,7 @@ class ModelFacts:
         vae_stored: the dtype that all of the VAE's convolutions have on disk; None when it is not one that can be kept.
         text_block: parameters of the text encoder's largest block; None when embeddings are ready.
         text_parameters: parameters of all of it.
+        arithmetic: how its engine reckons; None: as torch does, which is what this file has.
     """
 
     name: str
@@ -104,6 +107,7 @@ class ModelFacts:
     vae_stored: str | None
     text_block: int | None = None
     text_parameters: int = 0
+    arithmetic: "Arithmetic | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +190,35 @@ class DenoiseRun:
     batched_guidance: bool = False
     sparse: bool = False
     int8: bool = False
+    int4: bool = False
     streamed_blocks: int = 0
     attention_limit_bytes: int | None = None
 
 
+class Arithmetic(Protocol):
+    """How an engine other than torch reckons what its stages take."""
+
+    def vae_need(self, request: Request, stage: str, run: VaeRun) -> Need:
+        """What "encode" or "decode" takes."""
+        ...
+
+    def text_need(self, request: Request) -> Need:
+        """What "text" takes."""
+        ...
+
+    def denoise_need(self, request: Request, run: DenoiseRun) -> Need:
+        """What "denoise" takes."""
+        ...
+
+    def denoise_runs(self, request: Request) -> Iterator[DenoiseRun]:
+        """Ways to run the transformer, from the fastest to the smallest."""
+        ...
+
+
 def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
     """What "encode" or "decode" takes."""
+    if (own := request.facts.arithmetic) is not None:
+        return own.vae_need(request, stage, run)
     policy, half = request.policy, request.half(stage)
     size = BYTES[policy.vae_dtype]
     kept = 0 if run.streamed else size if run.storage is None else BYTES[run.storage]
@@ -223,6 +250,8 @@ def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
 def text_need(request: Request) -> Need:
     """What "text" takes: next to nothing where the embeddings are there already."""
     policy, facts = request.policy, request.facts
+    if facts.arithmetic is not None:
+        return facts.arithmetic.text_need(request)
     if facts.text_block is None:
         return Need("text", 0.0, 0.0, libraries(policy, "text"))
     size = BYTES[policy.text_dtype]
@@ -233,6 +262,8 @@ def text_need(request: Request) -> Need:
 def denoise_need(request: Request, run: DenoiseRun) -> Need:
     """What "denoise" takes."""
     policy, facts = request.policy, request.facts
+    if facts.arithmetic is not None:
+        return facts.arithmetic.denoise_need(request, run)
     size = BYTES[policy.transformer_dtype]
     if run.int8:
         # One layer at a time is made whole, in two steps.

@@ -83,6 +83,8 @@ class Plan:
             said.append(f"attention is cut into pieces of {ours.attention_limit_bytes / 2**20:.0f} MiB")
         if ours.int8 and not other.int8:
             said.append("the transformer's weights are kept in 8 bits")
+        if ours.int4 and not other.int4:
+            said.append("the transformer's weights are kept in 4 bits")
         if ours.streamed_blocks:
             said.append(
                 f"{ours.streamed_blocks} of {self.request.facts.layers} transformer blocks are read from disk in every "
@@ -115,6 +117,7 @@ def make_plan(request: Request) -> Plan:
         vae_streamed=both.streamed,
         batched_guidance=run.batched_guidance,
         int8=run.int8 or request.policy.int8,
+        int4=run.int4,
         streamed_blocks=run.streamed_blocks,
         attention_limit_bytes=run.attention_limit_bytes,
     )
@@ -181,6 +184,9 @@ def denoise_runs(request: Request) -> Iterator[DenoiseRun]:
     """Ways to run the transformer, from the fastest to the smallest; those whose result is the whole model's come
     first where that costs little."""
     policy, layers = request.policy, request.facts.layers
+    if request.facts.arithmetic is not None:
+        yield from request.facts.arithmetic.denoise_runs(request)
+        return
     limits: tuple[int | None, ...] = (None,)
     if policy.attention_limit_bytes is not None:
         own = policy.attention_limit_bytes
@@ -191,7 +197,7 @@ def denoise_runs(request: Request) -> Iterator[DenoiseRun]:
         for sparse in (True, False) if request.sparse else (False,):
             for batched in (True, False) if policy.batched_guidance and request.branches > 1 else (False,):
                 for limit in limits:
-                    yield DenoiseRun(batched, sparse, int8, 0, limit)
+                    yield DenoiseRun(batched, sparse, int8, attention_limit_bytes=limit)
 
     def streamed(counts: range) -> Iterator[DenoiseRun]:
         return (DenoiseRun(streamed_blocks=count, attention_limit_bytes=limit) for count in counts for limit in limits)

@@ -7,6 +7,7 @@ tested there. What no backend may do is not in the table, because it is not a ch
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from layerlift.engine.device.mlx import has_metal, why_not_mlx
 from layerlift.engine.device.mps import FusedAttention, attention_here
 from layerlift.errors import InputError
 
@@ -14,8 +15,11 @@ Backend = Literal["cpu", "cuda", "mps"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-# How the weights of the transformer's blocks may be kept: as a plan decides, in 8 bits, or as they are.
-WEIGHTS = ("auto", "8bit", "full")
+# How the weights of the transformer's blocks may be kept: as a plan decides, in 8 or (with MLX) 4 bits, or as they are.
+WEIGHTS = ("auto", "8bit", "4bit", "full")
+
+# What runs a model: as suits the machine, torch, or Apple's MLX.
+ENGINES = ("auto", "torch", "mlx")
 
 # What code that runs a model does nowhere, as patterns of its source, and why: the traps of MPS that are not a choice.
 NOWHERE = {
@@ -85,6 +89,8 @@ class Policy:
     int8: bool | None = None
     """Keep the weights of the transformer's blocks in 8 bits: half the memory, and a slightly different result. None
     leaves that to a plan, which does so only where memory is short."""
+    int4: bool = False
+    """Keep them in 4 bits: a quarter of the memory, and a result that differs more. MLX only."""
     streamed_blocks: int = 0
     """How many of the transformer's blocks are read from disk anew for every pass: the same result, slower."""
     resident: bool = False
@@ -97,6 +103,8 @@ class Policy:
     """Record passes that are too short to fill the device and replay them without launching each kernel anew."""
     device_pixels: bool = False
     """Fill, match and paste frames on the device instead of with OpenCV on the CPU."""
+    engine: Literal["torch", "mlx"] = "torch"
+    """What runs the model. The device stays torch's name for it, since torch does what lies around the model."""
 
 
 # One row per backend; the device is filled in by `choose_policy`.
@@ -166,6 +174,47 @@ BACKENDS: dict[Backend, Policy] = {
     ),
 }
 
+# The rows of the table as MLX follows them: torch's traps are not its own. It has none for CUDA.
+MLX_ROWS: dict[Backend, Policy] = {
+    "cpu": replace(
+        BACKENDS["cpu"],
+        engine="mlx",
+        attention_limit_bytes=2**27,  # no fused kernel: the scores would be there at once
+        vae_frames=8,  # the VAE always runs in a stream
+    ),
+    "mps": replace(
+        BACKENDS["mps"],
+        engine="mlx",
+        transformer_dtype="bfloat16",  # the precision the weights are published in
+        contiguous_attention=False,
+        attention_limit_bytes=None,  # its kernel for heads of 64 and 128 channels makes no scores array
+        float32_norms=False,  # its norms and softmax compute in float32 anyway
+        float32_softmax=False,
+        vae_axis_limit=None,
+    ),
+}
+
+
+def choose_engine(engine: str = "auto", device: str | None = None, force: str | None = None) -> str:
+    """What runs the model, "torch" or "mlx". For "auto" that is MLX on an Apple GPU where it is installed, unless
+    `device` or `force` (see `choose_policy`) ask for something.
+
+    Raises InputError for an unknown engine, and for MLX where it cannot be used, with the reason.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"unknown --engine {engine!r}: choose one of {', '.join(ENGINES)}.")
+    if engine == "auto":
+        return "mlx" if device is None and force is None and has_metal() else "torch"
+    if engine == "mlx":
+        reason = why_not_mlx()
+        if reason is None and "cuda" in (force, (device or "").split(":")[0]):
+            reason = "it has no rules for CUDA"
+        if reason is not None:
+            raise InputError(
+                f"--engine mlx cannot be used: {reason}; leave --engine out to use the best one available."
+            )
+    return engine
+
 
 def choose_policy(
     device: str | None = None,
@@ -174,25 +223,29 @@ def choose_policy(
     *,
     resident: bool = False,
     weights: str = "auto",
+    engine: str = "torch",
 ) -> Policy:
     """The rules for a run.
 
     `device`: "cuda", "cuda:1", "mps", "cpu", or None for the best one there (cuda, then mps, then cpu). `dtype`: the
     transformer's ("float32", "bfloat16", "float16"), or None for the backend's own; "float32" is full precision
     everywhere and takes the VAE along, while a half precision leaves the VAE as the backend needs it. `force`: follow
-    another backend's rules on this device. `weights`: "8bit" and "full" say how the transformer's blocks keep theirs,
-    "auto" takes 8 bits only where memory is short.
+    another backend's rules on this device. `weights`: "8bit", "4bit" and "full" say how the transformer's blocks keep
+    theirs, "auto" takes fewer bits only where memory is short. `engine`: see `choose_engine`.
 
     Raises InputError for a device that is unknown or not available (with the reason), an unknown dtype, backend or way
-    to keep weights.
+    to keep weights, and as `choose_engine`.
     """
+    engine = choose_engine(engine, device, force)
     if weights not in WEIGHTS:
         raise InputError(f"unknown --weights {weights!r}: choose one of {', '.join(WEIGHTS)}.")
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"unknown --dtype {dtype!r}: choose one of {', '.join(DTYPES)}.")
     if force is not None and force not in BACKENDS:
         raise InputError(f"unknown --policy {force!r}: choose one of {', '.join(BACKENDS)}.")
-    place = device if device is not None else _best_device()
+    if weights == "4bit" and engine != "mlx":
+        raise InputError("--weights 4bit needs --engine mlx: choose 8bit, or the other engine.")
+    place = device if device is not None else _best_device(("mps", "cpu") if engine == "mlx" else tuple(BACKENDS))
     kind = place.split(":")[0]
     if kind not in BACKENDS:
         raise InputError(f"unknown --device {place!r}: choose one of {', '.join(BACKENDS)}.")
@@ -202,7 +255,8 @@ def choose_policy(
             f"--device {place!r} cannot be used: {reason}; leave --device out to use the best one available."
         )
 
-    row = BACKENDS[kind if force is None else force]
+    rows = MLX_ROWS if engine == "mlx" else BACKENDS
+    row = rows[kind if force is None else force]
     policy = replace(row, device=place, resident=resident)
     if row.backend == "mps":
         policy = replace(policy, fused_attention=attention_here()[0])
@@ -212,11 +266,12 @@ def choose_policy(
         policy = replace(policy, transformer_dtype=dtype)
     if dtype == "float32":
         policy = replace(policy, vae_dtype="float32")
-    return replace(policy, int8={"auto": None, "8bit": True, "full": False}[weights])
+    int8 = {"auto": None, "8bit": True, "4bit": False, "full": False}[weights]
+    return replace(policy, int8=int8, int4=weights == "4bit")
 
 
-def _best_device() -> str:
-    return next(place for place in ("cuda", "mps", "cpu") if why_not(place) is None)
+def _best_device(places: tuple[str, ...]) -> str:
+    return next(place for place in ("cuda", "mps", "cpu") if place in places and why_not(place) is None)
 
 
 def devices() -> dict[str, str]:

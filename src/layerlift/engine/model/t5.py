@@ -121,9 +121,17 @@ def tokenize(tokenizer: Callable[[str], list[int]], prompt: str, length: int) ->
 
 
 def embed(
-    folder: Path, prompts: Sequence[str], length: int, policy: "Policy", progress: StageProgress = QUIET
+    folder: Path,
+    prompts: Sequence[str],
+    length: int,
+    policy: "Policy",
+    progress: StageProgress = QUIET,
+    *,
+    run: "Callable[..., list[torch.Tensor]] | None" = None,
 ) -> list[tuple["torch.Tensor", "torch.Tensor"]]:
     """Embeddings (1, length, D) and masks (1, length) on the CPU; the encoder is freed before this returns.
+
+    `run`: what runs the encoder, as `embed_stream` is called; None: torch, as the policy says.
 
     Raises InputError when the encoder's files do not fit its config.
     """
@@ -138,7 +146,8 @@ def embed(
             f"the tokenizer in {folder} makes token {largest}, but the text encoder beside it knows {known}; fetch "
             "them again."
         )
-    run = embed_stream if policy.text_stream else encode_whole
+    if run is None:
+        run = embed_stream if policy.text_stream else encode_whole
     try:
         with torch.inference_mode():
             embeds = run(encoder, tensors, tokens, policy, progress)

@@ -158,6 +158,9 @@ class EncodedText:
     Those that were published with a release need no encoder; where there is one, it has to be the one they are from.
     """
 
+    # What runs the encoder, as `t5_stream.embed_stream` is called; None: torch, as the policy says.
+    run: "Callable[..., list[torch.Tensor]] | None" = None
+
     def __init__(
         self,
         find_folder: Callable[[], Path],
@@ -260,7 +263,7 @@ class EncodedText:
         if missing and folder is not None:
             paths = self._paths(folder, missing, policy)
             cache_dtype = getattr(torch, policy.cache_dtype)
-            made = t5.embed(folder, missing, TEXT_LENGTH, policy, progress)
+            made = t5.embed(folder, missing, TEXT_LENGTH, policy, progress, run=self.run)
             for prompt, (embeds, mask) in zip(missing, made, strict=True):
                 # Through the cache's dtype in any case: a hit and a miss give the same numbers.
                 kept = embeds.to(cache_dtype)

@@ -1,0 +1,54 @@
+"""What the tests of the MLX engine share. They are skipped where MLX is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.device.mlx import why_not_mlx
+from layerlift.engine.model.checkpoint import Component
+from layerlift.engine.model.headers import read_header
+
+MISSING = why_not_mlx()
+collect_ignore_glob = [] if MISSING is None else ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def policy() -> Policy:
+    """The rules of MLX's CPU, in float32."""
+    return choose_policy("cpu", engine="mlx")
+
+
+@pytest.fixture(scope="session")
+def off() -> Callable[[Any, Any], float]:
+    """max |a − b| / max |a| of torch's `a` and MLX's (or numpy's) `b`."""
+
+    def measure(theirs: Any, ours: Any) -> float:
+        from layerlift.engine.mlx.arrays import to_numpy
+
+        a = theirs.detach().float().numpy()
+        b = ours if isinstance(ours, np.ndarray) else to_numpy(ours)
+        assert a.shape == b.shape
+        return float(np.abs(a - b).max() / np.abs(a).max())
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Component]:
+    """A diffusers module as a component on disk."""
+
+    def write(kind: str, module: Any) -> Component:
+        from safetensors.torch import save_file
+
+        file: Path = tmp_path_factory.mktemp(kind) / f"{kind}.safetensors"
+        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, file)
+        config = {key: value for key, value in module.config.items() if not key.startswith("_")}
+        return Component(kind, config, read_header(file)[0])
+
+    return write

@@ -1,0 +1,145 @@
+"""Which engine runs a model, by what rules, and what the user is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+import layerlift.engine.device.policy as policies
+from layerlift import InputError, RuntimeOptions, open_runtime
+from layerlift.engine.device import MemoryMeter, Policy, choose_policy
+from layerlift.engine.device.budget import ran_out
+from layerlift.engine.device.mlx import LEAST_CACHE, limited_mlx
+from layerlift.engine.device.policy import BACKENDS, MLX_ROWS, choose_engine
+from support import layerlift
+
+# What MLX's rules have that differs from torch's on the same device.
+DIFFERENT: dict[str, dict[str, Any]] = {
+    "cpu": {"engine": "mlx", "attention_limit_bytes": 2**27, "vae_frames": 8},
+    "mps": {
+        "engine": "mlx",
+        "transformer_dtype": "bfloat16",
+        "contiguous_attention": False,
+        "attention_limit_bytes": None,
+        "float32_norms": False,
+        "float32_softmax": False,
+        "vae_axis_limit": None,
+    },
+}
+
+
+@pytest.mark.parametrize("backend", MLX_ROWS)
+def test_rules(backend: Any) -> None:
+    changed = {
+        field.name: getattr(MLX_ROWS[backend], field.name)
+        for field in fields(Policy)
+        if getattr(MLX_ROWS[backend], field.name) != getattr(BACKENDS[backend], field.name)
+    }
+    assert changed == DIFFERENT[backend]
+
+
+@pytest.mark.parametrize(
+    ("metal", "given", "chosen"),
+    [
+        (True, {}, "mlx"),
+        (False, {}, "torch"),
+        (True, {"engine": "torch"}, "torch"),
+        (False, {"engine": "mlx"}, "mlx"),
+        (True, {"device": "cpu"}, "torch"),
+        (True, {"device": "mps"}, "torch"),
+        (True, {"force": "cpu"}, "torch"),
+        (True, {"device": "cpu", "engine": "mlx"}, "mlx"),
+    ],
+)
+def test_choice(monkeypatch: pytest.MonkeyPatch, metal: bool, given: dict[str, str], chosen: str) -> None:
+    monkeypatch.setattr(policies, "has_metal", lambda: metal)
+    assert choose_engine(**given) == chosen
+
+
+def test_the_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "why_not", lambda place: None)  # all devices are there
+    policy = choose_policy(engine="mlx")
+    assert (policy.device, policy.backend, policy.engine) == ("mps", "mps", "mlx")
+    assert choose_policy(engine="torch").device == "cuda"
+    forced = choose_policy("cpu", force="mps", engine="mlx")
+    assert (forced.device, forced.transformer_dtype, forced.engine) == ("cpu", "bfloat16", "mlx")
+    assert choose_policy("cpu", dtype="float16", engine="mlx").transformer_dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"engine": "jax"}, "unknown --engine 'jax': choose one of auto, torch, mlx"),
+        ({"engine": "mlx", "device": "cuda"}, "--engine mlx cannot be used: it has no rules for CUDA"),
+        ({"engine": "mlx", "force": "cuda"}, "--engine mlx cannot be used: it has no rules for CUDA"),
+        ({"weights": "4bit"}, "--weights 4bit needs --engine mlx"),
+    ],
+)
+def test_what_cannot_be(given: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        choose_policy(**given)  # type: ignore[arg-type]
+
+
+def test_missing_mlx_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "why_not_mlx", lambda: "it is not installed: pip install 'layerlift[mlx]'")
+    with pytest.raises(InputError, match=r"--engine mlx cannot be used: it is not installed: pip install"):
+        choose_policy(engine="mlx")
+    assert choose_policy("cpu", engine="auto").engine == "torch"
+
+
+@pytest.mark.parametrize(
+    ("weights", "kept"), [("auto", (None, False)), ("8bit", (True, False)), ("4bit", (False, True))]
+)
+def test_bits(weights: str, kept: tuple[bool | None, bool]) -> None:
+    policy = choose_policy("cpu", weights=weights, engine="mlx")
+    assert (policy.int8, policy.int4) == kept
+
+
+def test_runtime_says_so() -> None:
+    runtime = open_runtime(RuntimeOptions(device="cpu", engine="mlx"))
+    assert runtime.policy.engine == "mlx"
+    assert runtime.report.device == "mlx"
+    assert open_runtime(RuntimeOptions(device="cpu")).report.device == "cpu"
+
+
+def test_doctor_tells_which_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("doctor", "--engine", "mlx", "--device", "cpu") == 0
+    said = capsys.readouterr().out
+    assert "mlx " + mx.__version__ in said
+    lines = [line.split() for line in said.splitlines()]
+    assert ["chosen", "mlx"] in lines
+    assert layerlift("doctor", "--device", "cpu") == 0
+    assert ["chosen", "torch"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_limits_follow_the_plan_and_go_afterwards() -> None:
+    usual = mx.set_cache_limit(10**6)
+    mx.set_cache_limit(usual)
+    with limited_mlx(peak=2**30, memory=2**32):
+        assert mx.set_memory_limit(2**32) == 2**32
+        assert mx.set_cache_limit(2**29) == 2**29  # an eighth, which is less than the plan leaves
+    assert mx.set_cache_limit(usual) == usual
+    with limited_mlx(peak=2**32, memory=2**32):
+        assert mx.set_cache_limit(LEAST_CACHE) == LEAST_CACHE
+
+
+@pytest.mark.parametrize(
+    "said", ["[METAL] Command buffer execution failed: Insufficient Memory", "[malloc] Unable to allocate 9 bytes."]
+)
+def test_what_mlx_says_when_memory_ran_out(said: str) -> None:
+    assert ran_out(RuntimeError(said))
+
+
+def test_meter_counts_the_host_alone_on_the_cpu() -> None:
+    with MemoryMeter("mlx") as meter:
+        mx.eval(mx.ones((2**20,)))
+    assert meter.host_peak_bytes > 0
+    assert meter.device_peak_bytes == 0
+
+
+def test_bench_speed_is_torch_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("bench", "speed", "--engine", "mlx", "--device", "cpu") == 2
+    assert "bench speed measures torch's parts" in " ".join(capsys.readouterr().err.split())
