@@ -26,6 +26,8 @@ from layerlift.engine.model.headers import read_header
 from layerlift.engine.model.published import PROMPTS, PublishedText, find_published
 from layerlift.engine.model.text import CacheWarning
 from layerlift.errors import InputError
+from layerlift.options import EffectOptions, RemovalOptions
+from layerlift.stages.composition import latent
 from support import layerlift
 from tiny_model import write_encoder, write_tiny_model
 
@@ -105,6 +107,12 @@ def test_the_file_says_what_it_is(made: Path, encoder: Path) -> None:
     about = json.loads(read_header(made)[1]["layerlift"])
     assert about["format"] == "layerlift prompts 1"
     assert len({row["embedding_sha256"] for row in about["prompts"]}) == 3
+
+
+def test_every_prompt_that_nobody_typed_is_in_it() -> None:
+    removal = RemovalOptions()
+    assert {removal.prompt, removal.negative_prompt, latent.PROMPT} <= set(PROMPTS)
+    assert EffectOptions().prompt is None  # then it is the model's `scoring_prompt`, see below
 
 
 def test_it_has_what_the_encoder_makes_bit_by_bit(bare: Path, encoder: Path, made: Path) -> None:

@@ -258,7 +258,7 @@ def choose_policy(
     rows = MLX_ROWS if engine == "mlx" else BACKENDS
     row = rows[kind if force is None else force]
     policy = replace(row, device=place, resident=resident)
-    if row.backend == "mps":
+    if row is BACKENDS["mps"]:
         policy = replace(policy, fused_attention=attention_here()[0])
     # The text encoder stays on the CPU where the rules say so, and else goes along.
     policy = replace(policy, text_device="cpu" if row.text_device == "cpu" else place)
