@@ -72,6 +72,19 @@ def test_frames_are_made_ahead_and_kept_within_bounds(
     assert sum(path.stat().st_size for path in (tmp_path / "b").rglob("*.jpg")) <= size // 2
 
 
+def test_frames_are_made_ahead_at_the_width_that_is_asked_for(root: Path, tmp_path: Path) -> None:
+    wide = np.zeros((6, 64, 1000, 3), np.uint8)
+    store = FrameStore(open_for_page(write_frames(root / "wide.mkv", wide)), tmp_path / "frames")
+    store.start()
+    until(store.ready, lambda ready: ready == [(0, 6)])
+    store.jpeg(2, 640)
+    until(store.ready, lambda ready: ready == [(0, 6)])
+    store.jpeg(2, 320)
+    assert store.ahead == 640
+    assert sorted(path.name for path in (tmp_path / "frames").glob("*/*")) == ["1000", "320", "640"]
+    assert store.ready(320) == [(2, 3)]
+
+
 def test_the_server_never_imports_torch(root: Path) -> None:
     code = (
         "import sys, pathlib; from layerlift.app.context import Context;"

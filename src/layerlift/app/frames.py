@@ -6,6 +6,7 @@ is there; it waits while anything else is asked for.
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -21,14 +22,17 @@ from layerlift.errors import LayerliftError
 KEPT_BYTES = 2 * 2**30  # of one clip's frames on the disk
 LEFT_BYTES = 2**30  # that stay free on the disk
 TOLD_EVERY = 12  # frames, between two events of what is ready
+LEAST_AHEAD = 640  # pixels of width: smaller frames are for looking at many, and none of them is made ahead
 NEAR = 24  # frames: what is asked for within so many of those that are being decoded waits for them
 PATIENCE = 2.0  # seconds that it waits
+_STAMP = re.compile(r"[0-9a-f]{16}")  # see `opening.stamp_of`
 
 
 class FrameStore:
     """Frames of one clip. May be asked from any thread.
 
-    `ahead` is the width of the frames that are made ahead. `told` gets (first, end) of frames that have become ready.
+    `ahead` is the width of the frames that are made ahead: the one that was asked for last. `told` gets (first, end) of
+    frames that have become ready.
     """
 
     def __init__(self, opened: Opened, folder: Path, told: Callable[[int, int], None] = lambda *_: None) -> None:
@@ -43,17 +47,15 @@ class FrameStore:
         self._look = 0
         self._decoding = -1  # the frame that the thread is at
         self._busy = 0
-        self._closed = self._full = False
-        self._thread: threading.Thread | None = None
+        self._closed = self._full = self._going = self._wanted = False
 
     def start(self) -> None:
-        """Begin to make frames ahead."""
-        if self._closed:
-            return
-        if self._thread is None or not self._thread.is_alive():
-            self._full = False
-            self._thread = threading.Thread(target=self._go_ahead, name="frames", daemon=True)
-            self._thread.start()
+        """Begin to make frames ahead, or go on with it."""
+        with self._changed:
+            if self._closed or self._going:
+                return
+            self._going, self._full, self._wanted = True, False, True
+            threading.Thread(target=self._go_ahead, name="frames", daemon=True).start()
 
     def close(self) -> None:
         """Stop; what is on the disk stays."""
@@ -94,6 +96,8 @@ class FrameStore:
         with suppress(OSError):
             return path.read_bytes()
         with self._changed:
+            if width >= min(LEAST_AHEAD, self.opened.clip.width):
+                self.ahead = width  # the page's view has another size now
             self._changed.notify_all()
             coming = width == self.ahead and 0 <= self._decoding <= index < self._decoding + NEAR and not self._busy
             if coming:
@@ -101,7 +105,7 @@ class FrameStore:
         with suppress(OSError):
             return path.read_bytes()
         with self.aside():
-            if self._thread is not None:
+            if self._wanted:
                 self.start()  # it may have ended, for want of anything to do
             return self._keep(path, self.opened.frame(index), width)
 
@@ -145,20 +149,20 @@ class FrameStore:
         return next((index for index in order if f"{index:06d}.jpg" not in there), None)
 
     def _go_ahead(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or not self._busy)
-            index = None if self._closed else self._next()
-            if index is None:
-                return
+        while (index := self._take()) is not None:
             try:
-                if not self._run_from(index):
-                    self._full = True
-                    return
+                self._full = not self._run_from(index)
             except LayerliftError:  # whoever asks for the frame is told
-                return
-            finally:
-                self._decoding = -1
+                self._full = True
+            self._decoding = -1
+
+    def _take(self) -> int | None:
+        """The frame to go on from; None where the thread ends, which holds from then on."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._busy)
+            index = None if self._closed or self._full else self._next()
+            self._going = index is not None
+            return index
 
     def _run_from(self, start: int) -> bool:
         """Decode in order from a frame on, until what follows is there, or the user looks elsewhere.
@@ -200,5 +204,5 @@ def _drop_others(folder: Path, stamp: str) -> None:
     """Remove frames of what the clip was before."""
     if folder.is_dir():
         for path in folder.iterdir():
-            if path.name != stamp and path.is_dir() and not path.is_symlink():
+            if path.name != stamp and _STAMP.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
