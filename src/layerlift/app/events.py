@@ -30,6 +30,13 @@ class Events:
             _put(queue, None)
         self._loop = None
 
+    def end_soon(self) -> None:
+        """`stop`, from any thread or from a signal's handler."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.stop)
+
     def tell(self, kind: str, what: Any) -> None:
         """An event of a kind, and what it says, as JSON."""
         data = f"event: {kind}\ndata: {msgspec.json.encode(what).decode()}\n\n".encode()

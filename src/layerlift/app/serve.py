@@ -8,6 +8,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -48,13 +49,26 @@ def serve(
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE, lifespan="on"
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, context)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/?token={token}"
     say(address)
     if show:
         threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
     server.run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of events as soon as a signal comes: open connections would hold it up."""
+
+    def __init__(self, config: uvicorn.Config, context: Context) -> None:
+        super().__init__(config)
+        self._context = context
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self._context.events.end_soon()
+        super().handle_exit(sig, frame)
 
 
 def _bind(host: str, port: int) -> socket.socket:

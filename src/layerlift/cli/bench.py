@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from layerlift.cli import bench_footage, bench_jobs, bench_speed
+from layerlift.cli import bench_app, bench_footage, bench_jobs, bench_speed
 from layerlift.cli.flags import Default, Only, Typed, Without, changed, with_flags
 from layerlift.cli.job import print_tables, settle
 from layerlift.cli.options import OutputFlags
@@ -33,6 +33,7 @@ app.command("jobs")(bench_jobs.jobs)
 app.command("memory")(bench_jobs.memory)
 app.command("length")(bench_jobs.length)
 app.command("footage")(bench_footage.footage)
+app.command("app")(bench_app.app)
 
 
 def parse_seeds(text: str) -> range:
