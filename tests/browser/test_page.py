@@ -327,6 +327,8 @@ def test_after_a_click_on_a_button_space_still_plays(page: Any, server: Any, sce
 
 
 def test_a_mask_of_a_paint_program_is_imported(page: Any, server: Any, scene: Path, tmp_path: Path) -> None:
+    # From now on: a browser that learns of it together with the key may open a dialog of its own.
+    page.on("filechooser", lambda chooser: None)
     open_clip(page, server.folder, scene, "import")
     before = seen(page, scene)
     mask = np.zeros(size_of(scene)[::-1], np.uint8)

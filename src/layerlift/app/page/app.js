@@ -28,15 +28,11 @@ let state;
 
 /** @param {string} name @param {boolean} [remember] in the address, so that a reload comes back to it */
 async function open(name, remember = true) {
-  try {
-    const project = await api.project(name);
-    close();
-    build(new Session(project));
-    if (remember) history.pushState({ name }, "", `#${encodeURIComponent(name)}`);
-  } catch (error) {
-    complain(error);
-    await showHome(false);
-  }
+  const project = await attempt(() => api.project(name));
+  if (!project) return showHome(false);
+  close();
+  build(new Session(project));
+  if (remember) history.pushState({ name }, "", `#${encodeURIComponent(name)}`);
 }
 
 /** @param {Session} session */
@@ -116,8 +112,8 @@ function history_(session) {
   for (const [id, step, word] of buttons) {
     const button = /** @type {HTMLButtonElement} */ (byId(id));
     button.disabled = !step;
-    button.setAttribute("aria-label", step ? `${word}: ${step.label}` : word);
     button.title = step ? `${word}: ${step.label}` : word;
+    button.setAttribute("aria-label", button.title);
   }
 }
 

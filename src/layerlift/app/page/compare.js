@@ -3,7 +3,7 @@
 /** @import {Backing, Compare} from "./types.js" */
 /** @import {Session} from "./session.js" */
 /** @import {View} from "./view.js" */
-import { announce, button, byId, changed, chooseFile, h, iconButton, options, span } from "./dom.js";
+import { announce, attempt, button, byId, changed, chooseFile, h, iconButton, options, span } from "./dom.js";
 import { pictures, resultTitle } from "./session.js";
 
 /** @type {[Compare, string, string][]} */
@@ -76,18 +76,13 @@ export class CompareBar {
   async #behind(backing) {
     if (backing === "picture") {
       const file = await chooseFile("image/*");
-      if (!file) {
+      const picture = file && (await attempt(() => createImageBitmap(file)));
+      if (!picture) {
         this.draw();
         return;
       }
-      try {
-        const picture = await createImageBitmap(file);
-        this.session.behind?.close();
-        this.session.behind = picture;
-      } catch {  announce(`${file.name} is not a picture that this browser reads.`, "error");
-        this.draw();
-        return;
-      }
+      this.session.behind?.close();
+      this.session.behind = picture;
     }
     this.session.look({ backing });
   }

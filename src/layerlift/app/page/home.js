@@ -2,7 +2,7 @@
 
 /** @import {State} from "./types.js" */
 import * as api from "./api.js";
-import { announce, attempt, button, byId, chooseFile, complain, h, icon, iconButton, size, span } from "./dom.js";
+import { announce, attempt, button, byId, chooseFile, h, icon, iconButton, size, span } from "./dom.js";
 
 const LEAD = "Click on what has to go. You get a clean plate, and every object as a layer with its shadow.";
 const VIDEOS = "video/*,image/gif,image/apng,image/webp,.mkv,.mov,.mxf,.avi";
@@ -51,18 +51,15 @@ export class Home {
     const fill = h("div", { class: "fill" });
     this.progress.replaceChildren(fill, h("span", {}, `Reading ${file.name}`));
     document.body.append(this.progress);
-    try {
-      const { path } = await api.putClip(file, (share) => {
+    const made = await attempt(() =>
+      api.putClip(file, (share) => {
         fill.style.width = `${100 * share}%`;
         this.progress.setAttribute("aria-valuenow", String(Math.round(100 * share)));
-      });
-      await this.take(path);
-    } catch (error) {
-      complain(error);
-    } finally {
-      this.uploading = false;
-      this.progress.remove();
-    }
+      }),
+    );
+    if (made) await this.take(made.path);
+    this.uploading = false;
+    this.progress.remove();
   }
 
   /** @param {string} clip below the folder */

@@ -59,10 +59,7 @@ export class Jobs {
 
   /** @param {string} id @param {"cancel" | "resume" | "dismiss"} what */
   async act(id, what) {
-    const done = await attempt(async () => {
-      await api[what](id);
-      return true;
-    });
+    const done = await attempt(() => api[what](id).then(() => true));
     if (done && what === "dismiss") this.all.delete(id);
     if (!done) await this.load();
     this.draw();

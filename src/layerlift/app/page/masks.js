@@ -9,6 +9,8 @@ import { empty } from "./session.js";
 const MOST_BYTES = 96 * 2 ** 20;
 const WIDEST = 1280;
 const AGAIN_MS = 3000;
+const AT_ONCE = 2;
+const MOST_WAITING = 8;
 
 /** @param {Blob} blob a grey PNG @returns {Promise<Grey>} */
 export async function readGrey(blob) {
@@ -66,6 +68,8 @@ export class Masks {
     this.kept = new Map();
     /** @type {Set<string>} */
     this.coming = new Set();
+    /** @type {Map<string, () => Promise<Blob>>} */
+    this.waiting = new Map();
     /** @type {Map<string, OffscreenCanvas>} */
     this.tints = new Map();
     this.request = 0;
@@ -84,21 +88,34 @@ export class Masks {
       this.kept.set(key, found);
       return found;
     }
-    if (!this.coming.has(key)) {
-      this.coming.add(key);
-      let again = true;
-      fetch()
-        .then(readGrey)
-        .catch((error) => void (again = error.status !== 404))
-        .then((grey) => {
-          this.coming.delete(key);
-          this.put(key, grey ?? null);
-          this.onarrival();
-          // What failed may work later.
-          if (!grey && again) setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
-        });
-    }
+    if (this.coming.has(key)) return undefined;
+    this.waiting.delete(key);
+    this.waiting.set(key, fetch);
+    this.#pump();
     return undefined;
+  }
+
+  /** The newest first: what the user has left behind is not fetched any more. */
+  #pump() {
+    for (const [key, fetch] of [...this.waiting].reverse()) {
+      if (this.coming.size >= AT_ONCE) break;
+      this.waiting.delete(key);
+      void this.#load(key, fetch);
+    }
+    for (const key of [...this.waiting.keys()].slice(0, -MOST_WAITING)) this.waiting.delete(key);
+  }
+
+  /** @param {string} key @param {() => Promise<Blob>} fetch */
+  async #load(key, fetch) {
+    let again = true;
+    this.coming.add(key);
+    const grey = await fetch().then(readGrey).catch((error) => void (again = error.status !== 404));
+    this.coming.delete(key);
+    this.put(key, grey ?? null);
+    this.onarrival();
+    this.#pump();
+    // What failed may work later.
+    if (!grey && again) setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
   }
 
   /** @param {string} key @param {Grey | null} grey */

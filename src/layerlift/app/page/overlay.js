@@ -38,6 +38,11 @@ export class Overlay {
   draw(now) {
     const { show, object } = this.session;
     now.context.imageSmoothingEnabled = true;
+    // Masks of the next frames, for playing; those of this frame are asked for last, and so come first.
+    for (const frame of [3, 2, 1].map((ahead) => now.frame + ahead)) {
+      if (show.masks) this.masks.result("objects", frame);
+      if (show.effects) this.masks.result("effects", frame);
+    }
     if (show.effects) this.#effects(now);
     if (show.masks) this.#objects(now);
     const { preview } = this;

@@ -217,9 +217,7 @@ export class Tools {
     this.view.schedule();
   }
 
-  /**
-   * Show what a click here would mean. One question at a time, and then the newest one. @param {[number, number]} at
-   */
+  /** Show what a click would mean: one question at a time, then the newest one. @param {[number, number]} at */
   #preview(at) {
     const point = this.#inClip(at);
     if (!point || this.session.tool !== "click" || !this.clickable || this.drag) return;
