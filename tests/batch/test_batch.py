@@ -14,6 +14,7 @@ import pytest
 from batch.inline import Inline
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
+from layerlift.workers import commands
 from support import files, layerlift
 
 FLAGS = ("--model", "none", "--lossless")
@@ -169,3 +170,15 @@ def test_a_batch_that_is_killed_goes_on(folder: Path) -> None:
     assert done.returncode == 0
     assert [(line["name"], line["state"]) for line in results()] == [(f"scene_{n}", "done") for n in range(3)]
     assert files("out") == [".layerlift-batch", "index.html", "results.jsonl", "scene_0", "scene_1", "scene_2"]
+
+
+def test_a_job_of_a_machine_that_is_gone_is_taken_over_by_another_try(folder: Path) -> None:
+    (call,) = Path("clips").glob("scene_0/video.mkv")
+    lock = Path(".out.layerlift-job/lock")
+    lock.parent.mkdir()
+    lock.write_text("01234567-1-01234567")  # of a host that is not this one
+    masks = ["--object", "clips/scene_0/object_mask.mkv", "--total", "clips/scene_0/total_mask.mkv"]
+    given = {"argv": ["run", str(call), *masks, *FLAGS, "-o", "out"], "log": "log"}
+    assert commands.run(Inline(), **given)["code"] == 2
+    assert commands.run(Inline(), **given, again="out")["code"] == 0
+    assert Path("out/report.json").exists()

@@ -78,6 +78,7 @@ class Ledger:
         self.folder = folder
         self._clips = folder / FOLDER / "clips"
         self.logs = folder / FOLDER / "logs"
+        self.inputs = folder / FOLDER / "inputs"  # copies of those that lie elsewhere
         self._written = 0.0
 
     def log_of(self, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from layerlift.batch.ledger import Ledger, Record, key_of, unchanged
 from layerlift.batch.line import Line
 from layerlift.batch.names import name_lines, turns_of, twice
 from layerlift.batch.queue import Outcome, work_off
+from layerlift.batch.remote import localise
 from layerlift.batch.tasks import Event, Task
-from layerlift.hidden import leftovers
+from layerlift.hidden import OLD, leftovers
 from layerlift.jobs.job import job_folder
 from layerlift.limits import MOST_MEMORY
 
@@ -33,6 +35,7 @@ class Clip:
         order: its place in the manifest.
         result: the folder that the result becomes.
         argv: its words after `layerlift`, with where the result goes.
+        copies: of inputs that lie elsewhere; see `remote.fetch`.
         record: of an earlier run of the batch, if there is one.
         facts: what was found when it was checked; empty before that, and where that was not needed.
         done: it has its result, made from the same inputs and options.
@@ -44,6 +47,7 @@ class Clip:
     order: int
     result: Path
     argv: tuple[str, ...]
+    copies: Mapping[str, str]
     record: Record | None = None
     facts: Mapping[str, Any] | None = None
     done: bool = False
@@ -74,9 +78,12 @@ def name_clips(lines: Sequence[Line], ledger: Ledger, choices: Choices) -> tuple
     clips = []
     for order, (line, name, turn) in enumerate(zip(lines, names, turns_of(lines), strict=True)):
         result = ledger.folder / name
-        argv = ("run", *line.argv(), *choices.device, "-o", str(result))
+        words, copies = localise(line.argv(), ledger.inputs)
+        argv = ("run", *words, *choices.device, "-o", str(result))
         record = records.get(name)
-        clips.append(Clip(line, name, turn, order, result, argv, record, done=_is_done(record, result, argv)))
+        # Whether what lies elsewhere has changed shows when it is fetched.
+        done = not copies and _is_done(record, result, argv)
+        clips.append(Clip(line, name, turn, order, result, argv, copies, record, done=done))
     return clips, twice(lines, names)
 
 
@@ -112,7 +119,11 @@ def check_clips(
         return ["--memory", str(MOST_MEMORY)] if elsewhere and "memory" not in clip.line.words else []
 
     tasks = {
-        clip.name: Task(clip.name, CHECK, {"argv": [*clip.argv[1:], *plenty(clip)], "key": clip.result.exists()})
+        clip.name: Task(
+            clip.name,
+            CHECK,
+            {"argv": [*clip.argv[1:], *plenty(clip)], "key": clip.result.exists(), "copies": clip.copies},
+        )
         for clip in clips
         if not clip.done
     }
@@ -164,9 +175,12 @@ def run_clips(
         if clip.done:
             continue
         again = ["--overwrite"] if clip.result.exists() else []
-        argv, log = [*clip.argv, *again], str(ledger.log_of(clip.name))
-        more = {"argv": [*argv, "--resume"], "log": log}
-        tasks.append(Task(clip.name, RUN, more if choices.resume else {"argv": argv, "log": log}, more, seconds))
+        first = {"argv": [*clip.argv, *again], "log": str(ledger.log_of(clip.name)), "copies": clip.copies}
+        on = {**first, "argv": [*clip.argv, *again, "--resume"]}
+        more = {**on, "again": str(clip.result)}
+        # Slurm says how often it has begun this before: who did is gone, on whatever machine it was.
+        begun = more if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else on if choices.resume else first
+        tasks.append(Task(clip.name, RUN, begun, more, seconds))
     before = {task.name: _stamp(by_name[task.name].result) for task in tasks}
 
     def finished(task: Task) -> bool:
@@ -192,6 +206,8 @@ def _stamp(result: Path) -> tuple[int, int] | None:
 def _tidy(result: Path, *, done: bool) -> None:
     """Remove what killed workers left beside a result, and of a result that is there the job, too."""
     for left in leftovers(result):
+        if OLD in left.name and not result.exists():
+            continue  # an older result, whose place the new one did not get to take
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     if done:
         shutil.rmtree(job_folder(result), ignore_errors=True)

@@ -58,6 +58,16 @@ class Lock:
         except OSError:  # it may be anybody's: not ours to take
             return True
 
+    def forget_elsewhere(self) -> None:
+        """Free the lock if a process of another machine has it: whoever calls this knows that it is gone."""
+        with suppress(OSError):
+            descriptor = os.open(self.path, os.O_RDONLY | _CAREFUL)
+            try:
+                if state_of(_told(descriptor)) == "unknown":
+                    self.path.unlink()
+            finally:
+                os.close(descriptor)
+
     def _taken(self) -> bool:
         """Take the lock, unless it is another's, or the file is no longer the one of that name."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | _CAREFUL, 0o644)

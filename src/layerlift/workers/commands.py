@@ -4,22 +4,26 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from layerlift.batch.remote import fetch
 from layerlift.cli.ends import FAILED, run_to_its_end, told_of
 from layerlift.cli.run_check import check_run
 from layerlift.cli.terminal import LISTENER
+from layerlift.jobs.job import LOCK, job_folder
+from layerlift.jobs.lock import Lock
 from layerlift.stages.choose_model import OPEN
 from layerlift.workers.kept import Models
 from layerlift.workers.told import Told
 
 
-def check(told: Told, argv: Sequence[str], key: bool) -> dict[str, Any]:
+def check(told: Told, argv: Sequence[str], key: bool, copies: Mapping[str, str]) -> dict[str, Any]:
     """What a run's command line would do (see `check_run`), or ``{"code": 2, "message": …}`` why it cannot be run."""
     try:
+        fetch(copies)
         return {"code": 0, **check_run(argv, key=key)}
     except Exception as error:
         found = told_of(error)
@@ -28,14 +32,24 @@ def check(told: Told, argv: Sequence[str], key: bool) -> dict[str, Any]:
         return {"code": found[0], "message": found[1]}
 
 
-def run(told: Told, argv: Sequence[str], log: str) -> dict[str, Any]:
-    """Run a command line as `layerlift` does, with what it prints in a file: its exit code, and why it failed."""
+def run(
+    told: Told, argv: Sequence[str], log: str, copies: Mapping[str, str] | None = None, again: str | None = None
+) -> dict[str, Any]:
+    """Run a command line as `layerlift` does, with what it prints in a file: its exit code, and why it failed.
+
+    `copies`: see `remote.fetch`. `again`: the result of a job whose process is gone, on whatever machine it was.
+    """
+    if again is not None:
+        Lock(job_folder(Path(again)) / LOCK).forget_elsewhere()
     with logged(Path(log)) as begin:
         LISTENER.set(told)
         OPEN.set(told.kept.setdefault("models", Models()).open)
         try:
+            fetch(copies or {})
             code = run_to_its_end(argv, told.interrupts)
         except Exception as error:  # noqa: BLE001 - a bug takes its clip down and no other
+            if (found := told_of(error)) is not None:
+                return {"code": found[0], "message": found[1]}
             traceback.print_exc()
             return {"code": FAILED, "message": f"a bug in layerlift: {type(error).__name__}: {error}"}
         finally:
