@@ -94,8 +94,8 @@ def speed(
     device's limit it comes."""
     if running.engine == "mlx":
         raise InputError(
-            "bench speed measures torch's parts: leave out --engine mlx. For MLX, --report FILE.json of a command has the "
-            "time and memory of each stage."
+            "bench speed measures torch's parts: leave out --engine mlx. For MLX, --report FILE.json of a command has "
+            "the time and memory of each stage."
         )
     running = replace(running, engine="torch")
     with model_to_measure(running, random, Report("bench speed")) as (opened, runtime):
