@@ -161,9 +161,9 @@ def test_weights(clip: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
     for weights, words in (("8bit", "8 bits in the blocks"), ("full", "float32, all"), ("auto", "float32, all")):
         given = ("plan", clip, "--model", tiny, "--device", "cpu", "--memory", 4, "--weights", weights)
         assert words in run(capsys, *given)[1]
-    code, _, err = run(capsys, "doctor", "--device", "cpu", "--weights", "4bit")
+    code, _, err = run(capsys, "doctor", "--device", "cpu", "--weights", "2bit")
     assert (code, err.count("\n")) == (2, 1)
-    assert "not one of 'auto', '8bit', 'full'" in err
+    assert "not one of 'auto', '8bit', '4bit', 'full'" in err
 
 
 def test_plan_reads_no_weight(

@@ -156,7 +156,7 @@ def test_only_the_missing_are_made(model: Model, loads: list[Path], monkeypatch:
     asked: list[list[str]] = []
     real = t5.embed
     monkeypatch.setattr(
-        t5, "embed", lambda folder, prompts, *rest: asked.append(prompts) or real(folder, prompts, *rest)
+        t5, "embed", lambda folder, prompts, *rest, **run: asked.append(prompts) or real(folder, prompts, *rest, **run)
     )
     model.text(["a", "b", "c", "b"], CPU)
     assert asked == [["b", "c"]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +17,7 @@ from layerlift.engine.device.budget import ran_out
 from layerlift.engine.device.mlx import LEAST_CACHE, limited_mlx
 from layerlift.engine.device.policy import BACKENDS, MLX_ROWS, choose_engine
 from support import layerlift
+from tiny_model import write_tiny_model
 
 # What MLX's rules have that differs from torch's on the same device.
 DIFFERENT: dict[str, dict[str, Any]] = {
@@ -143,3 +146,20 @@ def test_meter_counts_the_host_alone_on_the_cpu() -> None:
 def test_bench_speed_is_torch_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert layerlift("bench", "speed", "--engine", "mlx", "--device", "cpu") == 2
     assert "bench speed measures torch's parts" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"), [("full", "float32, all"), ("8bit", "8 bits in the blocks"), ("4bit", "4 bits in the blocks")]
+)
+def test_plans_say_what_runs_and_how(tmp_path: Path, weights: str, words: str) -> None:
+    from layerlift.cli.plan import describe
+    from layerlift.clip import Clip
+    from layerlift.options import RemovalOptions
+    from layerlift.stages.removal import plan_generation
+
+    model = write_tiny_model(tmp_path / "m")
+    runtime = open_runtime(RuntimeOptions(model=model, device="cpu", engine="mlx", weights=weights))
+    clip = Clip(64, 48, 9, Fraction(24), lambda start, stop, pixels: iter(()))
+    said = "\n".join(describe(plan_generation(clip, RemovalOptions(), runtime).plan))
+    assert words in said
+    assert ["engine", "mlx"] in [line.split() for line in said.splitlines()]

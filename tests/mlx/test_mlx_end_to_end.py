@@ -95,7 +95,7 @@ def test_latent_composition(demo: Model, scene: Scene, used: list[str]) -> None:
             scene.total_mask,
             onto,
             model=demo,
-            steps=2,
+            steps=1,
             **engine,
         ).numpy()
 

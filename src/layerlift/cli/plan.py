@@ -155,12 +155,15 @@ def describe(made: "Plan") -> list[str]:
         lines.append(f"{need.stage:10}" + "".join(f" {part / GIB:8.2f}" for part in parts))
     limit = policy.attention_limit_bytes
     layers = request.facts.layers
-    weights = "8 bits in the blocks" if policy.int8 else policy.transformer_dtype
+    weights = policy.transformer_dtype
+    if policy.int8 or policy.int4:
+        weights = f"{4 if policy.int4 else 8} bits in the blocks"
     there = layers - policy.streamed_blocks
     kept = f", weights kept in {policy.vae_storage}" if policy.vae_storage else ""
     if policy.vae_streamed:
         kept = ", weights read from disk for each piece"
     rows = {
+        "engine": policy.engine,
         "transformer": f"{weights}, {'all' if there == layers else there or 'none'} of its {layers} blocks stay in "
         + ("memory" if there == layers else "memory, the others are read from disk in every pass"),
         "guidance": "none" if request.branches == 1 else "in one pass" if policy.batched_guidance else "in two passes",
