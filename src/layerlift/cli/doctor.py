@@ -60,6 +60,8 @@ def attention(policy: "Policy") -> str:
     """Which way attention goes, and why."""
     from layerlift.engine.device.mps import attention_here
 
+    if policy.engine == "mlx":
+        return "in MLX's own kernels"
     return attention_here()[1] if policy.backend == "mps" else f"at once, in torch's own kernels for {policy.backend}"
 
 

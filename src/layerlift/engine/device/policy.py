@@ -191,6 +191,7 @@ MLX_ROWS: dict[Backend, Policy] = {
         float32_norms=False,  # its norms and softmax compute in float32 anyway
         float32_softmax=False,
         vae_axis_limit=None,
+        array_limit=None,
     ),
 }
 
