@@ -15,7 +15,7 @@ WHEELED := x86_64 aarch64 AMD64 arm64 ARM64
 # Where MLX has wheels for the CPU.
 MLX_CPU := platform_machine in "x86_64 aarch64" and sys_platform == "linux"
 
-.PHONY: demo test test-all fuzz lint page-lint format types docs lock clean install
+.PHONY: demo test test-page test-all fuzz lint page-lint format types docs lock clean install
 
 ## take a short clip apart, on the CPU, with the model in the package: see demo/contact_sheet.png
 demo: $(STAMP)
@@ -23,7 +23,11 @@ demo: $(STAMP)
 
 ## the fast tests
 test: $(STAMP)
-	$(BIN)/python $(PYTEST) -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow" --ignore tests/browser
+
+## the page of `layerlift app` in a real browser, Debian's chromium; skipped where there is none
+test-page: $(STAMP)
+	$(BIN)/python $(PYTEST) -m "not slow" tests/browser
 
 ## every test, among them parity with the packages ltx-video and PyMatting (installed here: they are not in the lock)
 test-all: $(STAMP)

@@ -30,6 +30,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
         "float32_norms": False,
         "float32_softmax": False,
         "vae_axis_limit": None,
+        "array_limit": None,
     },
 }
 

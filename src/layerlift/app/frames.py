@@ -44,6 +44,7 @@ class FrameStore:
         self._count = opened.facts.frames
         self._bytes = sum(file.stat().st_size for file in self._folder.glob("*/*.jpg"))
         self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
         self._look = 0
         self._decoding = -1  # the frame that the thread is at
         self._busy = 0
@@ -55,13 +56,16 @@ class FrameStore:
             if self._closed or self._going:
                 return
             self._going, self._full, self._wanted = True, False, True
-            threading.Thread(target=self._go_ahead, name="frames", daemon=True).start()
+            self._thread = threading.Thread(target=self._go_ahead, name="frames", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
-        """Stop; what is on the disk stays."""
+        """Stop, and wait until nothing is written any more; what is on the disk stays."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
