@@ -119,6 +119,7 @@ def test_rows_of_memory_are_processes_of_their_own(model: Path, capsys: pytest.C
     assert float(whole[3]) > 0
 
 
+@pytest.mark.slow
 def test_length_by_evidence_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("length", "--model", "none", "--lengths", "4,8", "--clip-size", "64x48") == 0
     short, long = rows_of(capsys.readouterr().out)

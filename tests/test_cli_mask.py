@@ -246,6 +246,7 @@ def test_remove_refuses_before_effects_are_looked_for(
     assert files() == []
 
 
+@pytest.mark.slow
 def test_what_is_painted_soft_and_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scene = make_scene(1001, frames=9)

@@ -61,6 +61,7 @@ def test_warnings_and_logs_of_libraries() -> None:
         pytest.param((0, 1, 2, 3, 4, 5, 6), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_frames_that_are_masked_wholly(tmp_path: Path, masked: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     ground = cv2.resize(rng.integers(60, 200, (30, 50, 3), dtype=np.uint8), (200, 120))

@@ -68,6 +68,7 @@ def test_one_click_writes_a_mask_of_the_clip_s_length(clip: Path) -> None:
     assert report["settings"]["point"] == ["34,52"]
 
 
+@pytest.mark.slow
 def test_the_network_in_the_package_is_the_default(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert layerlift("segment", clip, "--box", "18,36,51,69", "-o", "mask.mkv") == 0
     mask = open_mask("mask.mkv", open_clip(clip)).numpy()
@@ -154,6 +155,7 @@ def test_an_interrupted_segmentation_goes_on(
     assert [name for name in files() if name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_from_a_click_goes_on(clip: Path, interrupt: Callable[[int], None]) -> None:
     asked = ["run", "toy.mkv", "--point", "34,52", "--segmenter", "classic", "--model", "none", "--lossless", "-o"]
     assert layerlift(*asked, "whole") == 0

@@ -184,6 +184,7 @@ def test_reach_limits_how_far_is_looked() -> None:
         assert none.shares["gathered"] == 0
 
 
+@pytest.mark.slow
 def test_little_memory_holds_fewer_frames_and_still_finds() -> None:
     truth = np.stack([see(world(), 50)] * 40)
     mask = walker(40, step=3)

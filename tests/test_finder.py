@@ -334,6 +334,7 @@ def test_soft_is_between_nothing_and_the_object() -> None:
     assert 0 < soft[frame.effects].min() < soft[frame.effects].max() <= 1
 
 
+@pytest.mark.slow
 def test_python_takes_brushes() -> None:
     scene = make_scene(1001, frames=5)
     painted = np.zeros(scene.video.shape[1:3], bool)

@@ -84,7 +84,7 @@ def test_the_room_that_is_asked_for_is_what_files_take(tmp_path: Path) -> None:
     assert segment_room(panned()[0], seen=True) - segment_room(panned()[0], seen=False) == FRAMES * seen
 
 
-@pytest.mark.parametrize("work", ["removal", "segmentation"])
+@pytest.mark.parametrize("work", [pytest.param("removal", marks=pytest.mark.slow), "segmentation"])
 def test_work_survives_a_power_cut(work: str, tmp_path: Path) -> None:
     def segmented(runtime: Runtime) -> np.ndarray:
         plan = plan_segmentation(objects()[0], TARGETS, SegmentationOptions("classic"), runtime.part("objects"))
@@ -140,7 +140,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("clip", "edges", 200, marks=pytest.mark.slow),
         pytest.param("all", "edges", 240, marks=pytest.mark.slow),
         ("model", "edges", 13),
-        ("clip", "plate", 200),
+        pytest.param("clip", "plate", 200, marks=pytest.mark.slow),
     ],
 )
 def test_a_search_for_effects_survives(

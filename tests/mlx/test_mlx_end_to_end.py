@@ -70,6 +70,7 @@ def test_removal(demo: Model, scene: Scene, used: list[str]) -> None:
     check_alike(theirs, ours)
 
 
+@pytest.mark.slow
 def test_effect_masks(demo: Model, used: list[str]) -> None:
     scene = make_scene(1000, 128, 96, FRAMES)  # smaller ones have no effects that it sees
 
@@ -84,6 +85,7 @@ def test_effect_masks(demo: Model, used: list[str]) -> None:
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_latent_composition(demo: Model, scene: Scene, used: list[str]) -> None:
     onto = make_scene(1003, WIDTH, HEIGHT, FRAMES).background
 

@@ -187,7 +187,7 @@ def check_vae(written: Callable[..., Component], policy: Policy, size: tuple[int
         half[0].release()
 
 
-@pytest.mark.parametrize("frames", [2, 8])
+@pytest.mark.parametrize("frames", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_vae(written: Callable[..., Component], policy: Policy, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (mlx_needs, mlx_vae):
         monkeypatch.setattr(module, "UNFOLD_BYTES", 2**16)
