@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.progress import QUIET, Cancellation, CancelledError, Progress
 from layerlift.runtime import Runtime
 from layerlift.stages.segment.base import Embedding, Embeddings, Prediction, Prompts, Target, from_grid, onto_grid
-from layerlift.stages.segment.prompts import asked_again, middles, prompts_of
+from layerlift.stages.segment.prompts import asked_again, asked_of_user, middles, prompts_of
 from layerlift.stages.segment.track import track
 from layerlift.stages.spool import resumed_frames
 from support import survive
@@ -181,6 +182,42 @@ def test_two_objects_that_cross_are_told_apart_and_no_pixel_is_both() -> None:
     for a, b, label in zip(left, right, labels, strict=True):
         assert iou(label == 1, square(a)) > 0.7
         assert iou(label == 2, square(b) & ~square(a)) > 0.6
+
+
+def test_an_object_behind_another_is_not_taken_for_the_one_in_front() -> None:
+    class Greedy(ByColour):
+        """Takes both objects for the blue one, and is not sure, until it is told a point that is not."""
+
+        def predict(
+            self, embedding: Embedding, prompts: Prompts, cancellation: Cancellation | None = None
+        ) -> Prediction:
+            own = super().predict(embedding, prompts)
+            x, y = prompts.points[0].astype(int)
+            if not prompts.inside.all() or embedding.content[y, x, 2] < BLUE[2]:
+                return own
+            red = super().predict(embedding, click(60, 60))
+            return replace(own, masks=np.maximum(own.masks, red.masks), scores=np.array([0.8]))
+
+    frames = np.stack([draw(draw(ground(), (80, 60), BLUE), (60, 60), RED)] * 3)
+    behind, front = Target("behind", {0: click(86, 60)}), Target("front", {0: click(60, 60)})
+    labels = np.stack(list(Greedy().track(Clip.from_array(frames), [behind, front])))
+    assert iou(labels[0] == 1, square((80, 60)) & ~square((60, 60))) > 0.8
+    assert iou(labels[0] == 2, square((60, 60))) > 0.8
+
+
+def test_a_second_answer_that_collapses_is_not_taken() -> None:
+    class Collapses(ByColour):
+        def predict(
+            self, embedding: Embedding, prompts: Prompts, cancellation: Cancellation | None = None
+        ) -> Prediction:
+            own = super().predict(embedding, prompts)
+            return own if prompts.logits is None else replace(own, masks=own.masks - 16, scores=np.array([score]))
+
+    embedding = ByColour().embed(scene([(60, 60)])[0])
+    score = 0.85
+    assert asked_of_user(Collapses(), embedding, click(60, 60)).mask().sum() == 24**2
+    score = 0.95
+    assert not asked_of_user(Collapses(), embedding, click(60, 60)).mask().any(), "it is nearly as sure: it is better"
 
 
 def test_a_mask_on_a_later_frame_is_kept_and_improves_the_frames_between() -> None:

@@ -52,6 +52,8 @@ COMMANDS = {
         "--model demo --refine-steps 1 -o out.mkv --keep-intermediate",
         "out.mkv out_latent.mkv out_injected.mkv",
     ),
+    "segment": ("segment walk.mkv --point 51,30 --segmenter classic -o out.mkv --preview p.png", "out.mkv p.png"),
+    "segment folder": ("segment walk.mkv --point 51,30 --segmenter classic -o out/", "out"),
     "reference": ("reference walk.mkv --mask still.png -o out", "out"),
     "run": (f"run {OBJECT} --onto plate.mkv --model none -o out", "out"),
     "scene": (f"scene -o out {DRAW} --seed 5", "out"),
@@ -386,7 +388,8 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(layerlift.__path__, "layerlift."):
         if module.name.endswith("__main__") or ".rendered" in module.name or ".bench" in module.name:
             continue
-        importlib.import_module(module.name)
+        with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
+            importlib.import_module(module.name)
     import torch
 
     torch.set_num_threads(1)

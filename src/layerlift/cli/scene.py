@@ -60,7 +60,7 @@ class RenderFlags:
     """Whether a scene is rendered in 3-D, and what a camera adds to it."""
 
     rendered: bool = flag(
-        False, "Render the scene in 3-D. This takes minutes and needs layerlift[render].", "--rendered"
+        False, "Render the scene in 3-D. This takes minutes and needs Mitsuba: install the extra render.", "--rendered"
     )
     film: bool = flag(False, "Add to a rendered scene what a camera adds: slight lens blur, grain and H.264.", "--film")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from layerlift.stages.segment.base import Embedding, Prediction, Prompts
 INSIDE, OUTSIDE = 2, 2
 # A point lies so many pixels from the edge, at least: nearer, it might lie on either side.
 CLEARANCE = 1.5
+# A second answer whose score falls by more than this is worse than the first.
+COLLAPSED = 0.1
 
 
 class Predicts(Protocol):
@@ -31,10 +34,22 @@ def asked_of_user(
 ) -> Prediction:
     """The answer to what the user says of a frame; it is asked twice, the second time with the first answer's mask.
 
+    The second is mostly better, but may collapse where a box cuts its object; then the first stands.
     Raises CancelledError as `Segmenter.predict`.
     """
     first = segmenter.predict(embedding, said, cancellation)
-    return segmenter.predict(embedding, replace(said, logits=first.masks[first.best]), cancellation)
+    second = segmenter.predict(embedding, replace(said, logits=first.masks[first.best]), cancellation)
+    return first if first.scores[first.best] > second.scores[second.best] + COLLAPSED else second
+
+
+def without(said: Prompts, others: Sequence[np.ndarray]) -> Prompts:
+    """What is said of an object, and that points in the middle of others, (H, W) bool each, are not the object's."""
+    points = [point for other in others for point in middles(other, OUTSIDE)]
+    return replace(
+        said,
+        points=np.vstack([said.points, np.array(points, np.float32).reshape(-1, 2)]),
+        inside=np.concatenate([said.inside, np.zeros(len(points), np.bool_)]),
+    )
 
 
 def asked_again(

@@ -20,9 +20,9 @@ from layerlift.clip import Clip
 from layerlift.errors import InputError
 from layerlift.jobs.keeper import TEMPORARY, Keeper, kept
 from layerlift.progress import Progress
-from layerlift.stages.segment.base import Embedding, Prompts, Target, from_grid
+from layerlift.stages.segment.base import Embedding, Prediction, Prompts, Target, from_grid
 from layerlift.stages.segment.between import at_key, between, labels_of
-from layerlift.stages.segment.prompts import asked_of_user
+from layerlift.stages.segment.prompts import asked_of_user, without
 from layerlift.stages.segment.survey import Survey, chosen_frames, keyframes, working_size
 from layerlift.stages.segment.walk import PerImage, Walk, goes_on, sigmoid
 from layerlift.stages.spool import FrameSpool
@@ -100,17 +100,43 @@ def seen_at(
 
     Raises InputError where nothing is found.
     """
-    masks = {}
-    for number, target in enumerate(targets):
-        said = target.prompts.get(index)
-        if said is None or not (said.box is not None or index == target.touched[0]):
-            continue
-        answer = asked_of_user(segmenter, embedding, said)
-        found = sigmoid(answer.masks[answer.best])
-        if is_nothing(from_grid(found, embedding.size) > 0.5, said):
-            raise nothing_found(target, clip, index)
-        masks[number] = from_grid(found, working_size(clip))
-    return masks
+    said = {
+        number: target.prompts[index]
+        for number, target in enumerate(targets)
+        if index in target.prompts and (target.prompts[index].box is not None or index == target.touched[0])
+    }
+    answers = {number: asked_of_user(segmenter, embedding, prompts) for number, prompts in said.items()}
+    for number, answer in answers.items():
+        if is_nothing(answer.mask(), said[number]):
+            raise nothing_found(targets[number], clip, index)
+    return {
+        number: from_grid(sigmoid(answer.masks[answer.best]), working_size(clip))
+        for number, answer in told_apart(segmenter, embedding, said, answers).items()
+    }
+
+
+def told_apart(
+    segmenter: PerImage, embedding: Embedding, said: Mapping[int, Prompts], answers: Mapping[int, Prediction]
+) -> dict[int, Prediction]:
+    """Answers to what the user says of several objects, the less sure ones with the others known.
+
+    An object behind another is easily taken for the one in front. The surest answer stands; every other one that is
+    mostly the same as a surer one is asked for again, with points that are the surer one's.
+    """
+    settled = dict[int, Prediction]()
+    for number in sorted(answers, key=lambda number: -answers[number].scores[answers[number].best]):
+        answer = answers[number]
+        others = [other.mask() for other in settled.values() if mostly_shared(answer.mask(), other.mask())]
+        if others:
+            again = asked_of_user(segmenter, embedding, without(said[number], others))
+            answer = answer if is_nothing(again.mask(), said[number]) else again
+        settled[number] = answer
+    return {number: settled[number] for number in answers}
+
+
+def mostly_shared(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two masks (H, W) bool have most of the smaller one's pixels in common."""
+    return bool((one & other).sum() > min(one.sum(), other.sum()) / 2)
 
 
 def pack(seen: tuple[np.ndarray, dict[int, np.ndarray]]) -> list[np.ndarray]:
