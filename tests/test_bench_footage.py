@@ -266,6 +266,7 @@ def test_patchmatch_is_left_out_with_a_note_where_it_is_not_installed(monkeypatc
     assert "pypatchmatch" in runtime.report.notes[0]
 
 
+@pytest.mark.slow
 def test_the_demo_row_runs_the_demo_model() -> None:
     mask = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
     mask[:, 8:52, 16:64] = True

@@ -58,6 +58,7 @@ def test_effects_count_away_from_the_object(cases: Path) -> None:
     assert everything["beyond"] > 5
 
 
+@pytest.mark.slow
 def test_tables_are_printed(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert layerlift("bench", "footage", cases, "--effects", "--model", "none", "--report", cases / "r.json") == 0
     said = capsys.readouterr().out

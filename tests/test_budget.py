@@ -124,6 +124,7 @@ print(gaps())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heap")
 def test_no_gaps_are_kept_on_the_cpu_while_there_is_a_cap() -> None:
     """Bytes that stay when every other block is freed; in a process of its own, whose heap holds nothing yet."""

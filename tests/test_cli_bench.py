@@ -82,6 +82,7 @@ def test_scenes_that_cannot_be_measured(flags: str, said: str, model: Path, caps
     assert said in streams.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quality", "effects", "layers"])
 def test_machines_without_pyav_can_measure(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

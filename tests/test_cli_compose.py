@@ -148,6 +148,7 @@ def walk() -> np.ndarray:
     return frames
 
 
+@pytest.mark.slow
 def test_latent_way(
     walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

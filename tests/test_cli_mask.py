@@ -102,6 +102,7 @@ def test_flags_do_what_the_options_do(video: np.ndarray, model: Path) -> None:
     assert np.stack([frame.effects for frame in found]).any()
 
 
+@pytest.mark.slow
 def test_flags_of_a_removal_say_how_a_plate_is_made(
     video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_sigmas_and_layers_as_typed() -> None:
         parse_layers("3-")
 
 
+@pytest.mark.slow
 def test_remove_finds_the_effects_of_an_object_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scene = make_scene(1001, frames=9)
@@ -294,6 +296,7 @@ def test_what_cannot_be_asked(
     assert files() == []
 
 
+@pytest.mark.slow
 def test_what_was_seen_serves_another_threshold_and_no_other_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

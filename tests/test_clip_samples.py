@@ -272,6 +272,7 @@ for ending in (".mov", ".mkv", ".webm"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="fills memory with other numbers by a setting of glibc")
 def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
     """Whatever lay in memory before, and however many cores there are."""

@@ -45,6 +45,7 @@ def test_every_public_name_has_one_entry() -> None:
     assert entries == Counter(layerlift.__all__)
 
 
+@pytest.mark.slow
 def test_pages_build_without_a_warning_and_load_nothing_remote(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

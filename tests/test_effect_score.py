@@ -253,6 +253,7 @@ def test_cells_are_touched_by_any_pixel() -> None:
     assert cells.nonzero().tolist() == [[0, 1, 1, 2]]
 
 
+@pytest.mark.slow
 def test_neither_opencv_nor_pyav_is_imported() -> None:
     """What looks at a window runs where neither is installed."""
     code = "import sys, layerlift.engine.model.parts; sys.exit(bool({'cv2', 'av'} & set(sys.modules)))"

@@ -90,7 +90,7 @@ def test_a_black_frame_tells_nothing_and_is_told_everything() -> None:
     assert found.shows(0, FRAMES - 1)
 
 
-@pytest.mark.parametrize("gains", [FADE, FLICKER, FLASH])
+@pytest.mark.parametrize("gains", [FADE, pytest.param(FLICKER, marks=pytest.mark.slow), FLASH])
 def test_traces_go_through_changes_of_exposure(gains: np.ndarray) -> None:
     video, hidden = two_layers()
     truth = exposed(0.7 * video, gains, 5)

@@ -175,6 +175,7 @@ def test_of_contradicting_samples_those_count_that_fit_what_is_around() -> None:
     assert not wrong[5, 38:62, 38:62].any()
 
 
+@pytest.mark.slow
 def test_reach_limits_how_far_is_looked() -> None:
     truth = np.stack([see(world(), 50)] * 12)
     mask = walker(12, step=2)

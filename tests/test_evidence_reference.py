@@ -420,6 +420,7 @@ def test_a_model_is_not_asked_where_every_frame_has_a_reference(model: Model) ->
     assert np.array_equal(made.numpy(), np.where(hole[..., None], truth, video))
 
 
+@pytest.mark.slow
 def test_a_reference_covers_what_no_frame_shows_and_no_more() -> None:
     truth, video, mask = passed_twice()
 

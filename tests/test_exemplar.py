@@ -43,6 +43,7 @@ def test_bricks_go_on_through_a_hole_and_nothing_else_changes() -> None:
     assert ours > telea + 3
 
 
+@pytest.mark.slow
 @needs_exemplars
 def test_equal_seeds_give_equal_pixels_on_every_thread() -> None:
     rng = np.random.default_rng(1)

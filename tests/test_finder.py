@@ -302,7 +302,12 @@ def test_a_clip_without_its_object_has_nothing_to_see() -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(1000, marks=pytest.mark.slow), pytest.param(1001, marks=pytest.mark.slow), 1003]
+    "seed",
+    [
+        pytest.param(1000, marks=pytest.mark.slow),
+        pytest.param(1001, marks=pytest.mark.slow),
+        pytest.param(1003, marks=pytest.mark.slow),
+    ],
 )
 def test_scenes_without_a_model(seed: int) -> None:
     scene = make_scene(seed)
@@ -357,6 +362,7 @@ def test_what_only_the_model_finds_is_believed_if_it_is_quiet_elsewhere() -> Non
     assert (with_votes(nothing, seen_of(known, objects), votes, 0.3) == nothing).all()
 
 
+@pytest.mark.slow
 def test_what_was_found_is_hidden_when_the_plate_is_gathered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = make_scene(1001, frames=9)
     hidden = []
@@ -373,6 +379,7 @@ def test_what_was_found_is_hidden_when_the_plate_is_gathered_again(monkeypatch: 
     assert second[effects].mean() > 0.95
 
 
+@pytest.mark.slow
 def test_gathering_without_fills_gathers_the_same() -> None:
     scene = make_scene(1002, frames=9)
     clip, mask = Clip.from_array(scene.video), Mask.from_array(scene.total_mask)

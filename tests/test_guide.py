@@ -188,6 +188,7 @@ def maybe_slow(command: str) -> object:
     return pytest.param(command, marks=[pytest.mark.slow] if clicked and "--object" not in command else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", map(maybe_slow, RUN), ids=map(id_of, RUN))
 def test_command_runs(command: str, folder: Path, model: Path) -> None:
     for place, here in PLACES.items():

@@ -313,6 +313,7 @@ def test_a_mask_that_is_almost_all_white_gets_a_warning(tmp_path: Path, clip: Cl
     assert not match_mask(Mask.from_array(white), clip).notes
 
 
+@pytest.mark.slow
 def test_id_passes_of_renderers_are_label_images(tmp_path: Path, clip: Clip) -> None:
     """OpenEXR with objects' numbers as floating-point values, as renderers write them."""
     OpenEXR = pytest.importorskip("OpenEXR")

@@ -75,6 +75,7 @@ def test_run_goes_the_whole_way_without_a_model(walk: np.ndarray, capsys: pytest
     assert len(report["results"]["kinds"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--model", "none"]])
 def test_objects_are_removed_with_what_they_cause(
     flags: list[str], walk: np.ndarray, capsys: pytest.CaptureFixture[str]

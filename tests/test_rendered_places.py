@@ -50,6 +50,7 @@ def in_picture(points: np.ndarray, world: World, t: float) -> np.ndarray:
     return projected(points[None], world.camera(t), SIZE)[0]
 
 
+@pytest.mark.slow
 def test_eight_seeds_in_a_row_are_eight_places(worlds: list[World]) -> None:
     names = [world.place for world in worlds]
     assert names == [place.__name__ for place in PLACES]

@@ -150,6 +150,7 @@ def test_what_cannot_be_had_is_said_at_once(
     assert not (cached / "out").exists()
 
 
+@pytest.mark.slow
 def test_bench_layers_measures_rendered_scenes(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = ["--size", f"{WIDTH}x{HEIGHT}", "--frames", str(FRAMES), "--seeds", f"{STREET}:{STREET + 1}"]
     for index in range(FRAMES):  # what layers are laid over is the next scene's plate

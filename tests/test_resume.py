@@ -62,7 +62,9 @@ def removed(runtime: Runtime) -> np.ndarray:
     return np.concatenate([plates, np.stack(states)[..., None]], -1)
 
 
-@pytest.mark.parametrize(("every", "least"), [pytest.param(7, 30, marks=pytest.mark.slow), (60, 4)])
+@pytest.mark.parametrize(
+    ("every", "least"), [pytest.param(7, 30, marks=pytest.mark.slow), pytest.param(60, 4, marks=pytest.mark.slow)]
+)
 def test_a_removal_without_a_model_survives(every: int, least: int, tmp_path: Path) -> None:
     runtime = Runtime("none", choose_policy("cpu"))
     made, kills = survive(tmp_path / "job", runtime, removed, every)
@@ -84,7 +86,8 @@ def test_the_room_that_is_asked_for_is_what_files_take(tmp_path: Path) -> None:
     assert segment_room(panned()[0], seen=True) - segment_room(panned()[0], seen=False) == FRAMES * seen
 
 
-@pytest.mark.parametrize("work", [pytest.param("removal", marks=pytest.mark.slow), "segmentation"])
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["removal", "segmentation"])
 def test_work_survives_a_power_cut(work: str, tmp_path: Path) -> None:
     def segmented(runtime: Runtime) -> np.ndarray:
         plan = plan_segmentation(objects()[0], TARGETS, SegmentationOptions("classic"), runtime.part("objects"))
@@ -98,7 +101,7 @@ def test_work_survives_a_power_cut(work: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(made, whole)
 
 
-@pytest.mark.parametrize("evidence", ["auto", "off"])
+@pytest.mark.parametrize("evidence", [pytest.param("auto", marks=pytest.mark.slow), "off"])
 def test_a_removal_with_a_model_survives(evidence: str, model: Engine, tmp_path: Path) -> None:
     def work(runtime: Runtime) -> np.ndarray:
         clip, mask = panned()
@@ -223,6 +226,7 @@ def test_a_segmentation_survives(segmenter: str, every: int, tmp_path: Path) -> 
     assert set(np.unique(made)) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_the_whole_job_survives(model: Engine, tmp_path: Path, small_windows: None) -> None:
     def work(runtime: Runtime) -> np.ndarray:
         clip, masks = objects()

@@ -78,6 +78,7 @@ def test_a_scene_looks_the_same_at_another_size() -> None:
     assert psnr(shrunk, small.video) > 30
 
 
+@pytest.mark.slow
 def test_rendering_needs_neither_opencv_nor_pyav() -> None:
     code = (
         "import sys; sys.modules['cv2'] = sys.modules['av'] = None\n"

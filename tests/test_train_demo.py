@@ -133,6 +133,7 @@ def test_package_is_what_pack_writes(tool: Any, tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (DEMO / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_packed_folder_and_keeps_its_statistics(
     tool: Any, tiny: Any, packed: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +245,7 @@ def test_parts_show_an_object_at_the_size_that_was_asked_for(tool: Any) -> None:
     assert found.sum() == 1
 
 
+@pytest.mark.slow
 def test_training_needs_neither_opencv_nor_pyav() -> None:
     code = (
         "import sys; sys.modules['cv2'] = sys.modules['av'] = None; sys.path.insert(0, 'tools'); import train_demo; "

@@ -53,6 +53,7 @@ def results(out: str | Path = "out") -> list[dict]:
     return [json.loads(line) for line in (Path(out) / "results.jsonl").read_text("utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_every_clip_has_its_result_once_however_often_the_batch_is_run(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
