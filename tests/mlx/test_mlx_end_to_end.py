@@ -60,6 +60,7 @@ def check_alike(theirs: np.ndarray, ours: np.ndarray) -> None:
     assert apart.max() <= MOST
 
 
+@pytest.mark.slow
 def test_removal(demo: Model, scene: Scene, used: list[str]) -> None:
     def run(**engine: Any) -> np.ndarray:
         return remove(scene.video, scene.total_mask, model=demo, evidence="off", dense=True, **engine).numpy()
@@ -130,7 +131,8 @@ def test_every_way_to_run_a_tiny_model(tmp_path: Path, used: list[str], choices:
     check_alike(theirs, ours)
 
 
-def test_an_opened_model_is_run_by_what_is_asked_for(demo: Model) -> None:
+def test_an_opened_model_is_run_by_what_is_asked_for(tmp_path: Path) -> None:
+    demo = open_model(write_tiny_model(tmp_path / "m"))
     assert run_by(demo, "torch") is demo
     ours = run_by(demo, "mlx")
     assert isinstance(ours, MlxModel)
