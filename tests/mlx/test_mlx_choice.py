@@ -144,9 +144,25 @@ def test_meter_counts_the_host_alone_on_the_cpu() -> None:
     assert meter.device_peak_bytes == 0
 
 
-def test_bench_speed_is_torch_s(capsys: pytest.CaptureFixture[str]) -> None:
-    assert layerlift("bench", "speed", "--engine", "mlx", "--device", "cpu") == 2
-    assert "bench speed measures torch's parts" in " ".join(capsys.readouterr().err.split())
+def test_bench_speed_measures_mlx_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_tiny_model(tmp_path / "m", steps=6)
+    flags = "--model", model, "--device", "cpu", "--repeats", 1, "--unknown", 0.25
+    assert layerlift("bench", "speed", *flags, "--engine", "mlx", "--cpu") == 0
+    said = capsys.readouterr().out
+    rows = {
+        cells[0]: cells[1:]
+        for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in said.splitlines())
+        if cells
+    }
+    assert rows["engine"][0] == "mlx"  # the rule
+    assert f"| engine | mlx {mx.__version__} on the CPU, which is slow |" in said
+    assert {"encode", "decode", "hoisted", "sparse", "torch, plain, on the CPU in float32"} <= set(rows)
+    assert "off torch on the CPU by" in said
+    # Tokens of a step, and how far its result lies from torch's.
+    assert [rows[way][0] for way in ("hoisted", "sparse")] == ["36", "12"]
+    assert all(0 < float(rows[way][-1]) < 1e-4 for way in ("hoisted", "sparse"))
+    assert layerlift("bench", "speed", *flags, "--engine", "torch") == 0
+    assert "| engine | torch |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
