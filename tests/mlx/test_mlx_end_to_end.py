@@ -11,10 +11,8 @@ import pytest
 
 from layerlift import compose_latent, mask, remove
 from layerlift.engine.mlx import parts
-from layerlift.engine.mlx.engine import MlxModel
 from layerlift.engine.model import Model, open_model
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.choose_model import run_by
 from tiny_model import write_tiny_model
 
 # What may differ, in levels of 255: on the mean, and at the most.
@@ -129,13 +127,3 @@ def test_every_way_to_run_a_tiny_model(tmp_path: Path, used: list[str], choices:
         return
     theirs = run(engine="torch", device="cpu")
     check_alike(theirs, ours)
-
-
-def test_an_opened_model_is_run_by_what_is_asked_for(tmp_path: Path) -> None:
-    demo = open_model(write_tiny_model(tmp_path / "m"))
-    assert run_by(demo, "torch") is demo
-    ours = run_by(demo, "mlx")
-    assert isinstance(ours, MlxModel)
-    assert run_by(ours, "mlx") is ours
-    assert (ours.name, ours.path, ours.settings, ours.geometry) == (demo.name, demo.path, demo.settings, demo.geometry)
-    assert run_by(None, "mlx") is None
