@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ import numpy as np
 import pytest
 
 from layerlift import open_runtime, remove
+from layerlift.engine.base import SamplingSettings
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.mlx.engine import MlxModel
 from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.speed import Speed
 from layerlift.options import RuntimeOptions
+from layerlift.progress import QUIET
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
 from layerlift.stages.choose_model import OPEN, require_model, run_by
@@ -104,3 +109,27 @@ def test_a_worker_s_model_is_run_by_what_is_asked_for(tmp_path: Path) -> None:
         assert isinstance(opened._model, MlxModel)  # type: ignore[attr-defined]
     finally:
         OPEN.reset(token)
+
+
+def test_parts_that_one_thread_opened_run_in_another(tmp_path: Path) -> None:
+    """MLX evaluates nothing that is left over from another thread."""
+    model = MlxModel(open_model(write_tiny_model(tmp_path / "m", random=True)))
+    rules = choose_policy("cpu", engine="mlx")
+    clip = np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), dtype=np.uint8)
+    unknown = np.zeros((3, 3, 4), bool)
+    unknown[:, 1, 1:3] = True
+    sampling = SamplingSettings((1.0, 0.9, 0.5, 0.0), guidance=3.0)
+
+    def made(run: Callable[[Callable[[], Any]], Any]) -> np.ndarray:
+        with model.encoding(rules) as encode:
+            latents = run(lambda: encode(clip))
+        prompts = model.prompts(["", "Empty"], rules, cache=False, progress=QUIET)
+        with model.denoising(rules, prompts, sampling, Speed(refresh=0.3)) as denoise:
+            latents = run(lambda: denoise(latents, unknown, None, model.noise(0), QUIET))
+        with model.decoding(rules) as decode:
+            frames = decode(latents, model.noise(1))
+            return np.stack([run(lambda: next(frames)) for _ in clip])
+
+    with ThreadPoolExecutor(1) as other:
+        elsewhere = made(lambda work: other.submit(work).result())
+    np.testing.assert_array_equal(elsewhere, made(lambda work: work()))

@@ -84,15 +84,18 @@ class Half:
         embedder = block.time_embedder.timestep_embedder
         states = sinusoids([timestep]).astype(self.dtype)
         states = nn.silu(self.linear(embedder.linear_1, states))
-        return self.linear(embedder.linear_2, states)[0]
+        found = self.linear(embedder.linear_2, states)[0]
+        mx.eval(found)  # what is left for later can be evaluated by no other thread
+        return found
 
     def linear(self, module: Any, states: Any) -> Any:
         return states @ self.array(module, "weight").T + self.array(module, "bias")
 
     def modulation(self, module: Any, embedded: Any, count: int) -> Iterator[Any]:
         """`count` shifts and scales (C,): the module's own table and the embedding."""
-        table = self.array(module, "scale_shift_table") + embedded.reshape(count, -1)
-        return iter(table)
+        found = list(self.array(module, "scale_shift_table") + embedded.reshape(count, -1))
+        mx.eval(found)
+        return iter(found)
 
 
 class Conv:
