@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from layerlift.clip import open_clip
+from layerlift.engine.mlx.passes import Passes
+from mlx_device import FLAGS
 from support import layerlift
 from tiny_model import write_tiny_model
 
@@ -32,9 +35,9 @@ def draw(name: str, seed: int, size: str, frames: int) -> None:
 def both(command: str, model: str | Path, *flags: object) -> tuple[np.ndarray, np.ndarray]:
     """The frames that a command writes with torch, and with MLX."""
     found = []
-    for engine in ("torch", "mlx"):
+    for engine, where in (("torch", ("--engine", "torch", "--device", "cpu")), ("mlx", FLAGS)):
         out = f"{command}_{engine}.mkv"
-        given = (*flags, "--model", model, "--engine", engine, "--device", "cpu", "--lossless", "-o", out)
+        given = (*flags, *where, "--model", model, "--lossless", "-o", out)
         assert layerlift(command, *given, "--report", f"{out}.json") == 0
         assert json.loads(Path(f"{out}.json").read_text())["settings"]["engine"] == engine
         found.append(open_clip(out).numpy())
@@ -102,3 +105,30 @@ def test_removal_with_a_tiny_model(tmp_path: Path, capsys: pytest.CaptureFixture
     draw("walk", 1000, "70x50", 11)
     flags = "--dense", "--evidence", "off", "--window", 9
     check_pictures("remove", capsys, *both("remove", model, "walk", *flags))
+
+
+def test_a_job_goes_on_by_the_engine_that_began_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an interruption within a step of the second window."""
+    draw("walk", 1000, "64x48", 17)
+    model = write_tiny_model(tmp_path / "m", random=True)
+    words = "remove", "walk", "--evidence", "off", "--window", 9, "--lossless", "--model", model, *FLAGS[2:]
+    assert layerlift(*words, "--engine", "mlx", "-o", "whole.mkv") == 0
+
+    usual, count = Passes.__call__, 0
+
+    def interrupted(self: Passes, tokens: Any, step: int) -> Any:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return usual(self, tokens, step)
+
+    monkeypatch.setattr(Passes, "__call__", interrupted)
+    assert layerlift(*words, "--engine", "mlx", "-o", "out.mkv") == 130
+    capsys.readouterr()
+    assert layerlift(*words, "--engine", "torch", "-o", "out.mkv", "--resume") == 2
+    assert "--engine was mlx and is torch" in " ".join(capsys.readouterr().err.split())
+    assert layerlift(*words, "--engine", "mlx", "-o", "out.mkv", "--resume") == 0
+    np.testing.assert_array_equal(open_clip("out.mkv").numpy(), open_clip("whole.mkv").numpy())

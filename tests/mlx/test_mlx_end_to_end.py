@@ -13,6 +13,7 @@ from layerlift import compose_latent, mask, remove
 from layerlift.engine.mlx import parts
 from layerlift.engine.model import Model, open_model
 from layerlift.scenes import Scene, make_scene
+from mlx_device import MLX
 from tiny_model import write_tiny_model
 
 # What may differ, in levels of 255: on the mean, and at the most.
@@ -49,7 +50,7 @@ def both(run: Callable[..., Any], used: list[str]) -> tuple[Any, Any]:
     """What torch makes and what MLX makes."""
     theirs = run(engine="torch", device="cpu")
     assert not used
-    return theirs, run(engine="mlx", device="cpu")
+    return theirs, run(**MLX)
 
 
 def check_alike(theirs: np.ndarray, ours: np.ndarray) -> None:
@@ -120,7 +121,7 @@ def test_every_way_to_run_a_tiny_model(tmp_path: Path, used: list[str], choices:
     def run(**engine: Any) -> np.ndarray:
         return remove(clip, hidden, model=model, evidence="off", cache=False, **{**engine, **choices}).numpy()
 
-    ours = run(engine="mlx", device="cpu")
+    ours = run(**MLX)
     assert "denoising" in used
     if choices.get("weights") or choices.get("dtype"):
         assert np.isfinite(ours.astype(float)).all()

@@ -27,6 +27,7 @@ from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.schema import check_config
 from layerlift.engine.model.text import CacheWarning
 from layerlift.scenes import make_scene
+from mlx_device import MLX
 from tiny_model import tiny_transformer_config
 
 SEEDS = range(1000, 1008)
@@ -180,9 +181,7 @@ def test_removal_in_fewer_bits(seed: int, tmp_path_factory: pytest.TempPathFacto
     hidden = scene.total_mask
     reached = {}
     for weights in ("full", *LOSS):
-        found = remove(
-            scene.video, hidden, model=model, engine="mlx", device="cpu", evidence="off", dense=True, weights=weights
-        ).numpy()
+        found = remove(scene.video, hidden, model=model, **MLX, evidence="off", dense=True, weights=weights).numpy()
         apart = (found[hidden].astype(np.float32) - scene.background[hidden]) / 255
         reached[weights] = -10 * np.log10((apart**2).mean())
     with capsys.disabled():
