@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
@@ -18,6 +19,7 @@ import layerlift.engine.mlx.needs as mlx_needs
 import layerlift.engine.mlx.vae as mlx_vae
 from layerlift import InputError
 from layerlift.engine.device import Policy
+from layerlift.engine.device.budget import attempt
 from layerlift.engine.device.needs import (
     GIB,
     Request,
@@ -138,6 +140,23 @@ def test_longer_windows_are_not_bought_with_fewer_bits() -> None:
 def test_memory_that_is_too_little_is_told() -> None:
     with pytest.raises(InputError, match=r"needs at least \d\.\d GiB"):
         make_plan(full_size("auto", 1))
+
+
+def test_memory_that_ran_out_is_given_back_before_the_next_try() -> None:
+    request = replace(full_size("auto", 24), policy=MLX_ROWS["cpu"])
+    kept: list[int] = []
+
+    def work(plan: object) -> None:
+        kept.append(mx.get_cache_memory())
+        if len(kept) == 1:
+            mx.eval(mx.ones((2**18,)) * 2)  # which the allocator keeps
+            assert mx.get_cache_memory() > 0
+            raise RuntimeError("[malloc] Unable to allocate 9 bytes.")
+
+    said: list[str] = []
+    attempt(make_plan(request), "denoise", work, said.append)
+    assert kept[1] == 0
+    assert said[0].startswith("memory ran out in stage denoise; continuing with less: ")
 
 
 def test_a_smaller_plan_after_memory_ran_out() -> None:
