@@ -132,10 +132,10 @@ def test_how_near_the_device_s_limit_a_step_comes_and_how_far_its_result_is_off(
     assert bench_speed(*flags) == 0
     text = capsys.readouterr().out
     steps = {name: cells for name, *cells in tables(text)["a step, by the way it is run"]}
-    assert list(steps) == ["hoisted", "plain", "batched", "sparse", "plain, on the CPU in float32"]
+    assert list(steps) == ["hoisted", "plain", "batched", "sparse", ON_CPU]
     assert [int(cells[0]) for cells in steps.values()] == [36, 36, 36, 12, 36]
     assert all(float(cells[-1]) < 1e-5 for cells in steps.values())
-    assert float(steps["plain, on the CPU in float32"][-1]) == 0  # this is one
+    assert float(steps[ON_CPU][-1]) == 0  # this is one
     for way in ("plain", "sparse"):
         taken, floor, reached = steps[way][1:4]
         assert reached == f"{float(floor) / float(taken):.0%}" or float(taken) < 5  # what is printed is rounded

@@ -18,15 +18,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from layerlift.app import machine
 from layerlift.cache import cache_folder
 from layerlift.clip import Clip, write_clip
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, hub, open_model, published, t5
+from layerlift.engine.model.catalogue import DEFAULT
 from layerlift.engine.model.headers import read_header
 from layerlift.engine.model.published import PROMPTS, PublishedText, find_published
 from layerlift.engine.model.text import CacheWarning
 from layerlift.errors import InputError
 from layerlift.options import EffectOptions, RemovalOptions
+from layerlift.runtime import Runtime
+from layerlift.stages.choose_model import OPEN, choose_model
 from layerlift.stages.composition import latent
 from support import layerlift
 from tiny_model import write_encoder, write_tiny_model
@@ -437,6 +441,32 @@ def test_without_an_address_and_with_the_encoder_there_nobody_is_asked(
     hub.download("text-encoder", say=said.append)
     assert fetched.count(hub.TEXT_INDEX) == 3
     assert (said, release.asked) == ([], [])
+
+
+def test_what_is_still_to_be_fetched_is_told(release: Release, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To those who have no model, and by the page: no 19 GB for what a release brings or is here already."""
+    monkeypatch.setattr(hub, "find_checkpoint", lambda entry: tmp if entry is DEFAULT else None)
+    tmp = there.parent
+
+    def told() -> tuple[str, int, bool]:
+        token = OPEN.set(lambda name, encoder: None)
+        try:
+            (note,) = choose_model(Runtime(None))[1]
+        finally:
+            OPEN.reset(token)
+        row = next(row for row in machine.models() if row.name == DEFAULT.name)
+        return note.partition("run ")[2], row.bytes, row.installed
+
+    way = "`layerlift download ltx-2b-0.9.5` (6.34 GB"
+    assert told() == (f"{way}).", 6_340_000_000, True)  # ready embeddings are here
+    there.unlink()
+    encoder = f"{way}, and 19.1 GB for its text encoder"
+    assert told() == (f"{encoder} unless this release has ready embeddings).", 6_340_000_000, False)
+    monkeypatch.setattr(published, "address", lambda: None)
+    assert told() == (f"{encoder}).", 25_440_000_000, False)
+    monkeypatch.setattr(hub, "find_text_encoder", lambda: tmp)
+    assert told() == (f"{way}).", 6_340_000_000, True)
+    assert release.asked == []
 
 
 # --- the address -----------------------------------------------------------------------------------------------------

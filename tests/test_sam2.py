@@ -208,6 +208,35 @@ def test_a_prediction_is_that_of_transformers_picture_model(folder: Path, sam: S
         segmenter.embed(video[0], cancellation)
 
 
+def test_on_apple_s_gpus_no_attention_is_torch_s_own(
+    folder: Path, sam: Sam2, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is silently wrong there on permuted views, which is what it would be given."""
+    assert [Sam2(folder, device).attention for device in ("mps", "cpu", "cuda:1")] == ["eager", "sdpa", "sdpa"]
+    other = Sam2(folder)
+    other.attention = "eager"
+    calls = []
+    real = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *given, **more: (calls.append(given), real(*given, **more))[1],
+    )
+    for one, there in ((sam, True), (other, False)):
+        calls.clear()
+        found = one.encode(video[0])
+        assert bool(calls) == there
+        if one is sam:
+            expected = found
+    for theirs, ours in zip(expected, found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    # In the networks for videos, too: the switch is the same.
+    video_model = other.model(other.family.video)
+    assert {module.config._attn_implementation for module in video_model.modules() if hasattr(module, "config")} == {
+        "eager"
+    }
+
+
 def test_every_frame_of_a_clip_is_labelled_from_wherever_it_was_touched(
     folder: Path, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

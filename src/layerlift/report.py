@@ -19,6 +19,7 @@ LIBRARIES = (
     "torch",
     "diffusers",
     "transformers",
+    "mlx",
     "onnxruntime",
     "safetensors",
     "numpy",

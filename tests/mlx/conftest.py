@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from layerlift.engine.device import Policy, choose_policy
-from layerlift.engine.device.mlx import why_not_mlx
+from layerlift.engine.device.mlx import set_mlx_device, why_not_mlx
 from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.headers import read_header
+from mlx_device import MLX
 
 MISSING = why_not_mlx()
 collect_ignore_glob = [] if MISSING is None else ["test_*.py"]
@@ -20,8 +21,14 @@ collect_ignore_glob = [] if MISSING is None else ["test_*.py"]
 
 @pytest.fixture(scope="session")
 def policy() -> Policy:
-    """The rules of MLX's CPU, in float32."""
-    return choose_policy("cpu", engine="mlx")
+    """The rules that MLX follows here, in float32."""
+    return choose_policy(**MLX)
+
+
+@pytest.fixture(autouse=True)
+def _where_the_rules_say(policy: Policy) -> None:
+    """Parts that a test opens itself run there, too, whatever the test before did."""
+    set_mlx_device(policy.device)
 
 
 @pytest.fixture(scope="session")

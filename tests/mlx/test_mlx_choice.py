@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
+import layerlift.engine.device.mlx as device_mlx
 import layerlift.engine.device.policy as policies
-from layerlift import InputError, RuntimeOptions, open_runtime
+from layerlift import InputError, RuntimeOptions, open_runtime, remove
 from layerlift.engine.device import MemoryMeter, Policy, choose_policy
 from layerlift.engine.device.budget import ran_out
 from layerlift.engine.device.mlx import LEAST_CACHE, limited_mlx
 from layerlift.engine.device.policy import BACKENDS, MLX_ROWS, choose_engine
+from layerlift.engine.mlx.engine import MlxModel
 from support import layerlift
 from tiny_model import write_tiny_model
 
@@ -94,6 +98,21 @@ def test_missing_mlx_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_policy("cpu", engine="auto").engine == "torch"
 
 
+def test_a_command_without_mlx_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlx.core", None)  # as if it were not installed
+    assert layerlift("doctor", "--engine", "mlx") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert " ".join(said.err.split()) == (
+        "layerlift: --engine mlx cannot be used: it is not installed: pip install 'layerlift[mlx]'; leave --engine out "
+        "to use the best one available."
+    )
+    assert layerlift("doctor", "--device", "cpu") == 0
+    assert "no: it is not installed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("weights", "kept"), [("auto", (None, False)), ("8bit", (True, False)), ("4bit", (False, True))]
 )
@@ -130,6 +149,55 @@ def test_limits_follow_the_plan_and_go_afterwards() -> None:
         assert mx.set_cache_limit(LEAST_CACHE) == LEAST_CACHE
 
 
+def test_what_a_plan_takes_stays_wired_as_far_as_the_system_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metal's part, made up: more than it recommends is an error there."""
+    asked: list[int] = []
+
+    def wire(limit: int) -> int:
+        asked.append(limit)
+        return 7
+
+    monkeypatch.setattr(device_mlx, "has_metal", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 3 * 2**30})
+    monkeypatch.setattr(mx, "set_wired_limit", wire)
+    for peak in (2**30, 2**32):
+        with limited_mlx(peak=peak, memory=2**33):
+            pass
+    assert asked == [2**30, 7, 3 * 2**30, 7]
+
+
+def test_limits_go_when_one_of_them_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(limit: int) -> int:
+        raise ValueError("[set_wired_limit]")
+
+    usual = mx.set_cache_limit(10**6)
+    mx.set_cache_limit(usual)
+    monkeypatch.setattr(device_mlx, "has_metal", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 3 * 2**30})
+    monkeypatch.setattr(mx, "set_wired_limit", refuse)
+    with pytest.raises(ValueError, match="wired"), limited_mlx(peak=2**30, memory=2**32):
+        pass
+    assert mx.set_cache_limit(usual) == usual
+
+
+def test_jobs_run_within_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage, and the allocator keeps nothing afterwards."""
+    seen: list[int] = []
+    usual = MlxModel._load
+
+    def load(self: MlxModel, kind: str, policy: Policy) -> Any:
+        seen.append(mx.set_memory_limit(1))
+        mx.set_memory_limit(seen[-1])
+        return usual(self, kind, policy)
+
+    monkeypatch.setattr(MlxModel, "_load", load)
+    clip = np.random.default_rng(0).integers(0, 256, (5, 48, 64, 3), dtype=np.uint8)
+    model = write_tiny_model(tmp_path / "m", random=True)
+    remove(clip, clip[..., 0] > 200, model=model, engine="mlx", device="cpu", evidence="off", memory=2.5)
+    assert seen == [int(2.5 * 2**30)] * 3
+    assert mx.get_cache_memory() == 0
+
+
 @pytest.mark.parametrize(
     "said", ["[METAL] Command buffer execution failed: Insufficient Memory", "[malloc] Unable to allocate 9 bytes."]
 )
@@ -144,9 +212,25 @@ def test_meter_counts_the_host_alone_on_the_cpu() -> None:
     assert meter.device_peak_bytes == 0
 
 
-def test_bench_speed_is_torch_s(capsys: pytest.CaptureFixture[str]) -> None:
-    assert layerlift("bench", "speed", "--engine", "mlx", "--device", "cpu") == 2
-    assert "bench speed measures torch's parts" in " ".join(capsys.readouterr().err.split())
+def test_bench_speed_measures_mlx_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_tiny_model(tmp_path / "m", steps=6)
+    flags = "--model", model, "--device", "cpu", "--repeats", 1, "--unknown", 0.25
+    assert layerlift("bench", "speed", *flags, "--engine", "mlx", "--cpu") == 0
+    said = capsys.readouterr().out
+    rows = {
+        cells[0]: cells[1:]
+        for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in said.splitlines())
+        if cells
+    }
+    assert rows["engine"][0] == "mlx"  # the rule
+    assert f"| engine | mlx {mx.__version__} on the CPU, which is slow |" in said
+    assert {"encode", "decode", "hoisted", "sparse", "torch, plain, on the CPU in float32"} <= set(rows)
+    assert "off torch on the CPU by" in said
+    # Tokens of a step, and how far its result lies from torch's.
+    assert [rows[way][0] for way in ("hoisted", "sparse")] == ["36", "12"]
+    assert all(0 < float(rows[way][-1]) < 1e-4 for way in ("hoisted", "sparse"))
+    assert layerlift("bench", "speed", *flags, "--engine", "torch") == 0
+    assert "| engine | torch |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

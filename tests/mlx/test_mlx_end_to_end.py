@@ -11,10 +11,9 @@ import pytest
 
 from layerlift import compose_latent, mask, remove
 from layerlift.engine.mlx import parts
-from layerlift.engine.mlx.engine import MlxModel
 from layerlift.engine.model import Model, open_model
 from layerlift.scenes import Scene, make_scene
-from layerlift.stages.choose_model import run_by
+from mlx_device import MLX
 from tiny_model import write_tiny_model
 
 # What may differ, in levels of 255: on the mean, and at the most.
@@ -51,7 +50,7 @@ def both(run: Callable[..., Any], used: list[str]) -> tuple[Any, Any]:
     """What torch makes and what MLX makes."""
     theirs = run(engine="torch", device="cpu")
     assert not used
-    return theirs, run(engine="mlx", device="cpu")
+    return theirs, run(**MLX)
 
 
 def check_alike(theirs: np.ndarray, ours: np.ndarray) -> None:
@@ -60,6 +59,7 @@ def check_alike(theirs: np.ndarray, ours: np.ndarray) -> None:
     assert apart.max() <= MOST
 
 
+@pytest.mark.slow
 def test_removal(demo: Model, scene: Scene, used: list[str]) -> None:
     def run(**engine: Any) -> np.ndarray:
         return remove(scene.video, scene.total_mask, model=demo, evidence="off", dense=True, **engine).numpy()
@@ -121,19 +121,10 @@ def test_every_way_to_run_a_tiny_model(tmp_path: Path, used: list[str], choices:
     def run(**engine: Any) -> np.ndarray:
         return remove(clip, hidden, model=model, evidence="off", cache=False, **{**engine, **choices}).numpy()
 
-    ours = run(engine="mlx", device="cpu")
+    ours = run(**MLX)
     assert "denoising" in used
     if choices.get("weights") or choices.get("dtype"):
         assert np.isfinite(ours.astype(float)).all()
         return
     theirs = run(engine="torch", device="cpu")
     check_alike(theirs, ours)
-
-
-def test_an_opened_model_is_run_by_what_is_asked_for(demo: Model) -> None:
-    assert run_by(demo, "torch") is demo
-    ours = run_by(demo, "mlx")
-    assert isinstance(ours, MlxModel)
-    assert run_by(ours, "mlx") is ours
-    assert (ours.name, ours.path, ours.settings, ours.geometry) == (demo.name, demo.path, demo.settings, demo.geometry)
-    assert run_by(None, "mlx") is None

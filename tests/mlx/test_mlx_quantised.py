@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
 from mlx.utils import tree_flatten
+from safetensors.torch import load_file, save_file
 
 from layerlift import remove
 from layerlift.engine.device import Policy
@@ -25,6 +27,7 @@ from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.schema import check_config
 from layerlift.engine.model.text import CacheWarning
 from layerlift.scenes import make_scene
+from mlx_device import MLX
 from tiny_model import tiny_transformer_config
 
 SEEDS = range(1000, 1008)
@@ -89,23 +92,70 @@ def test_kept_and_found_again(
     assert len(others | {place}) == 3
 
 
+def test_what_else_lies_in_the_file_is_not_read(component: Component, policy: Policy) -> None:
+    rules = replace(policy, int4=True)
+    made = velocity(component, rules)
+    place = packed_place(component, 4, "float32")
+    save_file(load_file(place) | {"more": torch.zeros(3)}, place)
+    np.testing.assert_array_equal(velocity(component, rules), made)
+
+
+def test_a_training_that_changes_little_is_another_file(component: Component, policy: Policy) -> None:
+    """Less than the samples see: the time of change tells."""
+    (file,) = {spec.file for spec in component.tensors.values()}
+    before, changed = packed_place(component, 8, "float32"), file.stat().st_mtime_ns
+    os.utime(file, ns=(changed, changed + 1_000_000_000))
+    assert packed_place(component, 8, "float32") != before
+    os.utime(file, ns=(changed, changed))
+    assert packed_place(component, 8, "float32") == before
+
+
 def test_another_training_is_another_file(component: Component, written: Callable[..., Component]) -> None:
     torch.manual_seed(1)
     other = written("transformer", LTXVideoTransformer3DModel(**component.config))
     assert packed_place(other, 8, "float32") != packed_place(component, 8, "float32")
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", None])
-def test_damage_is_told_and_mended(component: Component, policy: Policy, damage: bytes | None) -> None:
+def nothing(place: Path, names: list[str]) -> None:
+    place.write_bytes(b"")
+
+
+def half(place: Path, names: list[str]) -> None:
+    place.write_bytes(place.read_bytes()[: place.stat().st_size // 2])
+
+
+def other_shapes(place: Path, names: list[str]) -> None:
+    mx.save_safetensors(str(place), {f"{name}.{part}": mx.ones((1,)) for name in names for part in PACKED})
+
+
+def other_types(place: Path, names: list[str]) -> None:
+    found = mx.load(str(place))
+    assert isinstance(found, dict)
+    mx.save_safetensors(str(place), {key: array.astype(mx.float32) for key, array in found.items()})
+
+
+def other_layers(place: Path, names: list[str]) -> None:
+    found = mx.load(str(place))
+    assert isinstance(found, dict)
+    mx.save_safetensors(str(place), {key.replace("attn", "attention"): array for key, array in found.items()})
+
+
+def a_type_that_mlx_does_not_know(place: Path, names: list[str]) -> None:
+    found = load_file(place)
+    save_file(found | {"more": torch.zeros(1, dtype=torch.float64)}, place)
+
+
+@pytest.mark.parametrize(
+    "damage", [nothing, half, other_shapes, other_types, other_layers, a_type_that_mlx_does_not_know]
+)
+def test_damage_is_told_and_mended(
+    component: Component, policy: Policy, damage: Callable[[Path, list[str]], None]
+) -> None:
     rules = replace(policy, int4=True)
     made = velocity(component, rules)
     place = packed_place(component, 4, "float32")
     size = place.stat().st_size
-    if damage is None:
-        name = next(iter(quantised_layers(component.tensors)))
-        mx.save_safetensors(str(place), {f"{name}.{part}": mx.ones((1,)) for part in PACKED})
-    else:
-        place.write_bytes(damage)
+    damage(place, list(quantised_layers(component.tensors)))
     with pytest.warns(CacheWarning, match="packed weights is not used"):
         np.testing.assert_array_equal(velocity(component, rules), made)
     assert place.stat().st_size == size
@@ -131,9 +181,7 @@ def test_removal_in_fewer_bits(seed: int, tmp_path_factory: pytest.TempPathFacto
     hidden = scene.total_mask
     reached = {}
     for weights in ("full", *LOSS):
-        found = remove(
-            scene.video, hidden, model=model, engine="mlx", device="cpu", evidence="off", dense=True, weights=weights
-        ).numpy()
+        found = remove(scene.video, hidden, model=model, **MLX, evidence="off", dense=True, weights=weights).numpy()
         apart = (found[hidden].astype(np.float32) - scene.background[hidden]) / 255
         reached[weights] = -10 * np.log10((apart**2).mean())
     with capsys.disabled():

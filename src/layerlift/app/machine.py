@@ -26,9 +26,11 @@ def device() -> str:
 
 def models() -> list[Model]:
     """Models that can be chosen: none, the one in the package, and those of the table."""
-    from layerlift.engine.model.hub import find_checkpoint, find_text_encoder
+    from layerlift.engine.model.hub import find_checkpoint, text_is_here
+    from layerlift.engine.model.published import address
 
-    encoder = find_text_encoder() is not None
+    text = text_is_here()
+    besides = 0 if text or address() is not None else TEXT_ENCODER_GB
     there = {name: find_checkpoint(entry) is not None for name, entry in CATALOGUE.items()}
     chosen = next((name for name, found in there.items() if found), "none")
     found = [
@@ -36,8 +38,8 @@ def models() -> list[Model]:
         Model("demo", "The small model in the package, for trying", "Apache-2.0", 0, True, False),
     ]
     for name, entry in CATALOGUE.items():
-        size = entry.gigabytes + (0 if encoder else TEXT_ENCODER_GB)
-        installed = there[name] and encoder
+        size = entry.gigabytes + besides
+        installed = there[name] and text
         title = entry.title.replace(", the default", "") if name == DEFAULT.name else entry.title
         found.append(Model(name, title, entry.settings.licence, round(size * GB), installed, name == chosen))
     return found

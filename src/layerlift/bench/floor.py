@@ -35,7 +35,7 @@ def matrix_rate(device: str, dtype: str, seconds: Seconds) -> float:
     """FLOP/s of products of large matrices on a device. `seconds` times a call on it."""
     side = SIDES[device != "cpu"]
     one, other = (torch.randn(side, side).to(device, getattr(torch, dtype)) for _ in range(2))
-    return 2.0 * side**3 / _best(lambda: one @ other, seconds)
+    return 2.0 * side**3 / best(lambda: one @ other, seconds)
 
 
 def attention_times(
@@ -53,11 +53,11 @@ def attention_times(
     def attend() -> torch.Tensor:
         return scaled_dot_product_attention(query, key, value)
 
-    times: dict[str, float | None] = {f"chosen, {_chosen(query, key, value)}": _best(attend, seconds)}
+    times: dict[str, float | None] = {f"chosen, {_chosen(query, key, value)}": best(attend, seconds)}
     for name, kernel in KERNELS.items():
         try:
             with sdpa_kernel(kernel):
-                times[name] = _best(attend, seconds)
+                times[name] = best(attend, seconds)
         except RuntimeError:  # torch's word for a kernel that cannot be had
             times[name] = None
     return times
@@ -72,6 +72,6 @@ def _chosen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> str:
     return next((name for name, kernel in KERNELS.items() if kernel == chosen), "plain products")
 
 
-def _best(work: Callable[[], Any], seconds: Seconds) -> float:
+def best(work: Callable[[], Any], seconds: Seconds) -> float:
     """Seconds of a call, warm."""
     return min(seconds(lambda: [work() for _ in range(CALLS)]) for _ in range(ROUNDS)) / CALLS

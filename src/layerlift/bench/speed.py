@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from layerlift.bench.floor import attention_times, matrix_rate
 from layerlift.bench.made_up import made_up_clip
+from layerlift.bench.runners import Opened, Runner, TorchRunner, choose_runner
 from layerlift.engine.device import MemoryMeter, choose_policy
 from layerlift.engine.device.memory import host_anonymous_bytes
-from layerlift.engine.model.latents import decode_on_device, encode_on_device, unknown_tokens
-from layerlift.engine.model.passes import open_passes
+from layerlift.engine.model.latents import unknown_tokens
 from layerlift.engine.model.speed import DEFAULT_REFRESH, PLAIN, Speed, full_passes
 from layerlift.engine.planning import plan_windows
 from layerlift.engine.sampling import Prompts, token_coordinates
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 # The share of the tokens that is unknown in sparse steps, about.
 SHARE = 0.1
 # The plain way of running a step, where it does not run on the device.
-ON_CPU = "plain, on the CPU in float32"
+ON_CPU = "torch, plain, on the CPU in float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +60,11 @@ class Measured:
         stages: "encode", "denoise", whose calls are a step over all tokens, and "decode".
         steps: seconds of a warm step of all prompts by way of running it, in the order in which they were run.
         missing: ways that were not run, with the reason.
-        off: by the same ways, how far the velocity of unknown tokens lies from the plain way's at most, as a share of
-            its largest value.
+        base: the way whose result the others are compared with.
+        off: by the same ways, how far the velocity of unknown tokens lies from that at most, as a share of its largest
+            value.
         rate: FLOP/s of products of matrices.
-        attention: seconds of self-attention by the number of queries and by kernel, see `attention_times`.
+        attention: seconds of self-attention by the number of queries and by kernel, see `Runner.attention_times`.
         full_steps: those of the model's `step_count` steps that run over all tokens.
     """
 
@@ -76,6 +76,7 @@ class Measured:
     stages: dict[str, Stage] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    base: str = "plain"
     off: dict[str, float] = field(default_factory=dict)
     rate: float = 0.0
     attention: dict[int, dict[str, float | None]] = field(default_factory=dict)
@@ -120,63 +121,73 @@ def measure_speed(
     full_steps = sum(full_passes(sigmas, DEFAULT_REFRESH if plan.sparse else None))
     found = Measured(plan, unknown.numel(), int(unknown.sum()), len(sigmas) - 1, full_steps)
     shape = (1, geometry.channels, latent_frames(frames, geometry.time), *unknown.shape[1:])
-    clock = _Clock(policy.device, host_anonymous_bytes(), repeats)
-
-    # 1. Encode.
-    video = made_up_clip(size, frames, (1, 1))[0].numpy()
-    with progress.stage("encode", 1 + repeats) as bar:
-        found.stages["encode"] = clock.stage(model.vae_encoder(policy), lambda vae: encode_on_device(vae, video), bar)
-
-    # 2. Denoise: one step, in every way there is.
     text = model.text(prompts, policy)
-    embeds, given = torch.cat([one.embeds for one in text]), torch.cat([one.mask for one in text])
-    ways, found.missing = choose_ways(plan, compile)
-    coordinates = token_coordinates(shape, geometry, model.settings.rate)
+    asked = Prompts(torch.cat([one.embeds for one in text]), torch.cat([one.mask for one in text]))
+    step = _Step(asked, unknown, token_coordinates(shape, geometry, model.settings.rate))
+    with choose_runner(model, plan) as runner:
+        clock = _Clock(runner, host_anonymous_bytes(), repeats)
+
+        # 1. Encode.
+        video = made_up_clip(size, frames, (1, 1))[0].numpy()
+        with progress.stage("encode", 1 + repeats) as bar:
+            found.stages["encode"] = clock.stage(model.encoding(policy), lambda encode: encode(video), bar)
+
+        # 2. Denoise: one step, in every way there is.
+        measure_steps(found, model, step, clock, compile=compile, cpu=cpu, progress=progress)
+        measure_floor(found, runner, clock)
+
+        # 3. Decode.
+        latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
+
+        def decode_all(decode: Any) -> None:
+            for _ in decode(latents, model.noise(0)):
+                pass
+
+        with progress.stage("decode", 1 + repeats) as bar:
+            found.stages["decode"] = clock.stage(model.decoding(policy), decode_all, bar)
+    return found
+
+
+def measure_steps(
+    found: Measured, model: Model, step: _Step, clock: _Clock, *, compile: bool | None, cpu: bool, progress: Progress
+) -> None:
+    """A step in every way the found plan has, and with `cpu` the plain way on the CPU."""
+    ways, found.missing = choose_ways(found.plan, compile)
+    runner, policy = clock.runner, found.plan.policy
     firsts, made = list[float](), dict[str, torch.Tensor]()
     with progress.stage("denoise", len(ways)) as bar, clock.peak() as peak:
         began = time.perf_counter()
-        with model.transformer(policy) as transformer:
+        with runner.transformer(model, policy) as transformer:
             read = time.perf_counter() - began
             for name, (speed, together) in ways.items():
-                asked = Prompts(embeds, given, together)
-                taken, made[name] = clock.step(transformer, asked, unknown, coordinates, speed)
+                taken, made[name] = clock.step(step.opened(runner, transformer, speed, together))
                 firsts.append(taken[0])
                 found.steps[name] = median(taken[1:])
                 bar.advance()
             del transformer
     found.stages["denoise"] = Stage(read, firsts[0], found.steps["hoisted"], peak["host"], peak["device"])
     if cpu:
-        with model.transformer(choose_policy("cpu")) as transformer:
-            there = replace(clock, device="cpu")
-            taken, made[ON_CPU] = there.step(transformer, Prompts(embeds, given), unknown, coordinates, PLAIN)
+        plain = TorchRunner("cpu")
+        with plain.transformer(model, choose_policy("cpu")) as transformer:
+            there = replace(clock, runner=plain)
+            taken, made[ON_CPU] = there.step(step.opened(plain, transformer, PLAIN, together=False))
             found.steps[ON_CPU] = median(taken[1:])
             del transformer
-    largest = made["plain"].abs().max()
-    found.off = {name: float((one - made["plain"]).abs().max() / largest) for name, one in made.items()}
-    measure_floor(found, clock)
-
-    # 3. Decode.
-    latents, settings = torch.randn(shape, generator=torch.Generator().manual_seed(0)), model.settings
-
-    def decode_all(vae: Any) -> None:
-        generator = torch.Generator().manual_seed(0)
-        for _ in decode_on_device(vae, latents, generator, settings.decode_timestep, settings.decode_noise):
-            pass
-
-    with progress.stage("decode", 1 + repeats) as bar:
-        found.stages["decode"] = clock.stage(model.vae_decoder(policy), decode_all, bar)
-    return found
+    # What torch makes is compared with its plain way; MLX has none, and is compared with torch.
+    found.base = next(name for name in ("plain", ON_CPU, "hoisted") if name in made)
+    right = made[found.base]
+    found.off = {name: float((one - right).abs().max() / right.abs().max()) for name, one in made.items()}
 
 
-def measure_floor(found: Measured, clock: _Clock) -> None:
+def measure_floor(found: Measured, runner: Runner, clock: _Clock) -> None:
     """What the device does at best, for the found plan's number format and attention."""
     request, policy = found.plan.request, found.plan.policy
     heads, kind = request.facts.heads, policy.transformer_dtype
     batch = request.branches if policy.batched_guidance else 1
-    found.rate = matrix_rate(policy.device, kind, clock.seconds)
+    found.rate = runner.matrix_rate(kind, clock.seconds)
     for queries in (found.tokens, found.unknown):
         shape = batch, heads, queries, request.facts.width // heads
-        found.attention[queries] = attention_times(shape, found.tokens, policy.device, kind, clock.seconds)
+        found.attention[queries] = runner.attention_times(shape, found.tokens, kind, clock.seconds)
 
 
 def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed, bool]], dict[str, str]]:
@@ -184,6 +195,8 @@ def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed
     reason. Ways named "sparse" count their step over the unknown tokens, the others that over all."""
     policy, both = plan.policy, plan.request.branches > 1
     together = policy.batched_guidance
+    if policy.engine == "mlx":
+        return _ways_of_mlx(plan)
     ways, missing = {"hoisted": (Speed(hoist=True), together), "plain": (PLAIN, together)}, {}
     if not both:
         missing["batched"] = "there is no guidance"
@@ -211,6 +224,17 @@ def choose_ways(plan: Plan, compile: bool | None) -> tuple[dict[str, tuple[Speed
     return ways, missing
 
 
+def _ways_of_mlx(plan: Plan) -> tuple[dict[str, tuple[Speed, bool]], dict[str, str]]:
+    """MLX does constant work beforehand in any case, and runs one prompt after the other."""
+    ways = {"hoisted": (Speed(hoist=True), False)}
+    missing = {"batched": "MLX runs one prompt after the other", "compiled": "not supported with MLX"}
+    if plan.sparse:
+        ways["sparse"] = Speed(DEFAULT_REFRESH, hoist=True), False
+    else:
+        missing["sparse"] = "keys and values of all tokens need more memory than the limit"
+    return ways, missing
+
+
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
@@ -224,26 +248,39 @@ def make_mask(size: tuple[int, int], frames: int, space: int, share: float = SHA
 
 
 @dataclass(frozen=True, slots=True)
-class _Clock:
-    """Takes seconds and peaks on a device; `idle`: bytes of the host before anything was run."""
+class _Step:
+    """What a step is given besides the transformer."""
 
-    device: str
+    prompts: Prompts
+    unknown: torch.Tensor
+    coordinates: torch.Tensor
+
+    def opened(self, runner: Runner, transformer: Any, speed: Speed, together: bool) -> AbstractContextManager[Opened]:
+        prompts = Prompts(self.prompts.embeds, self.prompts.mask, together)
+        return runner.opened(transformer, prompts, self.unknown, self.coordinates, speed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Takes seconds and peaks of what a runner runs; `idle`: bytes of the host before anything was run."""
+
+    runner: Runner
     idle: int
     repeats: int
 
     def seconds(self, work: Callable[[], Any]) -> float:
         """Of a call, with all that the device was given by it."""
-        self._wait()
+        self.runner.wait()
         began = time.perf_counter()
         work()
-        self._wait()
+        self.runner.wait()
         return time.perf_counter() - began
 
     @contextmanager
     def peak(self) -> Iterator[dict[str, int]]:
         """Filled at the end with the peaks in bytes: the device's, and the host's over `idle`."""
         peak: dict[str, int] = {}
-        with MemoryMeter(self.device) as meter:
+        with MemoryMeter(self.runner.meter) as meter:
             yield peak
         peak |= {"host": max(0, meter.host_peak_bytes - self.idle), "device": meter.device_peak_bytes}
 
@@ -252,39 +289,24 @@ class _Clock:
         taken = []
         with self.peak() as peak:
             began = time.perf_counter()
-            with component as module:
+            with component as part:
                 read = time.perf_counter() - began
                 for _ in range(1 + self.repeats):
-                    taken.append(self.seconds(partial(work, module)))
+                    taken.append(self.seconds(partial(work, part)))
                     bar.advance()
-                del module
+                del part
         return Stage(read, taken[0], median(taken[1:]), peak["host"], peak["device"])
 
     @torch.no_grad()
-    def step(
-        self, transformer: Any, prompts: Prompts, unknown: torch.Tensor, coordinates: torch.Tensor, speed: Speed
-    ) -> tuple[list[float], torch.Tensor]:
-        """Seconds of one step, the first call and then warm ones: a sparse step when `speed` has any; and the velocity
-        of the unknown tokens (n, N, C) float32."""
-        weight = transformer.proj_in.weight
-        generator = torch.Generator().manual_seed(0)
-        tokens = torch.randn(1, unknown.numel(), transformer.config.in_channels, generator=generator).to(weight.device)
-        # One step over all tokens, then one at the same level, for which nothing is made anew.
-        sigmas = (1.0, 1.0, 0.0)
-        moving = unknown.flatten().to(weight.device)
-        batches, coordinates = prompts.batches(like=weight), coordinates.to(weight.device)
-        with open_passes(transformer, batches, coordinates, moving, sigmas=sigmas, speed=speed) as passes:
+    def step(self, passes: AbstractContextManager[Opened]) -> tuple[list[float], torch.Tensor]:
+        """Seconds of one step, the first call and then warm ones: a sparse step where the passes have any; and the
+        velocity of the unknown tokens (n, N, C) float32."""
+        with passes as opened:
             number = 0
-            if not all(passes.plan):
-                passes(tokens, 0)
+            if not all(opened.plan):
+                opened.run(0)
                 number = 1
-            taken = [self.seconds(lambda: passes(tokens, number))]
+            taken = [self.seconds(lambda: opened.run(number))]
             # The second call may still choose kernels, or record what it runs.
-            velocity = passes(tokens, number)[:, moving].cpu()
-            return taken + [self.seconds(lambda: passes(tokens, number)) for _ in range(self.repeats)], velocity
-
-    def _wait(self) -> None:
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize(self.device)
-        elif self.device.startswith("mps"):
-            torch.mps.synchronize()
+            velocity = opened.unknown(opened.run(number))
+            return taken + [self.seconds(lambda: opened.run(number)) for _ in range(self.repeats)], velocity

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerlift.bench.floor import KERNELS, pass_flops
+from layerlift.bench.floor import pass_flops
 from layerlift.bench.speed import ON_CPU
 from layerlift.engine.device.needs import GIB
 
@@ -26,6 +26,9 @@ GAINS = {
     "both prompts in one pass (off in the rules)": ("hoisted", "batched"),
 }
 
+# The way that the results of all are compared with, in words.
+BASES = {"plain": "the plain way", ON_CPU: "torch on the CPU", "hoisted": "the first way"}
+
 
 def speed_report(
     found: Measured, model: Model, machine: Mapping[str, str], *, size: tuple[int, int], frames: int, random: bool
@@ -39,10 +42,11 @@ def speed_report(
     lines += [*table(("rules", ""), rules(found.plan.policy).items()), ""]
     lines += [*table(("stage", "read, s", "first, s", "warm, s", "took, GiB", "planned, GiB"), stage_rows(found)), ""]
     lines += [*table(("what is faster", "without, ms a step", "with", "times faster"), gain_rows(found)), ""]
-    header = ("a step, by the way it is run", "tokens", "ms", "floor, ms", "reached", "off the plain way by")
+    header = ("a step, by the way it is run", "tokens", "ms", "floor, ms", "reached", f"off {BASES[found.base]} by")
     lines += [*table(header, step_rows(found)), ""]
-    lines += [*table(("attention over", "ms by the kernel that is chosen", *(f"by {name}" for name in KERNELS)),
-                     attention_rows(found)), ""]  # fmt: skip
+    (_, *others), *_ = found.attention.values()
+    kernels = "attention over", "ms by the kernel that is chosen", *(f"by {name}" for name in others)
+    lines += [*table(kernels, attention_rows(found)), ""]
     lines += [
         f"Floor: the step's products of matrices at the {found.rate / 1e12:.3g} TFLOP/s that large ones reach here, in "
         f"{found.plan.policy.transformer_dtype}. Off: the largest difference of velocity in an unknown token, over the "
@@ -134,18 +138,20 @@ def table_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def describe_machine(device: str, memory: float) -> dict[str, str]:
-    """Device, memory and versions, for whoever reads the figures elsewhere."""
+def describe_machine(policy: Policy, memory: float) -> dict[str, str]:
+    """Engine, device, memory and versions, for whoever reads the figures elsewhere."""
     import os
 
     import torch
 
     from layerlift.engine.device.budget import total_ram
-    from layerlift.engine.device.needs import GIB
+    from layerlift.engine.device.mlx import describe_mlx
     from layerlift.report import versions
 
+    device = policy.device
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     rows = {
+        "engine": describe_mlx() if policy.engine == "mlx" else "torch",
         "device": f"{device}: {name}",
         "cores": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
         "RAM": f"{total_ram() / GIB:.1f} GiB",

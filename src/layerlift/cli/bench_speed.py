@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +39,7 @@ def model_to_measure(running: RuntimeOptions, random: str | None, record: Report
     from layerlift.engine.model import Model
     from layerlift.engine.model.catalogue import CATALOGUE
     from layerlift.runtime import open_runtime
-    from layerlift.stages.choose_model import require_model
+    from layerlift.stages.choose_model import require_model, run_by
 
     if random is not None and random not in CATALOGUE:
         raise InputError(f"unknown --random {random!r}: choose one of {', '.join(CATALOGUE)}.")
@@ -48,13 +47,15 @@ def model_to_measure(running: RuntimeOptions, random: str | None, record: Report
         runtime = open_runtime(running, progress=progress, report=record)
         if random is None:
             opened = require_model(runtime, record.command)
-            assert isinstance(opened, Model)  # what is measured are torch's parts
+            assert isinstance(opened, Model)  # what is measured are its parts
             yield opened, runtime
             return
         from layerlift.engine.model import open_model
         from layerlift.engine.model.random import write_random_model
 
-        yield open_model(write_random_model(Path(folder) / random, CATALOGUE[random])), runtime
+        made = run_by(open_model(write_random_model(Path(folder) / random, CATALOGUE[random])), runtime.policy.engine)
+        assert isinstance(made, Model)
+        yield made, runtime
 
 
 @with_flags
@@ -92,12 +93,6 @@ def speed(
 ) -> None:
     """Print how fast a model is on this machine: time per stage, memory, what each optimisation gains, and how near the
     device's limit it comes."""
-    if running.engine == "mlx":
-        raise InputError(
-            "bench speed measures torch's parts: leave out --engine mlx. For MLX, --report FILE.json of a command has "
-            "the time and memory of each stage."
-        )
-    running = replace(running, engine="torch")
     with model_to_measure(running, random, Report("bench speed")) as (opened, runtime):
         if compile and not runtime.policy.can_compile:
             raise InputError(f"--compile is not supported on {runtime.policy.backend}: leave it out.")
@@ -132,5 +127,5 @@ def _measure(
         opened, runtime.policy, prompts, size=(width, height), frames=count, steps=options.steps,
         memory=runtime.memory_bytes, progress=runtime.progress, **how,
     )  # fmt: skip
-    machine = describe_machine(runtime.policy.device, found.plan.request.memory)
+    machine = describe_machine(runtime.policy, found.plan.request.memory)
     return speed_report(found, opened, machine, size=(width, height), frames=count, random=random)

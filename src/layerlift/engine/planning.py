@@ -100,7 +100,8 @@ def means(plan: Plan) -> tuple[bool, ...]:
     """What a plan does that costs much time, or changes the result."""
     policy = plan.policy
     return (
-        plan.sparse, policy.batched_guidance, policy.int8 is True, policy.streamed_blocks > 0, policy.vae_streamed,
+        plan.sparse, policy.batched_guidance, policy.int8 is True, policy.int4, policy.streamed_blocks > 0,
+        policy.vae_streamed,
     )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from layerlift.engine.base import Engine
 from layerlift.engine.model import Model, open_installed, open_model
-from layerlift.engine.model.catalogue import DEFAULT, TEXT_ENCODER_GB
+from layerlift.engine.model.catalogue import DEFAULT
+from layerlift.engine.model.hub import download_size
 from layerlift.errors import InputError
 from layerlift.runtime import Runtime
 
@@ -25,10 +26,6 @@ def open_named(name: str | Path | None, text_encoder: Path | None) -> Engine | N
 # How models are opened. A process that runs one command after the other has a way that keeps them.
 OPEN: ContextVar[Callable[[str | Path | None, Path | None], Engine | None]] = ContextVar("OPEN", default=open_named)
 
-_DOWNLOAD = (
-    f"`layerlift download {DEFAULT.name}` ({DEFAULT.gigabytes:g} GB, and {TEXT_ENCODER_GB:g} GB for its text encoder)"
-)
-
 
 def choose_model(runtime: Runtime) -> tuple[Engine | None, list[str]]:
     """The model to run, and what the user should know; None where it is to be done without.
@@ -40,7 +37,7 @@ def choose_model(runtime: Runtime) -> tuple[Engine | None, list[str]]:
     if found is None and runtime.model is None:
         return None, [
             "No LTX-Video checkpoint is on this machine, so areas that no frame shows are filled in without a model; "
-            f"to generate them, run {_DOWNLOAD}."
+            f"to generate them, run {_way_to_one()}."
         ]
     return found, []
 
@@ -51,9 +48,13 @@ def require_model(runtime: Runtime, needed_for: str) -> Engine:
     if found is None:
         why = "no LTX-Video checkpoint is on this machine" if runtime.model is None else "--model is none"
         raise InputError(
-            f"{needed_for} needs a model, but {why}: run {_DOWNLOAD}, or try the built-in model with --model demo."
+            f"{needed_for} needs a model, but {why}: run {_way_to_one()}, or try the built-in model with --model demo."
         )
     return found
+
+
+def _way_to_one() -> str:
+    return f"`layerlift download {DEFAULT.name}` ({download_size(DEFAULT)})"
 
 
 def _find(runtime: Runtime) -> Engine | None:
@@ -66,9 +67,15 @@ def _find(runtime: Runtime) -> Engine | None:
 
 
 def run_by(model: Engine | None, engine: str) -> Engine | None:
-    """A model as "torch" or "mlx" runs it; no weight is read."""
-    if engine != "mlx" or not isinstance(model, Model):
+    """A model as "torch" or "mlx" runs it; no weight is read. One that outlives commands knows itself how."""
+    if (own := getattr(model, "run_by", None)) is not None:
+        found: Engine = own(engine)
+        return found
+    if not isinstance(model, Model):
         return model
+    opened = getattr(model, "opened", None)  # of one that MLX runs
+    if engine != "mlx":
+        return opened or model
     from layerlift.engine.mlx.engine import MlxModel
 
-    return model if isinstance(model, MlxModel) else MlxModel(model)
+    return model if opened is not None else MlxModel(model)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from layerlift.engine.base import Engine
 from layerlift.engine.device.budget import gpu_bytes
-from layerlift.stages.choose_model import open_named
+from layerlift.stages.choose_model import open_named, run_by
 
 # The weights of a model that stay on a GPU take at most this share of its memory.
 SHARE = 1 / 3
@@ -43,11 +43,18 @@ class KeptModel:
     """A model that outlives the commands that run it: at their end they may close it, and nothing goes."""
 
     def __init__(self, model: Engine) -> None:
-        self._model = model
+        self._model, self._engine = model, "torch"
         self._files = _files(model.path)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    def run_by(self, engine: str) -> KeptModel:
+        """See `choose_model.run_by`: the same model again, unless another engine ran it; what that held goes."""
+        if engine != self._engine:
+            self._model.close()
+            self._model, self._engine = cast("Engine", run_by(self._model, engine)), engine
+        return self
 
     def changed(self) -> bool:
         """Whether its files are no longer as they were."""

@@ -62,14 +62,14 @@ def limited_mlx(peak: float, memory: float) -> Iterator[None]:
     import mlx.core as mx
 
     cache = max(LEAST_CACHE, min(memory - peak, CACHE_SHARE * memory))
-    before = {
-        mx.set_memory_limit: mx.set_memory_limit(int(memory)),
-        mx.set_cache_limit: mx.set_cache_limit(int(cache)),
-    }
+    limits = {mx.set_memory_limit: int(memory), mx.set_cache_limit: int(cache)}
     if has_metal():
-        most = int(mx.device_info()["max_recommended_working_set_size"])
-        before[mx.set_wired_limit] = mx.set_wired_limit(min(int(peak), most))
+        # With more than this MLX raises an error.
+        limits[mx.set_wired_limit] = min(int(peak), int(mx.device_info()["max_recommended_working_set_size"]))
+    before = {}
     try:
+        for put, value in limits.items():
+            before[put] = put(value)
         yield
     finally:
         for put, value in before.items():

@@ -220,11 +220,8 @@ def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
     if (own := request.facts.arithmetic) is not None:
         return own.vae_need(request, stage, run)
     policy, half = request.policy, request.half(stage)
-    size = BYTES[policy.vae_dtype]
-    kept = 0 if run.streamed else size if run.storage is None else BYTES[run.storage]
-    weights = half.convolutions * kept + half.other * size
-    width, height = request.size
-    pixels = width * height
+    size, kept, weights = vae_weights(policy, half, run)
+    pixels = request.size[0] * request.size[1]
     whole = run.frames is None or run.frames >= request.frames
     length = request.frames if run.frames is None else min(run.frames, request.frames)
     if whole:
@@ -245,6 +242,13 @@ def vae_need(request: Request, stage: str, run: VaeRun) -> Need:
     if on_cuda(policy):
         activations += CONVOLUTION_SPACE[size] * GIB
     return Need(stage, weights, activations * FRAGMENTATION + output, host + libraries(policy, stage))
+
+
+def vae_weights(policy: Policy, half: VaeFacts, run: VaeRun) -> tuple[int, int, int]:
+    """Bytes of a number that is computed with, of a convolution's weight while it waits, and of all weights."""
+    size = BYTES[policy.vae_dtype]
+    kept = 0 if run.streamed else size if run.storage is None else BYTES[run.storage]
+    return size, kept, half.convolutions * kept + half.other * size
 
 
 def text_need(request: Request) -> Need:

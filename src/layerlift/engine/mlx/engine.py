@@ -20,13 +20,18 @@ from layerlift.progress import StageProgress
 
 
 class MlxModel(Model):
-    """A model whose parts MLX runs. One at a time is in memory, unless the policy says `resident`."""
+    """A model whose parts MLX runs. One at a time is in memory, unless the policy says `resident`.
+
+    Attributes:
+        opened: the same model as torch runs it.
+    """
 
     def __init__(self, opened: Model) -> None:
         """`opened`: what to run. No weight is read."""
         text = copy.copy(opened._text)
         if isinstance(text, EncodedText):
             text.run = _embed
+        self.opened = opened
         super().__init__(opened.name, opened._checkpoint, opened.settings, opened.geometry, text)
 
     def facts(self, prompts: Sequence[str], policy: Policy, cache: bool = True) -> ModelFacts:
@@ -60,6 +65,10 @@ class MlxModel(Model):
 
         return parts.scoring(self, policy, prompts, scorer, sigmas)
 
+    def spare(self) -> int:
+        """None: what a Mac may use is told without regard to what is in use."""
+        return 0
+
     def close(self) -> None:
         for _, part in self._kept.values():
             part.release()
@@ -70,11 +79,11 @@ class MlxModel(Model):
     def part(self, kind: str, policy: Policy) -> Iterator[Any]:
         """The "encoder", "transformer" or "decoder", with its weights in memory; freed on leaving."""
         part: Any
+        set_mlx_device(policy.device)
         kept_policy, part = self._kept.pop(kind, (None, None))
         if kept_policy != policy:
             if part is not None:
                 part.release()
-            set_mlx_device(policy.device)
             part = self._load(kind, policy)
         try:
             yield part

@@ -19,10 +19,12 @@ from layerlift.engine.device.needs import (
     Need,
     Request,
     VaeRun,
+    vae_weights,
 )
 
 # Weights of a row that share a scale and an offset, when they are packed; the inputs that a call of MLX's convolution
-# on the CPU may unfold, in bytes; and how much larger that makes them.
+# on the CPU may unfold, in bytes; and how much larger that makes them. On a GPU none are, from MLX 0.31 on, where
+# channels are a multiple of 16, as all of LTX-Video's are (mlx #3147).
 GROUP = 64
 UNFOLD_BYTES = 2**27
 UNFOLDED = 27
@@ -38,6 +40,8 @@ ATTENTION_ARRAYS = {2: 16.0, 4: 10.0}
 # Bytes for every element of the VAE's largest activation, and frames more than a piece has that its convolutions hold.
 VAE_PIECE = {"encode": {2: 12.0, 4: 20.7}, "decode": {2: 10.0, 4: 17.0}}
 HELD_FRAMES = 2
+# Arrays of these that are there during a convolution on the CPU, besides what it unfolds.
+CONVOLUTION_ARRAYS = 3.4
 # Steps by which attention on the CPU is cut up further when memory is short.
 LOWER_LIMITS = (2**25, 2**23)
 # What is there of activations where the weights are the largest.
@@ -66,17 +70,17 @@ class MlxArithmetic:
     def vae_need(self, request: Request, stage: str, run: VaeRun) -> Need:
         """Weights, what the stream holds and a piece of the clip."""
         policy, half = request.policy, request.half(stage)
-        size = BYTES[policy.vae_dtype]
-        kept = 0 if run.streamed else size if run.storage is None else BYTES[run.storage]
-        weights = half.convolutions * kept + half.other * size
-        width, height = request.size
-        pixels = width * height
+        size, kept, weights = vae_weights(policy, half, run)
+        pixels = request.size[0] * request.size[1]
         length = min(run.frames or request.frames, request.frames)
         frame = pixels * half.frame  # elements
-        activations = pixels * half.held * size + frame * (length + HELD_FRAMES) * VAE_PIECE[stage][size]
+        piece = frame * (length + HELD_FRAMES)
+        activations = piece * VAE_PIECE[stage][size]
         if policy.device == "cpu":
             unfolded = frame * UNFOLDED * size
-            activations += max(unfolded, min(UNFOLD_BYTES, unfolded * length))
+            at_once = max(1, min(length, UNFOLD_BYTES // unfolded))
+            activations = max(activations, piece * CONVOLUTION_ARRAYS * size + unfolded * at_once)
+        activations += pixels * half.held * size
         activations = max(activations, half.largest * kept)  # there twice while it is read
         if kept != size:
             # Deep layers have the large weights and the small pictures.

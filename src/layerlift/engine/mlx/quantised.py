@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from layerlift.cache import cache_folder
+from layerlift.engine.device.budget import ran_out
 from layerlift.engine.mlx.arrays import DTYPES
 from layerlift.engine.mlx.needs import GROUP
 from layerlift.engine.mlx.transformer import Transformer
-from layerlift.engine.mlx.weights import ArrayFiles, read_arrays
+from layerlift.engine.mlx.weights import ArrayFiles, evaluate, read_arrays
 from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.headers import TensorSpec, read_header
 from layerlift.engine.model.text import CacheWarning
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 BLOCKS = "transformer_blocks."
 # What becomes of a quantised layer's weight.
 PACKED = ("weight", "scales", "biases")
+
+# The file format's words for number formats.
+KINDS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 # Enough of each file to tell two trainings of one architecture apart.
 SAMPLES = 16
@@ -74,13 +78,16 @@ def quantised_layers(tensors: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]
 def _packed(component: Component, layers: Mapping[str, TensorSpec], bits: int, dtype: str) -> Mapping[str, Any]:
     """Every layer's `PACKED`, by name: from the cache, or made and put there. A CacheWarning says why it is not."""
     place = packed_place(component, bits, dtype)
-    found = _read(place, layers, bits)
+    found = _read(place, layers, bits, dtype)
     if found is not None:
         return found
     made: dict[str, Any] = {}
     files = ArrayFiles()
     for name, spec in layers.items():
-        parts = mx.quantize(files.read(spec, "float32"), group_size=GROUP, bits=bits)
+        whole = files.read(spec, "float32")
+        evaluate(whole, spec)
+        parts = mx.quantize(whole, group_size=GROUP, bits=bits)
+        del whole
         made |= {f"{name}.{part}": array for part, array in zip(PACKED, parts, strict=True)}
         for part in PACKED[1:]:
             made[f"{name}.{part}"] = made[f"{name}.{part}"].astype(DTYPES[dtype])
@@ -101,8 +108,10 @@ def packed_place(component: Component, bits: int, dtype: str) -> Path:
     """The file in which a transformer's packed weights are kept."""
     digest = hashlib.sha256(f"{bits} {GROUP} {dtype}".encode())
     for file in sorted({spec.file for spec in component.tensors.values()}):
-        size = file.stat().st_size
-        digest.update(f"\0{file.name} {size}".encode())
+        about = file.stat()
+        size = about.st_size
+        # With the time of change: a training that changes little may leave all samples as they were.
+        digest.update(f"\0{file.name} {size} {about.st_mtime_ns}".encode())
         with file.open("rb") as stream:
             for sample in range(SAMPLES):
                 stream.seek(max(0, size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
@@ -110,7 +119,7 @@ def packed_place(component: Component, bits: int, dtype: str) -> Path:
     return cache_folder("mlx") / f"{digest.hexdigest()}.safetensors"
 
 
-def _read(place: Path, layers: Mapping[str, TensorSpec], bits: int) -> dict[str, Any] | None:
+def _read(place: Path, layers: Mapping[str, TensorSpec], bits: int, dtype: str) -> dict[str, Any] | None:
     """What is kept at `place`, in memory; None when there is nothing that can be used."""
     if not place.is_file():
         return None
@@ -120,14 +129,23 @@ def _read(place: Path, layers: Mapping[str, TensorSpec], bits: int) -> dict[str,
         _warn(f"{place} is damaged")
         return None
     for name, spec in layers.items():
-        shapes = [specs[f"{name}.{part}"].shape for part in PACKED if f"{name}.{part}" in specs]
+        there = [specs[f"{name}.{part}"] for part in PACKED if f"{name}.{part}" in specs]
         rows, columns = spec.shape
-        if shapes != [(rows, columns * bits // 32), (rows, columns // GROUP), (rows, columns // GROUP)]:
+        wanted = [(rows, columns * bits // 32), (rows, columns // GROUP), (rows, columns // GROUP)]
+        kinds = ["U32", KINDS[dtype], KINDS[dtype]]
+        if [part.shape for part in there] != wanted or [part.dtype for part in there] != kinds:
             _warn(f"{place} does not hold this model's weights")
             return None
-    loaded: Any = mx.load(str(place))
-    mx.eval(list(loaded.values()))
-    return dict(loaded)
+    try:
+        loaded: Any = mx.load(str(place))
+        packed = {name: loaded.pop(name) for name in list(loaded) if name.rpartition(".")[0] in layers}
+        mx.eval(list(packed.values()))
+    except RuntimeError as error:
+        if ran_out(error):
+            raise
+        _warn(f"{place} cannot be read: {str(error).lower()}")
+        return None
+    return packed
 
 
 def _warn(reason: str) -> None:

@@ -242,8 +242,9 @@ class Transformer(nn.Module):
         """What prompts become: embeds (b, L, C), mask (b, L), 1 where there is text, or None."""
         context = self.caption_projection(embeds.astype(self.dtype))
         found = [block.attn2.text(context) for block in self.transformer_blocks]
-        mx.eval(found)
         bias = None if mask is None else ((1 - mask.astype(self.dtype)) * PADDING_BIAS)[:, None, None]
+        # All of it now: what is left for later can be evaluated by no other thread.
+        mx.eval(found, *(() if bias is None else (bias,)))
         return Text(found, bias)
 
     def __call__(

@@ -13,7 +13,7 @@ import numpy as np
 from layerlift.engine.mlx.arrays import DTYPES, to_numpy
 from layerlift.engine.mlx.needs import UNFOLD_BYTES
 from layerlift.engine.mlx.tables import sinusoids
-from layerlift.engine.mlx.weights import ArrayFiles, read_arrays
+from layerlift.engine.mlx.weights import ArrayFiles, evaluate, read_arrays
 from layerlift.engine.model.checkpoint import Component, build_module
 from layerlift.engine.model.weights import CONVOLUTION_AXES
 from mlx import nn
@@ -69,7 +69,9 @@ class Half:
         if key in self._arrays:
             return self._arrays[key].astype(self.dtype)
         # Left on disk: read for as long as the caller has it.
-        return ArrayFiles().read(self._specs[key], self._dtype)
+        array = ArrayFiles().read(self._specs[key], self._dtype)
+        evaluate(array, self._specs[key])
+        return array
 
     def has(self, module: Any, name: str) -> bool:
         """Whether a module has a parameter of this name, and it is no None."""
@@ -82,15 +84,18 @@ class Half:
         embedder = block.time_embedder.timestep_embedder
         states = sinusoids([timestep]).astype(self.dtype)
         states = nn.silu(self.linear(embedder.linear_1, states))
-        return self.linear(embedder.linear_2, states)[0]
+        found = self.linear(embedder.linear_2, states)[0]
+        mx.eval(found)  # what is left for later can be evaluated by no other thread
+        return found
 
     def linear(self, module: Any, states: Any) -> Any:
         return states @ self.array(module, "weight").T + self.array(module, "bias")
 
     def modulation(self, module: Any, embedded: Any, count: int) -> Iterator[Any]:
         """`count` shifts and scales (C,): the module's own table and the embedding."""
-        table = self.array(module, "scale_shift_table") + embedded.reshape(count, -1)
-        return iter(table)
+        found = list(self.array(module, "scale_shift_table") + embedded.reshape(count, -1))
+        mx.eval(found)
+        return iter(found)
 
 
 class Conv:

@@ -43,6 +43,24 @@ def find_text_encoder() -> Path | None:
     return folder if all((folder / name).is_file() for name in _text_names(index)) else None
 
 
+def text_is_here() -> bool:
+    """Whether this machine has what models need for the prompts of a job: the text encoder or ready embeddings."""
+    from layerlift.engine.model.published import place
+
+    return find_text_encoder() is not None or place().is_file()
+
+
+def download_size(entry: Entry) -> str:
+    """What `download` fetches for a model, in words, as far as one knows without the network."""
+    from layerlift.engine.model.published import address
+
+    said = f"{entry.gigabytes:g} GB"
+    if text_is_here():
+        return said
+    said += f", and {TEXT_ENCODER_GB:g} GB for its text encoder"
+    return said if address() is None else f"{said} unless this release has ready embeddings"
+
+
 def find_repo(repo: str) -> Path | None:
     """The cached snapshot of a hub repository, or None."""
     from huggingface_hub import snapshot_download

@@ -81,6 +81,9 @@ class Sam2:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.folder, self.device, self.family = folder, device, family_of(folder)
+        # Queries, keys and values are permuted views here, of which torch's own attention is silently wrong on MPS
+        # (pytorch #181133, #163597): there it is products and a softmax, at most 0.5 GiB of scores.
+        self.attention = "eager" if device.startswith("mps") else "sdpa"
         self._models: dict[str, Any] = {}
 
     @torch.inference_mode()
@@ -152,8 +155,9 @@ class Sam2:
         logging.disable_progress_bar()
         try:
             model, report = getattr(transformers, name).from_pretrained(
-                self.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+                self.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True,
+                attn_implementation=self.attention,
+            )  # fmt: skip
         except Exception as error:  # whatever a config or a header that cannot be makes transformers raise
             said = str(error).partition("\n")[0].rstrip(".")
             raise InputError(f"the weights in {self.folder} cannot be read ({said}): download them again.") from error
