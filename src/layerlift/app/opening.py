@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,31 +14,85 @@ import numpy as np
 
 from layerlift.app.shapes import Facts
 from layerlift.clip import Clip, open_clip
-from layerlift.clip.clip import Picture
 from layerlift.clip.container import open_input
-from layerlift.clip.jump import jumper
+from layerlift.clip.jump import Jumper, jumper
 from layerlift.clip.view import is_hdr
 from layerlift.errors import InputError
+
+MOST_THREADS = 4  # of one decoder: each holds frames in memory
+KEPT_DECODERS = 2  # that are open and wait
+
+
+class Decoders:
+    """Decoders of one clip that stay where they were, so that what comes next is quick. For any thread."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._clip = clip
+        self._lock = threading.Lock()
+        self._make: Callable[[int], Jumper] | None = None
+        self._known = False  # whether there is a quick way
+        self._idle: list[Jumper] = []
+
+    @contextmanager
+    def taken(self, index: int) -> Iterator[Jumper | None]:
+        """The decoder that is nearest before a frame; None where the clip has no quick way."""
+        with self._lock:
+            if not self._known:
+                self._make, self._known = jumper(self._clip), True
+            near = next((one for one in self._idle if one.goes_on(index)), None)
+            if near is not None:
+                self._idle.remove(near)
+        if self._make is None:
+            yield None
+            return
+        decoder = near or self._make(min(MOST_THREADS, os.cpu_count() or 1))
+        try:
+            yield decoder
+        finally:
+            with self._lock:
+                self._idle.append(decoder)
+                gone = self._idle[:-KEPT_DECODERS]
+                self._idle = self._idle[-KEPT_DECODERS:]
+            for one in gone:
+                one.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            gone, self._idle = self._idle, []
+        for one in gone:
+            one.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A clip that was opened, and what it is."""
+    """A clip that was opened, and what it is. May be asked from any thread."""
 
     path: Path
     clip: Clip
     facts: Facts
-    _jump: list[Callable[[int], Picture] | None] = field(default_factory=list, repr=False, compare=False)
+    decoders: Decoders = field(repr=False, compare=False)
 
-    def frame(self, index: int) -> np.ndarray:
-        """A frame, (H, W, 3) uint8, quickly where that can be. Raises InputError where it cannot be decoded."""
-        if not self._jump:
-            self._jump.append(jumper(self.clip))
-        jump = self._jump[0]
-        if jump is not None:
-            with suppress(InputError):  # the slow way knows what is wrong
-                return jump(index).array("rgb24")
-        return next(self.clip.frames(index, index + 1))
+    def frame(self, index: int, between: Callable[[], object] = lambda: None) -> np.ndarray:
+        """A frame, (H, W, 3) uint8, quickly where that can be; `between` is called on the way, and may end it.
+
+        Raises InputError where it cannot be decoded.
+        """
+        with closing(self.frames(index, index + 1, between)) as found:
+            return next(found)
+
+    def frames(self, start: int, end: int, between: Callable[[], object]) -> Generator[np.ndarray]:
+        """Frames in order; see `frame`."""
+        number = start
+        with self.decoders.taken(start) as decoder, suppress(InputError):  # the slow way knows what is wrong
+            while decoder is not None and number < end:
+                frame = decoder.picture(number, between).array("rgb24")
+                number += 1
+                yield frame
+        if number < end:
+            for frame in self.clip.frames(number, end):
+                between()
+                yield frame
 
 
 def open_for_page(path: Path) -> Opened:
@@ -51,7 +107,7 @@ def open_for_page(path: Path) -> Opened:
         clip.width, clip.height, clip.frame_count, clip.rate.as_integer_ratio(), float(clip.duration), sound, codec,
         size, _notes(clip), stamp_of(path),
     )  # fmt: skip
-    return Opened(path, clip, facts)
+    return Opened(path, clip, facts, Decoders(clip))
 
 
 def stamp_of(path: Path) -> str:

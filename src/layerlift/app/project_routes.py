@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,6 +14,8 @@ from layerlift.app.context import Context, context_of, in_thread, project_of
 from layerlift.app.projects import OpenProject, as_project
 from layerlift.app.shapes import NewProject, Project, Save
 from layerlift.app.uploads import MOST_CLIP, receive
+
+SHOWN_AFTER = 0.7  # seconds
 
 
 def project_routes() -> list[Route]:
@@ -39,15 +43,20 @@ async def make_project(request: Request) -> Response:
     wanted = await body(request, NewProject)
     projects = context_of(request).projects
     project = await in_thread(projects.create, wanted.clip)
-    context_of(request).predictor.warm()
+    _warm_soon(request)
     return json(await in_thread(described, context_of(request), project))
 
 
 async def get_project(request: Request) -> Response:
     """A project."""
     project = await project_of(request)
-    context_of(request).predictor.warm()
+    _warm_soon(request)
     return json(await in_thread(described, context_of(request), project))
+
+
+def _warm_soon(request: Request) -> None:
+    """Open the networks when the first frame has most likely been shown: that comes first."""
+    asyncio.get_running_loop().call_later(SHOWN_AFTER, context_of(request).predictor.warm)
 
 
 async def save_project(request: Request) -> Response:

@@ -10,9 +10,10 @@ const AT_ONCE = 3;
 /** @typedef {{key: string, url: string}} Wanted */
 
 export class Frames {
-  /** @param {() => void} onarrival */
-  constructor(onarrival) {
+  /** @param {() => void} onarrival @param {() => boolean} held nothing is fetched ahead for now */
+  constructor(onarrival, held) {
     this.onarrival = onarrival;
+    this.held = held;
     /** @type {Map<string, ImageBitmap>} by key, the longest unused first */
     this.kept = new Map();
     this.bytes = 0;
@@ -20,6 +21,8 @@ export class Frames {
     this.coming = new Map();
     /** @type {Wanted[]} */
     this.queue = [];
+    /** @type {Set<string>} what is shown now */
+    this.shown = new Set();
     /** @type {Map<string, number>} when a frame that failed may be asked for again */
     this.failed = new Map();
     this.message = "";
@@ -40,8 +43,10 @@ export class Frames {
     return found;
   }
 
-  /** Fetch these and nothing else, the first ones first. @param {Wanted[]} wanted */
-  focus(wanted) {
+  /** Fetch these and nothing else, the first ones first. @param {Wanted[]} wanted
+   * @param {number} shown how many of them are shown now */
+  focus(wanted, shown) {
+    this.shown = new Set(wanted.slice(0, shown).map((one) => one.key));
     const keys = new Set(wanted.map((one) => one.key));
     for (const [key, { stop }] of this.coming) {
       if (!keys.has(key)) {
@@ -57,7 +62,11 @@ export class Frames {
 
   #pump() {
     while (this.coming.size < AT_ONCE && this.queue.length > 0) {
-      const next = /** @type {Wanted} */ (this.queue.shift());
+      const next = this.queue[0];
+      // What is shown comes alone: what may be shown later would slow it down.
+      const ahead = !this.shown.has(next.key);
+      if (ahead && (this.held() || [...this.shown].some((key) => this.coming.has(key)))) return;
+      this.queue.shift();
       if (this.kept.has(next.key) || this.coming.has(next.key)) continue;
       if ((this.failed.get(next.key) ?? 0) > performance.now()) continue;
       const stop = new AbortController();

@@ -112,8 +112,9 @@ export class Objects {
   #rows() {
     const { doc, active, frame } = this.session;
     const said = (/** @type {Thing} */ one) => [Object.keys(one.prompts).length, Object.keys(one.masks).length];
-    const shown = doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one)]);
-    if (!changed(this.list, [shown, active, frame])) return;
+    const here = (/** @type {Thing} */ one) => Boolean(one.prompts[frame] || one.masks[frame]);
+    const shown = doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one), here(one)]);
+    if (!changed(this.list, [shown, active])) return;
     // What has the focus keeps it, though its row is made anew.
     const focus = document.activeElement instanceof HTMLElement ? document.activeElement.id : "";
     this.list.replaceChildren(...doc.objects.map((one, index) => this.#row(one, index)));

@@ -21,7 +21,7 @@ export class View {
     const context = canvas.getContext("2d");
     if (!context) throw new Error("this browser cannot draw");
     this.context = context;
-    this.frames = new Frames(() => this.arrived());
+    this.frames = new Frames(() => this.arrived(), () => this.masks.looking);
     this.masks = new Masks(session, () => this.schedule());
     this.overlay = new Overlay(session, this.masks);
     /** How much larger than fitted. */
@@ -31,6 +31,7 @@ export class View {
     /** The frame whose pictures are drawn: the session's, once they have come. */
     this.shown = -1;
     this.direction = 1;
+    this.playing = false;
     /** All that is wanted is drawn, in the size that is wanted. */
     this.complete = false;
     this.scheduled = 0;
@@ -160,7 +161,7 @@ export class View {
         for (const source of sources) wanted.push(this.wanted(source, frame - step * this.direction));
       }
     }
-    this.frames.focus(wanted);
+    this.frames.focus(wanted, sources.length);
   }
 
   arrived() {
@@ -191,7 +192,7 @@ export class View {
     const rect = this.rect;
     const { source, compare, flipped } = session.show;
     context.imageSmoothingEnabled = this.scale * devicePixelRatio < 3;
-    context.imageSmoothingQuality = "medium";
+    context.imageSmoothingQuality = this.playing ? "low" : "medium";
     const single = compare === "single" || source === "clip";
     const clip = source === "clip" || flipped;
     if (single) this.#picture(clip ? "clip" : source, rect);
