@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,39 +27,39 @@ class Decoders:
     """Decoders of one clip that stay where they were, so that what comes next is quick. For any thread."""
 
     def __init__(self, clip: Clip) -> None:
-        self._clip = clip
-        self._lock = threading.Lock()
-        self._make: Callable[[int], Jumper] | None = None
-        self._known = False  # whether there is a quick way
-        self._idle: list[Jumper] = []
+        self._lock, self._kept = threading.Lock(), KEPT_DECODERS
+        self.first = jumper(clip, min(MOST_THREADS, os.cpu_count() or 1))
+        self._idle: list[Jumper] = [self.first] if self.first else []
 
     @contextmanager
     def taken(self, index: int) -> Iterator[Jumper | None]:
         """The decoder that is nearest before a frame; None where the clip has no quick way."""
-        with self._lock:
-            if not self._known:
-                self._make, self._known = jumper(self._clip), True
-            near = next((one for one in self._idle if one.goes_on(index)), None)
-            if near is not None:
-                self._idle.remove(near)
-        if self._make is None:
+        if self.first is None:
             yield None
             return
-        decoder = near or self._make(min(MOST_THREADS, os.cpu_count() or 1))
+        with self._lock:
+            idle = self._idle
+            near = [one for one in idle if one.goes_on(index) or one.unused]
+            decoder = next(iter(near or idle[: len(idle) // KEPT_DECODERS]), None)  # else the longest idle, of enough
+            if decoder is not None:
+                idle.remove(decoder)
+        decoder = decoder or self.first.another()
         try:
             yield decoder
         finally:
             with self._lock:
                 self._idle.append(decoder)
-                gone = self._idle[:-KEPT_DECODERS]
-                self._idle = self._idle[-KEPT_DECODERS:]
-            for one in gone:
-                one.close()
+            self._drop(self._kept)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; whoever asks still opens it again."""
+        self._kept = 0
+        self._drop(0)
+
+    def _drop(self, kept: int) -> None:
         with self._lock:
-            gone, self._idle = self._idle, []
+            gone = self._idle[: len(self._idle) - kept] if len(self._idle) > kept else []
+            del self._idle[: len(gone)]
         for one in gone:
             one.close()
 
@@ -101,13 +101,14 @@ def open_for_page(path: Path) -> Opened:
     Raises InputError as `open_clip`.
     """
     clip = open_clip(path, deinterlace=True)
-    codec, sound = _streams(clip)
+    decoders = Decoders(clip)
+    codec, sound = _streams(clip, decoders)
     size = sum(file.stat().st_size for file in _files(path))
     facts = Facts(
         clip.width, clip.height, clip.frame_count, clip.rate.as_integer_ratio(), float(clip.duration), sound, codec,
         size, _notes(clip), stamp_of(path),
     )  # fmt: skip
-    return Opened(path, clip, facts, Decoders(clip))
+    return Opened(path, clip, facts, decoders)
 
 
 def stamp_of(path: Path) -> str:
@@ -122,12 +123,12 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
-def _streams(clip: Clip) -> tuple[str, bool]:
+def _streams(clip: Clip, decoders: Decoders) -> tuple[str, bool]:
     """The codec's name, and whether there is sound."""
     if clip.path is None:
         return "images", False
     try:
-        with open_input(clip.path) as container:
+        with nullcontext(decoders.first.container) if decoders.first else open_input(clip.path) as container:
             names = [stream.codec_context.name for stream in container.streams.video if stream.codec_context]
             return (names[0] if names else "images"), bool(container.streams.audio)
     except InputError:  # pictures that another library reads

@@ -6,6 +6,7 @@ import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Thread
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -46,6 +47,7 @@ def make_app(context: Context) -> Starlette:
     async def life(app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         context.events.start()
+        Thread(target=_look_around, name="look around", daemon=True).start()
         yield
         context.close()
 
@@ -63,6 +65,14 @@ def make_app(context: Context) -> Starlette:
     app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: refused, 500: failed})
     app.state.context = context
     return app
+
+
+def _look_around() -> None:
+    """Import what the first questions need, while the browser loads the page."""
+    import av  # noqa: F401
+
+    models()
+    segmenters()
 
 
 def guarded(context: Context, token: str, port: int, names: list[str], *, any_address: bool = False) -> ASGIApp:

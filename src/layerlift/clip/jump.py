@@ -6,7 +6,7 @@ are decoded on several threads; damage before the frame is not looked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from layerlift.clip.reader import SEEKABLE, read_index
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
 
@@ -31,16 +32,27 @@ _NOWHERE = -_NEAR - 1
 class Jumper:
     """A decoder that stays where it was: the frame after the last one costs one frame. For one thread at a time.
 
-    `times` are the frames' presentation times; `threads` that decode, 0 for as many as the machine has cores.
+    `path` is the file, `times` are its frames' presentation times, `threads` that decode. The file is open from the
+    beginning; `opened` is the file where it is open already, with what closes it.
     """
 
-    def __init__(self, path: Path, times: tuple[int, ...], threads: int = 0) -> None:
-        self._path, self._times, self._threads = path, times, threads
-        self._files = ExitStack()
+    def __init__(
+        self, path: Path, times: Sequence[int], threads: int, opened: tuple[InputContainer, ExitStack] | None = None
+    ) -> None:
+        self.path, self.times, self.threads = path, times, threads
+        if opened is None:
+            files = ExitStack()
+            opened = files.enter_context(open_input(path)), files
+        self.container, self._files = opened
+        self._stream = video_stream(self.container, path)
+        self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", threads
         self._packets: Iterator[Packet] = iter(())
         self._decoded: dict[int, VideoFrame] = {}  # by their times: what came after the frame that was wanted
-        self._seek: Callable[[int], Iterator[Packet]] | None = None
-        self.at = _NOWHERE
+        self.at, self.unused = _NOWHERE, True
+
+    def another(self) -> Jumper:
+        """One more decoder of the same file."""
+        return Jumper(self.path, self.times, self.threads)
 
     def goes_on(self, number: int) -> bool:
         """Whether a frame is near what was decoded last."""
@@ -54,7 +66,8 @@ class Jumper:
         import av.error
 
         near, self.at = self.goes_on(number), _NOWHERE  # until it is there again
-        wanted = self._times[number]
+        self.unused = False
+        wanted = self.times[number]
         try:
             if not near:
                 self._go_to(wanted)
@@ -68,24 +81,14 @@ class Jumper:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._files.close()
-        self._seek, self.at = None, _NOWHERE
         self._decoded.clear()
+        self._files.close()
 
     def _go_to(self, wanted: int) -> None:
         """Stand at the last frame before `wanted` from which decoding can begin."""
-        if self._seek is None:
-            container = self._files.enter_context(open_input(self._path))
-            stream = video_stream(container, self._path)
-            stream.thread_type, stream.codec_context.thread_count = "AUTO", self._threads
-
-            def seek(to: int) -> Iterator[Packet]:
-                container.seek(to, stream=stream, backward=True)  # which empties the decoder, too
-                return container.demux(stream)
-
-            self._seek = seek
         self._decoded.clear()
-        self._packets = self._seek(wanted)
+        self.container.seek(wanted, stream=self._stream, backward=True)  # which empties the decoder, too
+        self._packets = self.container.demux(self._stream)
 
     def _frame(self, wanted: int, between: Callable[[], object]) -> VideoFrame | None:
         """Decode until a frame has come."""
@@ -96,17 +99,17 @@ class Jumper:
             between()
             # What comes after the wanted frame may be wanted next.
             early = packet.pts is not None and packet.pts < wanted
-            packet.stream.codec_context.skip_frame = "NONREF" if early else "DEFAULT"
+            self._stream.codec_context.skip_frame = "NONREF" if early else "DEFAULT"
             self._decoded |= {frame.pts: frame for frame in packet.decode() if frame.pts is not None}
         self._decoded = {time: frame for time, frame in self._decoded.items() if time >= wanted}
         return self._decoded[wanted]
 
     def _failed(self, number: int) -> InputError:
-        return InputError(f"frame {number} of {self._path} cannot be decoded; copy or export the file again.")
+        return InputError(f"frame {number} of {self.path} cannot be decoded; copy or export the file again.")
 
 
-def jumper(clip: Clip) -> Callable[[int], Jumper] | None:
-    """What makes a `Jumper` with so many threads, for a clip as `open_clip` returns it.
+def jumper(clip: Clip, threads: int) -> Jumper | None:
+    """A `Jumper` of a clip as `open_clip` returns it.
 
     None where only `Clip.frames` knows the frames: of other files than single videos whose index can be trusted, of
     interlaced and damaged ones, and where frames are missing.
@@ -116,13 +119,12 @@ def jumper(clip: Clip) -> Callable[[int], Jumper] | None:
         return None
     if clip.first or clip.has_alpha or clip.source_frame_count not in (None, clip.frame_count):
         return None
-    with open_input(path) as container:
+    with ExitStack() as files:
+        container = files.enter_context(open_input(path))
         stream = video_stream(container, path)
         if container.format.name.split(",")[0] not in SEEKABLE or stream.codec_context.name not in _SKIPPING:
             return None
         index = read_index(container, stream, path)
-    times = index.pts
-    if times is None or index.count != clip.frame_count:
-        return None
-    numbers = tuple(times)
-    return lambda threads: Jumper(path, numbers, threads)
+        if index.pts is None or index.count != clip.frame_count:
+            return None
+        return Jumper(path, index.pts, threads, (container, files.pop_all()))
