@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from layerlift.app.answers import json, picture, told
-from layerlift.app.clip_routes import asked_width
+from layerlift.app.clip_routes import asked_width, in_clip
 from layerlift.app.confined import clean_name, existing
 from layerlift.app.context import context_of, in_thread, project_of
 from layerlift.app.pictures import view_width
@@ -31,6 +31,7 @@ def result_routes() -> list[Route]:
         Route("/api/projects/{project}/results/{name}/{index:int}", told(get_picture), methods=["GET"]),
         Route("/api/projects/{project}/masks/{name}", told(put_mask), methods=["PUT"]),
         Route("/api/projects/{project}/masks/{name}", told(get_mask), methods=["GET"]),
+        Route("/api/projects/{project}/masks/{name}/{index:int}", told(get_mask_picture), methods=["GET"]),
         Route("/api/projects/{project}/exports", told(get_exports), methods=["GET"]),
         Route("/api/projects/{project}/exports/{file}", told(get_export), methods=["GET"]),
     ]
@@ -73,6 +74,16 @@ async def get_mask(request: Request) -> Response:
     project = await project_of(request)
     path = existing(project.folder / "masks", request.path_params["name"], "mask")
     return FileResponse(path, media_type=_kind(path), headers={"cache-control": "no-store"})
+
+
+async def get_mask_picture(request: Request) -> Response:
+    """A frame of a mask, in white on black: of a video, which a page cannot read."""
+    project = await project_of(request)
+    facts = project.opened.facts
+    index, width = in_clip(request.path_params["index"], facts.frames), view_width(asked_width(request), facts.width)
+    name = request.path_params["name"]
+    data = await in_thread(context_of(request).results.mask_picture, project, name, index, width)
+    return picture(data, keep=True)
 
 
 async def get_exports(request: Request) -> Response:

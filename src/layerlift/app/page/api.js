@@ -56,10 +56,7 @@ export const project = (name) => json(at(name));
 /** @param {string} name @returns {Promise<void>} */
 export const forget = (name) => json(at(name), { method: "DELETE" });
 /** @returns {Promise<Job[]>} */
-export const jobs = async () => {
-  const answer = await json("/api/jobs");
-  return Array.isArray(answer) ? answer : answer.jobs;
-};
+export const jobs = () => json("/api/jobs");
 /** @param {string} id @returns {Promise<void>} */
 export const cancel = (id) => json(`/api/jobs/${id}/cancel`, { method: "POST" });
 /** @param {string} id @returns {Promise<void>} */

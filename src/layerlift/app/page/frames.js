@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { errorText } from "./dom.js";
+import { Kept } from "./kept.js";
 
 const MOST_BYTES = 320 * 2 ** 20;
 // Browsers open six connections to a host; the events hold one in every tab, and clicks want to get through.
@@ -14,9 +15,8 @@ export class Frames {
   constructor(onarrival, held) {
     this.onarrival = onarrival;
     this.held = held;
-    /** @type {Map<string, ImageBitmap>} by key, the longest unused first */
-    this.kept = new Map();
-    this.bytes = 0;
+    /** @type {Kept<ImageBitmap>} */
+    this.kept = new Kept(MOST_BYTES, (one) => 4 * one.width * one.height, (one) => one.close());
     /** @type {Map<string, {stop: AbortController, promise: Promise<ImageBitmap | null>}>} */
     this.coming = new Map();
     /** @type {Wanted[]} */
@@ -26,21 +26,6 @@ export class Frames {
     /** @type {Map<string, number>} when a frame that failed may be asked for again */
     this.failed = new Map();
     this.message = "";
-  }
-
-  /** @param {string} key @returns {boolean} */
-  has(key) {
-    return this.kept.has(key);
-  }
-
-  /** @param {string} key @returns {ImageBitmap | undefined} */
-  get(key) {
-    const found = this.kept.get(key);
-    if (found) {
-      this.kept.delete(key);
-      this.kept.set(key, found);
-    }
-    return found;
   }
 
   /** Fetch these and nothing else, the first ones first. @param {Wanted[]} wanted
@@ -55,7 +40,7 @@ export class Frames {
       }
     }
     // What is wanted is what is thrown away last.
-    for (const { key } of [...wanted].reverse()) this.get(key);
+    for (const { key } of [...wanted].reverse()) this.kept.get(key);
     this.queue = wanted.filter((one) => !this.kept.has(one.key) && !this.coming.has(one.key));
     this.#pump();
   }
@@ -79,7 +64,7 @@ export class Frames {
   async #fetch({ key, url }, stop) {
     try {
       const bitmap = await createImageBitmap(await api.picture(url, stop.signal));
-      this.#keep(key, bitmap);
+      this.kept.put(key, bitmap);
       this.message = "";
       return bitmap;
     } catch (error) {
@@ -95,37 +80,15 @@ export class Frames {
     }
   }
 
-  /** @param {string} key @param {ImageBitmap} bitmap */
-  #keep(key, bitmap) {
-    this.kept.get(key)?.close();
-    this.kept.delete(key);
-    this.kept.set(key, bitmap);
-    this.bytes = 0;
-    for (const one of this.kept.values()) this.bytes += bytesOf(one);
-    for (const [old, one] of this.kept) {
-      if (this.bytes <= MOST_BYTES || old === key) break;
-      this.bytes -= bytesOf(one);
-      this.kept.delete(old);
-      one.close();
-    }
-  }
-
   clear() {
     for (const { stop } of this.coming.values()) stop.abort();
-    for (const bitmap of this.kept.values()) bitmap.close();
+    for (const key of [...this.kept.all.keys()]) this.kept.delete(key);
     this.coming.clear();
-    this.kept.clear();
     this.queue = [];
-    this.bytes = 0;
   }
 }
 
 /** How many frames of this size fit. @param {number} width @param {number} height @returns {number} */
 export function room(width, height) {
   return Math.max(4, Math.floor(MOST_BYTES / (4 * width * height)));
-}
-
-/** @param {ImageBitmap} bitmap @returns {number} */
-function bytesOf(bitmap) {
-  return 4 * bitmap.width * bitmap.height;
 }

@@ -131,14 +131,10 @@ export class Jobs {
 }
 
 /** @param {Job} job @returns {string} */
-function titleOf(job) {
-  return TITLES[job.kind] ?? job.kind;
-}
+const titleOf = (job) => TITLES[job.kind] ?? job.kind;
 
 /** @param {Job} job @returns {boolean} */
-export function isBusy(job) {
-  return job.state === "waiting" || job.state === "running";
-}
+export const isBusy = (job) => job.state === "waiting" || job.state === "running";
 
 /** @param {Job} job @returns {HTMLElement} the stage, how far it is, and the time left */
 function bar(job) {

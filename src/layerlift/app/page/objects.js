@@ -6,8 +6,7 @@
 /** @import {View} from "./view.js" */
 import * as api from "./api.js";
 import {
-  announce, attempt, button, byId, changed, chooseFile, h, icon, iconButton, panel, slider,
-  span,
+  announce, attempt, button, byId, changed, chooseFile, h, icon, iconButton, panel, slider, span,
 } from "./dom.js";
 import { progress } from "./jobs.js";
 import { empty } from "./session.js";

@@ -71,7 +71,7 @@ export class Session {
 
   /** Something is said of an object: there is something to track. */
   get said() {
-    return this.doc.objects.some((one) => one.file || hasAny(one.prompts) || hasAny(one.masks));
+    return this.doc.objects.some((one) => one.file || Object.keys({ ...one.prompts, ...one.masks }).length > 0);
   }
 
   get threshold() {
@@ -272,9 +272,7 @@ export class Session {
 }
 
 /** @param {Prompt} prompt @returns {boolean} */
-export function empty(prompt) {
-  return prompt.points.length === 0 && !prompt.box;
-}
+export const empty = (prompt) => prompt.points.length === 0 && !prompt.box;
 
 /** What a result is called. @param {Session} session @param {string} name @returns {string} */
 export function resultTitle(session, name) {
@@ -293,11 +291,6 @@ export function pictures(results) {
   const layers = Object.keys(results).filter((name) => /^layer_\d+$/.test(name));
   layers.sort((a, b) => Number(a.slice(6)) - Number(b.slice(6)));
   return [results.plate ? "plate" : "", ...layers, results.composite ? "composite" : ""].filter(Boolean);
-}
-
-/** @param {object} record @returns {boolean} */
-function hasAny(record) {
-  return Object.keys(record).length > 0;
 }
 
 /** @template T @param {Record<string, T>} record @param {string | number} key @returns {Record<string, T>} */

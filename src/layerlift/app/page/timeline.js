@@ -164,8 +164,11 @@ export class Timeline {
     const context = canvas.getContext("2d");
     if (!context) return;
     context.scale(devicePixelRatio, devicePixelRatio);
-    const style = getComputedStyle(this.slider);
-    const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+    const style = getComputedStyle(canvas);
+    const colour = (/** @type {string} */ name) => {
+      canvas.style.color = `var(${name})`;
+      return style.color;
+    };
     const { facts, range, doc } = session;
     const each = (width - RIGHT_PX) / facts.frames;
     this.#ruler(context, each, width - RIGHT_PX, colour);

@@ -11,6 +11,7 @@ import { resultTitle } from "./session.js";
 const WIDTHS = [320, 640, 960, 1280, 1920, 3840];
 const MOST_ZOOM = 32;
 const MARGIN = 12;
+const BACK = 8;
 /** @typedef {{x: number, y: number, width: number, height: number}} Rect */
 
 export class View {
@@ -130,14 +131,15 @@ export class View {
 
   /** @param {number} frame @returns {boolean} */
   ready(frame) {
-    return this.sources.every((source) => this.frames.has(this.wanted(source, frame).key));
+    return this.sources.every((source) => this.frames.kept.has(this.wanted(source, frame).key));
   }
 
   /** @param {string} source @param {number} frame @returns {ImageBitmap | undefined} of another size while none fits */
   bitmap(source, frame) {
     const { key } = this.wanted(source, frame);
-    const other = () => WIDTHS.map((width) => key.replace(/@\d+$/, `@${width}`)).find((one) => this.frames.has(one));
-    return this.frames.get(key) ?? this.frames.get(other() ?? "");
+    const { kept } = this.frames;
+    const other = () => WIDTHS.map((width) => key.replace(/@\d+$/, `@${width}`)).find((one) => kept.has(one));
+    return kept.get(key) ?? kept.get(other() ?? "");
   }
 
   /** Fetch what is shown, then what comes next. */
@@ -151,15 +153,16 @@ export class View {
     const width = Math.min(this.width, facts.width);
     const most = Math.floor((room(width, (width * facts.height) / facts.width) * 0.8) / sources.length);
     const ahead = Math.min(most - 8, facts.frames);
+    const near = [];
     for (let step = 1; step <= ahead; step++) {
-      let there = frame + step * this.direction;
+      const there = frame + step * this.direction;
       // Playback goes round.
-      if (this.direction > 0 && there >= range[1] && frame < range[1]) there = range[0] + (there - range[1]);
-      if (there < 0 || there >= facts.frames || there === frame) continue;
+      const round = this.direction > 0 && there >= range[1] && frame < range[1];
+      near.push(round ? range[0] + (there - range[1]) : there);
+      if (step <= BACK) near.push(frame - step * this.direction);
+    }
+    for (const there of near.filter((one) => one >= 0 && one < facts.frames && one !== frame)) {
       for (const source of sources) wanted.push(this.wanted(source, there));
-      if (step <= 8 && frame - step * this.direction >= 0 && frame - step * this.direction < facts.frames) {
-        for (const source of sources) wanted.push(this.wanted(source, frame - step * this.direction));
-      }
     }
     this.frames.focus(wanted, sources.length);
   }
