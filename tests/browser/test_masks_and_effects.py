@@ -135,6 +135,13 @@ def test_an_imported_video_of_a_mask_is_seen_in_every_frame_at_once(page: Any, s
 
         wait_seen(page, scene, there, f"the mask is not to be seen in frame {frame}")
 
+    page.keyboard.press("b")
+    drag(page, scene, (20, 30), (60, 30))
+    page.wait_for_selector("#status :text('An imported mask holds as it is')")
+    wait_saved(page)
+    [thing] = project_of(page, "imported")["doc"]["objects"]
+    assert (thing["masks"], thing["file"].startswith("masks/import-1-")) == ({}, True)
+
 
 def _picture(path: Path) -> np.ndarray:
     import cv2

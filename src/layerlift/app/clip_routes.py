@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from layerlift.app.answers import body, json, picture, told
+from layerlift.app.answers import body, json, picture, routes
 from layerlift.app.context import context_of, in_thread, project_of
 from layerlift.app.pictures import view_width
 from layerlift.app.refusal import RefusalError
@@ -18,11 +18,11 @@ from layerlift.progress import Cancellation
 
 def clip_routes() -> list[Route]:
     """The routes of frames and predictions."""
-    return [
-        Route("/api/projects/{project}/frames", told(get_ready), methods=["GET"]),
-        Route("/api/projects/{project}/frames/{index:int}", told(get_frame), methods=["GET"]),
-        Route("/api/projects/{project}/predict", told(predict), methods=["POST"]),
-    ]
+    return routes(
+        ("GET", "/api/projects/{project}/frames", get_ready),
+        ("GET", "/api/projects/{project}/frames/{index:int}", get_frame),
+        ("POST", "/api/projects/{project}/predict", predict),
+    )
 
 
 async def get_frame(request: Request) -> Response:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from layerlift.app.answers import body, json, told
+from layerlift.app.answers import body, json, routes
 from layerlift.app.confined import clean_name, free_name
 from layerlift.app.context import Context, context_of, in_thread, project_of
 from layerlift.app.projects import OpenProject, as_project
@@ -20,14 +20,14 @@ SHOWN_AFTER = 0.7  # seconds
 
 def project_routes() -> list[Route]:
     """The routes of projects and uploads."""
-    return [
-        Route("/api/clips/{name}", told(put_clip), methods=["PUT"]),
-        Route("/api/projects", told(make_project), methods=["POST"]),
-        Route("/api/projects/{project}", told(get_project), methods=["GET"]),
-        Route("/api/projects/{project}", told(save_project), methods=["PUT"]),
-        Route("/api/projects/{project}", told(delete_project), methods=["DELETE"]),
-        Route("/api/projects/{project}/facts", told(get_facts), methods=["GET"]),
-    ]
+    return routes(
+        ("PUT", "/api/clips/{name}", put_clip),
+        ("POST", "/api/projects", make_project),
+        ("GET", "/api/projects/{project}", get_project),
+        ("PUT", "/api/projects/{project}", save_project),
+        ("DELETE", "/api/projects/{project}", delete_project),
+        ("GET", "/api/projects/{project}/facts", get_facts),
+    )
 
 
 async def put_clip(request: Request) -> Response:

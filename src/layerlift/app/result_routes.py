@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from layerlift.app.answers import json, picture, told
+from layerlift.app.answers import json, picture, routes
 from layerlift.app.clip_routes import asked_width, in_clip
 from layerlift.app.confined import clean_name, existing
 from layerlift.app.context import context_of, in_thread, project_of
@@ -26,15 +26,15 @@ CHUNK = 1 << 20
 
 def result_routes() -> list[Route]:
     """The routes of results."""
-    return [
-        Route("/api/projects/{project}/results", told(get_results), methods=["GET"]),
-        Route("/api/projects/{project}/results/{name}/{index:int}", told(get_picture), methods=["GET"]),
-        Route("/api/projects/{project}/masks/{name}", told(put_mask), methods=["PUT"]),
-        Route("/api/projects/{project}/masks/{name}", told(get_mask), methods=["GET"]),
-        Route("/api/projects/{project}/masks/{name}/{index:int}", told(get_mask_picture), methods=["GET"]),
-        Route("/api/projects/{project}/exports", told(get_exports), methods=["GET"]),
-        Route("/api/projects/{project}/exports/{file}", told(get_export), methods=["GET"]),
-    ]
+    return routes(
+        ("GET", "/api/projects/{project}/results", get_results),
+        ("GET", "/api/projects/{project}/results/{name}/{index:int}", get_picture),
+        ("PUT", "/api/projects/{project}/masks/{name}", put_mask),
+        ("GET", "/api/projects/{project}/masks/{name}", get_mask),
+        ("GET", "/api/projects/{project}/masks/{name}/{index:int}", get_mask_picture),
+        ("GET", "/api/projects/{project}/exports", get_exports),
+        ("GET", "/api/projects/{project}/exports/{file}", get_export),
+    )
 
 
 async def get_results(request: Request) -> Response:

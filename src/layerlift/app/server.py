@@ -12,12 +12,11 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from layerlift import __version__
-from layerlift.app.answers import json, told
+from layerlift.app.answers import json, routes
 from layerlift.app.clip_routes import clip_routes
 from layerlift.app.context import Context, context_of, in_thread
 from layerlift.app.guard import Guard
@@ -51,18 +50,20 @@ def make_app(context: Context) -> Starlette:
         yield
         context.close()
 
-    routes = [
-        Route("/", told(index)),
-        Route("/static/{file:path}", told(static)),
-        Route("/api", told(api)),
-        Route("/api/state", told(state)),
-        Route("/api/events", told(events)),
+    every = [
+        *routes(
+            ("GET", "/", index),
+            ("GET", "/static/{file:path}", static),
+            ("GET", "/api", api),
+            ("GET", "/api/state", state),
+            ("GET", "/api/events", events),
+        ),
         *project_routes(),
         *clip_routes(),
         *result_routes(),
         *job_routes(),
     ]
-    app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: refused, 500: failed})
+    app = Starlette(routes=every, lifespan=life, exception_handlers={HTTPException: refused, 500: failed})
     app.state.context = context
     return app
 
@@ -142,4 +143,4 @@ def _file(name: str) -> Response:
         raise RefusalError(404, "there is no such file.")
     if not path.is_file():
         raise RefusalError(404, "there is no such file.")
-    return FileResponse(path, media_type=kind, headers={"cache-control": "no-cache"})
+    return Response(path.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})

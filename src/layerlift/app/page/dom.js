@@ -116,14 +116,10 @@ export function chooseFile(accept) {
 }
 
 /** @param {unknown} error @returns {string} */
-export function errorText(error) {
-  return error instanceof Error ? error.message : String(error);
-}
+export const errorText = (error) => (error instanceof Error ? error.message : String(error));
 
 /** @param {unknown} error */
-export function complain(error) {
-  announce(errorText(error), "error");
-}
+export const complain = (error) => announce(errorText(error), "error");
 
 /** @template T @param {() => Promise<T>} work @returns {Promise<T | null>} null after an error, which is told */
 export async function attempt(work) {
@@ -147,9 +143,7 @@ export function panel(id, title, beside, ...children) {
 }
 
 /** @param {string} kind of mark @param {string} text @returns {HTMLElement} */
-export function legendEntry(kind, text) {
-  return span("legend-entry", span(`legend-mark ${kind}`), text);
-}
+export const legendEntry = (kind, text) => span("legend-entry", span(`legend-mark ${kind}`), text);
 
 /** @param {string} kind class @param {...Child} children */
 export const span = (kind, ...children) => h("span", { class: kind }, ...children);

@@ -191,7 +191,9 @@ export class Objects {
     const { path, frames } = made;
     const { frame } = session;
     session.changeObject(id, "import a mask", (one) =>
-      frames === 1 ? { ...one, masks: { ...one.masks, [frame]: path } } : { ...one, file: path },
+      frames === 1
+        ? { ...one, masks: { ...one.masks, [frame]: path }, file: null }
+        : { ...one, prompts: {}, masks: {}, file: path },
     );
     const one = `The mask holds in frame ${frame}. Track follows it to the others.`;
     announce(frames === 1 ? one : `The mask has ${frames} frames.`);

@@ -37,6 +37,7 @@ export class Paint {
   /** @param {[number, number]} at pixels of the clip */
   begin(at) {
     const { session } = this;
+    if (!this.effects && session.isFixed()) return;
     if (!this.effects && !session.object) session.addObject();
     const which = this.effects ?? `object ${session.active}`;
     const key = `${which}/${session.frame}`;

@@ -210,8 +210,15 @@ export class Session {
     return this.object?.prompts[this.frame] ?? { points: [], box: null };
   }
 
+  /** @returns {boolean} the chosen object's mask was imported and holds as it is, which is told */
+  isFixed() {
+    if (this.object?.file) announce("An imported mask holds as it is. Press N for a new object, to click or to paint.");
+    return Boolean(this.object?.file);
+  }
+
   /** @param {string} label @param {Prompt} prompt @param {string} [merge] */
   setPrompt(label, prompt, merge) {
+    if (this.isFixed()) return;
     // The first click makes an object: one step for undo.
     const first = this.object ? undefined : "first click";
     const id = this.object ? this.active : this.addObject(first);
