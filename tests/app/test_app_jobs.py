@@ -133,6 +133,25 @@ def test_every_command_is_one_that_the_command_line_takes(client: TestClient, cl
     assert "--offset=4,-2" in lines[4]
 
 
+def test_every_result_is_saved_in_every_format_by_a_command_that_the_command_line_takes(
+    client: TestClient, clicked: dict, root: Path
+) -> None:
+    import typer.main
+
+    results = root / "toy.layerlift/results"
+    for name in ("plate", "composite", "effects", "layer"):
+        (results / f"{name}.mkv").touch()
+    commands = typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
+    presets = client.get("/api/state").json()["presets"]
+    assert {one["for"] for one in presets} == {"layers", "plate", "composite", "mask"}
+    for one in presets:
+        answer = client.get(f"/api/projects/toy/command?kind=export&preset={one['name']}&of={one['for']}&all=0")
+        words = shlex.split(answer.json()["command"].splitlines()[-1])[1:]
+        assert f"exports/toy_{one['for'].removesuffix('s')}" in words[words.index("-o") + 1]
+        with commands[words[0]].make_context(words[0], words[1:], resilient_parsing=False) as parsed:
+            assert parsed.params
+
+
 def test_a_stage_runs_again_only_when_what_it_is_made_of_changed(
     client: TestClient, context: Context, clicked: dict, stand_in: Path
 ) -> None:

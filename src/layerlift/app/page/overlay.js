@@ -90,8 +90,9 @@ export class Overlay {
   #found() {
     const { doc, results } = this.session;
     const apart = doc.objects.filter((one) => results[`effects_${one.id}`]);
-    if (apart.length === 0) return results.effects ? [["effects", doc.objects[0]?.colour ?? "#ffb000"]] : [];
-    return apart.filter((one) => !one.hidden).map((one) => [`effects_${one.id}`, one.colour]);
+    const seen = doc.objects.filter((one) => !one.hidden);
+    if (apart.length === 0) return results.effects && seen.length > 0 ? [["effects", seen[0].colour]] : [];
+    return apart.filter((one) => seen.includes(one)).map((one) => [`effects_${one.id}`, one.colour]);
   }
 
   /** @param {Now} now */
