@@ -118,7 +118,8 @@ class FrameStore:
                 self._changed.wait_for(lambda: path.exists() or self._closed or self._decoding > index, PATIENCE)
         with suppress(OSError):
             return path.read_bytes()
-        larger = next((other for other in WIDTHS if other > width and self._path(index, other).exists()), None)
+        widths = sorted({*WIDTHS, self.opened.clip.width})
+        larger = next((other for other in widths if other > width and self._path(index, other).exists()), None)
         if larger is not None:
             with suppress(OSError, ValueError):  # it may be gone by now
                 return self._keep(path, pixels_of(self._path(index, larger).read_bytes()), width)
