@@ -118,14 +118,14 @@ class FrameStore:
                 self._changed.wait_for(lambda: path.exists() or self._closed or self._decoding > index, PATIENCE)
         with suppress(OSError):
             return path.read_bytes()
+        if self._wanted:
+            self.start()  # it may have ended, for want of anything to do
         widths = sorted({*WIDTHS, self.opened.clip.width})
         larger = next((other for other in widths if other > width and self._path(index, other).exists()), None)
         if larger is not None:
             with suppress(OSError, ValueError):  # it may be gone by now
                 return self._keep(path, pixels_of(self._path(index, larger).read_bytes()), width)
         with self.aside():
-            if self._wanted:
-                self.start()  # it may have ended, for want of anything to do
             return self._in_turn(path, index, width, cancellation or Cancellation())
 
     def _in_turn(self, path: Path, index: int, width: int, cancellation: Cancellation) -> bytes:
