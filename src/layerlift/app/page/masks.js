@@ -171,6 +171,7 @@ export class Masks {
       if (this.asked === stop) {
         this.asked = null;
         this.looking = false;
+        this.session.emit("pictures");
       }
       this.onarrival();
     }
