@@ -211,6 +211,7 @@ def _measure(browser: Any, work: Path, clip: Path, size: tuple[int, int], frames
         time.sleep(PLAYED)
         shown = page.evaluate("bench.shown")
         page.keyboard.press("Space")
+        time.sleep(CALM)
         yield Measured("frames a second while playing", 1e3 * (len(shown) - 1) / (shown[-1] - shown[0]), "", 24, True)
         yield Measured("uncached frame, slowest", _uncached(page, work, "bench", size[0], frames), "ms", 300)
 

@@ -78,9 +78,7 @@ export function announce(text, kind = "note") {
 }
 
 /** Say something to screen readers alone. @param {string} text */
-export function whisper(text) {
-  byId("whisper").textContent = text;
-}
+export const whisper = (text) => void (byId("whisper").textContent = text);
 
 /** @param {number} bytes @returns {string} */
 export function size(bytes) {

@@ -41,6 +41,7 @@ export class View {
     this.observer = new ResizeObserver(() => this.#resize());
     this.observer.observe(canvas);
     session.on(["doc", "frame", "results", "show", "tool"], () => this.schedule());
+    session.on("frame", () => this.fetch()); // not only when the next picture is drawn
     this.#resize();
   }
 
