@@ -43,9 +43,7 @@ function send(method, path, body, more = {}) {
 }
 
 /** @param {string} project @returns {string} */
-function at(project) {
-  return `/api/projects/${encodeURIComponent(project)}`;
-}
+const at = (project) => `/api/projects/${encodeURIComponent(project)}`;
 
 /** @returns {Promise<State>} */
 export const state = () => json("/api/state");

@@ -5,8 +5,9 @@ import { errorText } from "./dom.js";
 import { Kept } from "./kept.js";
 
 const MOST_BYTES = 320 * 2 ** 20;
-// Browsers open six connections to a host; the events hold one in every tab, and clicks want to get through.
-const AT_ONCE = 3;
+// Browsers open six connections to a host; the events hold one in every tab, and clicks want to get through. Decoding
+// takes a core each.
+const AT_ONCE = 2;
 
 /** @typedef {{key: string, url: string}} Wanted */
 
@@ -89,6 +90,4 @@ export class Frames {
 }
 
 /** How many frames of this size fit. @param {number} width @param {number} height @returns {number} */
-export function room(width, height) {
-  return Math.max(4, Math.floor(MOST_BYTES / (4 * width * height)));
-}
+export const room = (width, height) => Math.max(4, Math.floor(MOST_BYTES / (4 * width * height)));

@@ -301,6 +301,5 @@ export function pictures(results) {
 }
 
 /** @template T @param {Record<string, T>} record @param {string | number} key @returns {Record<string, T>} */
-export function without(record, key) {
-  return Object.fromEntries(Object.entries(record).filter(([other]) => other !== String(key)));
-}
+export const without = (record, key) =>
+  Object.fromEntries(Object.entries(record).filter(([other]) => other !== String(key)));

@@ -12,6 +12,7 @@ const WIDTHS = [320, 640, 960, 1280, 1920, 3840];
 const MOST_ZOOM = 32;
 const MARGIN = 12;
 const BACK = 8;
+const CALM_MS = 120;
 /** @typedef {{x: number, y: number, width: number, height: number}} Rect */
 
 export class View {
@@ -22,7 +23,7 @@ export class View {
     const context = canvas.getContext("2d");
     if (!context) throw new Error("this browser cannot draw");
     this.context = context;
-    this.frames = new Frames(() => this.arrived(), () => this.masks.looking);
+    this.frames = new Frames(() => this.arrived(), () => this.masks.looking || performance.now() < this.calm);
     this.masks = new Masks(session, () => this.schedule());
     this.overlay = new Overlay(session, this.masks);
     /** How much larger than fitted. */
@@ -33,6 +34,9 @@ export class View {
     this.shown = -1;
     this.direction = 1;
     this.playing = false;
+    /** Until when nothing is fetched ahead: whoever scrubs waits for one frame alone. */
+    this.calm = 0;
+    this.later = 0;
     /** All that is wanted is drawn, in the size that is wanted. */
     this.complete = false;
     this.scheduled = 0;
@@ -41,7 +45,7 @@ export class View {
     this.observer = new ResizeObserver(() => this.#resize());
     this.observer.observe(canvas);
     session.on(["doc", "frame", "results", "show", "tool"], () => this.schedule());
-    session.on("frame", () => this.fetch()); // not only when the next picture is drawn
+    session.on("frame", () => this.#moved());
     this.#resize();
   }
 
@@ -166,6 +170,16 @@ export class View {
       for (const source of sources) wanted.push(this.wanted(source, there));
     }
     this.frames.focus(wanted, sources.length);
+  }
+
+  /** Fetch at once, and not only when the next picture is drawn. */
+  #moved() {
+    clearTimeout(this.later);
+    if (!this.playing) {
+      this.calm = performance.now() + CALM_MS;
+      this.later = setTimeout(() => this.fetch(), CALM_MS + 1);
+    }
+    this.fetch();
   }
 
   arrived() {
@@ -326,6 +340,7 @@ export class View {
   close() {
     this.observer.disconnect();
     cancelAnimationFrame(this.scheduled);
+    clearTimeout(this.later);
     this.frames.clear();
   }
 }
