@@ -118,15 +118,22 @@ class FrameStore:
                 self._changed.wait_for(lambda: path.exists() or self._closed or self._decoding > index, PATIENCE)
         with suppress(OSError):
             return path.read_bytes()
+        data = self._of_larger(path, index, width)
+        if data is None:
+            with self.aside():
+                data = self._in_turn(path, index, width, cancellation or Cancellation())
         if self._wanted:
             self.start()  # it may have ended, for want of anything to do
+        return data
+
+    def _of_larger(self, path: Path, index: int, width: int) -> bytes | None:
+        """A frame made of a larger picture of it, where there is one."""
         widths = sorted({*WIDTHS, self.opened.clip.width})
         larger = next((other for other in widths if other > width and self._path(index, other).exists()), None)
         if larger is not None:
             with suppress(OSError, ValueError):  # it may be gone by now
                 return self._keep(path, pixels_of(self._path(index, larger).read_bytes()), width)
-        with self.aside():
-            return self._in_turn(path, index, width, cancellation or Cancellation())
+        return None
 
     def _in_turn(self, path: Path, index: int, width: int, cancellation: Cancellation) -> bytes:
         """A frame that is decoded because it is asked for: one at a time, the first in the clip first."""
@@ -139,7 +146,9 @@ class FrameStore:
             with suppress(OSError):
                 return path.read_bytes()
             back = BACK if self._last - ENOUGH < index < self._last else 1
-            first, data, self._last = max(0, index - back + 1), b"", index
+            near = range(max(0, index - back + 1), index)
+            first = next((at for at in near if not self._path(at, width).exists()), index)
+            data, self._last = b"", index
             for number, frame in enumerate(self.opened.frames(first, index + 1, cancellation.check), first):
                 there = self._path(number, width)
                 if number == index or not there.exists():
