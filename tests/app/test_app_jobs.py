@@ -19,7 +19,7 @@ from layerlift.app import child
 from layerlift.app.commands import Commands
 from layerlift.app.context import Context
 from layerlift.app.results import spans_of
-from layerlift.app.seen import sure_at
+from layerlift.app.seen import Seen
 from layerlift.app.settings import words_of
 from layerlift.app.shapes import Doc
 from layerlift.cli.app import app as command_line
@@ -386,14 +386,14 @@ def test_any_threshold_is_drawn_from_what_was_seen_of_an_object(context: Context
     )
     with Shelf(root / "toy.layerlift/results/seen/made/seen-0") as shelf:
         shelf.put(0, likely[:, :, 0] > 2, likely)
-    opened = context.projects.get("toy")
+    opened, seen = context.projects.get("toy"), Seen()
     for kinds in ([], ["shadow"], ["light", "smoke"]):
         opened.saved.doc.effects.kinds = kinds  # type: ignore[assignment]
         truth = 255 * wanted(likely, kinds or ("shadow", "reflection", "light", "smoke"))
         for number in (0, 1):
-            assert np.abs(sure_at(opened, 7, number) - truth[number, 7]).max() <= 0.51
-        assert np.abs(sure_at(opened, 7, None) - truth[:, 7].max(0)).max() <= 0.51
-    assert sure_at(opened, 7, 2) is None
+            assert np.abs(seen.sure_at(opened, 7, number) - truth[number, 7]).max() <= 0.51
+        assert np.abs(seen.sure_at(opened, 7, None) - truth[:, 7].max(0)).max() <= 0.51
+    assert seen.sure_at(opened, 7, 2) is None
 
 
 def test_objects_are_named_so_that_a_command_line_takes_them(root: Path) -> None:

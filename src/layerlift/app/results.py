@@ -21,7 +21,7 @@ from layerlift.app.opening import stamp_of
 from layerlift.app.pictures import jpeg, png, scaled, webp
 from layerlift.app.projects import OpenProject
 from layerlift.app.refusal import RefusalError
-from layerlift.app.seen import sure_at
+from layerlift.app.seen import Seen
 from layerlift.app.shapes import Doc
 from layerlift.clip import Clip, open_clip
 from layerlift.clip.clip import Pixels
@@ -42,6 +42,7 @@ class Results:
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._lock = threading.RLock()
+        self._seen = Seen()
 
     def listing(self, project: OpenProject) -> dict[str, Any]:
         """The results that are there, by name, as the page is told of them."""
@@ -216,7 +217,7 @@ class Results:
                 raise RefusalError(404, NOT_THERE)
             number = known.index(of)
             path = folder / f"effects_{number}.mkv" if len(known) > 1 else path
-        sure = sure_at(project, index, number)
+        sure = self._seen.sure_at(project, index, number)
         if sure is None:
             mask = self._frame(path, index)[..., 0]
             return png(scaled(mask, min(width, mask.shape[1])))

@@ -16,30 +16,34 @@ from layerlift.jobs.shelf import Shelf
 # What a kind of effect is called, in the order in which it is kept: the first is none.
 KINDS = ("none", "shadow", "reflection", "light", "smoke")
 MARGIN = 24  # frames on either side of a window that are looked at, too; see `layerlift.finder.find`
-_lock = threading.Lock()
-_window: tuple[tuple[str, float, tuple[str, ...]], np.ndarray] | None = None
 
 
-def sure_at(project: OpenProject, index: int, number: int | None) -> np.ndarray | None:
-    """How likely each place of a frame is an effect of the kinds that are wanted, (h, w) uint8; None where not kept.
+class Seen:
+    """What was seen, of the project that was asked for last. May be asked from any thread."""
 
-    `number` is that of the object that causes it, None any of them.
-    """
-    found = _window_of(project.folder / "results" / "seen", index, project.opened.facts.frames)
-    if found is None:
-        return None
-    path, first = found
-    kinds = tuple(project.saved.doc.effects.kinds)
-    global _window  # noqa: PLW0603 - one window for the whole server
-    with _lock:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._window: tuple[tuple[str, float, tuple[str, ...]], np.ndarray] | None = None
+
+    def sure_at(self, project: OpenProject, index: int, number: int | None) -> np.ndarray | None:
+        """How likely each place of a frame is an effect of the kinds that are wanted, (h, w) uint8.
+
+        `number` is that of the object that causes it, None any of them. None where that was not kept.
+        """
+        found = _window_of(project.folder / "results" / "seen", index, project.opened.facts.frames)
+        if found is None:
+            return None
+        path, first = found
+        kinds = tuple(project.saved.doc.effects.kinds)
         key = str(path), path.stat().st_mtime, kinds
-        if _window is None or _window[0] != key:
-            _window = None
-            _window = key, _read(path, kinds)
-        sure = _window[1]
-    if not 0 <= index - first < sure.shape[1] or (number or 0) >= len(sure):
-        return None
-    return sure[:, index - first].max(0) if number is None else sure[number, index - first]
+        with self._lock:
+            if self._window is None or self._window[0] != key:
+                self._window = None
+                self._window = key, _read(path, kinds)
+            sure = self._window[1]
+        if not 0 <= index - first < sure.shape[1] or (number or 0) >= len(sure):
+            return None
+        return sure[:, index - first].max(0) if number is None else sure[number, index - first]
 
 
 def _read(path: Path, kinds: tuple[str, ...]) -> np.ndarray:
