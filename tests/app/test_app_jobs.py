@@ -377,7 +377,9 @@ def test_every_object_has_its_own_effects_and_layer(
         assert client.get(f"/api/projects/toy/results/{name}/3").status_code == 404
 
 
-def test_any_threshold_is_drawn_from_what_was_seen_of_an_object(context: Context, project: dict, root: Path) -> None:
+def test_any_threshold_is_drawn_from_what_was_seen_of_an_object(
+    client: TestClient, context: Context, project: dict, root: Path
+) -> None:
     from layerlift.finder.decide import wanted
     from layerlift.jobs.shelf import Shelf
 
@@ -388,12 +390,16 @@ def test_any_threshold_is_drawn_from_what_was_seen_of_an_object(context: Context
         shelf.put(0, likely[:, :, 0] > 2, likely)
     opened, seen = context.projects.get("toy"), Seen()
     for kinds in ([], ["shadow"], ["light", "smoke"]):
-        opened.saved.doc.effects.kinds = kinds  # type: ignore[assignment]
         truth = 255 * wanted(likely, kinds or ("shadow", "reflection", "light", "smoke"))
         for number in (0, 1):
-            assert np.abs(seen.sure_at(opened, 7, number) - truth[number, 7]).max() <= 0.51
-        assert np.abs(seen.sure_at(opened, 7, None) - truth[:, 7].max(0)).max() <= 0.51
-    assert seen.sure_at(opened, 7, 2) is None
+            assert np.abs(seen.sure_at(opened, 7, number, kinds) - truth[number, 7]).max() <= 0.51
+        assert np.abs(seen.sure_at(opened, 7, None, kinds) - truth[:, 7].max(0)).max() <= 0.51
+        address = f"/api/projects/toy/results/effects/7?w=64&kinds={','.join(kinds)}"
+        shown = cv2.imdecode(np.frombuffer(client.get(address).content, np.uint8), 0)
+        sure = seen.sure_at(opened, 7, None, kinds)
+        assert sure is not None
+        assert np.array_equal(shown, cv2.resize(sure, (WIDTH, HEIGHT)))
+    assert seen.sure_at(opened, 7, 2, []) is None
 
 
 def test_objects_are_named_so_that_a_command_line_takes_them(root: Path) -> None:

@@ -45,7 +45,7 @@ _WAYS: list[tuple[str, str, str, Any, Any]] = [
 ]  # fmt: skip
 _QUERY = {
     "/api/projects/{project}/frames/{index}": ("w", "v"),
-    "/api/projects/{project}/results/{name}/{index}": ("w", "v"),
+    "/api/projects/{project}/results/{name}/{index}": ("w", "v", "kinds"),
     "/api/projects/{project}/masks/{name}/{index}": ("w",),
     "/api/projects/{project}/predict": ("tab",),
     "/api/projects/{project}": ("tab",),

@@ -18,6 +18,7 @@ from layerlift.app.confined import clean_name, existing
 from layerlift.app.context import context_of, in_thread, project_of
 from layerlift.app.pictures import view_width
 from layerlift.app.projects import OpenProject
+from layerlift.app.seen import KINDS
 from layerlift.app.uploads import MOST_MASK, receive
 from layerlift.masks import open_mask
 
@@ -48,7 +49,9 @@ async def get_picture(request: Request) -> Response:
     project = await project_of(request)
     width = view_width(asked_width(request), project.opened.facts.width)
     name, index = request.path_params["name"], request.path_params["index"]
-    data = await in_thread(context_of(request).results.picture, project, name, index, width)
+    asked = request.query_params.get("kinds")
+    kinds = None if asked is None else [kind for kind in KINDS[1:] if kind in asked.split(",")]
+    data = await in_thread(context_of(request).results.picture, project, name, index, width, kinds)
     return picture(data, keep="v" in request.query_params)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -83,18 +83,23 @@ class Results:
                 found[name]["object"] = of[number]
         return found
 
-    def picture(self, project: OpenProject, name: str, index: int, width: int) -> bytes:
-        """Frame `index` of a result at a width. Raises RefusalError (404) where there is none."""
+    def picture(
+        self, project: OpenProject, name: str, index: int, width: int, kinds: Sequence[str] | None = None
+    ) -> bytes:
+        """Frame `index` of a result at a width; of effects those of some `kinds`, by default the project's.
+
+        Raises RefusalError (404) where there is none.
+        """
         make: dict[str, Callable[[OpenProject, int, int], bytes]] = {
             "objects": self._labels,
-            "effects": self._sure,
             "source": partial(self._sources, "source"),
             "forecast": partial(self._sources, "forecast"),
         }  # fmt: skip
         if name in make:
             return make[name](project, index, width)
-        if name.startswith("effects_"):
-            return self._sure(project, index, width, name.removeprefix("effects_"))
+        if name == "effects" or name.startswith("effects_"):
+            of = name.removeprefix("effects").removeprefix("_") if name != "effects" else None
+            return self._sure(project, index, width, of, project.saved.doc.effects.kinds if kinds is None else kinds)
         if name not in ("plate", "composite") and not name.startswith("layer_"):
             raise RefusalError(404, "there is no such result.")
         path = dict(layers_in(project.folder / "results")).get(name, project.folder / "results" / f"{name}.mkv")
@@ -208,7 +213,7 @@ class Results:
                 labels[next(frames) & (labels == 0)] = number
         return labels
 
-    def _sure(self, project: OpenProject, index: int, width: int, of: str | None = None) -> bytes:
+    def _sure(self, project: OpenProject, index: int, width: int, of: str | None, kinds: Sequence[str]) -> bytes:
         """How likely each pixel is an effect, of one object or of any, 0 to 255; of effects without that, the mask."""
         facts, folder = project.opened.facts, project.folder / "results"
         known, path, number = list(present_in(folder)["effects"]), folder / "effects.mkv", None
@@ -217,7 +222,7 @@ class Results:
                 raise RefusalError(404, NOT_THERE)
             number = known.index(of)
             path = folder / f"effects_{number}.mkv" if len(known) > 1 else path
-        sure = self._seen.sure_at(project, index, number)
+        sure = self._seen.sure_at(project, index, number, kinds)
         if sure is None:
             mask = self._frame(path, index)[..., 0]
             return png(scaled(mask, min(width, mask.shape[1])))

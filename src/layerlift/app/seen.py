@@ -6,6 +6,7 @@ A page draws any threshold from it at once. One window of frames is in memory at
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,8 @@ class Seen:
         self._lock = threading.Lock()
         self._window: tuple[tuple[str, float, tuple[str, ...]], np.ndarray] | None = None
 
-    def sure_at(self, project: OpenProject, index: int, number: int | None) -> np.ndarray | None:
-        """How likely each place of a frame is an effect of the kinds that are wanted, (h, w) uint8.
+    def sure_at(self, project: OpenProject, index: int, number: int | None, kinds: Sequence[str]) -> np.ndarray | None:
+        """How likely each place of a frame is an effect of some kinds, (h, w) uint8; none of them are all.
 
         `number` is that of the object that causes it, None any of them. None where that was not kept.
         """
@@ -34,8 +35,7 @@ class Seen:
         if found is None:
             return None
         path, first = found
-        kinds = tuple(project.saved.doc.effects.kinds)
-        key = str(path), path.stat().st_mtime, kinds
+        key = str(path), path.stat().st_mtime, tuple(kinds)
         with self._lock:
             if self._window is None or self._window[0] != key:
                 self._window = None
@@ -46,7 +46,7 @@ class Seen:
         return sure[:, index - first].max(0) if number is None else sure[number, index - first]
 
 
-def _read(path: Path, kinds: tuple[str, ...]) -> np.ndarray:
+def _read(path: Path, kinds: Sequence[str]) -> np.ndarray:
     """(n, F, h, w) uint8 of a window and its objects; no kinds are all of them. As `layerlift.finder.decide.wanted`."""
     with Shelf(path) as shelf:
         _, likely, *_ = shelf.get(0)  # (n, F, 5, h, w) float16

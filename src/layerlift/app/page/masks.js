@@ -120,9 +120,9 @@ export class Masks {
     const result = this.session.results[name];
     if (!result || !covers(result, frame)) return null;
     const stamp = result.stamp ?? "";
-    return this.#get(`${name}/${stamp}/${frame}`, () =>
-      api.picture(api.resultUrl(this.session.name, name, stamp, frame, this.width)),
-    );
+    const kinds = name.startsWith("effects") ? `&kinds=${this.session.doc.effects.kinds.join()}` : "";
+    const url = api.resultUrl(this.session.name, name, stamp, frame, this.width) + kinds;
+    return this.#get(`${name}/${stamp}/${frame}${kinds}`, () => api.picture(url));
   }
 
   /** @param {string} path @param {number} frame @param {boolean} [moving] it has a picture per frame */

@@ -103,7 +103,7 @@ export class Overlay {
       const grey = this.masks.result(name, now.frame);
       if (!grey) continue;
       const colours = new Uint32Array(256).fill(packed(effectTint(colour), EFFECT), least);
-      const key = `${name}/${results[name].stamp ?? ""}/${now.frame}/${least}/${colour}`;
+      const key = `${name}/${results[name].stamp ?? ""}/${now.frame}/${least}/${colour}/${doc.effects.kinds}`;
       this.#over(now, this.masks.tinted(key, grey, colours, true));
     }
     this.#painted(now, doc.effects.add, "#ffffff");
