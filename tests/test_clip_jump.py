@@ -27,6 +27,7 @@ def write(path: Path, codec: str, pixels: str = "yuv420p", **options: str) -> Pa
     return path
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
@@ -36,19 +37,38 @@ def write(path: Path, codec: str, pixels: str = "yuv420p", **options: str) -> Pa
         ("a.mp4", "libx265", {"x265-params": "keyint=250:bframes=4:log-level=none"}),
     ],
 )
-def test_it_is_the_frame_that_the_clip_yields(name: str, codec: str, options: dict[str, str], tmp_path: Path) -> None:
+def test_it_is_the_frame_that_the_clip_yields(
+    name: str, codec: str, options: dict[str, str], threads: int, tmp_path: Path
+) -> None:
     clip = open_clip(write(tmp_path / name, codec, **options))
     frames = clip.numpy()
-    jump = jumper(clip)
+    jump = jumper(clip, threads)
     assert jump is not None
-    for index in (*range(FRAMES)[::-1], 7, 31):
-        np.testing.assert_array_equal(jump(index).array("rgb24"), frames[index])
+    for index in (*range(FRAMES)[::-1], 7, 31, 33, 34, 38, 39, 3, *range(2, FRAMES)):
+        np.testing.assert_array_equal(jump.picture(index).array("rgb24"), frames[index])
+    np.testing.assert_array_equal(jump.another().picture(5).array("rgb24"), frames[5])
+    jump.close()
+
+
+def test_what_follows_needs_no_seek_and_what_is_broken_off_can_be_had_again(tmp_path: Path) -> None:
+    clip = open_clip(write(tmp_path / "a.mp4", "libx264", g="250", bf="3"))
+    frames, packets = clip.numpy(), []
+    jump = jumper(clip, 1)
+    assert jump is not None
+    jump.picture(30, lambda: packets.append(30))
+    jump.picture(31, lambda: packets.append(31))
+    assert packets.count(30) > 20
+    assert packets.count(31) < 4
+
+    with pytest.raises(ZeroDivisionError):
+        jump.picture(36, lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    np.testing.assert_array_equal(jump.picture(37).array("rgb24"), frames[37])
 
 
 def test_other_clips_are_left_to_their_readers(tmp_path: Path) -> None:
     plain = open_clip(write(tmp_path / "a.mp4", "libx264"))
-    assert jumper(plain) is not None
-    assert jumper(plain.cut(3, 9)) is None
-    assert jumper(plain.doubled()) is None
-    assert jumper(open_clip(write(tmp_path / "b.mkv", "ffv1"))) is None
-    assert jumper(open_clip(write(tmp_path / "c.mp4", "libx264", x264opts="tff=1"), deinterlace=True)) is None
+    assert jumper(plain, 1) is not None
+    assert jumper(plain.cut(3, 9), 1) is None
+    assert jumper(plain.doubled(), 1) is None
+    assert jumper(open_clip(write(tmp_path / "b.mkv", "ffv1")), 1) is None
+    assert jumper(open_clip(write(tmp_path / "c.mp4", "libx264", x264opts="tff=1"), deinterlace=True), 1) is None

@@ -14,11 +14,12 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
-from app_server import FRAMES, doc_with, ended, frames_of, save, until, write_frames, write_mask
+from app_server import FRAMES, HEIGHT, WIDTH, doc_with, ended, frames_of, save, until, write_frames, write_mask
 from layerlift.app import child
 from layerlift.app.commands import Commands
 from layerlift.app.context import Context
 from layerlift.app.results import spans_of
+from layerlift.app.seen import Seen
 from layerlift.app.settings import words_of
 from layerlift.app.shapes import Doc
 from layerlift.cli.app import app as command_line
@@ -130,6 +131,25 @@ def test_every_command_is_one_that_the_command_line_takes(client: TestClient, cl
     assert [shlex.split(line)[1] for line in lines] == ["segment", "mask", "remove", "extract", "compose"]
     assert "--no-crop" in lines[2]
     assert "--offset=4,-2" in lines[4]
+
+
+def test_every_result_is_saved_in_every_format_by_a_command_that_the_command_line_takes(
+    client: TestClient, clicked: dict, root: Path
+) -> None:
+    import typer.main
+
+    results = root / "toy.layerlift/results"
+    for name in ("plate", "composite", "effects", "layer"):
+        (results / f"{name}.mkv").touch()
+    commands = typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
+    presets = client.get("/api/state").json()["presets"]
+    assert {one["for"] for one in presets} == {"layers", "plate", "composite", "mask"}
+    for one in presets:
+        answer = client.get(f"/api/projects/toy/command?kind=export&preset={one['name']}&of={one['for']}&all=0")
+        words = shlex.split(answer.json()["command"].splitlines()[-1])[1:]
+        assert f"exports/toy_{one['for'].removesuffix('s')}" in words[words.index("-o") + 1]
+        with commands[words[0]].make_context(words[0], words[1:], resilient_parsing=False) as parsed:
+            assert parsed.params
 
 
 def test_a_stage_runs_again_only_when_what_it_is_made_of_changed(
@@ -323,6 +343,63 @@ def test_results_are_shown_as_the_pictures_that_they_are(
     assert listed["effects"]["present"] == {"1": []}
     assert client.get("/api/projects/toy/results/plate/0").status_code == 404
     assert client.get("/api/projects/toy/results/source/99").status_code == 404
+
+
+def test_every_object_has_its_own_effects_and_layer(
+    client: TestClient, context: Context, project: dict, root: Path
+) -> None:
+    doc = doc_with(project)
+    doc["objects"] = [
+        {**doc["objects"][0], "id": number, "prompts": {"0": {"points": [[5, 5, True]]}}} for number in (4, 2)
+    ]
+    save(client, project, doc)
+    results = root / "toy.layerlift/results"
+    labels = np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    labels[:, :20], labels[:, 30:] = 1, 2
+    write_frames(results / "objects.mkv", labels)
+    for name, row in (("effects", 24), ("effects_0", 22), ("effects_1", 26)):
+        mask = np.zeros_like(labels)
+        mask[:, row] = 255
+        write_frames(results / f"{name}.mkv", mask)
+    for name in ("layer_0", "layer_1"):
+        write_frames(results / f"{name}.mkv", labels)
+    for stage in ("track", "effects"):
+        context.results.note_made(context.projects.get("toy"), stage, context.projects.get("toy").saved.doc)
+
+    listed = client.get("/api/projects/toy/results").json()
+    assert [listed[f"layer_{number}"]["object"] for number in (0, 1)] == [4, 2]
+    assert {"effects_4", "effects_2"} <= set(listed)
+    for name, row in (("effects", 24), ("effects_4", 22), ("effects_2", 26)):
+        answer = client.get(f"/api/projects/toy/results/{name}/3?v=1")
+        found = cv2.imdecode(np.frombuffer(answer.content, np.uint8), 0)
+        assert np.flatnonzero(found.any(1)).tolist() == [row], name
+    for name in ("effects_9", "effects_", "effects_x"):
+        assert client.get(f"/api/projects/toy/results/{name}/3").status_code == 404
+
+
+def test_any_threshold_is_drawn_from_what_was_seen_of_an_object(
+    client: TestClient, context: Context, project: dict, root: Path
+) -> None:
+    from layerlift.finder.decide import wanted
+    from layerlift.jobs.shelf import Shelf
+
+    likely = (
+        np.random.default_rng(0).dirichlet(np.ones(5), (2, FRAMES, 6, 8)).transpose(0, 1, 4, 2, 3).astype(np.float16)
+    )
+    with Shelf(root / "toy.layerlift/results/seen/made/seen-0") as shelf:
+        shelf.put(0, likely[:, :, 0] > 2, likely)
+    opened, seen = context.projects.get("toy"), Seen()
+    for kinds in ([], ["shadow"], ["light", "smoke"]):
+        truth = 255 * wanted(likely, kinds or ("shadow", "reflection", "light", "smoke"))
+        for number in (0, 1):
+            assert np.abs(seen.sure_at(opened, 7, number, kinds) - truth[number, 7]).max() <= 0.51
+        assert np.abs(seen.sure_at(opened, 7, None, kinds) - truth[:, 7].max(0)).max() <= 0.51
+        address = f"/api/projects/toy/results/effects/7?w=64&kinds={','.join(kinds)}"
+        shown = cv2.imdecode(np.frombuffer(client.get(address).content, np.uint8), 0)
+        sure = seen.sure_at(opened, 7, None, kinds)
+        assert sure is not None
+        assert np.array_equal(shown, cv2.resize(sure, (WIDTH, HEIGHT)))
+    assert seen.sure_at(opened, 7, 2, []) is None
 
 
 def test_objects_are_named_so_that_a_command_line_takes_them(root: Path) -> None:

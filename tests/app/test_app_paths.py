@@ -218,6 +218,13 @@ def test_masks_are_taken_that_fit_the_clip_and_no_others(client: TestClient, pro
     assert client.get("/api/projects/toy/masks/k0.png").content == data.tobytes()
     moving = write_mask(root.parent / "moving.mkv").read_bytes()
     assert client.put("/api/projects/toy/masks/m.mkv", content=moving).json()["frames"] == FRAMES
+    for index in (0, 7):  # a page cannot read a video, and is shown its frames
+        answer = client.get(f"/api/projects/toy/masks/m.mkv/{index}?w=640")
+        shown = cv2.imdecode(np.frombuffer(answer.content, np.uint8), 0)
+        assert (shown[16:32, 8 + index : 24 + index] == 255).all()
+        assert np.count_nonzero(shown) == 16 * 16
+    for path in ("m.mkv/12", "m.mkv/-1", "none.mkv/0"):
+        assert client.get(f"/api/projects/toy/masks/{path}").status_code == 404
     short = write_mask(root.parent / "short.mkv", 5).read_bytes()
     answer = client.put("/api/projects/toy/masks/short.mkv", content=short)
     assert (answer.status_code, "has 5 frames" in answer.json()["error"]) == (400, True)

@@ -17,10 +17,11 @@ from layerlift.app import frames as frames_module
 from layerlift.app.context import Context
 from layerlift.app.frames import FrameStore
 from layerlift.app.openapi import document, ways
-from layerlift.app.opening import open_for_page
+from layerlift.app.opening import Opened, open_for_page
 from layerlift.app.pictures import view_width
 from layerlift.app.server import make_app
 from layerlift.cli.app import app as command_line
+from layerlift.progress import Cancellation, CancelledError
 
 
 def test_a_clip_s_facts_are_told(client: TestClient, project: dict) -> None:
@@ -83,6 +84,39 @@ def test_frames_are_made_ahead_at_the_width_that_is_asked_for(root: Path, tmp_pa
     assert store.ahead == 640
     assert sorted(path.name for path in (tmp_path / "frames").glob("*/*")) == ["1000", "320", "640"]
     assert store.ready(320) == [(2, 3)]
+
+
+def test_a_frame_that_nobody_waits_for_any_more_is_given_up(root: Path, tmp_path: Path) -> None:
+    store = FrameStore(open_for_page(root / "toy.mkv"), tmp_path / "frames")
+    gone = Cancellation()
+    gone.cancel()
+    with pytest.raises(CancelledError):
+        store.jpeg(5, WIDTH, gone)
+    assert store.ready() == []
+    assert store.jpeg(5, WIDTH)
+
+
+def test_frames_that_are_stepped_back_to_come_together(root: Path, tmp_path: Path) -> None:
+    store = FrameStore(open_for_page(root / "toy.mkv"), tmp_path / "frames")
+    store.jpeg(11, WIDTH)
+    assert store.ready() == [(11, 12)]
+    store.jpeg(10, WIDTH)
+    assert store.ready() == [(3, 12)]
+    store.jpeg(1, WIDTH)
+    assert store.ready() == [(0, 2), (3, 12)]
+
+
+def test_a_smaller_picture_is_made_of_a_larger_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = np.zeros((2, 64, 1000, 3), np.uint8)
+    wide[1, :, 500:] = 200
+    store = FrameStore(open_for_page(write_frames(root / "wide.mkv", wide)), tmp_path / "frames")
+    store.jpeg(1, 1000)
+    monkeypatch.setattr(Opened, "frames", None)
+    small = cv2.imdecode(np.frombuffer(store.jpeg(1, 320), np.uint8), 0)
+    assert small.shape == (20, 320)
+    assert np.abs(small[:, [10, 310]].astype(int) - (0, 200)).max() <= 3
+    with pytest.raises(TypeError):
+        store.jpeg(0, 320)
 
 
 def test_the_server_never_imports_torch(root: Path) -> None:

@@ -80,6 +80,19 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(int) - other.astype(int)).mean())
 
 
+def changed(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where two pictures differ by more than noise."""
+    return np.abs(now.astype(int) - before).max(-1) > 20
+
+
+def drag(page: Any, scene: Path, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw a line with the button held."""
+    page.mouse.move(*place(page, scene, start))
+    page.mouse.down()
+    page.mouse.move(*place(page, scene, end), steps=6)
+    page.mouse.up()
+
+
 def click(page: Any, scene: Path, at: tuple[float, float], **more: Any) -> None:
     """Click on a pixel of the clip, and wait for the mask of it."""
     asked = "predict"

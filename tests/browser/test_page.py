@@ -13,9 +13,11 @@ import pytest
 from browser.driving import (
     DONE,
     SHOWN,
+    changed,
     choose_classic,
     click,
     difference,
+    drag,
     middle,
     open_clip,
     place,
@@ -38,11 +40,6 @@ DROP = """([name, bytes]) => {
 
 MOVE = "(bar, to) => { bar.value = to; bar.dispatchEvent(new Event('input')); }"
 KEYS = "async () => (await import('/static/keys.js')).KEYS.flatMap(([, all]) => all.flatMap((one) => one[0]))"
-
-
-def changed(before: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """(H, W) bool: where two pictures differ by more than noise."""
-    return np.abs(now.astype(int) - before).max(-1) > 20
 
 
 def wiped(now: np.ndarray, clip: np.ndarray, plate: np.ndarray, share: float) -> bool:
@@ -152,10 +149,7 @@ def test_clicks_make_masks_and_undo_takes_them_back(page: Any, server: Any, scen
 def test_a_drag_is_a_box(page: Any, server: Any, scene: Path) -> None:
     open_clip(page, server.folder, scene, "box")
 
-    page.mouse.move(*place(page, scene, (10, 12)))
-    page.mouse.down()
-    page.mouse.move(*place(page, scene, (40, 30)), steps=4)
-    page.mouse.up()
+    drag(page, scene, (10, 12), (40, 30))
 
     page.wait_for_selector(".object")
     wait_saved(page)
@@ -168,16 +162,10 @@ def test_brush_and_eraser_paint_masks_that_survive_a_reload(page: Any, server: A
     before = seen(page, scene)
 
     page.keyboard.press("b")
-    page.mouse.move(*place(page, scene, (20, 50)))
-    page.mouse.down()
-    page.mouse.move(*place(page, scene, (70, 50)), steps=6)
-    page.mouse.up()
+    drag(page, scene, (20, 50), (70, 50))
     page.wait_for_selector(".said:has-text('painted in 1 frame')")
     page.keyboard.press("e")
-    page.mouse.move(*place(page, scene, (45, 40)))
-    page.mouse.down()
-    page.mouse.move(*place(page, scene, (45, 60)), steps=6)
-    page.mouse.up()
+    drag(page, scene, (45, 40), (45, 60))
     wait_saved(page)
 
     page.reload()

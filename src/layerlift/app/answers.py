@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from layerlift.app.projects import ConflictError
 from layerlift.app.refusal import RefusalError, status_of
@@ -18,6 +19,11 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 MOST_BODY = 8 * 2**20  # bytes of JSON
 FOREVER = "private, max-age=31536000, immutable"
+
+
+def routes(*ways: tuple[str, str, Endpoint]) -> list[Route]:
+    """Routes of (method, address, endpoint), whose errors are told."""
+    return [Route(path, told(endpoint), methods=[method]) for method, path, endpoint in ways]
 
 
 def json(what: Any, status: int = 200) -> Response:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from layerlift.app.answers import body, json, picture, told
+from layerlift.app.answers import body, json, picture, routes
 from layerlift.app.context import context_of, in_thread, project_of
 from layerlift.app.pictures import view_width
 from layerlift.app.refusal import RefusalError
 from layerlift.app.shapes import Predict
+from layerlift.progress import Cancellation
 
 
 def clip_routes() -> list[Route]:
     """The routes of frames and predictions."""
-    return [
-        Route("/api/projects/{project}/frames", told(get_ready), methods=["GET"]),
-        Route("/api/projects/{project}/frames/{index:int}", told(get_frame), methods=["GET"]),
-        Route("/api/projects/{project}/predict", told(predict), methods=["POST"]),
-    ]
+    return routes(
+        ("GET", "/api/projects/{project}/frames", get_ready),
+        ("GET", "/api/projects/{project}/frames/{index:int}", get_frame),
+        ("POST", "/api/projects/{project}/predict", predict),
+    )
 
 
 async def get_frame(request: Request) -> Response:
@@ -28,8 +31,20 @@ async def get_frame(request: Request) -> Response:
     facts = project.opened.facts
     index = in_clip(request.path_params["index"], facts.frames)
     width = view_width(asked_width(request), facts.width)
-    data = await in_thread(project.frames.jpeg, index, width)
+    cancellation = Cancellation()
+    watch = asyncio.ensure_future(_left(request, cancellation))
+    try:
+        data = await in_thread(project.frames.jpeg, index, width, cancellation)
+    finally:
+        watch.cancel()
     return picture(data, keep=request.query_params.get("v") == facts.stamp)
+
+
+async def _left(request: Request, cancellation: Cancellation) -> None:
+    """Cancel where whoever asked does not wait any more: a user who scrubs wants the newest frame alone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    cancellation.cancel()
 
 
 async def get_ready(request: Request) -> Response:

@@ -1,7 +1,7 @@
 """A clip's frames by their numbers, as JPEG: made on request, and ahead of it, into a bounded folder on the disk.
 
 A file knows frames in order. One thread goes through the clip from where the user looks, so that what is asked for next
-is there; it waits while anything else is asked for.
+is there; it waits while anything else is asked for, and rests while the page is busy and has enough.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -16,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from layerlift.app.opening import Opened
-from layerlift.app.pictures import jpeg, scaled
+from layerlift.app.pictures import WIDTHS, jpeg, pixels_of, scaled
 from layerlift.errors import LayerliftError
+from layerlift.progress import Cancellation
 
 KEPT_BYTES = 2 * 2**30  # of one clip's frames on the disk
 LEFT_BYTES = 2**30  # that stay free on the disk
@@ -25,6 +27,9 @@ TOLD_EVERY = 12  # frames, between two events of what is ready
 LEAST_AHEAD = 640  # pixels of width: smaller frames are for looking at many, and none of them is made ahead
 NEAR = 24  # frames: what is asked for within so many of those that are being decoded waits for them
 PATIENCE = 2.0  # seconds that it waits
+ENOUGH = 2 * NEAR  # frames after what was asked for last: more of them can wait until the page rests
+REST = 0.3  # seconds without any question, after which the page rests
+BACK = 8  # frames before one that is stepped back to: they come next, and cost a seek together, not each
 _STAMP = re.compile(r"[0-9a-f]{16}")  # see `opening.stamp_of`
 
 
@@ -45,9 +50,12 @@ class FrameStore:
         self._bytes = sum(file.stat().st_size for file in self._folder.glob("*/*.jpg"))
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._look = 0
+        self._look = self._last = 0  # what was asked for last, and what was last decoded for it alone
         self._decoding = -1  # the frame that the thread is at
         self._busy = 0
+        self._quiet = 0.0  # when the page rests
+        self._waiting: list[int] = []  # frames that wait to be decoded because they are asked for
+        self._taken = False  # one of them is being decoded
         self._closed = self._full = self._going = self._wanted = False
 
     def start(self) -> None:
@@ -66,6 +74,7 @@ class FrameStore:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(PATIENCE)
+        self.opened.decoders.close()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -77,6 +86,7 @@ class FrameStore:
         finally:
             with self._changed:
                 self._busy -= 1
+                self._quiet = time.monotonic() + REST  # the page has something to draw now
                 self._changed.notify_all()
 
     def ready(self, width: int | None = None) -> list[tuple[int, int]]:
@@ -91,10 +101,10 @@ class FrameStore:
                 spans.append((index, index + 1))
         return spans
 
-    def jpeg(self, index: int, width: int) -> bytes:
-        """Frame `index` at a width. Raises InputError where the clip cannot be decoded there."""
+    def jpeg(self, index: int, width: int, cancellation: Cancellation | None = None) -> bytes:
+        """Frame `index` at a width. Raises InputError where the clip cannot be decoded there, and CancelledError."""
         path = self._path(index, width)
-        self._look = index
+        self._look, self._quiet = index, time.monotonic() + REST
         if self._full:
             self.start()
         with suppress(OSError):
@@ -108,10 +118,46 @@ class FrameStore:
                 self._changed.wait_for(lambda: path.exists() or self._closed or self._decoding > index, PATIENCE)
         with suppress(OSError):
             return path.read_bytes()
-        with self.aside():
-            if self._wanted:
-                self.start()  # it may have ended, for want of anything to do
-            return self._keep(path, self.opened.frame(index), width)
+        data = self._of_larger(path, index, width)
+        if data is None:
+            with self.aside():
+                data = self._in_turn(path, index, width, cancellation or Cancellation())
+        if self._wanted:
+            self.start()  # it may have ended, for want of anything to do
+        return data
+
+    def _of_larger(self, path: Path, index: int, width: int) -> bytes | None:
+        """A frame made of a larger picture of it, where there is one."""
+        widths = sorted({*WIDTHS, self.opened.clip.width})
+        larger = next((other for other in widths if other > width and self._path(index, other).exists()), None)
+        if larger is not None:
+            with suppress(OSError, ValueError):  # it may be gone by now
+                return self._keep(path, pixels_of(self._path(index, larger).read_bytes()), width)
+        return None
+
+    def _in_turn(self, path: Path, index: int, width: int, cancellation: Cancellation) -> bytes:
+        """A frame that is decoded because it is asked for: one at a time, the first in the clip first."""
+        with self._changed:
+            self._waiting.append(index)
+            self._changed.wait_for(lambda: not self._taken and index == min(self._waiting))
+            self._waiting.remove(index)
+            self._taken = True
+        try:
+            with suppress(OSError):
+                return path.read_bytes()
+            back = BACK if self._last - ENOUGH < index < self._last else 1
+            near = range(max(0, index - back + 1), index)
+            first = next((at for at in near if not self._path(at, width).exists()), index)
+            data, self._last = b"", index
+            for number, frame in enumerate(self.opened.frames(first, index + 1, cancellation.check), first):
+                there = self._path(number, width)
+                if number == index or not there.exists():
+                    data = self._keep(there, frame, width)
+            return data
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
 
     def _path(self, index: int, width: int) -> Path:
         return self._folder / str(width) / f"{index:06d}.jpg"
@@ -173,35 +219,54 @@ class FrameStore:
 
         False where the disk takes no more.
         """
-        look, begun = self._look, start
-        with closing(self.opened.clip.frames(start)) as frames:  # type: ignore[type-var]
-            self._decoding = index = start
+        look, index, begun, full = self._look, start, start, False
+        self._decoding = start
+        with closing(self.opened.frames(start, self._count, lambda: self._pause(look))) as frames, suppress(_Elsewhere):
             for frame in frames:
                 path = self._path(index, self.ahead)
                 if not path.exists():
                     self._keep(path, frame, self.ahead)
-                    if not path.exists():
+                    full = not path.exists()
+                    if full:
                         break
                 index += 1
                 with self._changed:
                     self._decoding = index
                     self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._closed or not self._busy)
-                    moved = self._look != look and not index - NEAR <= self._look <= index + 2 * NEAR
-                    look = look if moved else self._look
                 if index - begun >= TOLD_EVERY:
                     self.told(begun, index)
                     begun = index
-                if self._closed or moved or self._there_already(index):
+                if self._there_already(index):
                     break
+                look = self._pause(look)
         if index > begun:
             self.told(begun, index)
-        return index > start
+        return not full
+
+    def _pause(self, look: int) -> int:
+        """Wait for what else is asked for, and for the page where it has enough; returns where the user looks.
+
+        `look` is where they looked before. Raises _Elsewhere where these frames are not what they look at now.
+        """
+        with self._changed:
+            while not self._closed:
+                at = self._decoding
+                if self._look != look and not at - NEAR <= self._look <= at + ENOUGH:
+                    raise _Elsewhere
+                left = 0.0 if self._look <= at <= self._look + ENOUGH else self._quiet - time.monotonic()
+                if not self._busy and left <= 0:
+                    return self._look
+                self._changed.wait(None if self._busy else left)
+        raise _Elsewhere
 
     def _there_already(self, index: int) -> bool:
         """Whether the next frames are on the disk, so that decoding them again gains nothing."""
         near = range(index, min(index + NEAR, self._count))
         return index >= self._count or all(self._path(at, self.ahead).exists() for at in near)
+
+
+class _Elsewhere(Exception):  # noqa: N818 - the end of a run, nothing that went wrong
+    """The user looks at other frames now, or the store is closed."""
 
 
 def _drop_others(folder: Path, stamp: str) -> None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from layerlift.app.answers import body, json, told
+from layerlift.app.answers import body, json, routes
 from layerlift.app.commands import line_of
 from layerlift.app.context import context_of, in_thread, project_of
 from layerlift.app.jobs import steps_of
@@ -18,14 +18,14 @@ from layerlift.app.shapes import NewJob
 
 def job_routes() -> list[Route]:
     """The routes of jobs."""
-    return [
-        Route("/api/projects/{project}/jobs", told(add_job), methods=["POST"]),
-        Route("/api/projects/{project}/command", told(get_command), methods=["GET"]),
-        Route("/api/jobs", told(get_jobs), methods=["GET"]),
-        Route("/api/jobs/{job}", told(forget_job), methods=["DELETE"]),
-        Route("/api/jobs/{job}/cancel", told(cancel_job), methods=["POST"]),
-        Route("/api/jobs/{job}/resume", told(resume_job), methods=["POST"]),
-    ]
+    return routes(
+        ("POST", "/api/projects/{project}/jobs", add_job),
+        ("GET", "/api/projects/{project}/command", get_command),
+        ("GET", "/api/jobs", get_jobs),
+        ("DELETE", "/api/jobs/{job}", forget_job),
+        ("POST", "/api/jobs/{job}/cancel", cancel_job),
+        ("POST", "/api/jobs/{job}/resume", resume_job),
+    )
 
 
 async def add_job(request: Request) -> Response:

@@ -32,6 +32,7 @@ _WAYS: list[tuple[str, str, str, Any, Any]] = [
     ("put", "/api/projects/{project}/masks/{name}", "Send a painted frame, or a mask file", "application/octet-stream",
      "application/json"),
     ("get", "/api/projects/{project}/masks/{name}", "A mask, as it came", None, "application/octet-stream"),
+    ("get", "/api/projects/{project}/masks/{name}/{index}", "A frame of a mask", None, "image/png"),
     ("post", "/api/projects/{project}/jobs", "Put work into the queue", shapes.NewJob, shapes.Job),
     ("get", "/api/projects/{project}/command", "What one would type for it", None, "application/json"),
     ("get", "/api/projects/{project}/exports", "What was saved", None, "application/json"),
@@ -44,7 +45,8 @@ _WAYS: list[tuple[str, str, str, Any, Any]] = [
 ]  # fmt: skip
 _QUERY = {
     "/api/projects/{project}/frames/{index}": ("w", "v"),
-    "/api/projects/{project}/results/{name}/{index}": ("w", "v"),
+    "/api/projects/{project}/results/{name}/{index}": ("w", "v", "kinds"),
+    "/api/projects/{project}/masks/{name}/{index}": ("w",),
     "/api/projects/{project}/predict": ("tab",),
     "/api/projects/{project}": ("tab",),
     "/api/projects/{project}/command": ("kind", "preset", "of", "onto"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,31 +14,85 @@ import numpy as np
 
 from layerlift.app.shapes import Facts
 from layerlift.clip import Clip, open_clip
-from layerlift.clip.clip import Picture
 from layerlift.clip.container import open_input
-from layerlift.clip.jump import jumper
+from layerlift.clip.jump import Jumper, jumper
 from layerlift.clip.view import is_hdr
 from layerlift.errors import InputError
+
+MOST_THREADS = 4  # of one decoder: each holds frames in memory
+KEPT_DECODERS = 2  # that are open and wait
+
+
+class Decoders:
+    """Decoders of one clip that stay where they were, so that what comes next is quick. For any thread."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._lock, self._kept = threading.Lock(), KEPT_DECODERS
+        self.first = jumper(clip, min(MOST_THREADS, os.cpu_count() or 1))
+        self._idle: list[Jumper] = [self.first] if self.first else []
+
+    @contextmanager
+    def taken(self, index: int) -> Iterator[Jumper | None]:
+        """The decoder that is nearest before a frame; None where the clip has no quick way."""
+        if self.first is None:
+            yield None
+            return
+        with self._lock:
+            idle = self._idle
+            near = [one for one in idle if one.goes_on(index) or one.unused]
+            decoder = next(iter(near or idle[: len(idle) // KEPT_DECODERS]), None)  # else the longest idle, of enough
+            if decoder is not None:
+                idle.remove(decoder)
+        decoder = decoder or self.first.another()
+        try:
+            yield decoder
+        finally:
+            with self._lock:
+                self._idle.append(decoder)
+            self._drop(self._kept)
+
+    def close(self) -> None:
+        """Let go of the file; whoever asks still opens it again."""
+        self._kept = 0
+        self._drop(0)
+
+    def _drop(self, kept: int) -> None:
+        with self._lock:
+            gone = self._idle[: len(self._idle) - kept] if len(self._idle) > kept else []
+            del self._idle[: len(gone)]
+        for one in gone:
+            one.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A clip that was opened, and what it is."""
+    """A clip that was opened, and what it is. May be asked from any thread."""
 
     path: Path
     clip: Clip
     facts: Facts
-    _jump: list[Callable[[int], Picture] | None] = field(default_factory=list, repr=False, compare=False)
+    decoders: Decoders = field(repr=False, compare=False)
 
-    def frame(self, index: int) -> np.ndarray:
-        """A frame, (H, W, 3) uint8, quickly where that can be. Raises InputError where it cannot be decoded."""
-        if not self._jump:
-            self._jump.append(jumper(self.clip))
-        jump = self._jump[0]
-        if jump is not None:
-            with suppress(InputError):  # the slow way knows what is wrong
-                return jump(index).array("rgb24")
-        return next(self.clip.frames(index, index + 1))
+    def frame(self, index: int, between: Callable[[], object] = lambda: None) -> np.ndarray:
+        """A frame, (H, W, 3) uint8, quickly where that can be; `between` is called on the way, and may end it.
+
+        Raises InputError where it cannot be decoded.
+        """
+        with closing(self.frames(index, index + 1, between)) as found:
+            return next(found)
+
+    def frames(self, start: int, end: int, between: Callable[[], object]) -> Generator[np.ndarray]:
+        """Frames in order; see `frame`."""
+        number = start
+        with self.decoders.taken(start) as decoder, suppress(InputError):  # the slow way knows what is wrong
+            while decoder is not None and number < end:
+                frame = decoder.picture(number, between).array("rgb24")
+                number += 1
+                yield frame
+        if number < end:
+            for frame in self.clip.frames(number, end):
+                between()
+                yield frame
 
 
 def open_for_page(path: Path) -> Opened:
@@ -45,13 +101,14 @@ def open_for_page(path: Path) -> Opened:
     Raises InputError as `open_clip`.
     """
     clip = open_clip(path, deinterlace=True)
-    codec, sound = _streams(clip)
+    decoders = Decoders(clip)
+    codec, sound = _streams(clip, decoders)
     size = sum(file.stat().st_size for file in _files(path))
     facts = Facts(
         clip.width, clip.height, clip.frame_count, clip.rate.as_integer_ratio(), float(clip.duration), sound, codec,
         size, _notes(clip), stamp_of(path),
     )  # fmt: skip
-    return Opened(path, clip, facts)
+    return Opened(path, clip, facts, decoders)
 
 
 def stamp_of(path: Path) -> str:
@@ -66,12 +123,12 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
-def _streams(clip: Clip) -> tuple[str, bool]:
+def _streams(clip: Clip, decoders: Decoders) -> tuple[str, bool]:
     """The codec's name, and whether there is sound."""
     if clip.path is None:
         return "images", False
     try:
-        with open_input(clip.path) as container:
+        with nullcontext(decoders.first.container) if decoders.first else open_input(clip.path) as container:
             names = [stream.codec_context.name for stream in container.streams.video if stream.codec_context]
             return (names[0] if names else "images"), bool(container.streams.audio)
     except InputError:  # pictures that another library reads

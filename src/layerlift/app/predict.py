@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ class Predictor:
 
     def warm(self) -> None:
         """Open the networks in the background."""
-        self._thread.submit(self._open)
+        with suppress(RuntimeError):  # the server ends
+            self._thread.submit(self._open)
 
     def close(self) -> None:
         """Stop what runs; whoever waits for it is refused."""

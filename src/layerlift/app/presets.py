@@ -18,11 +18,20 @@ class Format:
     words: tuple[str, ...] = ()
 
 
-def _of(kind: Literal["layers", "plate", "mask"], *rows: tuple[str, str, str, str, tuple[str, ...]]) -> list[Format]:
+def _of(
+    kind: Literal["layers", "plate", "composite", "mask"], *rows: tuple[str, str, str, str, tuple[str, ...]]
+) -> list[Format]:
     return [Format(Preset(f"{kind}-{name}", title, detail, kind), ending, words)
             for name, title, detail, ending, words in rows]  # fmt: skip
 
 
+CLIPS = (
+    ("mp4", "For everything", "H.264, visually lossless, .mp4", ".mp4", ()),
+    ("mov", "Resolve / Final Cut", "QuickTime, .mov", ".mov", ()),
+    ("png", "After Effects / Nuke", "PNG sequence", "", ()),
+    ("webm", "Web", "WebM, VP9", ".webm", ()),
+    ("lossless", "Lossless", "FFV1, bit for bit, .mkv", ".mkv", ("--lossless",)),
+)
 FORMATS = [
     *_of(
         "layers",
@@ -32,14 +41,8 @@ FORMATS = [
         ("webm", "Web", "WebM, VP9 with alpha", ".webm", ()),
         ("lossless", "Lossless", "FFV1 with alpha, 16 bits, .mkv", ".mkv", ()),
     ),
-    *_of(
-        "plate",
-        ("mp4", "For everything", "H.264, visually lossless, .mp4", ".mp4", ()),
-        ("mov", "Resolve / Final Cut", "QuickTime, .mov", ".mov", ()),
-        ("png", "After Effects / Nuke", "PNG sequence", "", ()),
-        ("webm", "Web", "WebM, VP9", ".webm", ()),
-        ("lossless", "Lossless", "FFV1, bit for bit, .mkv", ".mkv", ("--lossless",)),
-    ),
+    *_of("plate", *CLIPS),
+    *_of("composite", *CLIPS),
     *_of(
         "mask",
         ("lossless", "Lossless", "FFV1, .mkv", ".mkv", ("--mask",)),

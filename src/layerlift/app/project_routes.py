@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from layerlift.app.answers import body, json, told
+from layerlift.app.answers import body, json, routes
 from layerlift.app.confined import clean_name, free_name
 from layerlift.app.context import Context, context_of, in_thread, project_of
 from layerlift.app.projects import OpenProject, as_project
 from layerlift.app.shapes import NewProject, Project, Save
 from layerlift.app.uploads import MOST_CLIP, receive
 
+SHOWN_AFTER = 0.7  # seconds
+
 
 def project_routes() -> list[Route]:
     """The routes of projects and uploads."""
-    return [
-        Route("/api/clips/{name}", told(put_clip), methods=["PUT"]),
-        Route("/api/projects", told(make_project), methods=["POST"]),
-        Route("/api/projects/{project}", told(get_project), methods=["GET"]),
-        Route("/api/projects/{project}", told(save_project), methods=["PUT"]),
-        Route("/api/projects/{project}", told(delete_project), methods=["DELETE"]),
-        Route("/api/projects/{project}/facts", told(get_facts), methods=["GET"]),
-    ]
+    return routes(
+        ("PUT", "/api/clips/{name}", put_clip),
+        ("POST", "/api/projects", make_project),
+        ("GET", "/api/projects/{project}", get_project),
+        ("PUT", "/api/projects/{project}", save_project),
+        ("DELETE", "/api/projects/{project}", delete_project),
+        ("GET", "/api/projects/{project}/facts", get_facts),
+    )
 
 
 async def put_clip(request: Request) -> Response:
@@ -39,15 +43,20 @@ async def make_project(request: Request) -> Response:
     wanted = await body(request, NewProject)
     projects = context_of(request).projects
     project = await in_thread(projects.create, wanted.clip)
-    context_of(request).predictor.warm()
+    _warm_soon(request)
     return json(await in_thread(described, context_of(request), project))
 
 
 async def get_project(request: Request) -> Response:
     """A project."""
     project = await project_of(request)
-    context_of(request).predictor.warm()
+    _warm_soon(request)
     return json(await in_thread(described, context_of(request), project))
+
+
+def _warm_soon(request: Request) -> None:
+    """Open the networks when the first frame has most likely been shown: that comes first."""
+    asyncio.get_running_loop().call_later(SHOWN_AFTER, context_of(request).predictor.warm)
 
 
 async def save_project(request: Request) -> Response:

@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from layerlift.app.answers import json, picture, told
-from layerlift.app.clip_routes import asked_width
+from layerlift.app.answers import json, picture, routes
+from layerlift.app.clip_routes import asked_width, in_clip
 from layerlift.app.confined import clean_name, existing
 from layerlift.app.context import context_of, in_thread, project_of
 from layerlift.app.pictures import view_width
 from layerlift.app.projects import OpenProject
+from layerlift.app.seen import KINDS
 from layerlift.app.uploads import MOST_MASK, receive
 from layerlift.masks import open_mask
 
@@ -26,14 +27,15 @@ CHUNK = 1 << 20
 
 def result_routes() -> list[Route]:
     """The routes of results."""
-    return [
-        Route("/api/projects/{project}/results", told(get_results), methods=["GET"]),
-        Route("/api/projects/{project}/results/{name}/{index:int}", told(get_picture), methods=["GET"]),
-        Route("/api/projects/{project}/masks/{name}", told(put_mask), methods=["PUT"]),
-        Route("/api/projects/{project}/masks/{name}", told(get_mask), methods=["GET"]),
-        Route("/api/projects/{project}/exports", told(get_exports), methods=["GET"]),
-        Route("/api/projects/{project}/exports/{file}", told(get_export), methods=["GET"]),
-    ]
+    return routes(
+        ("GET", "/api/projects/{project}/results", get_results),
+        ("GET", "/api/projects/{project}/results/{name}/{index:int}", get_picture),
+        ("PUT", "/api/projects/{project}/masks/{name}", put_mask),
+        ("GET", "/api/projects/{project}/masks/{name}", get_mask),
+        ("GET", "/api/projects/{project}/masks/{name}/{index:int}", get_mask_picture),
+        ("GET", "/api/projects/{project}/exports", get_exports),
+        ("GET", "/api/projects/{project}/exports/{file}", get_export),
+    )
 
 
 async def get_results(request: Request) -> Response:
@@ -47,7 +49,9 @@ async def get_picture(request: Request) -> Response:
     project = await project_of(request)
     width = view_width(asked_width(request), project.opened.facts.width)
     name, index = request.path_params["name"], request.path_params["index"]
-    data = await in_thread(context_of(request).results.picture, project, name, index, width)
+    asked = request.query_params.get("kinds")
+    kinds = None if asked is None else [kind for kind in KINDS[1:] if kind in asked.split(",")]
+    data = await in_thread(context_of(request).results.picture, project, name, index, width, kinds)
     return picture(data, keep="v" in request.query_params)
 
 
@@ -73,6 +77,16 @@ async def get_mask(request: Request) -> Response:
     project = await project_of(request)
     path = existing(project.folder / "masks", request.path_params["name"], "mask")
     return FileResponse(path, media_type=_kind(path), headers={"cache-control": "no-store"})
+
+
+async def get_mask_picture(request: Request) -> Response:
+    """A frame of a mask, in white on black: of a video, which a page cannot read."""
+    project = await project_of(request)
+    facts = project.opened.facts
+    index, width = in_clip(request.path_params["index"], facts.frames), view_width(asked_width(request), facts.width)
+    name = request.path_params["name"]
+    data = await in_thread(context_of(request).results.mask_picture, project, name, index, width)
+    return picture(data, keep=True)
 
 
 async def get_exports(request: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 
 from layerlift.app.commands import RESULT, STAGES, Commands
+from layerlift.app.confined import existing
 from layerlift.app.jobs import is_fresh
 from layerlift.app.opening import stamp_of
 from layerlift.app.pictures import jpeg, png, scaled, webp
 from layerlift.app.projects import OpenProject
 from layerlift.app.refusal import RefusalError
-from layerlift.app.seen import sure_at
+from layerlift.app.seen import Seen
 from layerlift.app.shapes import Doc
 from layerlift.clip import Clip, open_clip
 from layerlift.clip.clip import Pixels
@@ -41,6 +42,7 @@ class Results:
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._lock = threading.RLock()
+        self._seen = Seen()
 
     def listing(self, project: OpenProject) -> dict[str, Any]:
         """The results that are there, by name, as the page is told of them."""
@@ -71,21 +73,33 @@ class Results:
                 found[name] = self._about(project, path, stale.get(of, True))
         if "effects" in found:
             found["effects"]["threshold"] = doc.effects.threshold
-            found["effects"]["present"] = present_in(folder)["effects"]
-        for name, path in layers_in(folder):
+            found["effects"]["present"] = present = present_in(folder)["effects"]
+            for number in present if len(present) > 1 else ():
+                found[f"effects_{number}"] = found["effects"]
+        of = found.get("objects", {}).get("of", [])
+        for number, (name, path) in enumerate(layers_in(folder)):
             found[name] = self._about(project, path, stale.get("layers", True))
+            if number < len(of):
+                found[name]["object"] = of[number]
         return found
 
-    def picture(self, project: OpenProject, name: str, index: int, width: int) -> bytes:
-        """Frame `index` of a result at a width. Raises RefusalError (404) where there is none."""
+    def picture(
+        self, project: OpenProject, name: str, index: int, width: int, kinds: Sequence[str] | None = None
+    ) -> bytes:
+        """Frame `index` of a result at a width; of effects those of some `kinds`, by default the project's.
+
+        Raises RefusalError (404) where there is none.
+        """
         make: dict[str, Callable[[OpenProject, int, int], bytes]] = {
             "objects": self._labels,
-            "effects": self._sure,
             "source": partial(self._sources, "source"),
             "forecast": partial(self._sources, "forecast"),
         }  # fmt: skip
         if name in make:
             return make[name](project, index, width)
+        if name == "effects" or name.startswith("effects_"):
+            of = name.removeprefix("effects").removeprefix("_") if name != "effects" else None
+            return self._sure(project, index, width, of, project.saved.doc.effects.kinds if kinds is None else kinds)
         if name not in ("plate", "composite") and not name.startswith("layer_"):
             raise RefusalError(404, "there is no such result.")
         path = dict(layers_in(project.folder / "results")).get(name, project.folder / "results" / f"{name}.mkv")
@@ -195,20 +209,36 @@ class Results:
         if not (ours or files) or not 0 <= index < facts.frames:
             raise RefusalError(404, NOT_THERE)
         for number, file in enumerate(files, ours + 1):
-            mask: Mask = self._kept(file, "mask", partial(open_mask, file, project.opened.clip))
-            with closing(mask.frames(index, index + 1)) as frames:  # type: ignore[type-var]
+            with closing(self._mask(project, file).frames(index, index + 1)) as frames:  # type: ignore[type-var]
                 labels[next(frames) & (labels == 0)] = number
         return labels
 
-    def _sure(self, project: OpenProject, index: int, width: int) -> bytes:
-        """How likely each pixel is an effect, 0 to 255; of effects without that, the mask."""
-        facts = project.opened.facts
-        sure = sure_at(project, index)
+    def _sure(self, project: OpenProject, index: int, width: int, of: str | None, kinds: Sequence[str]) -> bytes:
+        """How likely each pixel is an effect, of one object or of any, 0 to 255; of effects without that, the mask."""
+        facts, folder = project.opened.facts, project.folder / "results"
+        known, path, number = list(present_in(folder)["effects"]), folder / "effects.mkv", None
+        if of is not None:
+            if of not in known:
+                raise RefusalError(404, NOT_THERE)
+            number = known.index(of)
+            path = folder / f"effects_{number}.mkv" if len(known) > 1 else path
+        sure = self._seen.sure_at(project, index, number, kinds)
         if sure is None:
-            mask = self._frame(project.folder / "results" / "effects.mkv", index)[..., 0]
+            mask = self._frame(path, index)[..., 0]
             return png(scaled(mask, min(width, mask.shape[1])))
         height = max(1, round(facts.height * width / facts.width))
         return png(cv2.resize(sure, (width, height), interpolation=cv2.INTER_LINEAR))
+
+    def mask_picture(self, project: OpenProject, name: str, index: int, width: int) -> bytes:
+        """Frame `index` of an imported mask at a width."""
+        mask = self._mask(project, existing(project.folder / "masks", name, "mask"))
+        with closing(mask.frames(index, index + 1)) as frames:  # type: ignore[type-var]
+            inside = next(frames).astype(np.uint8) * 255
+        return png(scaled(inside, min(width, inside.shape[1])))
+
+    def _mask(self, project: OpenProject, file: Path) -> Mask:
+        mask: Mask = self._kept(file, "mask", partial(open_mask, file, project.opened.clip))
+        return mask
 
     def _sources(self, name: str, project: OpenProject, index: int, width: int) -> bytes:
         """Where each pixel of the plate comes from, or would, as labels; see SOURCES."""

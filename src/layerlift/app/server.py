@@ -6,17 +6,17 @@ import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Thread
 
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from layerlift import __version__
-from layerlift.app.answers import json, told
+from layerlift.app.answers import json, routes
 from layerlift.app.clip_routes import clip_routes
 from layerlift.app.context import Context, context_of, in_thread
 from layerlift.app.guard import Guard
@@ -45,24 +45,35 @@ def make_app(context: Context) -> Starlette:
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        import av  # noqa: F401 - by one thread: it does not bear being imported by two at once
+
         context.events.start()
+        Thread(target=_look_around, name="look around", daemon=True).start()
         yield
         context.close()
 
-    routes = [
-        Route("/", told(index)),
-        Route("/static/{file:path}", told(static)),
-        Route("/api", told(api)),
-        Route("/api/state", told(state)),
-        Route("/api/events", told(events)),
+    every = [
+        *routes(
+            ("GET", "/", index),
+            ("GET", "/static/{file:path}", static),
+            ("GET", "/api", api),
+            ("GET", "/api/state", state),
+            ("GET", "/api/events", events),
+        ),
         *project_routes(),
         *clip_routes(),
         *result_routes(),
         *job_routes(),
     ]
-    app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: refused, 500: failed})
+    app = Starlette(routes=every, lifespan=life, exception_handlers={HTTPException: refused, 500: failed})
     app.state.context = context
     return app
+
+
+def _look_around() -> None:
+    """Import what the first questions need, while the browser loads the page."""
+    models()
+    segmenters()
 
 
 def guarded(context: Context, token: str, port: int, names: list[str], *, any_address: bool = False) -> ASGIApp:
@@ -132,4 +143,4 @@ def _file(name: str) -> Response:
         raise RefusalError(404, "there is no such file.")
     if not path.is_file():
         raise RefusalError(404, "there is no such file.")
-    return FileResponse(path, media_type=kind, headers={"cache-control": "no-cache"})
+    return Response(path.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})

@@ -173,7 +173,7 @@ class Preset(Struct):
     name: str
     title: str
     detail: str
-    of: Literal["layers", "plate", "mask"] = field(name="for")
+    of: Literal["layers", "plate", "composite", "mask"] = field(name="for")
 
 
 class Job(Struct):

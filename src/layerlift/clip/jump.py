@@ -1,12 +1,15 @@
-"""One frame of a video, as quickly as it can be had: for looking, not for work.
+"""Single frames of a video, as quickly as they can be had: for looking, not for work.
 
-It is the very frame that `Clip.frames` yields. Frames that no other refers to are skipped on the way, and frames are
-decoded on several threads; damage before the frame is not looked for.
+They are the very frames that `Clip.frames` yields. Frames that no other refers to are skipped on the way, and frames
+are decoded on several threads; damage before the frame is not looked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerlift.clip.clip import Clip, Picture
 from layerlift.clip.container import open_input, video_stream
@@ -14,12 +17,99 @@ from layerlift.clip.decode import DecodedPicture, orientation
 from layerlift.clip.reader import SEEKABLE, read_index
 from layerlift.errors import InputError
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+
 # Codecs whose decoders skip what is not referred to without any difference in what is.
 _SKIPPING = frozenset(["h264", "hevc"])
+# Frames: what lies within so many after the last one is decoded from there, without a seek.
+_NEAR = 32
+_NOWHERE = -_NEAR - 1
 
 
-def jumper(clip: Clip) -> Callable[[int], Picture] | None:
-    """A function from a frame's number to its picture, for a clip as `open_clip` returns it.
+class Jumper:
+    """A decoder that stays where it was: the frame after the last one costs one frame. For one thread at a time.
+
+    `path` is the file, `times` are its frames' presentation times, `threads` that decode. The file is open from the
+    beginning; `opened` is the file where it is open already, with what closes it.
+    """
+
+    def __init__(
+        self, path: Path, times: Sequence[int], threads: int, opened: tuple[InputContainer, ExitStack] | None = None
+    ) -> None:
+        self.path, self.times, self.threads = path, times, threads
+        if opened is None:
+            files = ExitStack()
+            opened = files.enter_context(open_input(path)), files
+        self.container, self._files = opened
+        self._stream = video_stream(self.container, path)
+        self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", threads
+        self._packets: Iterator[Packet] = iter(())
+        self._decoded: dict[int, VideoFrame] = {}  # by their times: what came after the frame that was wanted
+        self.at, self.unused = _NOWHERE, True
+
+    def another(self) -> Jumper:
+        """One more decoder of the same file."""
+        return Jumper(self.path, self.times, self.threads)
+
+    def goes_on(self, number: int) -> bool:
+        """Whether a frame is near what was decoded last."""
+        return self.at < number <= self.at + _NEAR
+
+    def picture(self, number: int, between: Callable[[], object] = lambda: None) -> Picture:
+        """A frame by its number; `between` is called between two packets, and may wait, or end this by an error.
+
+        Raises InputError where the frame cannot be decoded.
+        """
+        import av.error
+
+        near, self.at = self.goes_on(number), _NOWHERE  # until it is there again
+        self.unused = False
+        wanted = self.times[number]
+        try:
+            if not near:
+                self._go_to(wanted)
+            frame = self._frame(wanted, between)
+        except av.error.FFmpegError as error:
+            raise self._failed(number) from error
+        if frame is None or frame.is_corrupt:
+            raise self._failed(number)
+        self.at = number
+        return DecodedPicture(frame, orientation(frame))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._decoded.clear()
+        self._files.close()
+
+    def _go_to(self, wanted: int) -> None:
+        """Stand at the last frame before `wanted` from which decoding can begin."""
+        self._decoded.clear()
+        self.container.seek(wanted, stream=self._stream, backward=True)  # which empties the decoder, too
+        self._packets = self.container.demux(self._stream)
+
+    def _frame(self, wanted: int, between: Callable[[], object]) -> VideoFrame | None:
+        """Decode until a frame has come."""
+        while wanted not in self._decoded:
+            packet = next(self._packets, None)
+            if packet is None:
+                return None
+            between()
+            # What comes after the wanted frame may be wanted next.
+            early = packet.pts is not None and packet.pts < wanted
+            self._stream.codec_context.skip_frame = "NONREF" if early else "DEFAULT"
+            self._decoded |= {frame.pts: frame for frame in packet.decode() if frame.pts is not None}
+        self._decoded = {time: frame for time, frame in self._decoded.items() if time >= wanted}
+        return self._decoded[wanted]
+
+    def _failed(self, number: int) -> InputError:
+        return InputError(f"frame {number} of {self.path} cannot be decoded; copy or export the file again.")
+
+
+def jumper(clip: Clip, threads: int) -> Jumper | None:
+    """A `Jumper` of a clip as `open_clip` returns it.
 
     None where only `Clip.frames` knows the frames: of other files than single videos whose index can be trusted, of
     interlaced and damaged ones, and where frames are missing.
@@ -29,33 +119,12 @@ def jumper(clip: Clip) -> Callable[[int], Picture] | None:
         return None
     if clip.first or clip.has_alpha or clip.source_frame_count not in (None, clip.frame_count):
         return None
-    with open_input(path) as container:
+    with ExitStack() as files:
+        container = files.enter_context(open_input(path))
         stream = video_stream(container, path)
         if container.format.name.split(",")[0] not in SEEKABLE or stream.codec_context.name not in _SKIPPING:
             return None
         index = read_index(container, stream, path)
-    times = index.pts
-    if times is None or index.count != clip.frame_count:
-        return None
-
-    def jump(number: int) -> Picture:
-        """Raises InputError where it cannot be decoded."""
-        import av.error
-
-        wanted = times[number]
-        try:
-            with open_input(path) as container:
-                stream = video_stream(container, path)
-                stream.thread_type = "AUTO"
-                container.seek(wanted, stream=stream, backward=True)
-                for packet in container.demux(stream):
-                    own = packet.pts is None or packet.pts == wanted
-                    stream.codec_context.skip_frame = "DEFAULT" if own else "NONREF"
-                    for frame in packet.decode():
-                        if frame.pts == wanted and not frame.is_corrupt:
-                            return DecodedPicture(frame, orientation(frame))
-        except av.error.FFmpegError as error:
-            raise InputError(f"frame {number} of {path} cannot be decoded; copy or export the file again.") from error
-        raise InputError(f"frame {number} of {path} cannot be decoded; copy or export the file again.")
-
-    return jump
+        if index.pts is None or index.count != clip.frame_count:
+            return None
+        return Jumper(path, index.pts, threads, (container, files.pop_all()))

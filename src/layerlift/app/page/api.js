@@ -43,9 +43,7 @@ function send(method, path, body, more = {}) {
 }
 
 /** @param {string} project @returns {string} */
-function at(project) {
-  return `/api/projects/${encodeURIComponent(project)}`;
-}
+const at = (project) => `/api/projects/${encodeURIComponent(project)}`;
 
 /** @returns {Promise<State>} */
 export const state = () => json("/api/state");
@@ -56,10 +54,7 @@ export const project = (name) => json(at(name));
 /** @param {string} name @returns {Promise<void>} */
 export const forget = (name) => json(at(name), { method: "DELETE" });
 /** @returns {Promise<Job[]>} */
-export const jobs = async () => {
-  const answer = await json("/api/jobs");
-  return Array.isArray(answer) ? answer : answer.jobs;
-};
+export const jobs = () => json("/api/jobs");
 /** @param {string} id @returns {Promise<void>} */
 export const cancel = (id) => json(`/api/jobs/${id}/cancel`, { method: "POST" });
 /** @param {string} id @returns {Promise<void>} */

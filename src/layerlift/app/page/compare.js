@@ -124,6 +124,5 @@ export class CompareBar {
 }
 
 /** @param {string} title @param {string} id @param {string} key @param {() => void} onclick */
-function toggle(title, id, key, onclick) {
-  return button(id, title, onclick, { class: "toggle small", "aria-pressed": "false", title: `${title} (${key})` });
-}
+const toggle = (title, id, key, onclick) =>
+  button(id, title, onclick, { class: "toggle small", "aria-pressed": "false", title: `${title} (${key})` });

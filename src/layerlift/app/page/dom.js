@@ -17,14 +17,9 @@ export function h(tag, attributes = {}, ...children) {
       element.setAttribute(name, String(value));
     }
   }
-  element.append(...children.flat().flatMap((child) => asNodes(child)));
+  const there = children.flat().filter((one) => one !== null && one !== undefined && one !== false);
+  element.append(...there.map((one) => (typeof one === "number" ? String(one) : one)));
   return element;
-}
-
-/** @param {Child} child @returns {(Node | string)[]} */
-function asNodes(child) {
-  if (child === null || child === undefined || child === false) return [];
-  return [typeof child === "number" ? String(child) : child];
 }
 
 /** The element of the page with this id. @param {string} id @returns {HTMLElement} */
@@ -62,9 +57,7 @@ export function iconButton(picture, label, onclick, more = {}) {
 }
 
 /** @param {string} key as it is shown @returns {string} */
-function ariaKey(key) {
-  return key.replace("Ctrl", "Control").replace("←", "ArrowLeft").replace("→", "ArrowRight");
-}
+const ariaKey = (key) => key.replace("Ctrl", "Control").replace("←", "ArrowLeft").replace("→", "ArrowRight");
 
 /** Say something to screen readers and show it for a while. @param {string} text
  * @param {"note" | "error"} [kind] errors stay until they are closed */
@@ -78,9 +71,7 @@ export function announce(text, kind = "note") {
 }
 
 /** Say something to screen readers alone. @param {string} text */
-export function whisper(text) {
-  byId("whisper").textContent = text;
-}
+export const whisper = (text) => void (byId("whisper").textContent = text);
 
 /** @param {number} bytes @returns {string} */
 export function size(bytes) {
@@ -116,14 +107,10 @@ export function chooseFile(accept) {
 }
 
 /** @param {unknown} error @returns {string} */
-export function errorText(error) {
-  return error instanceof Error ? error.message : String(error);
-}
+export const errorText = (error) => (error instanceof Error ? error.message : String(error));
 
 /** @param {unknown} error */
-export function complain(error) {
-  announce(errorText(error), "error");
-}
+export const complain = (error) => announce(errorText(error), "error");
 
 /** @template T @param {() => Promise<T>} work @returns {Promise<T | null>} null after an error, which is told */
 export async function attempt(work) {
@@ -136,9 +123,7 @@ export async function attempt(work) {
 }
 
 /** @param {string} id @param {string} text @param {() => void} onclick @param {Record<string, Attribute>} [more] */
-export function button(id, text, onclick, more = {}) {
-  return h("button", { type: "button", id, onclick, ...more }, text);
-}
+export const button = (id, text, onclick, more = {}) => h("button", { type: "button", id, onclick, ...more }, text);
 
 /** @param {string} id @param {string} title @param {Child[]} beside the title @param {...Child} children */
 export function panel(id, title, beside, ...children) {
@@ -147,9 +132,7 @@ export function panel(id, title, beside, ...children) {
 }
 
 /** @param {string} kind of mark @param {string} text @returns {HTMLElement} */
-export function legendEntry(kind, text) {
-  return span("legend-entry", span(`legend-mark ${kind}`), text);
-}
+export const legendEntry = (kind, text) => span("legend-entry", span(`legend-mark ${kind}`), text);
 
 /** @param {string} kind class @param {...Child} children */
 export const span = (kind, ...children) => h("span", { class: kind }, ...children);

@@ -2,46 +2,37 @@
 
 import * as api from "./api.js";
 import { errorText } from "./dom.js";
+import { Kept } from "./kept.js";
 
 const MOST_BYTES = 320 * 2 ** 20;
-// Browsers open six connections to a host; the events hold one in every tab, and clicks want to get through.
-const AT_ONCE = 3;
+// Browsers open six connections to a host; the events hold one in every tab, and clicks want to get through. Decoding
+// takes a core each.
+const AT_ONCE = 2;
 
 /** @typedef {{key: string, url: string}} Wanted */
 
 export class Frames {
-  /** @param {() => void} onarrival */
-  constructor(onarrival) {
+  /** @param {() => void} onarrival @param {() => boolean} held nothing is fetched ahead for now */
+  constructor(onarrival, held) {
     this.onarrival = onarrival;
-    /** @type {Map<string, ImageBitmap>} by key, the longest unused first */
-    this.kept = new Map();
-    this.bytes = 0;
+    this.held = held;
+    /** @type {Kept<ImageBitmap>} */
+    this.kept = new Kept(MOST_BYTES, (one) => 4 * one.width * one.height, (one) => one.close());
     /** @type {Map<string, {stop: AbortController, promise: Promise<ImageBitmap | null>}>} */
     this.coming = new Map();
     /** @type {Wanted[]} */
     this.queue = [];
+    /** @type {Set<string>} what is shown now */
+    this.shown = new Set();
     /** @type {Map<string, number>} when a frame that failed may be asked for again */
     this.failed = new Map();
     this.message = "";
   }
 
-  /** @param {string} key @returns {boolean} */
-  has(key) {
-    return this.kept.has(key);
-  }
-
-  /** @param {string} key @returns {ImageBitmap | undefined} */
-  get(key) {
-    const found = this.kept.get(key);
-    if (found) {
-      this.kept.delete(key);
-      this.kept.set(key, found);
-    }
-    return found;
-  }
-
-  /** Fetch these and nothing else, the first ones first. @param {Wanted[]} wanted */
-  focus(wanted) {
+  /** Fetch these and nothing else, the first ones first. @param {Wanted[]} wanted
+   * @param {number} shown how many of them are shown now */
+  focus(wanted, shown) {
+    this.shown = new Set(wanted.slice(0, shown).map((one) => one.key));
     const keys = new Set(wanted.map((one) => one.key));
     for (const [key, { stop }] of this.coming) {
       if (!keys.has(key)) {
@@ -50,14 +41,18 @@ export class Frames {
       }
     }
     // What is wanted is what is thrown away last.
-    for (const { key } of [...wanted].reverse()) this.get(key);
+    for (const { key } of [...wanted].reverse()) this.kept.get(key);
     this.queue = wanted.filter((one) => !this.kept.has(one.key) && !this.coming.has(one.key));
     this.#pump();
   }
 
   #pump() {
     while (this.coming.size < AT_ONCE && this.queue.length > 0) {
-      const next = /** @type {Wanted} */ (this.queue.shift());
+      const next = this.queue[0];
+      // What is shown comes alone: what may be shown later would slow it down.
+      const ahead = !this.shown.has(next.key);
+      if (ahead && (this.held() || [...this.shown].some((key) => this.coming.has(key)))) return;
+      this.queue.shift();
       if (this.kept.has(next.key) || this.coming.has(next.key)) continue;
       if ((this.failed.get(next.key) ?? 0) > performance.now()) continue;
       const stop = new AbortController();
@@ -70,7 +65,7 @@ export class Frames {
   async #fetch({ key, url }, stop) {
     try {
       const bitmap = await createImageBitmap(await api.picture(url, stop.signal));
-      this.#keep(key, bitmap);
+      this.kept.put(key, bitmap);
       this.message = "";
       return bitmap;
     } catch (error) {
@@ -86,37 +81,13 @@ export class Frames {
     }
   }
 
-  /** @param {string} key @param {ImageBitmap} bitmap */
-  #keep(key, bitmap) {
-    this.kept.get(key)?.close();
-    this.kept.delete(key);
-    this.kept.set(key, bitmap);
-    this.bytes = 0;
-    for (const one of this.kept.values()) this.bytes += bytesOf(one);
-    for (const [old, one] of this.kept) {
-      if (this.bytes <= MOST_BYTES || old === key) break;
-      this.bytes -= bytesOf(one);
-      this.kept.delete(old);
-      one.close();
-    }
-  }
-
   clear() {
     for (const { stop } of this.coming.values()) stop.abort();
-    for (const bitmap of this.kept.values()) bitmap.close();
+    for (const key of [...this.kept.all.keys()]) this.kept.delete(key);
     this.coming.clear();
-    this.kept.clear();
     this.queue = [];
-    this.bytes = 0;
   }
 }
 
 /** How many frames of this size fit. @param {number} width @param {number} height @returns {number} */
-export function room(width, height) {
-  return Math.max(4, Math.floor(MOST_BYTES / (4 * width * height)));
-}
-
-/** @param {ImageBitmap} bitmap @returns {number} */
-function bytesOf(bitmap) {
-  return 4 * bitmap.width * bitmap.height;
-}
+export const room = (width, height) => Math.max(4, Math.floor(MOST_BYTES / (4 * width * height)));

@@ -121,9 +121,7 @@ function list(title, entries, none) {
 }
 
 /** @param {(Node | string)[]} words @param {() => void} onclick */
-function entry(words, onclick) {
-  return h("button", { type: "button", class: "entry", onclick }, ...words);
-}
+const entry = (words, onclick) => h("button", { type: "button", class: "entry", onclick }, ...words);
 
 /** @param {string} question @param {string} yes @returns {Promise<boolean>} */
 function confirmed(question, yes) {

@@ -10,7 +10,7 @@ const TITLES = {
   track: "Track objects", effects: "Find effects", threshold: "Apply the threshold", plate: "Clean plate",
   layers: "Layers", composite: "Composite", run: "Run everything", plan: "Plan", export: "Save", download: "Download",
 };
-const ENDED = ["done", "failed", "cancelled"];
+const OPEN = ["running", "waiting", "interrupted"];
 
 export class Jobs {
   constructor() {
@@ -76,9 +76,10 @@ export class Jobs {
     const list = document.getElementById("queue");
     this.session?.emit("jobs");
     if (!list) return;
-    const jobs = [...this.all.values()].filter((job) => job.kind !== "plan" || !ENDED.includes(job.state));
-    const order = { running: 0, waiting: 1, interrupted: 2, failed: 3, cancelled: 4, done: 5 };
-    jobs.sort((a, b) => order[a.state] - order[b.state]);
+    const all = [...this.all.values()];
+    const open = OPEN.flatMap((state) => all.filter((job) => job.state === state));
+    // Of those that have ended the newest comes first.
+    const jobs = [...open, ...all.filter((job) => !OPEN.includes(job.state) && job.kind !== "plan").reverse()];
     for (const [id, row] of this.rows) {
       if (!jobs.some((job) => job.id === id)) {
         row.remove();
@@ -131,14 +132,10 @@ export class Jobs {
 }
 
 /** @param {Job} job @returns {string} */
-function titleOf(job) {
-  return TITLES[job.kind] ?? job.kind;
-}
+const titleOf = (job) => TITLES[job.kind] ?? job.kind;
 
 /** @param {Job} job @returns {boolean} */
-export function isBusy(job) {
-  return job.state === "waiting" || job.state === "running";
-}
+export const isBusy = (job) => job.state === "waiting" || job.state === "running";
 
 /** @param {Job} job @returns {HTMLElement} the stage, how far it is, and the time left */
 function bar(job) {

@@ -4,6 +4,7 @@
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
 import { complain, whisper } from "./dom.js";
+import { Kept } from "./kept.js";
 import { empty } from "./session.js";
 
 const MOST_BYTES = 96 * 2 ** 20;
@@ -11,6 +12,7 @@ const WIDEST = 1280;
 const AGAIN_MS = 3000;
 const AT_ONCE = 2;
 const MOST_WAITING = 8;
+const MOST_TINTS = 24;
 
 /** @param {Blob} blob a grey PNG @returns {Promise<Grey>} */
 export async function readGrey(blob) {
@@ -64,14 +66,14 @@ export class Masks {
   constructor(session, onarrival) {
     this.session = session;
     this.onarrival = onarrival;
-    /** @type {Map<string, Grey | null>} null: could not be read */
-    this.kept = new Map();
+    /** @type {Kept<Grey | null>} null: could not be read */
+    this.kept = new Kept(MOST_BYTES, (one) => one?.data.length ?? 0);
     /** @type {Set<string>} */
     this.coming = new Set();
     /** @type {Map<string, () => Promise<Blob>>} */
     this.waiting = new Map();
-    /** @type {Map<string, OffscreenCanvas>} */
-    this.tints = new Map();
+    /** @type {Kept<OffscreenCanvas>} */
+    this.tints = new Kept(MOST_TINTS, () => 1);
     this.request = 0;
     /** @type {AbortController | null} */
     this.asked = null;
@@ -83,12 +85,7 @@ export class Masks {
    * @param {() => Promise<Blob>} fetch @returns {Grey | null | undefined} undefined: on its way */
   #get(key, fetch) {
     const found = this.kept.get(key);
-    if (found !== undefined) {
-      this.kept.delete(key);
-      this.kept.set(key, found);
-      return found;
-    }
-    if (this.coming.has(key)) return undefined;
+    if (found !== undefined || this.coming.has(key)) return found;
     this.waiting.delete(key);
     this.waiting.set(key, fetch);
     this.#pump();
@@ -111,23 +108,11 @@ export class Masks {
     this.coming.add(key);
     const grey = await fetch().then(readGrey).catch((error) => void (again = error.status !== 404));
     this.coming.delete(key);
-    this.put(key, grey ?? null);
+    this.kept.put(key, grey ?? null);
     this.onarrival();
     this.#pump();
     // What failed may work later.
     if (!grey && again) setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
-  }
-
-  /** @param {string} key @param {Grey | null} grey */
-  put(key, grey) {
-    this.kept.set(key, grey);
-    let bytes = 0;
-    for (const one of this.kept.values()) bytes += one?.data.length ?? 0;
-    for (const [old, one] of this.kept) {
-      if (bytes <= MOST_BYTES || old === key) break;
-      bytes -= one?.data.length ?? 0;
-      this.kept.delete(old);
-    }
   }
 
   /** @param {string} name @param {number} frame @returns {Grey | null | undefined} */
@@ -135,9 +120,9 @@ export class Masks {
     const result = this.session.results[name];
     if (!result || !covers(result, frame)) return null;
     const stamp = result.stamp ?? "";
-    return this.#get(`${name}/${stamp}/${frame}`, () =>
-      api.picture(api.resultUrl(this.session.name, name, stamp, frame, this.width)),
-    );
+    const kinds = name.startsWith("effects") ? `&kinds=${this.session.doc.effects.kinds.join()}` : "";
+    const url = api.resultUrl(this.session.name, name, stamp, frame, this.width) + kinds;
+    return this.#get(`${name}/${stamp}/${frame}${kinds}`, () => api.picture(url));
   }
 
   /** @param {string} path @param {number} frame @param {boolean} [moving] it has a picture per frame */
@@ -171,13 +156,13 @@ export class Masks {
     try {
       const { blob, score } = await api.predict(this.session.name, frame, prompt, ++this.request, stop.signal);
       const grey = await readGrey(blob);
-      this.put(key, grey);
+      this.kept.put(key, grey);
       if (!stop.signal.aborted) whisper(`Mask found in frame ${frame}, sure to ${Math.round(score * 100)} percent`);
       return grey;
     } catch (error) {
       const outdated = stop.signal.aborted || (error instanceof api.Refusal && error.status === 409);
       if (!outdated) {
-        this.kept.set(key, null);
+        this.kept.put(key, null);
         complain(error);
       }
       return null;
@@ -186,6 +171,7 @@ export class Masks {
       if (this.asked === stop) {
         this.asked = null;
         this.looking = false;
+        this.session.emit("pictures");
       }
       this.onarrival();
     }
@@ -199,10 +185,11 @@ export class Masks {
     const prompt = object.prompts[frame];
     const tracked = this.session.results.objects;
     const fresh = tracked && !tracked.stale && covers(tracked, frame) && tracked.of?.includes(object.id);
+    // What is imported holds as it is.
+    if (object.file) return { key: `${object.file}/${frame}`, grey: this.file(object.file, frame, true) };
     if (prompt && !empty(prompt) && !fresh) {
       return { key: clicksKey(prompt, frame), grey: this.clicks(prompt, frame) };
     }
-    if (object.file && !fresh) return { key: `${object.file}/${frame}`, grey: this.file(object.file, frame, true) };
     return null;
   }
 
@@ -223,19 +210,13 @@ export class Masks {
     const found = this.tints.get(key);
     if (found) return found;
     const made = tint(grey, colours, hatched);
-    this.tints.set(key, made);
-    for (const old of this.tints.keys()) {
-      if (this.tints.size <= 24) break;
-      this.tints.delete(old);
-    }
+    this.tints.put(key, made);
     return made;
   }
 }
 
 /** @param {Prompt} prompt @param {number} frame @returns {string} */
-export function clicksKey(prompt, frame) {
-  return `clicks/${frame}/${JSON.stringify([prompt.points, prompt.box])}`;
-}
+export const clicksKey = (prompt, frame) => `clicks/${frame}/${JSON.stringify([prompt.points, prompt.box])}`;
 
 /** @param {{first?: number, frames: number}} result @param {number} frame @returns {boolean} */
 export function covers(result, frame) {

@@ -6,8 +6,7 @@
 /** @import {View} from "./view.js" */
 import * as api from "./api.js";
 import {
-  announce, attempt, button, byId, changed, chooseFile, h, icon, iconButton, panel, slider,
-  span,
+  announce, attempt, button, byId, changed, chooseFile, h, icon, iconButton, panel, slider, span,
 } from "./dom.js";
 import { progress } from "./jobs.js";
 import { empty } from "./session.js";
@@ -112,8 +111,9 @@ export class Objects {
   #rows() {
     const { doc, active, frame } = this.session;
     const said = (/** @type {Thing} */ one) => [Object.keys(one.prompts).length, Object.keys(one.masks).length];
-    const shown = doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one)]);
-    if (!changed(this.list, [shown, active, frame])) return;
+    const here = (/** @type {Thing} */ one) => Boolean(one.prompts[frame] || one.masks[frame]);
+    const shown = doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one), here(one)]);
+    if (!changed(this.list, [shown, active])) return;
     // What has the focus keeps it, though its row is made anew.
     const focus = document.activeElement instanceof HTMLElement ? document.activeElement.id : "";
     this.list.replaceChildren(...doc.objects.map((one, index) => this.#row(one, index)));
@@ -191,7 +191,9 @@ export class Objects {
     const { path, frames } = made;
     const { frame } = session;
     session.changeObject(id, "import a mask", (one) =>
-      frames === 1 ? { ...one, masks: { ...one.masks, [frame]: path } } : { ...one, file: path },
+      frames === 1
+        ? { ...one, masks: { ...one.masks, [frame]: path }, file: null }
+        : { ...one, prompts: {}, masks: {}, file: path },
     );
     const one = `The mask holds in frame ${frame}. Track follows it to the others.`;
     announce(frames === 1 ? one : `The mask has ${frames} frames.`);

@@ -41,7 +41,7 @@ export class Overlay {
     // Masks of the next frames, for playing; those of this frame are asked for last, and so come first.
     for (const frame of [3, 2, 1].map((ahead) => now.frame + ahead)) {
       if (show.masks) this.masks.result("objects", frame);
-      if (show.effects) this.masks.result("effects", frame);
+      if (show.effects) for (const [name] of this.#found()) this.masks.result(name, frame);
     }
     if (show.effects) this.#effects(now);
     if (show.masks) this.#objects(now);
@@ -86,21 +86,24 @@ export class Overlay {
     }
   }
 
+  /** Effects to draw: those of each object that is shown, or of all in one. @returns {[string, string][]} and colour */
+  #found() {
+    const { doc, results } = this.session;
+    const apart = doc.objects.filter((one) => results[`effects_${one.id}`]);
+    const seen = doc.objects.filter((one) => !one.hidden);
+    if (apart.length === 0) return results.effects && seen.length > 0 ? [["effects", seen[0].colour]] : [];
+    return apart.filter((one) => seen.includes(one)).map((one) => [`effects_${one.id}`, one.colour]);
+  }
+
   /** @param {Now} now */
   #effects(now) {
     const { doc, results, threshold } = this.session;
-    const apart = doc.objects.filter((one) => results[`effects_${one.id}`]);
-    /** @type {[string, string, boolean][]} */
-    const drawn = apart.map((one) => [`effects_${one.id}`, one.colour, one.hidden]);
-    if (apart.length === 0 && results.effects) {
-      drawn.push(["effects", doc.objects[0]?.colour ?? "#ffb000", doc.objects.every((one) => one.hidden)]);
-    }
     const least = Math.max(1, Math.ceil(threshold * 255));
-    for (const [name, colour, hidden] of drawn) {
-      const grey = hidden ? null : this.masks.result(name, now.frame);
+    for (const [name, colour] of this.#found()) {
+      const grey = this.masks.result(name, now.frame);
       if (!grey) continue;
       const colours = new Uint32Array(256).fill(packed(effectTint(colour), EFFECT), least);
-      const key = `${name}/${results[name].stamp ?? ""}/${now.frame}/${least}/${colour}`;
+      const key = `${name}/${results[name].stamp ?? ""}/${now.frame}/${least}/${colour}/${doc.effects.kinds}`;
       this.#over(now, this.masks.tinted(key, grey, colours, true));
     }
     this.#painted(now, doc.effects.add, "#ffffff");

@@ -37,6 +37,7 @@ export class Paint {
   /** @param {[number, number]} at pixels of the clip */
   begin(at) {
     const { session } = this;
+    if (!this.effects && session.isFixed()) return;
     if (!this.effects && !session.object) session.addObject();
     const which = this.effects ?? `object ${session.active}`;
     const key = `${which}/${session.frame}`;
@@ -128,7 +129,7 @@ export class Paint {
     const { session } = this;
     const unique = crypto.randomUUID().slice(0, 8);
     const { path } = await api.putMask(session.name, `${effects ?? id}-${frame}-${unique}.png`, blob);
-    this.view.masks.put(`${path}/${frame}`, await readGrey(blob));
+    this.view.masks.kept.put(`${path}/${frame}`, await readGrey(blob));
     if (effects) {
       session.change(`paint effects in frame ${frame}`, (doc) => ({
         ...doc,

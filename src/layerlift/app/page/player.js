@@ -25,7 +25,7 @@ export class Player {
 
   play() {
     const [start, end] = this.session.range;
-    this.playing = true;
+    this.playing = this.view.playing = true;
     this.view.direction = 1;
     if (this.session.frame >= end - 1 || this.session.frame < start) this.session.go(start);
     this.due = performance.now();
@@ -37,8 +37,9 @@ export class Player {
 
   pause() {
     if (!this.playing) return;
-    this.playing = false;
+    this.playing = this.view.playing = false;
     cancelAnimationFrame(this.tick);
+    this.view.schedule();
     this.session.keepPlace();
     this.session.emit("play");
   }

@@ -142,7 +142,7 @@ export class ResultPanel {
   /** @param {string} of */
   #there(of) {
     const { results } = this.session;
-    return Boolean(of === "mask" ? results.objects : results[of === "layers" ? "layer_0" : of]);
+    return Boolean(results[{ mask: "effects", layers: "layer_0" }[of] ?? of]);
   }
 
   #licence() {

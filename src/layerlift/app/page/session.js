@@ -71,7 +71,7 @@ export class Session {
 
   /** Something is said of an object: there is something to track. */
   get said() {
-    return this.doc.objects.some((one) => one.file || hasAny(one.prompts) || hasAny(one.masks));
+    return this.doc.objects.some((one) => one.file || Object.keys({ ...one.prompts, ...one.masks }).length > 0);
   }
 
   get threshold() {
@@ -210,8 +210,15 @@ export class Session {
     return this.object?.prompts[this.frame] ?? { points: [], box: null };
   }
 
+  /** @returns {boolean} the chosen object's mask was imported and holds as it is, which is told */
+  isFixed() {
+    if (this.object?.file) announce("An imported mask holds as it is. Press N for a new object, to click or to paint.");
+    return Boolean(this.object?.file);
+  }
+
   /** @param {string} label @param {Prompt} prompt @param {string} [merge] */
   setPrompt(label, prompt, merge) {
+    if (this.isFixed()) return;
     // The first click makes an object: one step for undo.
     const first = this.object ? undefined : "first click";
     const id = this.object ? this.active : this.addObject(first);
@@ -272,9 +279,7 @@ export class Session {
 }
 
 /** @param {Prompt} prompt @returns {boolean} */
-export function empty(prompt) {
-  return prompt.points.length === 0 && !prompt.box;
-}
+export const empty = (prompt) => prompt.points.length === 0 && !prompt.box;
 
 /** What a result is called. @param {Session} session @param {string} name @returns {string} */
 export function resultTitle(session, name) {
@@ -295,12 +300,6 @@ export function pictures(results) {
   return [results.plate ? "plate" : "", ...layers, results.composite ? "composite" : ""].filter(Boolean);
 }
 
-/** @param {object} record @returns {boolean} */
-function hasAny(record) {
-  return Object.keys(record).length > 0;
-}
-
 /** @template T @param {Record<string, T>} record @param {string | number} key @returns {Record<string, T>} */
-export function without(record, key) {
-  return Object.fromEntries(Object.entries(record).filter(([other]) => other !== String(key)));
-}
+export const without = (record, key) =>
+  Object.fromEntries(Object.entries(record).filter(([other]) => other !== String(key)));

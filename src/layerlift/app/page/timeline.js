@@ -52,7 +52,9 @@ export class Timeline {
     this.scheduled = 0;
     this.late = 0;
     this.stale = true;
+    this.width = 0;
     this.observer = new ResizeObserver(() => {
+      this.width = this.slider.clientWidth;
       document.body.style.setProperty("--timeline", `${byId("timeline").offsetHeight}px`);
       this.redraw();
     });
@@ -129,7 +131,7 @@ export class Timeline {
     const late = this.view.shown !== frame ? this.view.frames.message || "Loading…" : "";
     this.state.textContent = this.view.masks.looking ? "Looking at the frame…" : late || slow;
     this.clear.disabled = !session.doc.marks;
-    const each = (this.slider.clientWidth - RIGHT_PX) / facts.frames;
+    const each = (this.width - RIGHT_PX) / facts.frames;
     this.playhead.style.transform = `translateX(${(frame + 0.5) * each}px)`;
     this.#lanes();
   }
@@ -152,7 +154,7 @@ export class Timeline {
 
   draw() {
     const { canvas, session } = this;
-    const width = this.slider.clientWidth;
+    const { width } = this;
     const height = this.slider.clientHeight;
     if (width === 0) return;
     canvas.width = Math.round(width * devicePixelRatio);
@@ -162,8 +164,11 @@ export class Timeline {
     const context = canvas.getContext("2d");
     if (!context) return;
     context.scale(devicePixelRatio, devicePixelRatio);
-    const style = getComputedStyle(this.slider);
-    const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+    const style = getComputedStyle(canvas);
+    const colour = (/** @type {string} */ name) => {
+      canvas.style.color = `var(${name})`;
+      return style.color;
+    };
     const { facts, range, doc } = session;
     const each = (width - RIGHT_PX) / facts.frames;
     this.#ruler(context, each, width - RIGHT_PX, colour);

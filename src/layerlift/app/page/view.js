@@ -11,6 +11,8 @@ import { resultTitle } from "./session.js";
 const WIDTHS = [320, 640, 960, 1280, 1920, 3840];
 const MOST_ZOOM = 32;
 const MARGIN = 12;
+const BACK = 8;
+const CALM_MS = 120;
 /** @typedef {{x: number, y: number, width: number, height: number}} Rect */
 
 export class View {
@@ -21,7 +23,7 @@ export class View {
     const context = canvas.getContext("2d");
     if (!context) throw new Error("this browser cannot draw");
     this.context = context;
-    this.frames = new Frames(() => this.arrived());
+    this.frames = new Frames(() => this.arrived(), () => this.masks.looking || performance.now() < this.calm);
     this.masks = new Masks(session, () => this.schedule());
     this.overlay = new Overlay(session, this.masks);
     /** How much larger than fitted. */
@@ -31,6 +33,10 @@ export class View {
     /** The frame whose pictures are drawn: the session's, once they have come. */
     this.shown = -1;
     this.direction = 1;
+    this.playing = false;
+    /** Until when nothing is fetched ahead: whoever scrubs waits for one frame alone. */
+    this.calm = 0;
+    this.later = 0;
     /** All that is wanted is drawn, in the size that is wanted. */
     this.complete = false;
     this.scheduled = 0;
@@ -39,6 +45,7 @@ export class View {
     this.observer = new ResizeObserver(() => this.#resize());
     this.observer.observe(canvas);
     session.on(["doc", "frame", "results", "show", "tool"], () => this.schedule());
+    session.on("frame", () => this.#moved());
     this.#resize();
   }
 
@@ -129,14 +136,15 @@ export class View {
 
   /** @param {number} frame @returns {boolean} */
   ready(frame) {
-    return this.sources.every((source) => this.frames.has(this.wanted(source, frame).key));
+    return this.sources.every((source) => this.frames.kept.has(this.wanted(source, frame).key));
   }
 
   /** @param {string} source @param {number} frame @returns {ImageBitmap | undefined} of another size while none fits */
   bitmap(source, frame) {
     const { key } = this.wanted(source, frame);
-    const other = () => WIDTHS.map((width) => key.replace(/@\d+$/, `@${width}`)).find((one) => this.frames.has(one));
-    return this.frames.get(key) ?? this.frames.get(other() ?? "");
+    const { kept } = this.frames;
+    const other = () => WIDTHS.map((width) => key.replace(/@\d+$/, `@${width}`)).find((one) => kept.has(one));
+    return kept.get(key) ?? kept.get(other() ?? "");
   }
 
   /** Fetch what is shown, then what comes next. */
@@ -150,17 +158,28 @@ export class View {
     const width = Math.min(this.width, facts.width);
     const most = Math.floor((room(width, (width * facts.height) / facts.width) * 0.8) / sources.length);
     const ahead = Math.min(most - 8, facts.frames);
+    const near = [];
     for (let step = 1; step <= ahead; step++) {
-      let there = frame + step * this.direction;
+      const there = frame + step * this.direction;
       // Playback goes round.
-      if (this.direction > 0 && there >= range[1] && frame < range[1]) there = range[0] + (there - range[1]);
-      if (there < 0 || there >= facts.frames || there === frame) continue;
-      for (const source of sources) wanted.push(this.wanted(source, there));
-      if (step <= 8 && frame - step * this.direction >= 0 && frame - step * this.direction < facts.frames) {
-        for (const source of sources) wanted.push(this.wanted(source, frame - step * this.direction));
-      }
+      const round = this.direction > 0 && there >= range[1] && frame < range[1];
+      near.push(round ? range[0] + (there - range[1]) : there);
+      if (step <= BACK) near.push(frame - step * this.direction);
     }
-    this.frames.focus(wanted);
+    for (const there of near.filter((one) => one >= 0 && one < facts.frames && one !== frame)) {
+      for (const source of sources) wanted.push(this.wanted(source, there));
+    }
+    this.frames.focus(wanted, sources.length);
+  }
+
+  /** Fetch at once, and not only when the next picture is drawn. */
+  #moved() {
+    clearTimeout(this.later);
+    if (!this.playing) {
+      this.calm = performance.now() + CALM_MS;
+      this.later = setTimeout(() => this.fetch(), CALM_MS + 1);
+    }
+    this.fetch();
   }
 
   arrived() {
@@ -191,7 +210,7 @@ export class View {
     const rect = this.rect;
     const { source, compare, flipped } = session.show;
     context.imageSmoothingEnabled = this.scale * devicePixelRatio < 3;
-    context.imageSmoothingQuality = "medium";
+    context.imageSmoothingQuality = this.playing ? "low" : "medium";
     const single = compare === "single" || source === "clip";
     const clip = source === "clip" || flipped;
     if (single) this.#picture(clip ? "clip" : source, rect);
@@ -321,6 +340,7 @@ export class View {
   close() {
     this.observer.disconnect();
     cancelAnimationFrame(this.scheduled);
+    clearTimeout(this.later);
     this.frames.clear();
   }
 }
