@@ -203,8 +203,17 @@ class Engine(Protocol):
         """Whether it is small enough to keep its parts in memory from stage to stage."""
         ...
 
-    def spare(self) -> int:
-        """Bytes that a plan may count on beside those that are free: parts that are in memory make room for others."""
+    def spare(self, device: str) -> int:
+        """Bytes of a device that a plan may count on beside those that are free: parts that are in memory there make
+        room for others."""
+        ...
+
+    def draw(self, noise: Noise, latents: Latents, sampling: SamplingSettings) -> None:
+        """Draw from the noise what denoising a window of such latents without context does."""
+        ...
+
+    def draws_while_decoding(self) -> bool:
+        """Whether decoding a window goes on drawing noise until its last frame, instead of at the beginning alone."""
         ...
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from layerlift.geometry.fit import Geometry
 
 __all__ = [
-    "PLAIN", "TRAIN_TIMESTEPS", "Prompts", "SamplingSettings", "Speed", "denoise", "open_denoising",
-    "predict_velocity", "token_coordinates",
+    "PLAIN", "TRAIN_TIMESTEPS", "Prompts", "SamplingSettings", "Speed", "denoise", "draw_noise",
+    "open_denoising", "predict_velocity", "token_coordinates",
 ]  # fmt: skip
 
 
@@ -144,6 +145,17 @@ def denoise(
     # 4. Back to latents; known tokens without the noise they were shown with.
     tokens = torch.where(moving, tokens, clip)
     return tokens.transpose(1, 2).unflatten(2, tuple(latents.shape[2:])).cpu()
+
+
+def draw_noise(shape: Sequence[int], settings: SamplingSettings, generator: torch.Generator) -> None:
+    """Draw what `denoise` draws for latents of a shape (1, C, f, h, w)."""
+    torch.randn(tuple(shape), generator=generator)
+    tokens = shape[0], prod(shape[2:]), shape[1]
+    for sigma_next in settings.sigmas[1:]:
+        if settings.cond_noise > 0:
+            torch.randn(tokens, generator=generator)
+        if settings.stochastic and sigma_next > 0:
+            torch.randn(tokens, generator=generator)
 
 
 def token_coordinates(shape: Sequence[int], geometry: Geometry, rate: Fraction | float) -> torch.Tensor:

@@ -17,7 +17,7 @@ _AT_ONCE = 2**20
 # Under what names a manifest says how a device computes, and which versions of what compute.
 DEVICE, VERSION = "how this device computes", "the version of "
 # Settings of where a job runs.
-_RUNNING = ("--device", "--memory")
+_RUNNING = ("--device", "--devices", "--memory")
 
 
 @dataclass(frozen=True, slots=True)

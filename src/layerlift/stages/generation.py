@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from layerlift.engine.base import Decode, Denoise, Encode, Engine, Latents, Noise, SamplingSettings
+from layerlift.engine.base import Decode, Denoise, Encode, Engine, Latents, Noise, Picture, SamplingSettings
 from layerlift.engine.device import Policy
 from layerlift.engine.device.memory import trim_host
 from layerlift.engine.device.plan import Plan
@@ -27,11 +27,13 @@ from layerlift.pixels.work import Patch, fit_regions
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
-from layerlift.stages.decoding import decode_windows, decoded_before, precisely
+from layerlift.stages.decoding import decode_windows, decoded_before, kept_pictures, precisely
 from layerlift.stages.windows import cut, decoder, encoder, filed, kept_frames, run_pass, run_pass_each
 
 # A frame (H, W, 3) uint8 at the clip's size, and (H, W) bool, True where its pixels are to be generated.
 Wanted = tuple[np.ndarray, np.ndarray]
+# Of a section that was read and not encoded yet.
+NO_LATENTS = np.zeros((1, 0, 0, 0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +103,14 @@ def generate(
     Raises PrecisionError where the result is no picture in float32 either, or there is no memory for it.
     """
     yield from precisely(
-        lambda job, start: _generated(job, frames, frame_count, runtime, start), job, runtime.report, start
+        lambda job, start: generate_once(job, frames, frame_count, runtime, start), job, runtime.report, start
     )
 
 
-def _generated(
+def generate_once(
     job: Job, frames: Callable[[int], Iterable[Wanted]], frame_count: int, runtime: Runtime, start: int
 ) -> Iterator[Patch | None]:
-    """`generate`, once."""
+    """`generate`, in the number formats of the job's plan alone."""
     model, noise = job.model, job.model.noise(job.seed)
 
     # 1. Encode every window in which something is to be generated.
@@ -129,9 +131,15 @@ def _generated(
         with window_shelf(runtime, job, plan, "decoded") as shelf:
             done = decoded_before(start, job, sections, shelf, noise)
             runtime.keeper.skip(bar, "decode", done)
-            for index, patch in enumerate(
-                decode_windows(decode, sections, job, frame_count, noise=noise, done=done, shelf=shelf), done
-            ):
+
+            def pictures(number: int) -> Iterator[Picture]:
+                section = sections[number]
+                assert section is not None
+                yield from kept_pictures(decode, section, noise)
+                if shelf is not None:
+                    shelf.put(number, noise.get_state())
+
+            for index, patch in enumerate(decode_windows(pictures, sections, job, frame_count, done), done):
                 bar.advance()
                 if index >= start:
                     yield patch
@@ -269,6 +277,25 @@ def encode_windows(
 
     The first `done` windows are left out; the others are put onto the shelf, too.
     """
+    for number, read in enumerate(read_windows(frames, job, frame_count, policy, done, progress=progress), done):
+        section = None if read is None else encode_section(encode, *read)
+        keep_section(shelf, number, section)
+        yield section
+        # Frames that come and go leave gaps in the heap, more of them the longer the clip.
+        trim_host()
+
+
+def read_windows(
+    frames: Callable[[int], Iterable[Wanted]],
+    job: Job,
+    frame_count: int,
+    policy: Policy,
+    done: int = 0,
+    *,
+    progress: StageProgress,
+) -> Iterator[tuple[np.ndarray, Section] | None]:
+    """Read the frames once: of each window its own (F, H, W, 3) uint8 at the model's size, and a section without
+    latents; None where nothing is to be generated. The first `done` windows are left out."""
     view = job.view
     if done == len(view.windows):
         return
@@ -282,24 +309,37 @@ def encode_windows(
     regions = (view.region(index) for index in range(first, frame_count))
     fitted = fit_regions(counted(), regions, view.fit, policy)
     windows, boxes = view.windows[done:], view.boxes[done:]
-    for number, ((window, parts), box) in enumerate(zip(cut(fitted, windows, first), boxes, strict=True), done):
+    for (window, parts), box in zip(cut(fitted, windows, first), boxes, strict=True):
         # Frames beyond the clip's end repeat the last one, which the last window sees whole.
         pairs = [part.cut(box) for part in parts if part is not None]
         hidden = np.stack([hidden for _, hidden in pairs])  # (F, H, W)
-        section = None
-        if hidden.any():
-            latents = encode(np.stack([frame for frame, _ in pairs]))
-            shown = bool(hidden[kept_frames(window)].any())
-            own = liveliest([look(frame.astype(np.float32), ~hides) for frame, hides in pairs[::LOOKED_AT_EVERY]])
-            section = Section(window, filed(latents), job.model.unknown_tokens(hidden), shown, box, own)
-        if shelf is not None:
-            found = [] if section is None else [latents, section.unknown, np.array(shown), np.array(astuple(own))]
-            shelf.put(number, *found)
-        yield section
-        # Frames that come and go leave gaps in the heap, more of them the longer the clip.
-        trim_host()
+        if not hidden.any():
+            yield None
+            continue
+        shown = bool(hidden[kept_frames(window)].any())
+        own = liveliest([look(frame.astype(np.float32), ~hides) for frame, hides in pairs[::LOOKED_AT_EVERY]])
+        yield (
+            np.stack([frame for frame, _ in pairs]),
+            Section(window, NO_LATENTS, job.model.unknown_tokens(hidden), shown, box, own),
+        )
     for _ in fitted:
         pass  # what no window needs
+
+
+def encode_section(encode: Encode, frames: np.ndarray, section: Section) -> Section:
+    """A section of `read_windows` with its latents."""
+    return replace(section, latents=filed(encode(frames)))
+
+
+def keep_section(shelf: Shelf | None, number: int, section: Section | None) -> None:
+    """Put a section onto a shelf, as `kept_sections` finds it."""
+    if shelf is None:
+        return
+    if section is None:
+        shelf.put(number)
+        return
+    assert section.own is not None
+    shelf.put(number, section.latents, section.unknown, np.array(section.shown), np.array(astuple(section.own)))
 
 
 def restore_denoised(sections: Sequence[Section | None], shelf: Shelf | None, noise: Noise) -> int:
@@ -350,15 +390,26 @@ def denoise_windows(
 
 
 def carry_over(before: Section, section: Section, space: int) -> None:
-    """Make what a window shares with the one before it known, as it was generated there: tokens of the latent frames
-    that both have, where their boxes overlap. Beyond that nothing of these frames is wanted."""
+    """Make what a window shares with the one before it known, as it was generated there."""
+    if (shared := shared_tokens(before, section, space)) is None:
+        return
+    there, here = shared
+    section.latents[:, :, *here] = before.latents[:, :, *there]
+    section.unknown[here] = False
+
+
+Where = tuple[slice, slice, slice]
+
+
+def shared_tokens(before: Section, section: Section, space: int) -> tuple[Where, Where] | None:
+    """What a window shares with the one before it, in that one and in itself: tokens of the latent frames that both
+    have, where their boxes overlap; None without any. Beyond that nothing of these frames is wanted."""
     window = section.window
     here, there = slice(1, 1 + window.carried), slice(1 + window.shift, 1 + window.shift + window.carried)
     rows = columns = old_rows = old_columns = slice(None)
     if before.box is not None and section.box is not None:
         found = offsets(before.box, section.box, space)
         if found is None:
-            return
+            return None
         (old_rows, old_columns), (rows, columns) = found
-    section.latents[:, :, here, rows, columns] = before.latents[:, :, there, old_rows, old_columns]
-    section.unknown[here, rows, columns] = False
+    return (there, old_rows, old_columns), (here, rows, columns)

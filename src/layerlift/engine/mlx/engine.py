@@ -70,7 +70,8 @@ class MlxModel(Model):
     def part(self, kind: str, policy: Policy) -> Iterator[Any]:
         """The "encoder", "transformer" or "decoder", with its weights in memory; freed on leaving."""
         part: Any
-        kept_policy, part = self._kept.pop(kind, (None, None))
+        place = kind, policy.device
+        kept_policy, part = self._kept.pop(place, (None, None))
         if kept_policy != policy:
             if part is not None:
                 part.release()
@@ -80,7 +81,7 @@ class MlxModel(Model):
             yield part
         finally:
             if policy.resident:
-                self._kept[kind] = (policy, part)
+                self._kept[place] = (policy, part)
             else:
                 # The caller's `as` name outlives its block: so the memory goes even while the part is referred to.
                 part.release()

@@ -29,6 +29,11 @@ class TorchEngine:
 
         return parts.noise(seed)
 
+    def draw(self, noise: Any, latents: np.ndarray, sampling: SamplingSettings) -> None:
+        from layerlift.engine.sampling import draw_noise
+
+        draw_noise(latents.shape, sampling, noise)
+
     def prompts(self, prompts: Sequence[str], policy: Policy, cache: bool, progress: StageProgress) -> Prompts:
         from layerlift.engine.model import parts
 

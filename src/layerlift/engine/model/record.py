@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from layerlift.engine.device.memory import recording
+
 if TYPE_CHECKING:
     from diffusers import LTXVideoTransformer3DModel
 
@@ -41,7 +43,7 @@ class RecordedPass:
     def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, pool: Any) -> None:
         """`pool`: of `torch.cuda.graph_pool_handle`; passes that share one, and so its memory, never run at once."""
         self._input = example.clone()
-        with torch.cuda.device(example.device):
+        with recording, torch.cuda.device(example.device):
             self._graph = torch.cuda.CUDAGraph()
             # Another thread may measure memory meanwhile, which concerns nobody here.
             with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
