@@ -51,8 +51,8 @@ def runtime_of(model: Engine, devices: tuple[str, ...], **more: Any) -> Runtime:
 
 
 def made(model: Engine, clip: Clip, mask: np.ndarray, runtime: Runtime, **options: Any) -> np.ndarray:
-    options = {"evidence": "off", "window": 9, "dilate": 2} | options
-    return np.stack([*remove_frames(clip, mask, RemovalOptions(**options), runtime)])
+    chosen = RemovalOptions(**{"evidence": "off", "window": 9, "dilate": 2} | options)
+    return np.stack([*remove_frames(clip, mask, chosen, runtime)])
 
 
 ALWAYS, APART, LATE = (range(FRAMES),), (range(4), range(17, 20), range(34, 36)), (range(30, 41),)
@@ -75,7 +75,8 @@ def test_several_devices_make_what_one_makes(
 def test_noise_is_drawn_as_by_one_device(model: Model, clip: Clip, stochastic: bool) -> None:
     """In every step, and by decoders that draw it while they decode."""
     like = replace(model.settings, stochastic=stochastic)
-    other = Instead(model, settings=like, draws_while_decoding=lambda: not stochastic)
+    other = Instead(model, draws_while_decoding=lambda: not stochastic)
+    vars(other)["settings"] = like
     mask = mask_of(*APART)
     alone = made(other, clip, mask, runtime_of(other, ()))
     assert (made(other, clip, mask, runtime_of(other, TWO)) == alone).all()

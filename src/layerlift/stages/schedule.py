@@ -7,7 +7,7 @@ noise stands before each is known beforehand, since what each draws is, unless w
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -96,6 +96,12 @@ class Schedule:
         """A window is decoded."""
         self._decoding.discard(number)
         self.done["decode"].add(number)
+
+    def as_encoded(self) -> list[Section | None]:
+        """The windows, all of them encoded, with the tokens that were unknown before any was generated."""
+        return [
+            section and replace(section, unknown=self._masks[number]) for number, section in enumerate(self.sections)
+        ]
 
     # --- how far it is -----------------------------------------------------------------------------------------------
 

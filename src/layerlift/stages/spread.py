@@ -106,7 +106,7 @@ def _generated(
 
         # 1. and 2. Decoding begins when every window is encoded: only then is it known where the noise stands.
         sections = crew.encoded()
-        report.results["tokens"] = count_tokens(sections, job)
+        report.results["tokens"] = count_tokens(crew.schedule.as_encoded(), job)
 
         # 3. The pictures, in order.
         done = crew.begin_decoding(start)
@@ -132,6 +132,7 @@ class _Crew:
         self.stopped = False
         self.prompts: Any = None
         self.embedding = Lock()
+        self.doing: list[Kind] = ["encode"] * len(devices)
         self.seconds = [defaultdict[str, float](float) for _ in devices]
         meters = {device: stack.enter_context(MemoryMeter(device)) for device in {*devices} - {job.policy.device}}
         stack.callback(self._report, devices, meters)
@@ -155,8 +156,9 @@ class _Crew:
         made_steps = self.job.sampling.steps * len(self.schedule.done["denoise"])
         self.runtime.keeper.skip(self.bar, STAGE, done + made_steps)
 
-        work: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(self._read, (frames, frame_count, len(found)))]
-        work += [(self._work, (number,)) for number in range(len(self.schedule.seats))]
+        seats = range(len(self.schedule.seats))
+        work: list[tuple[int, Callable[..., None], tuple[Any, ...]]] = [(seat, self._work, (seat,)) for seat in seats]
+        work.append((seats[-1], self._read, (frames, frame_count, len(found))))
         threads = [Thread(target=self._guarded, args=each, name="device", daemon=True) for each in work]
         with ExitStack() as ending:
             ending.callback(self._stop, threads)
@@ -224,14 +226,14 @@ class _Crew:
             raise _StoppedError
         self.bar.advance(steps)
 
-    def _guarded(self, work: Callable[..., None], given: Sequence[Any]) -> None:
+    def _guarded(self, seat: int, work: Callable[..., None], given: Sequence[Any]) -> None:
         try:
             work(*given)
         except _StoppedError:
             pass
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the result is asked for
             with self.changed:
-                self.error = self.error or error
+                self.error = self.error or (_FailedError(seat, self.doing[seat]) if ran_out(error) else error)
                 self.stopped = True
                 self.changed.notify_all()
 
@@ -270,17 +272,13 @@ class _Crew:
                     item = self.read.popleft() if kind == "encode" and window is not None else None
                     self.changed.notify_all()
                 began = time.perf_counter()
-                try:
-                    for needless in parts.keys() - seat.open:
-                        parts.pop(needless)[0].close()
-                    if kind not in parts:
-                        parts[kind] = self._opened(kind, seat.device, everything)
-                    if window is not None:
-                        self._do(kind, parts[kind][1], window, item)
-                except Exception as error:
-                    if ran_out(error):
-                        raise _FailedError(number, kind) from None
-                    raise
+                self.doing[number] = kind
+                for needless in parts.keys() - seat.open:
+                    parts.pop(needless)[0].close()
+                if kind not in parts:
+                    parts[kind] = self._opened(kind, seat.device, everything)
+                if window is not None:
+                    self._do(kind, parts[kind][1], window, item)
                 del item
                 self.seconds[number][kind] += time.perf_counter() - began
 
