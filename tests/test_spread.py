@@ -1,5 +1,6 @@
 """One clip on several devices: what comes out is what one device makes, bit for bit, however the work is shared."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import active_count
@@ -8,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from layerlift.clip import Clip
+from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.engine.base import Engine
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
@@ -18,9 +20,11 @@ from layerlift.options import RemovalOptions, RuntimeOptions
 from layerlift.progress import CancelledError
 from layerlift.report import Report
 from layerlift.runtime import Runtime, open_runtime
+from layerlift.stages.composition.latent import plan_latent_composition, run_latent_composition
 from layerlift.stages.removal import plan_removal, remove_frames
 from layerlift.stages.removal.going_on import go_on_removing
-from support import Instead, Steps, around, failing, survive
+from layerlift.stages.sharing import Shared, each
+from support import Instead, Steps, around, failing, layerlift, survive
 from tiny_model import write_tiny_model
 
 FRAMES = 41
@@ -190,3 +194,81 @@ def test_one_device_and_auto_without_a_second_gpu_share_nothing() -> None:
     assert open_runtime(RuntimeOptions(devices="cpu")).devices == ("cpu",)
     assert open_runtime(RuntimeOptions(devices=" cpu, cpu")).devices == TWO
     assert open_runtime(RuntimeOptions(devices="auto")).devices == ()
+
+
+def test_the_command_line_shares_a_clip(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`remove` makes the same file, and a device that does not exist is refused before a model is looked for."""
+    clip, mask, made = (str(tmp_path / name) for name in ("clip.mkv", "mask.png", "made.mkv"))
+    frames = np.random.default_rng(0).integers(0, 256, (17, 48, 64, 3), dtype=np.uint8)
+    write_clip(Path(clip), frames, Clip.from_array(frames, 24), lossless=True)
+    Image.fromarray(np.pad(np.full((12, 16), 255, np.uint8), ((20, 16), (24, 24)))).save(mask)
+    shown = ["--mask", mask, "--model", str(model.path), "--evidence", "off", "--lossless", "--overwrite"]
+    plates = []
+    for device in (["--device", "cpu"], ["--devices", "cpu,cpu"]):
+        assert layerlift("remove", clip, *shown, *device, "-o", made) == 0
+        plates.append(open_clip(Path(made)).numpy())
+    assert (plates[0] == plates[1]).all()
+    for wrong in ("cpu,cuda:7", "cpu,tpu", "cpu,cpu,0"):
+        assert (
+            layerlift("remove", clip, "--mask", mask, "--model", "nothing", "--devices", wrong, "-o", f"{made}.mkv")
+            == 2
+        )
+        assert "--devices" in capsys.readouterr().err
+
+
+def test_a_benchmark_compares_several_devices_with_one(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = ["--size", "64x48", "--hidden", "20x10", "--long", "13", "--clips", "0", "--model", str(model.path)]
+    assert layerlift("bench", "batch", "--devices", "cpu,cpu", *clip) == 0
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| cpu")]
+    assert [(row[1].strip(), row[2].strip(), row[6].strip()) for row in rows] == [
+        ("cpu", "13", "yes"),
+        ("cpu, cpu", "13", "yes"),
+    ]
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_latent_composition_is_what_one_device_makes(model: Model, clip: Clip, in_turn: bool) -> None:
+    other = Instead(model, draws_while_decoding=lambda: in_turn)
+    mask = mask_of(*ALWAYS)
+    plate, onto = (255 - clip.numpy(), np.roll(clip.numpy(), 7, 1))
+    plans = [
+        plan_latent_composition(clip, plate, mask, mask, onto, runtime=runtime_of(other, devices))
+        for devices in ((), TWO)
+    ]
+    assert len(plans[0].job.windows) > 3
+    alone, shared = (np.stack([*run_latent_composition(plan)]) for plan in plans)
+    assert (alone == shared).all()
+
+
+def test_windows_are_begun_in_order_and_made_beside_each_other() -> None:
+    begun, busy, seen = [], [0], []
+
+    def begin(part: str, item: int) -> Iterator[tuple[str, int]]:
+        begun.append(item)
+
+        def work() -> Iterator[tuple[str, int]]:
+            busy[0] += 1
+            seen.append(busy[0])
+            sleep(0.05)
+            yield part, item
+            busy[0] -= 1
+
+        return work()
+
+    pairs = [pair for made in each(Shared(TWO, ("a", "b")), begin, range(6)) for pair in made]
+    assert pairs == [("ab"[item % 2], item) for item in range(6)]
+    assert begun == [*range(6)]
+    assert max(seen) == 2
+    assert [pair for made in each("a", begin, range(2)) for pair in made] == [("a", 0), ("a", 1)]
+
+
+def test_windows_that_fail_are_told_and_nobody_waits() -> None:
+    def begin(part: str, item: int) -> Iterator[int]:
+        if item == 2:
+            raise OSError("the disk is gone")
+        return iter([item])
+
+    taken = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        taken.extend(number for made in each(Shared(TWO, ("a", "b")), begin, range(9)) for number in made)
+    assert taken == [0, 1]
