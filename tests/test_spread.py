@@ -1,9 +1,11 @@
 """One clip on several devices: what comes out is what one device makes, bit for bit, however the work is shared."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import active_count
+from threading import active_count, get_ident
 from time import sleep
 from typing import Any
 
@@ -15,6 +17,7 @@ from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.engine.base import Engine
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
+from layerlift.engine.planning import least_memory
 from layerlift.errors import InputError
 from layerlift.options import RemovalOptions, RuntimeOptions
 from layerlift.progress import CancelledError
@@ -272,3 +275,38 @@ def test_windows_that_fail_are_told_and_nobody_waits() -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         taken.extend(number for made in each(Shared(TWO, ("a", "b")), begin, range(9)) for number in made)
     assert taken == [0, 1]
+
+
+@pytest.mark.parametrize(("spare", "most"), [(1, 1), (2**30, 3)])
+def test_a_device_has_no_more_of_the_model_open_than_fits(model: Model, clip: Clip, spare: int, most: int) -> None:
+    """Whatever it has time for."""
+    held: dict[int, set[str]] = defaultdict(set)
+    seen = []
+
+    def counted(part: str) -> Callable[..., Any]:
+        @contextmanager
+        def opened(*given: Any) -> Iterator[Any]:
+            with getattr(model, part)(*given) as run:
+                held[get_ident()].add(part)
+                seen.append(len(held[get_ident()]))
+                yield run
+                held[get_ident()].discard(part)
+
+        return opened
+
+    watched = Instead(model, **{part: counted(part) for part in ("encoding", "denoising", "decoding")})
+    mask, options = mask_of(*APART), RemovalOptions(evidence="off", window=9, dilate=2)
+    job = plan_removal(clip, mask, options, runtime_of(model, ())).job
+    assert job is not None
+    memory = int(job.plan.peak) + spare
+    alone = made(model, clip, mask, runtime_of(model, (), memory_bytes=memory))
+    assert (made(watched, clip, mask, runtime_of(watched, TWO, memory_bytes=memory)) == alone).all()
+    assert max(seen) <= most
+    assert (max(seen) > 1) == (most > 1)
+
+
+def test_the_smallest_device_says_how_much_memory_there_is(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"cuda:0": 10, "cuda:1": 4, "cpu": 9}
+    monkeypatch.setattr("layerlift.engine.planning.usable_memory", lambda policy: there[policy.device])
+    assert least_memory(model, choose_policy("cpu"), ("cuda:0", "cuda:1")) == 4
+    assert least_memory(model, choose_policy("cpu"), ("cpu", "cpu", "cpu")) == 3
