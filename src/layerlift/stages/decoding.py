@@ -19,7 +19,8 @@ from layerlift.report import Report
 from layerlift.stages.windows import kept_frames
 
 if TYPE_CHECKING:
-    from layerlift.stages.generation import Job, Section
+    from layerlift.stages.encoding import Section
+    from layerlift.stages.generation import Job
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from layerlift.stages.context import CONTEXT_REACH
-from layerlift.stages.generation import Job, Section, shared_tokens
+from layerlift.stages.encoding import Section
+from layerlift.stages.generation import Job, shared_tokens
 
 Kind = Literal["encode", "denoise", "decode"]
 

@@ -25,21 +25,10 @@ from layerlift.progress import QUIET, StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
 from layerlift.stages.decoding import decode_windows, decoded_before, kept_pictures, precisely
-from layerlift.stages.generation import (
-    Job,
-    Section,
-    Wanted,
-    carry_over,
-    count_tokens,
-    encode_section,
-    filed,
-    generate_once,
-    keep_section,
-    kept_sections,
-    read_windows,
-    window_shelf,
-)
+from layerlift.stages.encoding import Section, Wanted, encode_section, keep_section, kept_sections, read_windows
+from layerlift.stages.generation import Job, carry_over, count_tokens, generate_once, window_shelf
 from layerlift.stages.schedule import Kind, Schedule, Seat
+from layerlift.stages.windows import filed
 
 STAGE = "generate"
 # Windows that were read and wait to be encoded, and pictures of a window that were decoded and wait to be taken.

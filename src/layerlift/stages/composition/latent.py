@@ -35,7 +35,8 @@ from layerlift.stages.choose_model import require_model
 from layerlift.stages.composition import Sequential, background_due, shown_at
 from layerlift.stages.composition.latent_windows import decode_all, encode_all, sum_latents
 from layerlift.stages.decoding import check_picture, precisely
-from layerlift.stages.generation import Job, Section, denoise_sections, window_shelf
+from layerlift.stages.encoding import Section
+from layerlift.stages.generation import Job, denoise_sections, window_shelf
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
 from layerlift.stages.removal import Margin, choose_margin, note_job, plan_generation

@@ -43,7 +43,8 @@ from layerlift.pixels.paste import ring_radius
 from layerlift.report import Report
 from layerlift.runtime import Runtime, chosen
 from layerlift.stages.choose_model import choose_model, require_model
-from layerlift.stages.generation import Job, Wanted, generate
+from layerlift.stages.encoding import Wanted
+from layerlift.stages.generation import Job, generate
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.removal.paste_back import Frames, Provenance, paste_generated, told
 from layerlift.stages.spread import generate_spread
