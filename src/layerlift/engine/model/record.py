@@ -40,13 +40,16 @@ class RecordedPass:
     `run` takes a tensor like `example` and returns a tensor. It must have run before, so that kernels are loaded.
     """
 
-    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, pool: Any) -> None:
-        """`pool`: of `torch.cuda.graph_pool_handle`; passes that share one, and so its memory, never run at once."""
+    def __init__(
+        self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, pool: Any, stream: Any
+    ) -> None:
+        """`pool`: of `torch.cuda.graph_pool_handle`; passes that share one, and so its memory, never run at once.
+        `stream`: what it is recorded on, a stream of the example's device."""
         self._input = example.clone()
         with recording, torch.cuda.device(example.device):
             self._graph = torch.cuda.CUDAGraph()
             # Another thread may measure memory meanwhile, which concerns nobody here.
-            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
                 self._output = run(self._input)
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -68,6 +71,7 @@ class Recorder:
         self._seen: set[Hashable] = set()
         self._recorded: dict[Hashable, RecordedPass] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream: Any = None
 
     def forget(self, name: Hashable) -> None:
         """The pass of this name is another one from here on."""
@@ -83,5 +87,8 @@ class Recorder:
         if name not in self._seen:
             self._seen.add(name)
             return run(tokens)
-        self._recorded[name] = RecordedPass(run, tokens, self._pool)
+        if self._stream is None:
+            # torch has one for the whole process, which is of the device that was recorded on first.
+            self._stream = torch.cuda.Stream(tokens.device)
+        self._recorded[name] = RecordedPass(run, tokens, self._pool, self._stream)
         return self._recorded[name](tokens)
