@@ -67,7 +67,9 @@ ALWAYS, APART, LATE = (range(FRAMES),), (range(4), range(17, 20), range(34, 36))
 
 @pytest.mark.parametrize("frames", [ALWAYS, APART, LATE], ids=["always", "apart", "late"])
 @pytest.mark.parametrize(
-    ("options", "count"), [({}, 2), ({"crop": False}, 3), ({"context": 3}, 2)], ids=["crop", "whole", "context"]
+    ("options", "count"),
+    [({}, 2), ({"crop": False}, 3), ({"context": 3}, 2), ({"dense": True}, 2), ({"dense": True, "guidance": 1.0}, 3)],
+    ids=["crop", "whole", "context", "dense", "alone"],
 )
 def test_several_devices_make_what_one_makes(
     model: Model, clip: Clip, frames: tuple[range, ...], options: dict[str, Any], count: int
@@ -76,6 +78,15 @@ def test_several_devices_make_what_one_makes(
     alone = made(model, clip, mask, runtime_of(model, ()), **options)
     assert (made(model, clip, mask, runtime_of(model, ("cpu",) * count), **options) == alone).all()
     assert ((alone != clip.numpy()).any((1, 2, 3)) == mask.any((1, 2))).all()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_passes_over_all_tokens_run_on_two_devices(model: Model, clip: Clip, count: int) -> None:
+    """Each runs one of the prompts."""
+    given: list[tuple[Any, ...]] = []
+    watched = Instead(model, denoising=lambda *those: given.append(those) or model.denoising(*those))
+    made(watched, clip, mask_of(*ALWAYS), runtime_of(watched, ("cpu",) * count), dense=True)
+    assert [those[4:] for those in given] == [(choose_policy("cpu", resident=True),)]
 
 
 @pytest.mark.parametrize("stochastic", [True, False])

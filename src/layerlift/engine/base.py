@@ -188,9 +188,10 @@ class Engine(Protocol):
         ...
 
     def denoising(
-        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed
+        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed, beside: Policy | None = None
     ) -> AbstractContextManager[Denoise]:
-        """Open the transformer to generate. `speed`: how the passes run."""
+        """Open the transformer to generate. `speed`: how the passes run. `beside`: the rules of another device, which
+        runs the prompt while this one runs the negative prompt."""
         ...
 
     def scoring(

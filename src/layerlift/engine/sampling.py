@@ -26,6 +26,7 @@ from layerlift.progress import StageProgress
 if TYPE_CHECKING:
     from diffusers import LTXVideoTransformer3DModel
 
+    from layerlift.engine.model.split import SplitLoops
     from layerlift.geometry.fit import Geometry
 
 __all__ = [
@@ -75,7 +76,7 @@ def denoise(
     generator: torch.Generator,
     progress: StageProgress,
     speed: Speed = PLAIN,
-    loops: Loops | None = None,
+    loops: Loops | SplitLoops | None = None,
 ) -> torch.Tensor:
     """Generate the unknown tokens of `latents`.
 

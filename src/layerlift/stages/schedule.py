@@ -2,6 +2,8 @@
 
 A window is denoised after the one before it only if both have tokens in common that are generated there. Where the
 noise stands before each is known beforehand, since what each draws is, unless windows are shown context of each other.
+
+Passes over all tokens take longer than all else, so the second device runs a half of each, that of one of the prompts.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Schedule:
         done: numbers of windows, by what was done.
         noise: where the noise stands before a window is denoised, by its number, as far as that is known.
         decoding_noise: where it stands before the next window is decoded, which is the first of `turns`.
+        beside: the device that runs a half of each pass, if one does; it does nothing else meanwhile.
         in_turn: whether a window can only be decoded after the one before it, because what it draws is not known.
     """
 
@@ -53,6 +56,9 @@ class Schedule:
         self._follows: dict[int, bool] = {}  # whether a window needs the one before it
         self._settled = 0  # so many windows are encoded without a gap
         self._begun: set[int] = set()  # denoised, or about to be
+        dense = job.speed(job.plan, job.sampling.steps).refresh is None
+        shared = dense and len(job.prompts) > 1 and len(seats) > 1 and self._room({"encode", "denoise"})
+        self.beside = seats[1] if shared else None
         self._to_decode: deque[int] | None = None
         self.turns: deque[int] = deque()
         self._decoding: set[int] = set()
@@ -135,10 +141,12 @@ class Schedule:
         """
         if seat.first and "denoise" not in seat.open and not self._all_denoised and self._speed_is_known:
             return "denoise", None
+        if seat is self.beside and not self._all_denoised and (self.all_encoded or len(self.seats) > 2):
+            return None
         order: tuple[Kind, ...] = ("denoise", "encode", "decode") if seat.first else ("encode", "denoise", "decode")
         for kind in order:
             waiting = self._ready(kind)
-            if not waiting:
+            if not waiting or (kind == "denoise" and self.beside is not None and not seat.first):
                 continue
             if kind in seat.open:
                 return kind, waiting[0]
@@ -168,7 +176,8 @@ class Schedule:
         if kind == "encode":
             return [*self._waiting]
         if kind == "denoise":
-            if not self._speed_is_known:
+            lent = self.beside is None or self.all_encoded or len(self.seats) > 2
+            if not self._speed_is_known or not lent:
                 return []
             return [number for number in range(self._settled) if number not in self._begun and self._may(number)]
         found: list[int] = []
@@ -212,8 +221,12 @@ class Schedule:
         kinds = self._still(seat) | {kind}
         if seat.first and not self._all_denoised:
             kinds.add("denoise")
+        return self._room(kinds)
+
+    def _room(self, kinds: set[Kind]) -> bool:
+        """Whether parts of the model may be open on a device at once: one of them works at a time."""
         plan = self.job.plan
-        needs = [plan.need(each) for each in kinds]
+        needs = [plan.need(kind) for kind in kinds]
         weights = sum(need.weights for need in needs)
         return weights + max(need.total - need.weights for need in needs) <= plan.request.memory
 

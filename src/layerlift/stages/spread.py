@@ -66,6 +66,10 @@ def generate_spread(
                 return
             except _FailedError as error:
                 seat, kind = error.seat, error.kind
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                seat, kind = len(devices) - 1, "decode"  # what is decoded is made to fit the clip there
             left = devices[:seat] + devices[seat + 1 :] if seat else devices[:1]
             runtime.report.note(f"memory ran out on {devices[seat]} in stage {kind}; continuing on {', '.join(left)}")
             devices = left
@@ -280,7 +284,9 @@ class _Crew:
         if kind == "decode":
             return own, own.enter_context(job.model.decoding(policy))
         speed = job.speed(job.plan, job.sampling.steps * self.schedule.most_denoised)
-        return own, own.enter_context(job.model.denoising(policy, self._text(), job.sampling, speed))
+        other = self.schedule.beside
+        more = () if other is None else (job.policy.on(other.device),)
+        return own, own.enter_context(job.model.denoising(policy, self._text(), job.sampling, speed, *more))
 
     def _text(self) -> Any:
         with self.embedding:  # once for all

@@ -47,8 +47,10 @@ class MlxModel(Model):
         return parts.decoding(self, policy)
 
     def denoising(
-        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed
+        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed, beside: Policy | None = None
     ) -> AbstractContextManager[Denoise]:
+        if beside is not None:
+            raise ValueError("MLX has one GPU")
         from layerlift.engine.mlx import parts
 
         return parts.denoising(self, policy, prompts, sampling, speed)
