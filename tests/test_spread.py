@@ -11,14 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers import LTXVideoTransformer3DModel
 from PIL import Image
 
 from layerlift.clip import Clip, open_clip, write_clip
-from layerlift.engine.base import Engine
+from layerlift.engine.base import Engine, SamplingSettings
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.speed import Speed
+from layerlift.engine.model.split import SplitLoops
 from layerlift.engine.planning import least_memory
+from layerlift.engine.sampling import Prompts, open_denoising, token_coordinates
 from layerlift.errors import InputError
+from layerlift.geometry.fit import Geometry
 from layerlift.options import RemovalOptions, RuntimeOptions
 from layerlift.progress import CancelledError
 from layerlift.report import Report
@@ -28,7 +34,7 @@ from layerlift.stages.removal import plan_removal, remove_frames
 from layerlift.stages.removal.going_on import go_on_removing
 from layerlift.stages.sharing import Shared, each
 from support import Instead, Steps, around, failing, layerlift, survive
-from tiny_model import write_tiny_model
+from tiny_model import tiny_transformer_config, write_tiny_model
 
 FRAMES = 41
 TWO = ("cpu", "cpu")
@@ -87,6 +93,23 @@ def test_passes_over_all_tokens_run_on_two_devices(model: Model, clip: Clip, cou
     watched = Instead(model, denoising=lambda *those: given.append(those) or model.denoising(*those))
     made(watched, clip, mask_of(*ALWAYS), runtime_of(watched, ("cpu",) * count), dense=True)
     assert [those[4:] for those in given] == [(choose_policy("cpu", resident=True),)]
+
+
+def test_a_half_of_a_pass_is_what_the_whole_one_has() -> None:
+    """Bit for bit, also for prompts of different lengths."""
+    torch.manual_seed(0)
+    transformers = [LTXVideoTransformer3DModel(**tiny_transformer_config()) for _ in range(2)]
+    transformers[1].load_state_dict(transformers[0].state_dict())
+    mask = torch.zeros(2, 40)
+    mask[0, :3] = mask[1, :25] = 1
+    prompts, settings = Prompts(torch.randn(2, 40, 16), mask), SamplingSettings((1.0, 0.5, 0.0), guidance=3.0)
+    coordinates, moving = token_coordinates((1, 8, 2, 3, 4), Geometry(16, 4, 8), 24.0), torch.rand(24) > 0.3
+    tokens, speed = torch.randn(1, 24, 8), Speed(hoist=True)
+    with open_denoising(transformers[0], prompts, settings, speed) as loops, torch.no_grad():
+        whole = loops.over(coordinates, moving)(tokens, 0)
+    halves = [open_denoising(transformers[n], prompts, settings, speed, only=n) for n in range(2)]
+    with halves[0] as without, halves[1] as towards, torch.no_grad():
+        assert (SplitLoops(without, towards).over(coordinates, moving)(tokens, 0) == whole).all()
 
 
 @pytest.mark.parametrize("stochastic", [True, False])

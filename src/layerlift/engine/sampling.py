@@ -55,12 +55,20 @@ class Prompts:
 
 @contextmanager
 def open_denoising(
-    transformer: LTXVideoTransformer3DModel, prompts: Prompts, settings: SamplingSettings, speed: Speed = PLAIN
+    transformer: LTXVideoTransformer3DModel,
+    prompts: Prompts,
+    settings: SamplingSettings,
+    speed: Speed = PLAIN,
+    *,
+    only: int | None = None,
 ) -> Iterator[Loops]:
-    """What calls of `denoise` with these very arguments can share: everything that is not a window's own."""
+    """What calls of `denoise` with these very arguments can share: everything that is not a window's own.
+
+    `only`: the one pass of `prompts.batches` that this transformer makes, if another one makes the others.
+    """
     with torch.no_grad():
         batches = prompts.batches(like=transformer.proj_in.weight)
-        with open_loops(transformer, batches, sigmas=settings.sigmas, speed=speed) as loops:
+        with open_loops(transformer, batches, sigmas=settings.sigmas, speed=speed, only=only) as loops:
             yield loops
 
 

@@ -88,19 +88,17 @@ def denoising(
     beside: Policy | None = None,
 ) -> Iterator[Denoise]:
     """See `Engine.denoising`."""
-    given = Prompts(prompts.embeds, prompts.mask, together=policy.batched_guidance)
+    given = Prompts(prompts.embeds, prompts.mask, together=policy.batched_guidance and beside is None)
     with ExitStack() as stack:
         transformer = stack.enter_context(model.transformer(policy))
 
-        def opened(transformer: Any, prompts: Prompts) -> Any:
-            return stack.enter_context(open_denoising(transformer, prompts, sampling, speed))
+        def opened(transformer: Any, only: int | None = None) -> Any:
+            return stack.enter_context(open_denoising(transformer, given, sampling, speed, only=only))
 
         if beside is None:
-            loops = opened(transformer, given)
+            loops = opened(transformer)
         else:
-            without, towards = (Prompts(prompts.embeds[n : n + 1], prompts.mask[n : n + 1]) for n in range(2))
-            other = stack.enter_context(model.transformer(beside))
-            loops = SplitLoops(opened(transformer, without), opened(other, towards))
+            loops = SplitLoops(opened(transformer, 0), opened(stack.enter_context(model.transformer(beside)), 1))
 
         def generate(
             latents: np.ndarray, unknown: np.ndarray, context: Context | None, noise: Any, progress: StageProgress
