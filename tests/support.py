@@ -22,7 +22,7 @@ from layerlift.hidden import hidden_name
 from layerlift.jobs.job import Job
 from layerlift.jobs.manifest import Manifest
 from layerlift.processes import owner
-from layerlift.progress import StageProgress
+from layerlift.progress import Cancellation, StageProgress
 from layerlift.runtime import Runtime
 
 # Real clips beside the checkout, for developers who have them; tests that ask for one are skipped elsewhere.
@@ -145,6 +145,26 @@ def moving_texture(
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     return path
+
+
+class Steps:
+    """Counts what it is told, and asks for an end at the step `last`; what is told after that is counted, too."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.cancellation, self.last, self.count = Cancellation(), last, 0
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
+        self._step()
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        self._step()
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.count == self.last:
+            self.cancellation.cancel()
 
 
 class Killed(BaseException):

@@ -1,19 +1,16 @@
 """Whoever embeds layerlift can stop it at any step, from any thread, and nothing half-made is left."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from layerlift import (
-    Cancellation,
     CancelledError,
     RemovalOptions,
     RunOptions,
     Runtime,
-    StageProgress,
     compose_latent_frames,
     remove_frames,
     run,
@@ -21,27 +18,8 @@ from layerlift import (
 )
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import Model, open_model
+from support import Steps
 from tiny_model import write_tiny_model
-
-
-class Steps:
-    """Counts what it is told, and asks for an end at the step `last`; what is told after that is counted, too."""
-
-    def __init__(self, last: int | None = None) -> None:
-        self.cancellation, self.last, self.count = Cancellation(), last, 0
-
-    @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[StageProgress]:
-        self._step()
-        yield self
-
-    def advance(self, steps: int = 1) -> None:
-        self._step()
-
-    def _step(self) -> None:
-        self.count += 1
-        if self.count == self.last:
-            self.cancellation.cancel()
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from layerlift.cli.flags import Default, Only, Typed, Without, changed, with_fla
 from layerlift.cli.options import ClipFlags, OutputFlags
 from layerlift.errors import InputError
 from layerlift.flags import Flag, flag
+from layerlift.jobs.manifest import settings_of
 from layerlift.options import (
     CompositionOptions,
     EffectOptions,
@@ -386,3 +387,20 @@ def test_a_literal_of_numbers() -> None:
     function, seen = taking(Bits)
     call(function, "--bits 16")
     assert seen["a"].bits == 16
+
+
+def test_settings_are_named_as_they_are_typed() -> None:
+    said: list[dict[str, str]] = []
+
+    @with_flags
+    def command(
+        *,
+        objects: Annotated[list[str] | None, typer.Option("--object")] = None,
+        page: Annotated[bool, typer.Option("--page/--no-page")] = True,
+        rate: float | None = None,
+        typed: Typed,
+    ) -> None:
+        said.append(settings_of(typed, (), typed.flags))
+
+    command(objects=["a.png"], page=False, rate=2.0)
+    assert said == [{"--object": "['a.png']", "--page": "False", "--rate": "2.0"}]

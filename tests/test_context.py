@@ -14,7 +14,7 @@ from layerlift.geometry.focus import Box
 from layerlift.options import RemovalOptions
 from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
-from layerlift.stages.generation import Section
+from layerlift.stages.encoding import Section
 from layerlift.stages.removal import remove_frames
 from support import around
 from tiny_model import write_tiny_model

@@ -91,6 +91,7 @@ class RuntimeOptions:
         engine: what runs the model: "torch", "mlx" (Apple Silicon), or "auto" (MLX on Apple Silicon where it is
             installed, unless a device or backend is chosen).
         device: "cuda", "cuda:1", "mps" or "cpu"; None is the best one available.
+        devices: several that share the windows of one clip: "0,1", "cuda:0,cuda:1", or "auto" for every GPU.
         dtype: the transformer's number format; None suits the device.
         backend: the backend whose rules are followed, on any device; None is the device's own.
     """
@@ -133,6 +134,7 @@ class RuntimeOptions:
         None, "Device to compute on (default: the best one available).", metavar="cpu|cuda|mps", group=DEVICE
     )
     dtype: Dtype | None = flag(None, "Number format of the transformer (default: depends on the device).", group=DEVICE)
+    devices: str | None = None
     backend: Backend | None = flag(
         None, "Follow another backend's rules on this device, for testing.", "--policy", group=DEVICE
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.budget import check_memory
+from layerlift.engine.device.several import choose_devices
 from layerlift.flags import check_ranges
 from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.options import RuntimeOptions
@@ -34,6 +35,7 @@ class Runtime:
         progress: receives the progress of each stage and can stop the work; see `Cancellation`.
         report: filled with seconds, memory and sizes.
         keeper: where stages keep what they have made; by default nothing outlives the process.
+        devices: those that share the windows of one clip, the policy's first; with fewer than two it is alone.
     """
 
     model: Engine | str | Path | None = None
@@ -44,6 +46,7 @@ class Runtime:
     progress: Progress = QUIET
     report: Report = field(default_factory=Report)
     keeper: Keeper = TEMPORARY
+    devices: tuple[str, ...] = ()
 
     def part(self, name: str) -> Runtime:
         """The same for a part of a job, whose names are apart from those of other parts."""
@@ -71,8 +74,13 @@ def open_runtime(
     """
     options = options or RuntimeOptions()
     check_ranges(options)
+    devices = choose_devices(options.devices, options.device, options.engine)
     policy = choose_policy(
-        options.device, options.dtype, options.backend, weights=options.weights, engine=options.engine
+        devices[0] if devices else options.device,
+        options.dtype,
+        options.backend,
+        weights=options.weights,
+        engine=options.engine,
     )
     report = report or Report()
     report.device = "mlx" if policy.engine == "mlx" else policy.device
@@ -85,6 +93,7 @@ def open_runtime(
         progress,
         report,
         keeper,
+        devices,
     )
 
 

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batch.inline import Inline
+from layerlift.batch.ledger import Record
+from layerlift.cli.batch_board import Board
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
 from layerlift.workers import commands
@@ -125,10 +128,64 @@ def test_every_wrong_line_is_told_and_nothing_is_started(folder: Path, capsys: p
     assert "m.jsonl, line 4: --feather is 9" in said
     assert "2 of 4 lines" in said
     assert not Path("out").exists()
-    # What no line can be is told before any clip is looked at.
-    Path("clips/m.jsonl").write_text("\n".join([*rows, '{"clip": "a", "name": "b"}', '{"clip": "a", "name": "B"}']))
+    # So is what can be no line, and names that clash: all of it at once.
+    rows += ['{"clip": "a", "name": "b"}', '{"clip": "a", "name": "B"}', '{"clip": "a", "sead": 3}']
+    Path("clips/m.jsonl").write_text("\n".join(rows))
     assert layerlift("batch", "clips/m.jsonl", "-o", "out", *FLAGS, "--devices", "cpu") == 2
-    assert "name 'B' is that of m.jsonl, line 5, too" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for line in (
+        "line 2: ",
+        "line 4: --feather is 9",
+        "line 6: name 'B' is that of m.jsonl, line 5, too",
+        "line 7: 'sead'",
+    ):
+        assert f"m.jsonl, {line}" in said
+    assert not Path("out").exists()
+
+
+def test_a_manifest_that_is_not_there_says_what_to_give(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("nothing.csv", "nothing"):
+        assert layerlift("batch", name, "-o", "out", "--devices", "cpu") == 2
+        assert f"{name} does not exist: give a manifest" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_clip_is_the_same_whichever_way_one_comes_to_it(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    Path("link").symlink_to("clips")
+    Path("clips/again.yaml").write_text(
+        "- clip: ../link/scene_0/../scene_1/video.mkv\n  object: scene_1/object_mask.mkv\n"
+    )
+    Path("clips/m.yaml").write_text("- {clip: scene_1/video.mkv, object: ../link/scene_1/object_mask.mkv}\n")
+    for manifest in ("clips/m.yaml", "link/m.yaml", "link/again.yaml"):
+        assert layerlift("batch", manifest, "-o", "out", *FLAGS, "--devices", "cpu", "--plan") == 0
+        assert layerlift("batch", manifest, "-o", "out", *FLAGS, "--devices", "cpu") == 0
+    assert "1 is done already" in capsys.readouterr().out
+    assert [line["name"] for line in results()] == ["scene_1"]
+    # One that is said twice is told.
+    Path("clips/m.yaml").write_text("- clip: scene_1/video.mkv\n- {clip: ../link/scene_1/video.mkv, seed: 2}\n")
+    layerlift("batch", "link/m.yaml", "-o", "out2", *FLAGS, "--devices", "cpu", "--plan")
+    assert "scene_1/video.mkv is the clip of m.yaml, line 1, too; this result is scene_1_2" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("inline")
+def test_an_interrupted_batch_says_how_it_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: Any, **more: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("layerlift.batch.work.run_clips", interrupted)
+    command = ["batch", "clips/m.jsonl", "-o", "out", *FLAGS, "--devices", "cpu"]
+    for words in (command, [*command, "--resume"]):
+        assert layerlift(*words) == 130
+        said = capsys.readouterr().err
+        assert f"To go on: layerlift {' '.join(command)} --resume" in said
+
+
+def test_the_whole_counts_what_was_done_before(capsys: pytest.CaptureFixture) -> None:
+    board = Board(["cpu"], {"a": 0.0, "b": 3.0}, "batch")
+    board.ended(Record("a", "a.mp4", 0, "line 1", 0, "done"))
+    assert board.whole() == "batch: 1/2"
 
 
 @pytest.mark.usefixtures("inline")
@@ -137,7 +194,7 @@ def test_a_plan_says_who_gets_what_and_writes_nothing(folder: Path, capsys: pyte
     said = capsys.readouterr().out
     assert "48x32" in said
     assert "3 clips, 15 frames" in said
-    assert "on 1 worker" in said
+    assert "on cpu" in said
     assert not Path("out").exists()
 
 

@@ -122,7 +122,7 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there_are_refused(tmp_pat
     (tmp_path / "m.csv").write_bytes(b"clip\n\xff\n")
     with pytest.raises(InputError, match="not UTF-8 at byte 5"):
         read_lines(tmp_path / "m.csv", OPTIONS, {})
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist: give a manifest"):
         read_lines(tmp_path / "n.csv", OPTIONS, {})
 
 

@@ -152,4 +152,4 @@ def test_devices_are_counted_among_those_that_are_visible(monkeypatch: pytest.Mo
     with pytest.raises(InputError, match="shows 2"):
         parse_devices("2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [device.name for device in parse_devices("auto")] == ["device"]
+    assert [device.name for device in parse_devices("auto")] == ["cpu"]

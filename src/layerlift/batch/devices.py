@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from layerlift.engine.device import choose_policy
+from layerlift.engine.device.several import device_names
 from layerlift.errors import InputError
 
 MOST = 256
@@ -35,20 +38,13 @@ def parse_devices(text: str) -> list[Device]:
     Raises InputError for what is no list of devices, and for a GPU that is named twice.
     """
     if text.strip() == "auto":
-        return [_cuda(number) for number in cuda_devices()] or [Device("device")]
-    names = [part.strip().lower() for part in text.split(",")]
-    cpus = sum(name == "cpu" for name in names)
-    found = []
-    for name in names:
-        gpu = re.fullmatch(r"(?:cuda:)?(\d{1,4})", name)
-        if gpu is None and name not in ("cpu", "mps"):
-            raise InputError(f"--devices {text!r} is no list of devices: give numbers of GPUs, cpu, mps, or auto.")
-        if name != "cpu" and names.count(name) > 1:
-            raise InputError(f"--devices names {name} twice: a GPU has one worker.")
-        found.append(_cuda(_visible(int(gpu[1]))) if gpu is not None else _other(name, cpus))
-    if len(found) > MOST:
-        raise InputError(f"--devices has {len(found)} devices: give at most {MOST}.")
-    return found
+        return [_cuda(number) for number in cuda_devices()] or [Device(choose_policy().device)]
+    names = device_names(text)
+    if len(names) > MOST:
+        raise InputError(f"--devices has {len(names)} devices: give at most {MOST}.")
+    cpus = names.count("cpu")
+    gpus = [name.partition(":")[2] for name in names]
+    return [_cuda(_visible(int(gpu))) if gpu else _other(name, cpus) for name, gpu in zip(names, gpus, strict=True)]
 
 
 def cuda_devices() -> list[str]:
@@ -64,11 +60,9 @@ def cuda_devices() -> list[str]:
     return re.findall(r"^GPU (\d+):", listed.stdout, re.MULTILINE)
 
 
-def names_of(devices: Sequence[Device]) -> str:
-    """The devices in words: each once, with how many workers it has."""
-    counts: dict[str, int] = {}
-    for device in devices:
-        counts[device.name] = counts.get(device.name, 0) + 1
+def in_words(names: Sequence[str]) -> str:
+    """Devices in words: each once, with how many workers it has."""
+    counts = Counter(names)
     return ", ".join(name if number == 1 else f"{number} workers on {name}" for name, number in counts.items())
 
 

@@ -104,6 +104,7 @@ class Ledger:
     def write_results(self) -> None:
         """Write results.jsonl: one line a clip, of all that have ended in this folder, whoever ended them."""
         self._written = time.monotonic()
+        (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
         lock = Lock(self.folder / FOLDER / "lock")
         until = time.monotonic() + PATIENCE
         # Of several shards one writes at a time: who read the records first could else be the last to write.

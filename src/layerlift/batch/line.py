@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,9 +54,18 @@ class Option:
     def _placed(self, text: str, base: Path | None) -> str:
         if base is None or self.place == "no" or is_remote(text):
             return text
-        place = str(base / text)
+        place = placed(base, text)
         # A model may be a name as well; of "m.png:2" and "m.png@12" the file may be there alone.
         return place if self.place == "path" or (("/" in text or "." in text) and Path(place).exists()) else text
+
+
+def placed(base: Path, text: str) -> str:
+    """Where a path lies, seen from `base`: the same text by whatever way one comes to its folder. What it is called
+    there stays, be it a link."""
+    path = base / text
+    if path.name in ("", ".."):
+        return os.path.realpath(path)
+    return str(Path(os.path.realpath(path.parent)) / path.name)
 
 
 def is_remote(text: str) -> bool:

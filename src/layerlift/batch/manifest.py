@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlift.batch.line import BETWEEN, Line, Options, Words, is_remote
+from layerlift.batch.line import BETWEEN, Line, Options, Words, is_remote, placed
 from layerlift.batch.names import TAKEN
 from layerlift.errors import InputError
+from layerlift.names import exists
 
 ENDINGS = (".csv", ".jsonl", ".yaml", ".yml")
 # Bytes of a manifest that are read: far more than a thousand clips take.
@@ -67,7 +68,7 @@ def _line(where: str, told: dict[str, Any], base: Path, options: Options) -> Lin
     if name is not None and name.lower() in TAKEN:
         raise InputError(f"name {name!r} is that of a file beside the results: choose another one")
     others = {key: value for key, value in told.items() if key.strip().lower() not in ("clip", "name")}
-    return Line(where, clip if is_remote(clip) else str(base / clip), options.words(others, base), name)
+    return Line(where, clip if is_remote(clip) else placed(base, clip), options.words(others, base), name)
 
 
 # --- the forms of a manifest -----------------------------------------------------------------------------------------
@@ -78,13 +79,19 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
     Raises InputError where nothing of it can be read.
     """
+    if not exists(path):
+        raise InputError(
+            f"{path} does not exist: give a manifest, which is a .csv, .jsonl or .yaml file, or a folder of clips with "
+            "masks."
+        )
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no manifest: give a .csv, .jsonl or .yaml file, or a folder of clips with masks.")
     try:
         with path.open("rb") as file:
             held = file.read(MOST + 1)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.") from error
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path} cannot be read: {reason}; give a manifest that you may read.") from error
     if len(held) > MOST:
         raise InputError(f"{path} is too large for a manifest: give at most {MOST >> 20} MiB.")
     try:
@@ -182,5 +189,5 @@ def _clips_in(folder: Path) -> Iterator[Line]:
             ("total", "--total", ("total_mask",)),
         ):
             if given := [mask for kind, _, mask in beside if kind in kinds]:
-                words[name] = tuple(word for mask in given for word in (flag, str(mask.absolute())))
-        yield Line(path.name, str(path.absolute()), words)
+                words[name] = tuple(word for mask in given for word in (flag, placed(mask.parent, mask.name)))
+        yield Line(path.name, placed(path.parent, path.name), words)

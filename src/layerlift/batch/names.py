@@ -54,6 +54,16 @@ def twice(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
     ]
 
 
+def repeated(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
+    """Of each line whose clip an earlier one has, too, a sentence."""
+    first: dict[str, Line] = {}
+    return [
+        f"{line.where}: {line.clip} is the clip of {first[line.clip].where}, too; this result is {name}."
+        for line, name in zip(lines, names, strict=True)
+        if first.setdefault(line.clip, line) is not line
+    ]
+
+
 def _free(stem: str, taken: set[str]) -> str:
     """The stem, or with the first number that makes a name of it that nothing has."""
     names = chain([stem], (f"{stem}_{number}" for number in count(2)))

@@ -9,6 +9,7 @@ import typer
 from layerlift.cli.batch_executors import check_choices, slurm_jobs, who_checks
 from layerlift.cli.batch_options import ASIDE, flat_words, options_of_run, with_options_of, words_of
 from layerlift.cli.job import settle_folder
+from layerlift.cli.resume import COMMAND_LINE, told_how_to_go_on
 from layerlift.cli.run import run
 from layerlift.cli.terminal import say
 from layerlift.errors import InputError
@@ -129,6 +130,7 @@ def batch(
     from layerlift.batch.devices import parse_devices
     from layerlift.batch.ledger import Ledger
     from layerlift.batch.manifest import read_lines
+    from layerlift.batch.names import repeated
     from layerlift.batch.shards import run_shards
     from layerlift.batch.work import Choices, check_clips, name_clips, run_clips
     from layerlift.cli.batch_board import board_of, print_end, print_plan
@@ -140,17 +142,20 @@ def batch(
     check_output(output)
     words = words_of(options)
     lines, wrong = read_lines(source, options_of_run(), words)
+    count = len(lines) + len(wrong)
     ledger = Ledger(output.absolute())
     choices = Choices(retries, resume, overwrite, shared[0].argv)
     clips, clashes = name_clips(lines, ledger, choices)
-    refuse(source, [*wrong, *clashes], len(lines) + len(wrong))
+    for sentence in repeated(lines, [clip.name for clip in clips]):
+        say(sentence)
     mine = clips[part[0] - 1 :: part[1]]
 
     with who_checks(executor, shared, devices, address) as checker:
         # 2. What the clips are; every plan is made on the device that runs it, where it can be reached from here.
         with board_of(checker.places, [clip.name for clip in mine if not clip.done], "check") as board:
-            checked, wrong = check_clips(mine, checker, choices, board.told, elsewhere=executor == "slurm")
-        refuse(source, wrong, len(mine))
+            checked, unusable = check_clips(mine, checker, choices, board.told, elsewhere=executor == "slurm")
+        # Whoever mends a manifest is told of all of it at once.
+        refuse(source, [*wrong, *clashes, *unusable], count)
         if plan:
             print_plan(checked, checker.places)
             return
@@ -161,11 +166,11 @@ def batch(
                 checked, ledger, checker.places, lambda told: run_clips(checked, checker, ledger, choices, told)
             )
     if by_slurm:
-        count = shards or min(len(mine), MOST_SHARDS)
+        tasks = shards or min(len(mine), MOST_SHARDS)
         argv = ["batch", str(source.absolute()), "-o", str(ledger.folder), *flat_words(words), "--devices", devices]
         argv += ["--retries", str(retries), "--resume", *(["--overwrite"] if overwrite else [])]
         with slurm_jobs(ledger, slurm or []) as jobs:
-            failed = work(checked, ledger, [], lambda told: run_shards(checked, argv, count, jobs, ledger, told=told))
+            failed = work(checked, ledger, [], lambda told: run_shards(checked, argv, tasks, jobs, ledger, told=told))
     print_end(ledger, checked)
     if failed:
         raise typer.Exit(1)
@@ -190,8 +195,9 @@ def work(
     ledger.folder.mkdir(exist_ok=True)
     failed = 0
     try:
-        seconds = {clip.name: took for clip, took in zip(clips, estimates(clips), strict=True) if not clip.done}
-        with board_of(places, seconds, "batch") as board:
+        seconds = {clip.name: took for clip, took in zip(clips, estimates(clips), strict=True)}
+        words = COMMAND_LINE.get() or ("batch",)
+        with told_how_to_go_on(words, lambda: True), board_of(places, seconds, "batch") as board:
             for record in begin(board.told):
                 board.ended(record)
                 failed += record.state == "failed"

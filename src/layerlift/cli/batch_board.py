@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from layerlift.batch.devices import in_words
 from layerlift.batch.estimate import share_out
 from layerlift.batch.ledger import PAGE, RESULTS, Ledger, Record
 from layerlift.batch.tasks import Event
@@ -134,11 +135,10 @@ def print_plan(clips: Sequence[Clip], places: Sequence[str]) -> None:
     Console(soft_wrap=True).print(table)
     if len(order) > MOST_ROWS:
         typer.echo(f"… and {len(order) - MOST_ROWS} more")
-    workers = "1 worker" if len(places) == 1 else f"{len(places)} workers"
     frames = sum((clip.facts or {}).get("frames", 0) for clip, _ in to_do)
     done = len(clips) - len(to_do)
     skipped = f"; {done} {'is' if done == 1 else 'are'} done already" if done else ""
-    typer.echo(f"{len(to_do)} clips, {frames} frames, about {_span(whole)} on {workers}{skipped}")
+    typer.echo(f"{len(to_do)} clips, {frames} frames, about {_span(whole)} on {in_words(places)}{skipped}")
 
 
 def print_end(ledger: Ledger, clips: Sequence[Clip]) -> None:

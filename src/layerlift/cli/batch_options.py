@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from layerlift.batch.line import Option, Options, Words
 
 # Flags of `run` that are none of a line's: a batch has its own, or says them itself.
-ASIDE = ("clip", "output", "report", "overwrite", "verbose", "resume", "device")
+ASIDE = ("clip", "output", "report", "overwrite", "verbose", "resume", "device", "devices")
 # Of `run`, what may be a path, and what is one with more.
 _MAYBE, _MORE = ("model",), ("reference",)
 

@@ -106,7 +106,7 @@ class Rows:
         from layerlift.bench.speed_report import table
 
         self._record = record
-        record.results["rows"] = []
+        record.results.setdefault("rows", [])
         typer.echo("\n".join([title, "", *table(header, [])]))
 
     def add(self, cells: Sequence[str], values: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import typer
 from layerlift.cli.compose_latent import LatentFlags, compose_by_latents
 from layerlift.cli.flags import Typed, Without, changed, with_flags
 from layerlift.cli.job import finish, open_source, settle_outputs, write_result
-from layerlift.cli.options import ClipFlags, JobFlags, Output, OutputFlags
+from layerlift.cli.options import ClipFlags, JobFlags, Output, OutputFlags, SharingFlags
 from layerlift.cli.places import read_of, read_of_layers
 from layerlift.cli.terminal import show_progress
 from layerlift.errors import InputError
@@ -55,6 +55,7 @@ def compose(
     given: LatentFlags,
     refinement: LatentCompositionOptions,
     running: RuntimeOptions,
+    sharing: SharingFlags,
     reading: Annotated[ClipFlags, Without("frames", "rate")],
     writing: OutputFlags,
     going: JobFlags,
@@ -68,10 +69,10 @@ def compose(
                 f"{placed[0]} is for placing a layer, but --latent leaves the object where it is: leave one of them "
                 "out."
             )
-        compose_by_latents(layers, onto, output, given, refinement, reading, running, writing, going, typed)
+        compose_by_latents(layers, onto, output, given, refinement, reading, running, sharing, writing, going, typed)
         return
     # Layers are laid over a clip nearly as fast as frames that were kept would be read again.
-    refining = changed(given, refinement, running, going)
+    refining = changed(given, refinement, running, sharing, going)
     if refining:
         raise InputError(f"{refining[0]} works only with --latent: add --latent, or leave it out to compose layers.")
 

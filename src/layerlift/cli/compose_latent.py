@@ -1,14 +1,14 @@
 """`layerlift compose --latent`: the other way to compose, by arithmetic on latents of clip, plate and background."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerlift.cli.flags import Typed
 from layerlift.cli.job import finish, open_source, output_for, settle_outputs, write_result
 from layerlift.cli.masks import notes_of, open_objects, open_total
-from layerlift.cli.options import ClipFlags, JobFlags, OutputFlags
+from layerlift.cli.options import ClipFlags, JobFlags, OutputFlags, SharingFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model
 from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import say, show_progress
@@ -62,6 +62,7 @@ def compose_by_latents(
     options: LatentCompositionOptions,
     reading: ClipFlags,
     running: RuntimeOptions,
+    sharing: SharingFlags,
     writing: OutputFlags,
     going: JobFlags,
     typed: Typed,
@@ -105,7 +106,9 @@ def compose_by_latents(
     # 2. The plan, and the work, frame by frame into the files.
     with show_progress(notes_of(*masks, reach)) as progress, ExitStack() as files:
         job = open_job(target)
-        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
+        runtime = open_runtime(
+            replace(running, devices=sharing.devices), progress=progress, report=record, keeper=job.keeper
+        )
         plan = plan_latent_composition(source, given.background, masks, reach, behind, options, runtime)
         models = [plan.job.model]
         files.enter_context(work_on(job, "compose", target, typed, read, runtime=runtime, models=models, flags=going))

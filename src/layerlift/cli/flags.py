@@ -15,7 +15,13 @@ _ASIDE = ("report", "overwrite", "verbose", "resume")
 
 
 class Typed(dict[str, Any]):
-    """What was typed, for the settings of a report: by the flags' names, with the defaults of those left out."""
+    """What was typed, for the settings of a report: by the flags' names, with the defaults of those left out.
+
+    Attributes:
+        flags: as they are typed, by these names, where that is more than the name with two dashes before it.
+    """
+
+    flags: dict[str, str]
 
 
 class Without:
@@ -136,9 +142,12 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
             parameters[given.name] = given.replace(kind=Parameter.KEYWORD_ONLY)
     assert not shared.keys() & {*own}, f"{shared.keys() & {*own}}: a parameter of its own, and a field's flag"
 
+    flags = {name: flag for name in own if (flag := _typed_as(parameters[name]))}
+
     def gather(typed: dict[str, Any]) -> dict[str, Any]:
         said = {name: shared[name].setting(typed[name]) if name in shared else typed[name] for name in parameters}
         settings = Typed({name: value for name, value in said.items() if name not in _ASIDE})
+        settings.flags = flags
         gathered = {name: group.gather(typed) for name, group in groups.items()}
         return {**{name: typed[name] for name in own}, **gathered, **dict.fromkeys(wants_typed, settings)}
 
@@ -150,6 +159,15 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = Signature([*parameters.values()])  # type: ignore[attr-defined]
     call.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return call
+
+
+def _typed_as(parameter: Parameter) -> str | None:
+    """The flag of a command's own parameter where it says so; None: it is called like the parameter."""
+    options = [extra for extra in get_args(parameter.annotation)[1:] if hasattr(extra, "param_decls")]
+    # As typer has it, the first name of an annotation stands where a default would.
+    said = [name for option in options for name in (option.default, *(option.param_decls or ()))]
+    names = (name for name in said if isinstance(name, str) and name.startswith("--"))
+    return next((name.partition("/")[0] for name in names), None)
 
 
 def gathered(command: Callable[..., None], typed: dict[str, Any]) -> dict[str, Any]:

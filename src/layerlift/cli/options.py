@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from layerlift.flags import flag
-from layerlift.options import MASK, OUTPUT
+from layerlift.options import DEVICE, MASK, OUTPUT
 from layerlift.parse import parse_frames, parse_rate
 
 
@@ -82,6 +82,22 @@ class JobFlags:
         False,
         "Continue this very command where it was interrupted; the result is the same as without the interruption.",
         group=OUTPUT,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SharingFlags:
+    """Who works on one clip.
+
+    Attributes:
+        devices: several devices, which share its windows; see `RuntimeOptions`.
+    """
+
+    devices: str | None = flag(
+        None,
+        "Devices that share the clip's windows: numbers of GPUs, or auto for all of them (default: --device alone).",
+        metavar="0,1,…|auto",
+        group=DEVICE,
     )
 
 

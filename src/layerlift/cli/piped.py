@@ -1,4 +1,6 @@
-"""Progress for a program that started a command, such as `layerlift app`: lines of JSON into a pipe, instead of bars.
+"""Progress for a program that started this one: lines of JSON into a pipe, instead of bars.
+
+`layerlift app` starts commands, and `layerlift batch` workers (`layerlift.workers`), which have a pipe of their own.
 
 LAYERLIFT_PROGRESS holds the number of an open file, the pipe. Lines are ``{"stage": name, "total": steps or null}``,
 ``{"done": steps}`` and ``{"ended": name}``. When standard input ends, as it does when the other program is gone, the
@@ -47,9 +49,11 @@ class PipedProgress:
 
     def tell(self, **what: Any) -> None:
         """A line. Raises CancelledError where nobody listens any more."""
+        left = json.dumps(what).encode() + b"\n"
         try:
             with self._turn:
-                os.write(self._descriptor, json.dumps(what).encode() + b"\n")
+                while left:
+                    left = left[os.write(self._descriptor, left) :]
         except OSError as error:
             raise CancelledError("the work was cancelled: the program that started it is gone.") from error
 
@@ -57,24 +61,23 @@ class PipedProgress:
 class _Stage:
     def __init__(self, progress: PipedProgress) -> None:
         self._progress = progress
-        self._done, self._said, self._told = 0, 0.0, 0
         self._turn = threading.Lock()
+        self._done, self._said, self._when = 0, 0, 0.0
 
     def advance(self, steps: int = 1) -> None:
         with self._turn:
             self._done += steps
-            now = time.monotonic()
-            due = now - self._said >= EVERY
-            if due:
-                self._said = now
+            due = time.monotonic() - self._when >= EVERY
         if due:
             self.flush()
 
     def flush(self) -> None:
-        """Say what is done, where that was not said."""
-        if self._told != self._done:
-            self._told = self._done
-            self._progress.tell(done=self._told)
+        """Say what is done, unless that was said."""
+        with self._turn:
+            done, self._when = self._done, time.monotonic()
+            news, self._said = done != self._said, done
+        if news:
+            self._progress.tell(done=done)
 
 
 def _end_with_starter() -> None:

@@ -12,7 +12,7 @@ from layerlift.cli.flags import Typed, with_flags
 from layerlift.cli.job import describe_evidence, finish, open_source, settle_outputs, told_by, write_result
 from layerlift.cli.mask_outputs import is_exact, mask_writer
 from layerlift.cli.masks import notes_of, open_input_mask, open_masks
-from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Output, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Output, OutputFlags, SharingFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
 from layerlift.cli.resume import open_job, work_on
 from layerlift.cli.terminal import show_progress
@@ -69,6 +69,7 @@ def remove(
     provenance: Annotated[Path | None, typer.Option("--provenance", hidden=True)] = None,  # --source-map's old name
     reading: ClipFlags,
     running: RuntimeOptions,
+    sharing: SharingFlags,
     writing: OutputFlags,
     going: JobFlags,
     typed: Typed,
@@ -110,7 +111,9 @@ def remove(
     with show_progress(notes_of(*(own or [masked]))) as progress, ExitStack() as files:
         # 2. Every stage's plan.
         job = open_job(target)
-        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
+        runtime = open_runtime(
+            replace(running, devices=sharing.devices), progress=progress, report=record, keeper=job.keeper
+        )
         effects, notes = None, list[str]()
         if own:
             effects, runtime, notes = plan_search(source, own, options, runtime)

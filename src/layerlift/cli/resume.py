@@ -1,7 +1,7 @@
 """A long command's work in a job's folder, so that it can go on after an interruption."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -60,10 +60,20 @@ def work_on(
     said = job.begin(manifest, resume=flags.resume)
     if said is not None:
         say(said)
-    again = _line([*words, *([] if flags.resume else ["--resume"])])
+    with told_how_to_go_on(words, job.leave):
+        yield
+    note_resumed(job, runtime.report, flags)
+    job.finish()
+
+
+@contextmanager
+def told_how_to_go_on(words: Sequence[str], leave: Callable[[], bool]) -> Iterator[None]:
+    """When the block ends in any way but well, leave its work, and tell the user how it goes on: with these words and
+    ``--resume``. `leave`: whether there is something to go on from."""
+    again = _line([*words, *([] if "--resume" in words else ["--resume"])])
 
     def left() -> str | None:
-        return f"What is done so far is kept. To go on: {again}" if job.leave() else None
+        return f"What is done so far is kept. To go on: {again}" if leave() else None
 
     last_words.append(left)
     try:
@@ -74,8 +84,6 @@ def work_on(
         raise
     finally:
         last_words.remove(left)
-    note_resumed(job, runtime.report, flags)
-    job.finish()
 
 
 def manifest_of(
@@ -92,7 +100,7 @@ def manifest_of(
     from layerlift.jobs.manifest import VERSION, Manifest, settings_of
     from layerlift.report import versions
 
-    settings = settings_of(typed, _ASIDE)
+    settings = settings_of(typed, _ASIDE, typed.flags)
     settings |= {f"{VERSION}{name}": said for name, said in versions().items() if name != "platform"}
     words = COMMAND_LINE.get() or (command,)
     return Manifest(command, str(target), _line(words), _contents(read, models, segmenter, runtime), settings)

@@ -13,7 +13,7 @@ from layerlift.cli.folder import check_run_folder, results_folder
 from layerlift.cli.job import describe_evidence, finish, open_source, settle
 from layerlift.cli.mask_outputs import mask_writer
 from layerlift.cli.masks import notes_of, open_objects, open_totals
-from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Objects, OutputFlags
+from layerlift.cli.options import ClipArgument, ClipFlags, JobFlags, Objects, OutputFlags, SharingFlags
 from layerlift.cli.places import read_of, read_of_clip, read_of_model, read_of_references
 from layerlift.cli.resume import note_resumed, open_job, work_on
 from layerlift.cli.terminal import say, show_progress
@@ -88,6 +88,7 @@ def run(
     composition: CompositionOptions,
     reading: ClipFlags,
     running: RuntimeOptions,
+    sharing: SharingFlags,
     writing: OutputFlags,
     going: JobFlags,
     typed: Typed,
@@ -115,7 +116,9 @@ def run(
     with show_progress(notes) as progress, ExitStack() as files:
         # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
         job = open_job(output)
-        runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper)
+        runtime = open_runtime(
+            replace(running, devices=sharing.devices), progress=progress, report=record, keeper=job.keeper
+        )
         found, plan = opened.plan(runtime)
 
         # 3. The work, into the job's folder, and from there into one that takes its place when it is whole.

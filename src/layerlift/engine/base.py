@@ -188,9 +188,10 @@ class Engine(Protocol):
         ...
 
     def denoising(
-        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed
+        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed, beside: Policy | None = None
     ) -> AbstractContextManager[Denoise]:
-        """Open the transformer to generate. `speed`: how the passes run."""
+        """Open the transformer to generate. `speed`: how the passes run. `beside`: the rules of another device, which
+        runs the prompt while this one runs the negative prompt."""
         ...
 
     def scoring(
@@ -203,8 +204,17 @@ class Engine(Protocol):
         """Whether it is small enough to keep its parts in memory from stage to stage."""
         ...
 
-    def spare(self) -> int:
-        """Bytes that a plan may count on beside those that are free: parts that are in memory make room for others."""
+    def spare(self, device: str) -> int:
+        """Bytes of a device that a plan may count on beside those that are free: parts that are in memory there make
+        room for others."""
+        ...
+
+    def draw(self, noise: Noise, latents: Latents, sampling: SamplingSettings) -> None:
+        """Draw from the noise what denoising a window of such latents without context does."""
+        ...
+
+    def draws_while_decoding(self) -> bool:
+        """Whether decoding a window goes on drawing noise until its last frame, instead of at the beginning alone."""
         ...
 
     def close(self) -> None:

@@ -96,6 +96,12 @@ def replan(plan: Plan, windows: Sequence[Window], size: tuple[int, int], context
     return make_plan(replace(plan.request, size=size, frames=frames, context=context if len(windows) > 1 else 0))
 
 
+def least_memory(model: Engine, policy: Policy, devices: Sequence[str]) -> int:
+    """Bytes that a job may take on each of several devices: as much as there is on the smallest."""
+    found = (usable_memory(policy.on(device)) + model.spare(device) for device in devices)
+    return min(size // devices.count(device) for size, device in zip(found, devices, strict=True))
+
+
 def means(plan: Plan) -> tuple[bool, ...]:
     """What a plan does that costs much time, or changes the result."""
     policy = plan.policy
@@ -140,7 +146,7 @@ def plan_windows(
             frames=max(window.frame_count for window in windows),
             native=fit.native,
             branches=len(prompts),
-            memory=usable_memory(policy) + model.spare() if memory is None else memory,
+            memory=usable_memory(policy) + model.spare(policy.device) if memory is None else memory,
             sparse=sparse,
             context=context if len(windows) > 1 else 0,
         )

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,11 +26,12 @@ from layerlift.progress import StageProgress
 if TYPE_CHECKING:
     from diffusers import LTXVideoTransformer3DModel
 
+    from layerlift.engine.model.split import SplitLoops
     from layerlift.geometry.fit import Geometry
 
 __all__ = [
-    "PLAIN", "TRAIN_TIMESTEPS", "Prompts", "SamplingSettings", "Speed", "denoise", "open_denoising",
-    "predict_velocity", "token_coordinates",
+    "PLAIN", "TRAIN_TIMESTEPS", "Prompts", "SamplingSettings", "Speed", "denoise", "draw_noise",
+    "open_denoising", "predict_velocity", "token_coordinates",
 ]  # fmt: skip
 
 
@@ -53,12 +55,20 @@ class Prompts:
 
 @contextmanager
 def open_denoising(
-    transformer: LTXVideoTransformer3DModel, prompts: Prompts, settings: SamplingSettings, speed: Speed = PLAIN
+    transformer: LTXVideoTransformer3DModel,
+    prompts: Prompts,
+    settings: SamplingSettings,
+    speed: Speed = PLAIN,
+    *,
+    only: int | None = None,
 ) -> Iterator[Loops]:
-    """What calls of `denoise` with these very arguments can share: everything that is not a window's own."""
+    """What calls of `denoise` with these very arguments can share: everything that is not a window's own.
+
+    `only`: the one pass of `prompts.batches` that this transformer makes, if another one makes the others.
+    """
     with torch.no_grad():
         batches = prompts.batches(like=transformer.proj_in.weight)
-        with open_loops(transformer, batches, sigmas=settings.sigmas, speed=speed) as loops:
+        with open_loops(transformer, batches, sigmas=settings.sigmas, speed=speed, only=only) as loops:
             yield loops
 
 
@@ -74,7 +84,7 @@ def denoise(
     generator: torch.Generator,
     progress: StageProgress,
     speed: Speed = PLAIN,
-    loops: Loops | None = None,
+    loops: Loops | SplitLoops | None = None,
 ) -> torch.Tensor:
     """Generate the unknown tokens of `latents`.
 
@@ -144,6 +154,17 @@ def denoise(
     # 4. Back to latents; known tokens without the noise they were shown with.
     tokens = torch.where(moving, tokens, clip)
     return tokens.transpose(1, 2).unflatten(2, tuple(latents.shape[2:])).cpu()
+
+
+def draw_noise(shape: Sequence[int], settings: SamplingSettings, generator: torch.Generator) -> None:
+    """Draw what `denoise` draws for latents of a shape (1, C, f, h, w)."""
+    torch.randn(tuple(shape), generator=generator)
+    tokens = shape[0], prod(shape[2:]), shape[1]
+    for sigma_next in settings.sigmas[1:]:
+        if settings.cond_noise > 0:
+            torch.randn(tokens, generator=generator)
+        if settings.stochastic and sigma_next > 0:
+            torch.randn(tokens, generator=generator)
 
 
 def token_coordinates(shape: Sequence[int], geometry: Geometry, rate: Fraction | float) -> torch.Tensor:

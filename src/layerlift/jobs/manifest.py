@@ -17,7 +17,7 @@ _AT_ONCE = 2**20
 # Under what names a manifest says how a device computes, and which versions of what compute.
 DEVICE, VERSION = "how this device computes", "the version of "
 # Settings of where a job runs.
-_RUNNING = ("--device", "--memory")
+_RUNNING = ("--device", "--devices", "--memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,8 @@ class Manifest:
 
         Where inputs lie counts as little as the device, its memory and the versions that make the result.
         """
-        # What is given several times has a name of its own among the settings: --objects.
         aside = {
             *self.contents,
-            *(f"{name}s" for name in self.contents),
             *_RUNNING,
             *(name for name in self.settings if name.startswith(VERSION)),
         }
@@ -116,11 +114,13 @@ def digest_of_text(*parts: object) -> str:
     return hashlib.blake2b("\0".join(map(repr, parts)).encode(), digest_size=6).hexdigest()
 
 
-def settings_of(typed: Mapping[str, object], without: Iterable[str]) -> dict[str, str]:
-    """What was typed, by flag; what was not given is left out."""
-    left_out = {*without}
+def settings_of(
+    typed: Mapping[str, object], without: Iterable[str], flags: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What was typed, by flag; what was not given is left out. `flags`: of names that are not their flags."""
+    left_out, known = {*without}, flags or {}
     return {
-        f"--{name.replace('_', '-')}": str(value)
+        known.get(name, f"--{name.replace('_', '-')}"): str(value)
         for name, value in typed.items()
         if name not in left_out and value is not None and value != []
     }

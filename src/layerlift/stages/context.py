@@ -18,7 +18,7 @@ from layerlift.geometry.fit import Geometry, token_places
 from layerlift.geometry.focus import offsets
 
 if TYPE_CHECKING:
-    from layerlift.stages.generation import Section
+    from layerlift.stages.encoding import Section
 
 # They lie within so many window lengths before its start and after its end.
 CONTEXT_REACH = 3

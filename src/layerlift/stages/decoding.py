@@ -19,7 +19,8 @@ from layerlift.report import Report
 from layerlift.stages.windows import kept_frames
 
 if TYPE_CHECKING:
-    from layerlift.stages.generation import Job, Section
+    from layerlift.stages.encoding import Section
+    from layerlift.stages.generation import Job
 
 T = TypeVar("T")
 
@@ -84,20 +85,23 @@ def decoded_before(start: int, job: Job, sections: Sequence[Section | None], she
     return done
 
 
+def kept_pictures(decode: Decode, section: Section, noise: Noise) -> Iterator[Picture]:
+    """The pictures of a window's kept frames. Noise that is drawn at the beginning has been drawn on return."""
+    kept = kept_frames(section.window)
+    return islice(decode(section.latents, noise), kept.start, kept.stop)
+
+
 def decode_windows(
-    decode: Decode,
+    decode: Callable[[int], Iterable[Picture]],
     sections: Sequence[Section | None],
     job: Job,
     frame_count: int,
-    *,
-    noise: Noise,
     done: int = 0,
-    shelf: Shelf | None = None,
 ) -> Iterator[Patch | None]:
     """For every frame of the clip what was generated, or None where nothing is wanted.
 
-    The first `done` frames, which are those of whole windows, are left out. The shelf is given where the noise stands
-    after each window.
+    `decode` is asked for the pictures of a window's kept frames, by the window's number. The first `done` frames, which
+    are those of whole windows, are left out.
     """
     view = job.view
     for number, (window, section, box) in enumerate(zip(view.windows, sections, view.boxes, strict=True)):
@@ -109,9 +113,6 @@ def decode_windows(
         if section is None or not section.shown:
             yield from (None for _ in range(kept.start, kept.stop))
             continue
-        frames = islice(decode(section.latents, noise), kept.start, kept.stop)
-        yield from make_patches(sensible(frames, section.own, job), view, box)
-        if shelf is not None:
-            shelf.put(number, noise.get_state())
+        yield from make_patches(sensible(decode(number), section.own, job), view, box)
         trim_host()
     yield from (None for _ in range(done, frame_count))

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from layerlift.engine.base import Decode, Denoise, Encode, Engine, Latents, Noise, SamplingSettings
+from layerlift.engine.base import Decode, Denoise, Encode, Engine, Noise, Picture, SamplingSettings
 from layerlift.engine.device import Policy
 from layerlift.engine.device.memory import trim_host
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.model.speed import Speed, choose_speed
 from layerlift.geometry.fit import Fit, Window, latent_frames
-from layerlift.geometry.focus import Box, View, offsets
+from layerlift.geometry.focus import View, offsets
 from layerlift.jobs.manifest import digest_of_text
 from layerlift.jobs.shelf import Shelf
-from layerlift.pixels.sense import LOOKED_AT_EVERY, Look, liveliest, look
-from layerlift.pixels.work import Patch, fit_regions
+from layerlift.pixels.work import Patch
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.context import gather_context
-from layerlift.stages.decoding import decode_windows, decoded_before, precisely
-from layerlift.stages.windows import cut, decoder, encoder, filed, kept_frames, run_pass, run_pass_each
-
-# A frame (H, W, 3) uint8 at the clip's size, and (H, W) bool, True where its pixels are to be generated.
-Wanted = tuple[np.ndarray, np.ndarray]
+from layerlift.stages.decoding import decode_windows, decoded_before, kept_pictures, precisely
+from layerlift.stages.encoding import Section, Wanted, encode_windows, kept_sections
+from layerlift.stages.windows import decoder, encoder, filed, run_pass, run_pass_each
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +96,14 @@ def generate(
     Raises PrecisionError where the result is no picture in float32 either, or there is no memory for it.
     """
     yield from precisely(
-        lambda job, start: _generated(job, frames, frame_count, runtime, start), job, runtime.report, start
+        lambda job, start: generate_once(job, frames, frame_count, runtime, start), job, runtime.report, start
     )
 
 
-def _generated(
+def generate_once(
     job: Job, frames: Callable[[int], Iterable[Wanted]], frame_count: int, runtime: Runtime, start: int
 ) -> Iterator[Patch | None]:
-    """`generate`, once."""
+    """`generate`, in the number formats of the job's plan alone."""
     model, noise = job.model, job.model.noise(job.seed)
 
     # 1. Encode every window in which something is to be generated.
@@ -129,9 +124,15 @@ def _generated(
         with window_shelf(runtime, job, plan, "decoded") as shelf:
             done = decoded_before(start, job, sections, shelf, noise)
             runtime.keeper.skip(bar, "decode", done)
-            for index, patch in enumerate(
-                decode_windows(decode, sections, job, frame_count, noise=noise, done=done, shelf=shelf), done
-            ):
+
+            def pictures(number: int) -> Iterator[Picture]:
+                section = sections[number]
+                assert section is not None
+                yield from kept_pictures(decode, section, noise)
+                if shelf is not None:
+                    shelf.put(number, noise.get_state())
+
+            for index, patch in enumerate(decode_windows(pictures, sections, job, frame_count, done), done):
                 bar.advance()
                 if index >= start:
                     yield patch
@@ -214,94 +215,6 @@ def count_tokens(sections: Sequence[Section | None], job: Job) -> dict[str, int]
     return {"all": everything, "unknown": unknown}
 
 
-@dataclass(slots=True)
-class Section:
-    """A window with something to generate, between the steps.
-
-    Attributes:
-        window: its frames.
-        latents: (1, C, f, h, w) float32, in a file.
-        unknown: (f, h, w) bool.
-        shown: whether any frame kept from this window has a pixel to generate.
-        box: the part of the picture it shows; None: all of it.
-        own: what the clip looks like in it.
-    """
-
-    window: Window
-    latents: Latents
-    unknown: np.ndarray
-    shown: bool
-    box: Box | None = None
-    own: Look | None = None
-
-    def copy(self) -> Section:
-        """One whose arrays can be changed while these stay."""
-        return replace(self, latents=filed(self.latents), unknown=self.unknown.copy())
-
-
-def kept_sections(job: Job, shelf: Shelf | None) -> list[Section | None]:
-    """The first windows as they lie on a shelf."""
-    sections: list[Section | None] = []
-    for number in range(0 if shelf is None else len(shelf)):
-        assert shelf is not None
-        found = shelf.get(number)
-        section = None
-        if found:
-            latents, unknown, shown, own = found
-            window, box = job.windows[number], job.view.boxes[number]
-            section = Section(window, filed(latents), unknown, bool(shown), box, Look(*own.tolist()))
-        sections.append(section)
-    return sections
-
-
-def encode_windows(
-    encode: Encode,
-    frames: Callable[[int], Iterable[Wanted]],
-    job: Job,
-    frame_count: int,
-    policy: Policy,
-    done: int = 0,
-    shelf: Shelf | None = None,
-    *,
-    progress: StageProgress,
-) -> Iterator[Section | None]:
-    """Read the frames once and encode the windows in which anything is to be generated; the others are None.
-
-    The first `done` windows are left out; the others are put onto the shelf, too.
-    """
-    view = job.view
-    if done == len(view.windows):
-        return
-    first = view.windows[done].start
-
-    def counted() -> Iterator[Wanted]:
-        for item in frames(first):
-            yield item
-            progress.advance()
-
-    regions = (view.region(index) for index in range(first, frame_count))
-    fitted = fit_regions(counted(), regions, view.fit, policy)
-    windows, boxes = view.windows[done:], view.boxes[done:]
-    for number, ((window, parts), box) in enumerate(zip(cut(fitted, windows, first), boxes, strict=True), done):
-        # Frames beyond the clip's end repeat the last one, which the last window sees whole.
-        pairs = [part.cut(box) for part in parts if part is not None]
-        hidden = np.stack([hidden for _, hidden in pairs])  # (F, H, W)
-        section = None
-        if hidden.any():
-            latents = encode(np.stack([frame for frame, _ in pairs]))
-            shown = bool(hidden[kept_frames(window)].any())
-            own = liveliest([look(frame.astype(np.float32), ~hides) for frame, hides in pairs[::LOOKED_AT_EVERY]])
-            section = Section(window, filed(latents), job.model.unknown_tokens(hidden), shown, box, own)
-        if shelf is not None:
-            found = [] if section is None else [latents, section.unknown, np.array(shown), np.array(astuple(own))]
-            shelf.put(number, *found)
-        yield section
-        # Frames that come and go leave gaps in the heap, more of them the longer the clip.
-        trim_host()
-    for _ in fitted:
-        pass  # what no window needs
-
-
 def restore_denoised(sections: Sequence[Section | None], shelf: Shelf | None, noise: Noise) -> int:
     """Put the first windows into `sections` as they lie on a shelf, and the noise where it stood then.
 
@@ -350,15 +263,26 @@ def denoise_windows(
 
 
 def carry_over(before: Section, section: Section, space: int) -> None:
-    """Make what a window shares with the one before it known, as it was generated there: tokens of the latent frames
-    that both have, where their boxes overlap. Beyond that nothing of these frames is wanted."""
+    """Make what a window shares with the one before it known, as it was generated there."""
+    if (shared := shared_tokens(before, section, space)) is None:
+        return
+    there, here = shared
+    section.latents[:, :, *here] = before.latents[:, :, *there]
+    section.unknown[here] = False
+
+
+Where = tuple[slice, slice, slice]
+
+
+def shared_tokens(before: Section, section: Section, space: int) -> tuple[Where, Where] | None:
+    """What a window shares with the one before it, in that one and in itself: tokens of the latent frames that both
+    have, where their boxes overlap; None without any. Beyond that nothing of these frames is wanted."""
     window = section.window
     here, there = slice(1, 1 + window.carried), slice(1 + window.shift, 1 + window.shift + window.carried)
     rows = columns = old_rows = old_columns = slice(None)
     if before.box is not None and section.box is not None:
         found = offsets(before.box, section.box, space)
         if found is None:
-            return
+            return None
         (old_rows, old_columns), (rows, columns) = found
-    section.latents[:, :, here, rows, columns] = before.latents[:, :, there, old_rows, old_columns]
-    section.unknown[here, rows, columns] = False
+    return (there, old_rows, old_columns), (here, rows, columns)

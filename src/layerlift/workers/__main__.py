@@ -2,7 +2,7 @@
 
 Standard input has lines of JSON: ``{"call": "module:function", "given": {…}}``, one for each call, after the answer to
 the one before. Standard output has the answers, lines of JSON as well: ``{"ready": true}`` when the worker has begun,
-``{"stage": name, "total": steps or null}`` and ``{"done": steps}`` while a call works, and at its end
+the lines of `layerlift.cli.piped` while a call works, and at its end
 ``{"answer": …, "seconds": …}``, or ``{"bug": text}`` when the function raised what no user can cause. The process ends,
 as after SIGTERM, when standard input does: whoever asked is gone.
 """
@@ -29,7 +29,7 @@ PATIENCE = 1.5
 def main() -> None:
     """Answer calls until nobody asks any more."""
     # Whatever a library prints must not get between the answers, nor read the questions.
-    asked, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    asked, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -38,7 +38,7 @@ def main() -> None:
     threading.Thread(target=_read, args=(asked, calls), name="questions", daemon=True).start()
     with catch_interrupts() as interrupts:
         told = Told(answers, interrupts)
-        told.say(ready=True)
+        told.tell(ready=True)
         while True:
             question = json.loads(calls.get())
             began = time.monotonic()
@@ -46,9 +46,9 @@ def main() -> None:
                 answer = function_of(question["call"])(told, **question["given"])
             except Exception as error:  # noqa: BLE001 - the next call is worth answering, and this one's end is told
                 traceback.print_exc()
-                told.say(bug=f"{type(error).__name__}: {error}")
+                told.tell(bug=f"{type(error).__name__}: {error}")
             else:
-                told.say(answer=answer, seconds=time.monotonic() - began)
+                told.tell(answer=answer, seconds=time.monotonic() - began)
 
 
 def function_of(name: str) -> Callable[..., Any]:

@@ -64,9 +64,9 @@ class KeptModel:
         """See `Engine`: a larger one stays, too, if it takes little of a GPU, and no limit was asked for."""
         return self._model.stays_in_memory(memory) or (memory is None and self._weights() <= SHARE * gpu_bytes())
 
-    def spare(self) -> int:
+    def spare(self, device: str) -> int:
         """See `Engine`: what all of its weights take is set aside, so that every clip has the same plan."""
-        held = self._model.spare()
+        held = self._model.spare(device)
         return held if self._model.stays_in_memory() or not self.stays_in_memory() else held - self._weights()
 
     def close(self) -> None:

@@ -99,6 +99,7 @@ class LocalExecutor:
             return [] if task is None else self._ends(Event(task.name, place, "lost", lost))
         if "ready" in told:
             self._false_starts[place], worker.began = 0, True
+        if "ready" in told or "ended" in told:  # a stage's end
             return []
         kind = next(kind for key, kind in _KINDS.items() if key in told)
         assert task is not None

@@ -16,6 +16,8 @@ SAMPLE_SECONDS = 0.02
 APART_BYTES = 2**22
 M_MMAP_THRESHOLD = -3
 DEFAULT_MMAP_THRESHOLD_MAX = 2**25
+# Held while a thread records a CUDA graph, and while one gives memory back: torch's allocator bears one at a time.
+recording = threading.Lock()
 
 
 def host_anonymous_bytes() -> int:
@@ -109,10 +111,19 @@ def free_device(device: str) -> None:
     gc.collect()
     trim_host()
     if device.startswith("cuda"):
-        torch.cuda.empty_cache()
+        with recording:
+            torch.cuda.empty_cache()
     elif device.startswith("mps"):
         torch.mps.synchronize()
         torch.mps.empty_cache()
+
+
+def use_device(device: str) -> None:
+    """What this thread does on a CUDA card without saying on which, it does on this one."""
+    if device.startswith("cuda:"):
+        import torch
+
+        torch.cuda.set_device(device)
 
 
 def trim_host() -> None:

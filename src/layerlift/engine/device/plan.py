@@ -46,6 +46,12 @@ class Plan:
         """Bytes at the highest, device and host together."""
         return max(need.total for need in self.needs)
 
+    def on(self, device: str) -> "Plan":
+        """The same on another device of the kind."""
+        return replace(
+            self, policy=self.policy.on(device), request=replace(self.request, policy=self.request.policy.on(device))
+        )
+
     def need(self, stage: str) -> Need:
         return next(need for need in self.needs if need.stage == stage)
 

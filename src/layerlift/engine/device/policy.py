@@ -106,6 +106,10 @@ class Policy:
     engine: Literal["torch", "mlx"] = "torch"
     """What runs the model. The device stays torch's name for it, since torch does what lies around the model."""
 
+    def on(self, device: str) -> "Policy":
+        """The same rules on another device of the kind."""
+        return replace(self, device=device, text_device="cpu" if self.text_device == "cpu" else device)
+
 
 # One row per backend; the device is filled in by `choose_policy`.
 BACKENDS: dict[Backend, Policy] = {

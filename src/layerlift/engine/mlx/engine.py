@@ -52,8 +52,10 @@ class MlxModel(Model):
         return parts.decoding(self, policy)
 
     def denoising(
-        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed
+        self, policy: Policy, prompts: Any, sampling: SamplingSettings, speed: Speed, beside: Policy | None = None
     ) -> AbstractContextManager[Denoise]:
+        if beside is not None:
+            raise ValueError("MLX has one GPU")
         from layerlift.engine.mlx import parts
 
         return parts.denoising(self, policy, prompts, sampling, speed)
@@ -80,7 +82,8 @@ class MlxModel(Model):
         """The "encoder", "transformer" or "decoder", with its weights in memory; freed on leaving."""
         part: Any
         set_mlx_device(policy.device)
-        kept_policy, part = self._kept.pop(kind, (None, None))
+        place = kind, policy.device
+        kept_policy, part = self._kept.pop(place, (None, None))
         if kept_policy != policy:
             if part is not None:
                 part.release()
@@ -89,7 +92,7 @@ class MlxModel(Model):
             yield part
         finally:
             if policy.resident:
-                self._kept[kind] = (policy, part)
+                self._kept[place] = (policy, part)
             else:
                 # The caller's `as` name outlives its block: so the memory goes even while the part is referred to.
                 part.release()

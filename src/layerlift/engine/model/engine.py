@@ -29,6 +29,11 @@ class TorchEngine:
 
         return parts.noise(seed)
 
+    def draw(self, noise: Any, latents: np.ndarray, sampling: SamplingSettings) -> None:
+        from layerlift.engine.sampling import draw_noise
+
+        draw_noise(latents.shape, sampling, noise)
+
     def prompts(self, prompts: Sequence[str], policy: Policy, cache: bool, progress: StageProgress) -> Prompts:
         from layerlift.engine.model import parts
 
@@ -65,11 +70,11 @@ class TorchEngine:
         return parts.decoding(self, policy)
 
     def denoising(
-        self, policy: Policy, prompts: Prompts, sampling: SamplingSettings, speed: Speed
+        self, policy: Policy, prompts: Prompts, sampling: SamplingSettings, speed: Speed, beside: Policy | None = None
     ) -> AbstractContextManager[Denoise]:
         from layerlift.engine.model import parts
 
-        return parts.denoising(self, policy, prompts, sampling, speed)
+        return parts.denoising(self, policy, prompts, sampling, speed, beside=beside)
 
     def scoring(
         self, policy: Policy, prompts: Prompts, scorer: Any, sigmas: Sequence[float]

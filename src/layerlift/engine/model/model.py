@@ -39,7 +39,8 @@ class Model(TorchEngine):
         self.geometry = geometry
         self._checkpoint = checkpoint
         self._text = text_source
-        self._kept: dict[str, tuple[Policy, Any]] = {}
+        # By kind and device: several devices have parts of their own.
+        self._kept: dict[tuple[str, str], tuple[Policy, Any]] = {}
         self._facts: dict[Path | None, ModelFacts] = {}
 
     @property
@@ -107,14 +108,21 @@ class Model(TorchEngine):
         """The VAE with only its decoder, in eval mode; `latents_mean` and `latents_std` are there too, in float32."""
         return self._component("decoder", policy, self._load_vae_half)
 
-    def spare(self) -> int:
-        """See `Engine`: what components that stayed take of the device."""
+    def spare(self, device: str) -> int:
+        """See `Engine`: what components that stayed take of a CUDA device."""
+        if not device.startswith("cuda"):
+            return 0
+        number = device.partition(":")[2] or "0"
         return sum(
             tensor.nbytes
             for _, module in self._kept.values()
             for tensor in (*module.parameters(), *module.buffers())
-            if tensor.device.type == "cuda"
+            if str(tensor.device) == f"cuda:{number}"
         )
+
+    def draws_while_decoding(self) -> bool:
+        """See `Engine`: decoders of 0.9.1 add noise between their layers."""
+        return any(self._checkpoint.vae.config.get("decoder_inject_noise") or ())
 
     def close(self) -> None:
         """Free every component that a resident policy kept."""
@@ -126,7 +134,8 @@ class Model(TorchEngine):
 
     @contextmanager
     def _component(self, kind: str, policy: Policy, load: Callable[[str, Policy], Any]) -> Iterator[Any]:
-        kept_policy, module = self._kept.pop(kind, (None, None))
+        place = kind, policy.device
+        kept_policy, module = self._kept.pop(place, (None, None))
         if kept_policy != policy:
             if module is not None:
                 weights.release(module)
@@ -135,7 +144,7 @@ class Model(TorchEngine):
             yield module
         finally:
             if policy.resident:
-                self._kept[kind] = (policy, module)
+                self._kept[place] = (policy, module)
             else:
                 # The caller's `as` name outlives its block: so the memory goes even while the module is referred to.
                 weights.release(module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any
 
@@ -22,6 +22,7 @@ from layerlift.engine.model.effect_score import (
     score_tokens,
 )
 from layerlift.engine.model.speed import Speed
+from layerlift.engine.model.split import SplitLoops
 from layerlift.engine.sampling import Prompts, denoise, open_denoising, token_coordinates
 from layerlift.errors import PrecisionError
 from layerlift.progress import StageProgress
@@ -78,11 +79,26 @@ def decoding(model: Any, policy: Policy) -> Iterator[Decode]:
 
 @contextmanager
 def denoising(
-    model: Any, policy: Policy, prompts: Prompts, sampling: SamplingSettings, speed: Speed
+    model: Any,
+    policy: Policy,
+    prompts: Prompts,
+    sampling: SamplingSettings,
+    speed: Speed,
+    *,
+    beside: Policy | None = None,
 ) -> Iterator[Denoise]:
     """See `Engine.denoising`."""
-    given = Prompts(prompts.embeds, prompts.mask, together=policy.batched_guidance)
-    with model.transformer(policy) as transformer, open_denoising(transformer, given, sampling, speed) as loops:
+    given = Prompts(prompts.embeds, prompts.mask, together=policy.batched_guidance and beside is None)
+    with ExitStack() as stack:
+        transformer = stack.enter_context(model.transformer(policy))
+
+        def opened(transformer: Any, only: int | None = None) -> Any:
+            return stack.enter_context(open_denoising(transformer, given, sampling, speed, only=only))
+
+        if beside is None:
+            loops = opened(transformer)
+        else:
+            loops = SplitLoops(opened(transformer, 0), opened(stack.enter_context(model.transformer(beside)), 1))
 
         def generate(
             latents: np.ndarray, unknown: np.ndarray, context: Context | None, noise: Any, progress: StageProgress

@@ -77,6 +77,7 @@ def open_loops(
     *,
     sigmas: Sequence[float],
     speed: Speed = PLAIN,
+    only: int | None = None,
 ) -> Iterator[Loops]:
     """Loops one after the other with the same prompts and noise levels; while this is open the transformer may be
     changed, afterwards it is what it was.
@@ -86,6 +87,7 @@ def open_loops(
         batches: the passes of a step, each embeds (b, L, D) and mask (b, L).
         sigmas: noise levels of the steps, and a last one.
         speed: how to run them.
+        only: the number of the one batch to run, as it would be run beside the others.
     """
     from layerlift.engine.model.hoist import Hoisted, trim_text
     from layerlift.engine.model.record import compiled_blocks
@@ -98,9 +100,11 @@ def open_loops(
         if speed.refresh is not None or hoist or speed.compile:
             attention = LoopAttention(transformer)
             stack.enter_context(attention.installed())
+        # Trimmed with the others, and so as one transformer that runs all of them has it.
+        batches = trim_text(batches) if hoist else batches
+        batches = batches if only is None else batches[only : only + 1]
         if hoist:
             assert attention is not None
-            batches = trim_text(batches)
             timesteps = [TRAIN_TIMESTEPS * sigma for sigma in sigmas[:-1]]
             hoisted = Hoisted(transformer, [embeds for embeds, _ in batches], timesteps)
             attention.prepare_text(hoisted.text)

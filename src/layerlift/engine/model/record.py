@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from layerlift.engine.device.memory import recording
+
 if TYPE_CHECKING:
     from diffusers import LTXVideoTransformer3DModel
 
@@ -32,19 +34,34 @@ def compiled_blocks(transformer: LTXVideoTransformer3DModel) -> Iterator[None]:
             block._compiled_call_impl = None
 
 
+class GraphMemory:
+    """What passes share that never run at once: memory, and the stream that they are recorded on."""
+
+    def __init__(self) -> None:
+        self.handle = torch.cuda.graph_pool_handle()
+        self._stream: Any = None
+
+    def stream(self, device: torch.device) -> Any:
+        """A stream of this device, always the same. torch has one for the whole process, which is of the device that
+        was recorded on first: on another one it records nothing."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(device)
+        return self._stream
+
+
 class RecordedPass:
     """A pass recorded as a CUDA graph: everything it reads besides its input lies where it lay when it was recorded.
 
     `run` takes a tensor like `example` and returns a tensor. It must have run before, so that kernels are loaded.
     """
 
-    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, pool: Any) -> None:
-        """`pool`: of `torch.cuda.graph_pool_handle`; passes that share one, and so its memory, never run at once."""
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, memory: GraphMemory) -> None:
         self._input = example.clone()
-        with torch.cuda.device(example.device):
+        stream = memory.stream(example.device)
+        with recording, torch.cuda.device(example.device):
             self._graph = torch.cuda.CUDAGraph()
             # Another thread may measure memory meanwhile, which concerns nobody here.
-            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph, pool=memory.handle, stream=stream, capture_error_mode="thread_local"):
                 self._output = run(self._input)
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -65,7 +82,7 @@ class Recorder:
     def __init__(self) -> None:
         self._seen: set[Hashable] = set()
         self._recorded: dict[Hashable, RecordedPass] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        self._memory = GraphMemory()
 
     def forget(self, name: Hashable) -> None:
         """The pass of this name is another one from here on."""
@@ -81,5 +98,5 @@ class Recorder:
         if name not in self._seen:
             self._seen.add(name)
             return run(tokens)
-        self._recorded[name] = RecordedPass(run, tokens, self._pool)
+        self._recorded[name] = RecordedPass(run, tokens, self._memory)
         return self._recorded[name](tokens)

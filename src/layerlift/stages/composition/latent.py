@@ -35,10 +35,12 @@ from layerlift.stages.choose_model import require_model
 from layerlift.stages.composition import Sequential, background_due, shown_at
 from layerlift.stages.composition.latent_windows import decode_all, encode_all, sum_latents
 from layerlift.stages.decoding import check_picture, precisely
-from layerlift.stages.generation import Job, Section, denoise_sections, window_shelf
+from layerlift.stages.encoding import Section
+from layerlift.stages.generation import Job, denoise_sections, window_shelf
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.layer_inputs import check_inside, open_objects, open_plate, plate_frames
 from layerlift.stages.removal import Margin, choose_margin, note_job, plan_generation
+from layerlift.stages.sharing import Shared, on_all
 from layerlift.stages.spool import FrameSpool, resumed_frames
 from layerlift.stages.windows import encoder, run_pass
 
@@ -280,12 +282,13 @@ def put_in(
             return job.plan
 
         # 1. One clip after the other through the same encoder.
-        def encoded(encode: Encode, memory: Plan, bar: StageProgress) -> list[Latents]:
+        def encoded(encode: Encode | Shared[Encode], memory: Plan, bar: StageProgress) -> list[Latents]:
             terms = [(plan.clip.frames, 1), (plan.plates, -1), (plan.backgrounds, 1)]
             with window_shelf(runtime, job, memory, "encoded") as shelf:
                 return sum_latents(encode, terms, job, runtime, shelf, progress=bar)
 
-        latents, memory = run_pass(encoder(job.model), encoded, job.plan, "encode", 3 * count, runtime)
+        opened = on_all(encoder(job.model), runtime.devices)
+        latents, memory = run_pass(opened, encoded, job.plan, "encode", 3 * count, runtime)
 
         # 2. Decode, and put the objects' own pixels in.
         pictures = decode_all(latents, job, noise, memory, runtime, done)
@@ -317,7 +320,7 @@ def refined(
     float32 in 0 … 255."""
 
     # 3.1 Every token is unknown: nothing of a composition is right already. What two windows share is carried over.
-    def encoded(encode: Encode, plan: Plan, bar: StageProgress) -> list[Section | None]:
+    def encoded(encode: Encode | Shared[Encode], plan: Plan, bar: StageProgress) -> list[Section | None]:
         with window_shelf(runtime, job, plan, "encoded") as shelf:
             latents = encode_all(encode, given.frames, job, runtime, shelf, progress=bar)
             return [
@@ -325,7 +328,8 @@ def refined(
                 for window, z in zip(job.windows, latents, strict=True)
             ]
 
-    sections, plan = run_pass(encoder(job.model), encoded, plan, "encode", len(given), runtime)
+    opened = on_all(encoder(job.model), runtime.devices)
+    sections, plan = run_pass(opened, encoded, plan, "encode", len(given), runtime)
 
     # 3.2 Noise to the strength and denoise, in the loop that removal uses.
     made, plan = denoise_sections(job, sections, noise, plan, runtime)

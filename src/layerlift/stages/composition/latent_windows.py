@@ -9,13 +9,14 @@ from itertools import islice
 
 import numpy as np
 
-from layerlift.engine.base import Decode, Encode, Latents, Noise
+from layerlift.engine.base import Decode, Encode, Latents, Noise, Picture
 from layerlift.engine.device.plan import Plan
 from layerlift.jobs.shelf import Shelf
 from layerlift.pixels.arrays import fit_frame, unfit_frame
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
 from layerlift.stages.generation import Job, window_shelf
+from layerlift.stages.sharing import Shared, each, on_all
 from layerlift.stages.windows import cut, kept_frames, run_pass_each
 
 # Called with a frame's number, it yields a clip's frames, (H, W, 3) uint8, from there on.
@@ -23,7 +24,7 @@ Reader = Callable[[int], Iterable[np.ndarray]]
 
 
 def sum_latents(
-    encode: Encode,
+    encode: Encode | Shared[Encode],
     terms: Sequence[tuple[Reader, int]],
     job: Job,
     runtime: Runtime,
@@ -46,7 +47,7 @@ def sum_latents(
 
 
 def encode_all(
-    encode: Encode,
+    encode: Encode | Shared[Encode],
     frames: Reader,
     job: Job,
     runtime: Runtime,
@@ -75,8 +76,8 @@ def encode_all(
             yield fit_frame(frame, job.fit)
             progress.advance()
 
-    for number, (_, held) in enumerate(cut(fitted(), windows[done:], first), begin + done):
-        latents = encode(np.stack(held))
+    stacks = (np.stack(held) for _, held in cut(fitted(), windows[done:], first))
+    for number, (latents,) in enumerate(each(encode, lambda part, frames: map(part, [frames]), stacks), begin + done):
         if shelf is not None:
             shelf.put(number, latents)
         yield latents
@@ -95,22 +96,33 @@ def decode_all(
         # Numpy goes on with the pictures: they are not left on the device.
         return job.model.decoding(replace(plan.policy, device_pixels=False))
 
-    def decoded(decode: Decode, plan: Plan, bar: StageProgress) -> Iterator[np.ndarray]:
+    def decoded(decode: Decode | Shared[Decode], plan: Plan, bar: StageProgress) -> Iterator[np.ndarray]:
         noise.set_state(state)
+        drawn: dict[int, np.ndarray] = {}
+
+        def begin(part: Decode, number: int) -> Iterator[Picture]:
+            kept = kept_frames(job.windows[number])
+            pictures = islice(part(latents[number], noise), kept.start, kept.stop)
+            drawn[number] = noise.get_state()
+            return pictures
+
         with window_shelf(runtime, job, plan, "decoded") as shelf:
             done = decoded_already(start, job, shelf, noise)
             runtime.keeper.skip(bar, "decode", job.windows[done - 1].keep_stop if done else 0)
-            for number, window in enumerate(job.windows[done:], done):
-                kept = kept_frames(window)
-                frames = islice(decode(latents[number], noise), kept.start, kept.stop)
-                for index, frame in enumerate(frames, window.keep_start):
+            numbers = range(done, len(job.windows))
+            for number, frames in zip(numbers, each(decode, begin, numbers), strict=True):
+                for index, frame in enumerate(frames, job.windows[number].keep_start):
                     if index >= start:
                         yield unfit_frame(frame, job.fit)
                     bar.advance()
                 if shelf is not None:
-                    shelf.put(number, noise.get_state())
+                    shelf.put(number, noise.get_state() if in_turn else drawn[number])
 
-    return run_pass_each(opened, decoded, plan, "decode", job.windows[-1].keep_stop, runtime)
+    # What draws noise to its end is decoded one after the other.
+    in_turn = job.model.draws_while_decoding()
+    return run_pass_each(
+        on_all(opened, () if in_turn else runtime.devices), decoded, plan, "decode", job.windows[-1].keep_stop, runtime
+    )
 
 
 def decoded_already(start: int, job: Job, shelf: Shelf | None, noise: Noise) -> int:

@@ -26,6 +26,7 @@ from layerlift.pixels.arrays import fit_frame, fit_mask
 from layerlift.pixels.effects import Decision
 from layerlift.progress import StageProgress
 from layerlift.runtime import Runtime
+from layerlift.stages.sharing import Shared, each, on_all
 from layerlift.stages.windows import cut, encoder, filed, kept_frames, run_pass
 
 
@@ -72,7 +73,7 @@ def look_at_clip(plan: AttentionPlan, prompts: Any) -> tuple[np.ndarray, np.ndar
     """
     model, options, keeper = plan.model, plan.options, plan.runtime.keeper
 
-    def encoded(encode: Encode, given: Plan, bar: StageProgress) -> list[Looked]:
+    def encoded(encode: Encode | Shared[Encode], given: Plan, bar: StageProgress) -> list[Looked]:
         with keeper.shelf(f"looked-{digest_of_text(given.policy, plan.windows)}") as shelf:
             return encode_looked(encode, plan, given.policy, shelf, progress=bar)
 
@@ -84,7 +85,8 @@ def look_at_clip(plan: AttentionPlan, prompts: Any) -> tuple[np.ndarray, np.ndar
             keeper.skip(bar, "look", len(shelf))
             return look_at_windows(score, windows, model.noise(options.seed), shelf, progress=bar)
 
-    windows, given = run_pass(encoder(model), encoded, plan.memory, "encode", plan.clip.frame_count, plan.runtime)
+    encoders = on_all(encoder(model), plan.runtime.devices)
+    windows, given = run_pass(encoders, encoded, plan.memory, "encode", plan.clip.frame_count, plan.runtime)
     # One pass, of what denoising makes many of.
     scores, _ = run_pass(opened, looked, given, "denoise", len(windows), plan.runtime, name="look")
     return scores, np.concatenate([window.covered for window in windows], 1)
@@ -108,7 +110,7 @@ class Looked:
 
 
 def encode_looked(
-    encode: Encode, plan: AttentionPlan, policy: Policy, shelf: Shelf, *, progress: StageProgress
+    encode: Encode | Shared[Encode], plan: AttentionPlan, policy: Policy, shelf: Shelf, *, progress: StageProgress
 ) -> list[Looked]:
     """Read the clip once; encode every window, objects and all, that an object is in.
 
@@ -135,9 +137,18 @@ def encode_looked(
         # Frames beyond the clip's end repeat the last one.
         objects = np.stack([np.stack(masks + masks[-1:] * (window.stop - last)) for masks in own])
         windows.append(looked(window, objects, next(iter(shelf.get(number)), None)))
-    for number, (window, pairs) in enumerate(cut(fitted(), plan.windows[done:], first), done):
-        objects = np.stack([own for _, own in pairs], 1)
-        latents = encode(np.stack([frame for frame, _ in pairs])) if objects.any() else None
+    read = (
+        (window, np.stack([frame for frame, _ in pairs]), np.stack([own for _, own in pairs], 1))
+        for window, pairs in cut(fitted(), plan.windows[done:], first)
+    )
+
+    def begin(
+        part: Encode, item: tuple[Window, np.ndarray, np.ndarray]
+    ) -> Iterator[tuple[Window, np.ndarray, Latents | None]]:
+        window, frames, objects = item
+        yield window, objects, part(frames) if objects.any() else None
+
+    for number, ((window, objects, latents),) in enumerate(each(encode, begin, read), done):
         shelf.put(number, *([] if latents is None else [latents]))
         windows.append(looked(window, objects, latents))
     return windows

@@ -18,7 +18,7 @@ from layerlift.engine.base import Engine, SamplingSettings
 from layerlift.engine.device.budget import limit
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.model.speed import choose_speed
-from layerlift.engine.planning import longest_alike, plan_clip, replan, window_lengths
+from layerlift.engine.planning import least_memory, longest_alike, plan_clip, replan, window_lengths
 from layerlift.engine.schedule import model_sigmas
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
@@ -43,9 +43,11 @@ from layerlift.pixels.paste import ring_radius
 from layerlift.report import Report
 from layerlift.runtime import Runtime, chosen
 from layerlift.stages.choose_model import choose_model, require_model
-from layerlift.stages.generation import Job, Wanted, generate
+from layerlift.stages.encoding import Wanted
+from layerlift.stages.generation import Job, generate
 from layerlift.stages.inputs import GivenClip, GivenMask, as_clip, as_mask
 from layerlift.stages.removal.paste_back import Frames, Provenance, paste_generated, told
+from layerlift.stages.spread import generate_spread
 
 OFF = "--evidence off, which generates everything,"
 WITHOUT_EXEMPLARS = (
@@ -221,9 +223,13 @@ def run_removal(plan: RemovalPlan, provenance: Provenance | None = None, start: 
             keeper.shelf("colours") if keeper.lasts else nullcontext() as colours,
         ):
             first = 0 if colours is None else colours.last(start) or 0
-            generated = generate(near, wanted, clip.frame_count, plan.runtime, first)
+            devices = plan.runtime.devices
+            begin = generate_spread if len(devices) > 1 else generate
+            generated = begin(near, wanted, clip.frame_count, plan.runtime, first)
+            # Of several devices the first has the most to do.
+            policy = near.policy.on(devices[-1]) if devices else near.policy
             yield from paste_generated(
-                filled(first), generated, margin.feather, near.policy, tell, shelf=colours, first=first, start=start
+                filled(first), generated, margin.feather, policy, tell, shelf=colours, first=first, start=start
             )
 
 
@@ -243,8 +249,11 @@ def plan_generation(clip: Clip, options: RemovalOptions, runtime: Runtime) -> Jo
     if context < 0:
         raise InputError(f"--context is {context}: give 0 or more latent frames")
     choose_speed(policy, 1, refresh=options.refresh, dense=options.dense, compile=options.compile)  # can it be had?
+    memory = runtime.memory_bytes
+    if memory is None and len(runtime.devices) > 1:
+        memory = least_memory(model, policy, runtime.devices)
     windows, plan = plan_clip(
-        model, fit, clip.frame_count, prompts, policy, window=options.window, memory=runtime.memory_bytes,
+        model, fit, clip.frame_count, prompts, policy, window=options.window, memory=memory,
         sparse=not options.dense, context=context, cache=cache,
     )  # fmt: skip
     return Job(
