@@ -67,7 +67,7 @@ class MlxModel(Model):
 
         return parts.scoring(self, policy, prompts, scorer, sigmas)
 
-    def spare(self) -> int:
+    def spare(self, device: str) -> int:
         """None: what a Mac may use is told without regard to what is in use."""
         return 0
 
