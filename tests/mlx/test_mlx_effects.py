@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.mlx.engine import MlxModel
 from layerlift.engine.model import Model, open_model
+from layerlift.engine.model.effect_score import HEADS_FILE
 from layerlift.errors import PrecisionError
 from layerlift.progress import QUIET
 from tiny_model import write_tiny_model
@@ -21,7 +23,11 @@ WHOLE = 1e-4
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return open_model(write_tiny_model(tmp_path_factory.mktemp("tiny"), layers=3, random=True))
+    """With weights for every head, layer and kind of attention: so "auto" asks for all of it."""
+    folder = write_tiny_model(tmp_path_factory.mktemp("tiny"), layers=3, random=True)
+    weights = torch.randn(2, 2, 3, 2, generator=torch.Generator().manual_seed(0))  # kinds, columns, layers, heads
+    save_file({"weights": weights}, folder / HEADS_FILE, {"bias": "0", "threshold": "0.5"})
+    return open_model(folder)
 
 
 def scores(model: Model, rules: Policy, layers: str | Sequence[int], sigmas: Sequence[float], latents: Any) -> Any:
@@ -34,7 +40,9 @@ def scores(model: Model, rules: Policy, layers: str | Sequence[int], sigmas: Seq
         return score(latents, coverage, model.noise(0))
 
 
-@pytest.mark.parametrize(("layers", "sigmas"), [("all", (0.4,)), ("all", (0.2, 0.7)), ([0, 2], (0.4,))])
+@pytest.mark.parametrize(
+    ("layers", "sigmas"), [("auto", (0.4,)), ("all", (0.4,)), ("all", (0.2, 0.7)), ([0, 2], (0.4,))]
+)
 def test_scores_are_torch_s(
     model: Model, policy: Policy, layers: str | Sequence[int], sigmas: Sequence[float], off: Callable[..., float]
 ) -> None:

@@ -129,15 +129,11 @@ def other_shapes(place: Path, names: list[str]) -> None:
 
 
 def other_types(place: Path, names: list[str]) -> None:
-    found = mx.load(str(place))
-    assert isinstance(found, dict)
-    mx.save_safetensors(str(place), {key: array.astype(mx.float32) for key, array in found.items()})
+    save_file({key: tensor.float() for key, tensor in load_file(place).items()}, place)
 
 
 def other_layers(place: Path, names: list[str]) -> None:
-    found = mx.load(str(place))
-    assert isinstance(found, dict)
-    mx.save_safetensors(str(place), {key.replace("attn", "attention"): array for key, array in found.items()})
+    save_file({key.replace("attn", "attention"): tensor for key, tensor in load_file(place).items()}, place)
 
 
 def a_type_that_mlx_does_not_know(place: Path, names: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
 
-from layerlift.engine.device import Policy
+from layerlift.engine.base import Context
+from layerlift.engine.device import Policy, choose_policy
+from layerlift.engine.mlx.engine import MlxModel
 from layerlift.engine.mlx.passes import Loops
 from layerlift.engine.mlx.quantised import load_transformer
 from layerlift.engine.mlx.sampling import denoise
+from layerlift.engine.model import open_model
 from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.parts import noise
 from layerlift.engine.model.schema import check_config
@@ -23,7 +27,7 @@ from layerlift.engine.sampling import Prompts, SamplingSettings
 from layerlift.engine.sampling import denoise as torch_denoise
 from layerlift.errors import PrecisionError
 from layerlift.progress import QUIET
-from tiny_model import tiny_transformer_config
+from tiny_model import tiny_transformer_config, write_tiny_model
 
 WHOLE = 1e-4
 SHAPE = (1, 8, 3, 4, 5)
@@ -117,3 +121,25 @@ def test_numbers_that_are_none_are_told(component: Component, policy: Policy) ->
         denoise(
             loops, latents.numpy(), unknown, places, settings=SamplingSettings(SIGMAS), noise=noise(5), progress=QUIET
         )
+
+
+@pytest.mark.parametrize("speed", [PLAIN, Speed(refresh=0.15)])
+def test_tokens_of_other_windows_are_shown_as_torch_shows_them(
+    tmp_path: Path, policy: Policy, speed: Speed, off: Callable[..., float]
+) -> None:
+    model = open_model(write_tiny_model(tmp_path / "m", random=True))
+    random = np.random.default_rng(0)
+    latents, kept = (random.normal(size=(1, 8, *shape)).astype(np.float32) for shape in ((3, 3, 4), (5,)))
+    places = random.uniform(-2, 60, size=(1, 3, 5)).astype(np.float32)
+    unknown = np.zeros((3, 3, 4), bool)
+    unknown[:, 1, 1:3] = True
+    made = []
+    for engine, rules in ((model, choose_policy("cpu")), (MlxModel(model), policy)):
+        prompts = engine.prompts(["", "Empty"], rules, cache=False, progress=QUIET)
+        sampling = SamplingSettings(SIGMAS, guidance=3.0)
+        with engine.denoising(rules, prompts, sampling, speed) as generate:
+            for context in (Context(kept, places), Context(kept, places + 9), None):
+                made.append(generate(latents, unknown, context, engine.noise(0), QUIET))
+    assert np.abs(made[0] - made[1]).max() > 10 * WHOLE * np.abs(made[0]).max()  # where they lie matters
+    for theirs, ours in zip(made[:3], made[3:], strict=True):
+        assert off(torch.from_numpy(theirs), ours) < WHOLE

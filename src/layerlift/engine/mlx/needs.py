@@ -40,8 +40,9 @@ ATTENTION_ARRAYS = {2: 16.0, 4: 10.0}
 # Bytes for every element of the VAE's largest activation, and frames more than a piece has that its convolutions hold.
 VAE_PIECE = {"encode": {2: 12.0, 4: 20.7}, "decode": {2: 10.0, 4: 17.0}}
 HELD_FRAMES = 2
-# Arrays of these that are there during a convolution on the CPU, besides what it unfolds.
-CONVOLUTION_ARRAYS = 3.4
+# On the CPU, arrays of a frame that are there during a convolution, besides what it unfolds: so many for each frame of
+# a piece, and for so many more.
+CONVOLUTION = {"encode": (5.3, 1.25), "decode": (3.6, 2.0)}
 # Steps by which attention on the CPU is cut up further when memory is short.
 LOWER_LIMITS = (2**25, 2**23)
 # What is there of activations where the weights are the largest.
@@ -74,12 +75,12 @@ class MlxArithmetic:
         pixels = request.size[0] * request.size[1]
         length = min(run.frames or request.frames, request.frames)
         frame = pixels * half.frame  # elements
-        piece = frame * (length + HELD_FRAMES)
-        activations = piece * VAE_PIECE[stage][size]
+        activations = frame * (length + HELD_FRAMES) * VAE_PIECE[stage][size]
         if policy.device == "cpu":
             unfolded = frame * UNFOLDED * size
             at_once = max(1, min(length, UNFOLD_BYTES // unfolded))
-            activations = max(activations, piece * CONVOLUTION_ARRAYS * size + unfolded * at_once)
+            arrays, more = CONVOLUTION[stage]
+            activations = max(activations, frame * (length + more) * arrays * size + unfolded * at_once)
         activations += pixels * half.held * size
         activations = max(activations, half.largest * kept)  # there twice while it is read
         if kept != size:
