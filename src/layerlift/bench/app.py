@@ -229,6 +229,7 @@ def _measure(browser: Any, work: Path, clip: Path, size: tuple[int, int], frames
         page.get_by_role("button", name="rare.mp4").first.click()
         while page.evaluate(READY, "/api/projects/rare/frames") != [[0, frames]]:
             time.sleep(CALM)
+        time.sleep(CALM)
         name = f"uncached frame, slowest, {min(LONGEST, frames)} frames from one keyframe to the next"
         yield Measured(name, _uncached(page, work, "rare", size[0], frames), "ms", 300)
 
