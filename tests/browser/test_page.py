@@ -176,6 +176,12 @@ def test_brush_and_eraser_paint_masks_that_survive_a_reload(page: Any, server: A
     assert not changed(before, now)[50, 45], "the eraser took nothing away"
     assert not changed(before, now)[20, 25]
 
+    clear = page.get_by_role("button", name="Clear frame")
+    for key, frame in (("End", 8), ("Home", 0)):
+        page.keyboard.press(key)
+        page.wait_for_selector(SHOWN.format(frame))
+        assert clear.is_enabled() == (frame == 0), f"frame {frame} has nothing that can be cleared"
+
 
 def test_run_compare_and_save(page: Any, server: Any, scene: Path) -> None:
     open_clip(page, server.folder, scene, "whole")
@@ -207,6 +213,11 @@ def test_run_compare_and_save(page: Any, server: Any, scene: Path) -> None:
     with page.expect_download() as download:
         page.locator(".exports a").first.click()
     assert download.value.path().stat().st_size > 0
+    page.wait_for_selector(DONE.format("export"))
+    newest = page.locator("#queue > li").evaluate_all("all => all.slice(0, 4).map((one) => one.dataset.kind)")
+    assert newest == ["export", "run", "effects", "track"]
+    icons = page.locator("#queue use").evaluate_all("all => all.map((one) => one.getBoundingClientRect().width > 0)")
+    assert all(icons), "icons were lost when rows moved"
 
 
 def test_a_job_is_cancelled_and_the_page_survives_a_reload_in_the_middle(page: Any, server: Any, scene: Path) -> None:

@@ -198,10 +198,7 @@ def _measure(browser: Any, work: Path, clip: Path, size: tuple[int, int], frames
         yield Measured("click to mask, afterwards", max(clicks[1:]), "s", 0.6)
 
         # 4. Scrub and play, once every frame is ready.
-        project = "/api/projects/bench"
-        while page.evaluate(READY, f"{project}/frames") != [[0, frames]]:
-            time.sleep(CALM)
-        time.sleep(CALM)
+        _wait_ready(page, "bench", frames)
         scrubs = list(_scrubs(page, frames))
         yield Measured("scrub to a cached frame", float(np.median(scrubs)), "ms", 50)
         yield Measured("scrub to a cached frame, slowest", max(scrubs), "ms", 50)
@@ -222,15 +219,26 @@ def _measure(browser: Any, work: Path, clip: Path, size: tuple[int, int], frames
         yield Measured("reload until clip and object are back", page.evaluate(SHOWN) / 1e3, "s", 2)
 
         # 6. What a file with few keyframes costs.
-        _write(work / "rare.mp4", made_up_clip(size, frames, (size[0] // 8, size[1] // 6))[0], LONGEST)
-        page.goto(f"{address.partition('?')[0]}#")
-        page.reload()
-        page.wait_for_selector("body[data-ready]")
-        page.get_by_role("button", name="rare.mp4").first.click()
-        while page.evaluate(READY, "/api/projects/rare/frames") != [[0, frames]]:
-            time.sleep(CALM)
-        name = f"uncached frame, slowest, {min(LONGEST, frames)} frames from one keyframe to the next"
-        yield Measured(name, _uncached(page, work, "rare", size[0], frames), "ms", 300)
+        yield _few_keyframes(page, address.partition("?")[0], work, size, frames)
+
+
+def _few_keyframes(page: Any, address: str, work: Path, size: tuple[int, int], frames: int) -> Measured:
+    """A frame that is not cached, of a clip with the fewest keyframes that x264 writes by itself."""
+    _write(work / "rare.mp4", made_up_clip(size, frames, (size[0] // 8, size[1] // 6))[0], LONGEST)
+    page.goto(f"{address}#")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.get_by_role("button", name="rare.mp4").first.click()
+    _wait_ready(page, "rare", frames)
+    name = f"uncached frame, slowest, {min(LONGEST, frames)} frames from one keyframe to the next"
+    return Measured(name, _uncached(page, work, "rare", size[0], frames), "ms", 300)
+
+
+def _wait_ready(page: Any, project: str, frames: int) -> None:
+    """Wait until every frame is on the disk, and the page has fetched what it wants."""
+    while page.evaluate(READY, f"/api/projects/{project}/frames") != [[0, frames]]:
+        time.sleep(CALM)
+    time.sleep(CALM)
 
 
 def _page(browser: Any, script: str) -> Any:

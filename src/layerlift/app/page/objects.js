@@ -109,15 +109,17 @@ export class Objects {
   }
 
   #rows() {
-    const { doc, active, frame } = this.session;
+    const { doc, active, frame, object } = this.session;
     const said = (/** @type {Thing} */ one) => [Object.keys(one.prompts).length, Object.keys(one.masks).length];
-    const here = (/** @type {Thing} */ one) => Boolean(one.prompts[frame] || one.masks[frame]);
-    const shown = doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one), here(one)]);
-    if (!changed(this.list, [shown, active])) return;
-    // What has the focus keeps it, though its row is made anew.
-    const focus = document.activeElement instanceof HTMLElement ? document.activeElement.id : "";
-    this.list.replaceChildren(...doc.objects.map((one, index) => this.#row(one, index)));
-    if (focus) document.getElementById(focus)?.focus();
+    const shown = doc.objects.map((one) => [one.id, one.name, one.colour, one.hidden, one.file, said(one)]);
+    if (changed(this.list, [shown, active])) {
+      // What has the focus keeps it, though its row is made anew.
+      const focus = document.activeElement instanceof HTMLElement ? document.activeElement.id : "";
+      this.list.replaceChildren(...doc.objects.map((one, index) => this.#row(one, index)));
+      if (focus) document.getElementById(focus)?.focus();
+    }
+    const clear = document.getElementById(`clear-${active}`);
+    if (clear instanceof HTMLButtonElement) clear.disabled = !object?.prompts[frame] && !object?.masks[frame];
   }
 
   /** @param {Thing} object @param {number} index */
@@ -170,12 +172,10 @@ export class Objects {
 
   /** @param {Thing} object */
   #more(object) {
-    const { id, prompts, masks } = object;
-    const here = prompts[this.session.frame] || masks[this.session.frame];
-    const off = { class: "link", disabled: !here };
+    const { id } = object;
     return span("more",
       button(`import-${id}`, "Import mask", () => void this.importMask(id), { class: "link" }),
-      button(`clear-${id}`, "Clear frame", () => this.session.clearFrame(), off),
+      button(`clear-${id}`, "Clear frame", () => this.session.clearFrame(), { class: "link" }),
     );
   }
 
