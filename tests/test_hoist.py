@@ -158,6 +158,7 @@ def test_compiled_blocks_are_compiled_once_for_all_of_them(compilations: list) -
     assert not any(block._compiled_call_impl for block in transformer.transformer_blocks)
 
 
+@pytest.mark.slow
 def test_sparse_passes_of_near_counts_share_what_is_compiled(compilations: list) -> None:
     transformer = make_transformer(layers=3)
     for unknown in (19, 20):

@@ -191,6 +191,7 @@ def test_a_file_that_is_too_large_is_not_read(made: Path, monkeypatch: pytest.Mo
 # --- in place of an encoder ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_model_without_an_encoder_runs_with_it(bare: Path, there: Path, tmp_path: Path) -> None:
     model = open_model(bare)
     assert model.known_prompts == PROMPTS

@@ -74,7 +74,13 @@ ALWAYS, APART, LATE = (range(FRAMES),), (range(4), range(17, 20), range(34, 36))
 @pytest.mark.parametrize("frames", [ALWAYS, APART, LATE], ids=["always", "apart", "late"])
 @pytest.mark.parametrize(
     ("options", "count"),
-    [({}, 2), ({"crop": False}, 3), ({"context": 3}, 2), ({"dense": True}, 2), ({"dense": True, "guidance": 1.0}, 3)],
+    [
+        ({}, 2),
+        pytest.param({"crop": False}, 3, marks=pytest.mark.slow),
+        pytest.param({"context": 3}, 2, marks=pytest.mark.slow),
+        ({"dense": True}, 2),
+        pytest.param({"dense": True, "guidance": 1.0}, 3, marks=pytest.mark.slow),
+    ],
     ids=["crop", "whole", "context", "dense", "alone"],
 )
 def test_several_devices_make_what_one_makes(
@@ -183,7 +189,7 @@ def test_whoever_wants_no_more_frames_ends_it(model: Model, clip: Clip) -> None:
     assert active_count() == before
 
 
-@pytest.mark.parametrize("part", ["encoding", "denoising", "decoding"])
+@pytest.mark.parametrize("part", [pytest.param("encoding", marks=pytest.mark.slow), "denoising", "decoding"])
 def test_a_device_without_memory_is_left_out(model: Model, clip: Clip, part: str) -> None:
     mask, report = mask_of(*ALWAYS), Report()
     alone = made(model, clip, mask, runtime_of(model, ()))
@@ -263,7 +269,7 @@ def test_a_benchmark_compares_several_devices_with_one(model: Model, capsys: pyt
     ]
 
 
-@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize("in_turn", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_latent_composition_is_what_one_device_makes(model: Model, clip: Clip, in_turn: bool) -> None:
     other = Instead(model, draws_while_decoding=lambda: in_turn)
     mask = mask_of(*ALWAYS)
