@@ -58,7 +58,7 @@ def test_long_windows_are_no_reason_to_run_every_token_in_every_pass(model: Any)
 
     def short_ones_are_sparse(gib: float) -> bool:
         _, plan = plan_clip(model, SMALL, 200, ["", ""], CUDA, memory=int(gib * GIB), window=97)
-        return means(plan) == (True, True, False, False, False)
+        return means(plan) == (True, True, False, False, False, False)
 
     gib = next(tenths / 10 for tenths in range(30, 80) if short_ones_are_sparse(tenths / 10))
     short = lengths(model, gib)
