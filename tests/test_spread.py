@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import active_count, get_ident
 from time import sleep
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -305,12 +306,26 @@ def test_windows_are_begun_in_order_and_made_beside_each_other() -> None:
     assert [pair for made in each("a", begin, range(2)) for pair in made] == [("a", 0), ("a", 1)]
 
 
-def test_windows_that_fail_are_told_and_nobody_waits() -> None:
+def test_windows_that_fail_are_told_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(ThreadPoolExecutor):
+        """The second one takes its time before it begins with another item; whoever submits one sees it begun."""
+
+        pools: ClassVar[list[ThreadPoolExecutor]] = []
+
+        def submit(self, *given: Any) -> Any:  # type: ignore[override]
+            self.pools.append(self)
+            future = super().submit(*given)
+            if self is not self.pools[0]:
+                super().submit(sleep, 0.3)
+            sleep(0.05)
+            return future
+
     def begin(part: str, item: int) -> Iterator[int]:
         if item == 2:
             raise OSError("the disk is gone")
         return iter([item])
 
+    monkeypatch.setattr("layerlift.stages.sharing.ThreadPoolExecutor", Late)
     taken = []
     with pytest.raises(OSError, match="the disk is gone"):
         taken.extend(number for made in each(Shared(TWO, ("a", "b")), begin, range(9)) for number in made)

@@ -32,18 +32,26 @@ class Shared(Generic[Part]):
                 stack.enter_context(ThreadPoolExecutor(1, initializer=use_device, initargs=(device,)))
                 for device in self.devices
             ]
-            waiting: deque[Future[list[Made]]] = deque()
-            stack.callback(lambda: [future.cancel() for future in waiting])
-            before = Event()
+            waiting: deque[tuple[Future[list[Made]], Event]] = deque()
+            stopped, before = Event(), Event()
+
+            def stop() -> None:
+                stopped.set()
+                for future, begun in waiting:
+                    future.cancel()
+                    begun.set()  # the one after it may run already, and waits for one that never will
+
+            stack.callback(stop)
             before.set()
             for number, item in enumerate(items):
                 place, begun = number % len(pools), Event()
-                waiting.append(pools[place].submit(_made, begin, self.parts[place], item, before, begun))
+                future = pools[place].submit(_made, begin, self.parts[place], item, before, begun, stopped)
+                waiting.append((future, begun))
                 before = begun
                 if len(waiting) > len(pools):
-                    yield waiting.popleft().result()
+                    yield waiting.popleft()[0].result()
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
 
 
 def each(
@@ -77,9 +85,11 @@ def on_all(
 
 
 def _made(
-    begin: Callable[[Part, Item], Iterator[Made]], part: Part, item: Item, before: Event, begun: Event
+    begin: Callable[[Part, Item], Iterator[Made]], part: Part, item: Item, before: Event, begun: Event, stopped: Event
 ) -> list[Made]:
     before.wait()
+    if stopped.is_set():
+        return []
     try:
         making = begin(part, item)
     finally:
