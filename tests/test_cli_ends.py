@@ -62,7 +62,10 @@ main(["doctor"])
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_a_command_that_is_in_a_long_call(number: signal.Signals, code: int, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -220,7 +223,9 @@ def python(*arguments: str, shell: str, folder: Path) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("command", ["--version", "--help", "scene -o s --size 16x16 --frames 1"])
+@pytest.mark.parametrize(
+    "command", ["--version", "--help", pytest.param("scene -o s --size 16x16 --frames 1", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("shell", "code", "said"),
     [

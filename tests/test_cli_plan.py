@@ -207,6 +207,7 @@ def test_doctor_says_why_a_device_cannot_be_used(
     assert "mps                      no: because of the moon" in run(capsys, "doctor", "--device", "cpu")[1]
 
 
+@pytest.mark.slow
 def test_plan_tells_what_would_be_borrowed_and_what_invented(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

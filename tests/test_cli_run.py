@@ -139,6 +139,7 @@ def test_run_without_a_model(walk: np.ndarray) -> None:
     assert json.loads(Path("out/report.json").read_text())["stages"].keys().isdisjoint({"encode", "denoise"})
 
 
+@pytest.mark.slow
 def test_run_takes_the_flags_of_every_stage(walk: np.ndarray, model: Path) -> None:
     flags = (
         "--object front.mkv --onto onto.mkv -o out --lossless --threshold 0.6 --refine plate --temporal-radius 1 "
@@ -269,6 +270,7 @@ def test_an_earlier_run_of_a_clip_with_alpha_is_replaced(tmp_path: Path, monkeyp
     assert layerlift("run", "walk", *flags.split(), "--overwrite") == 0
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_nothing_but_the_job(tmp_path: Path) -> None:
     # Long enough to be interrupted between the stages; without a model, whose import would be most of the time.
     frames = np.random.default_rng(0).integers(90, 110, (80, HEIGHT, WIDTH, 3), dtype=np.uint8)

@@ -93,6 +93,7 @@ def test_rows_of_hevc_that_end_elsewhere_are_refused_at_their_place(tmp_path: Pa
     assert all("frame at 0.42 s cannot be fully decoded" in words for words in said)
 
 
+@pytest.mark.slow
 def test_vp8_that_is_read_beyond_its_end_is_refused(tmp_path: Path) -> None:
     path = make(tmp_path / "a.webm", "libvpx", {"b": "1000000"})
     whole, length = path.read_bytes(), len(packets(path)[0])

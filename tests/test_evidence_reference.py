@@ -181,6 +181,7 @@ def shown_otherwise(step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return truth, video, mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.slow), 1.7])
 def test_a_reference_outranks_frames_that_show_something_else(step: float) -> None:
     truth, video, mask = shown_otherwise(step)

@@ -99,6 +99,7 @@ def test_a_palette_holds_an_object_an_index(tmp_path: Path, clip: Clip, ending: 
     np.testing.assert_array_equal(named.numpy(), ids() == 2)
 
 
+@pytest.mark.slow
 def test_palettes_of_few_bits_many_entries_and_blacks(tmp_path: Path, clip: Clip) -> None:
     check(folder(tmp_path / "four_bits", ids(), palette=DAVIS[:12], bits=4), clip, ["1", "2", "3"])
     check(folder(tmp_path / "all_black", ids(), palette=[0] * 768), clip, ["1", "2", "3"])

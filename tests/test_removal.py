@@ -267,6 +267,7 @@ def test_small_pictures_are_seen_in_longer_windows_unless_the_user_says_otherwis
     )
 
 
+@pytest.mark.slow
 def test_the_user_s_windows_are_those_of_a_crop_too(tmp_path: Path, policy: Policy) -> None:
     large = open_model(write_tiny_model(tmp_path / "large", size=[400, 304], longest=17))
     clip = make_clip(17, 400, 300)

@@ -248,6 +248,7 @@ def test_waves_move_with_the_wind_about_one_height() -> None:
     assert with_wind < 0.6 * against
 
 
+@pytest.mark.slow
 def test_waves_are_as_fast_as_deep_water_carries_them() -> None:
     waves = Waves(rng(), 2.0, 0.01, wind=0.0)
     times = np.arange(0, 200, 0.05)

@@ -253,6 +253,7 @@ def test_every_frame_of_a_clip_is_labelled_from_wherever_it_was_touched(
     np.testing.assert_array_equal(labels, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [6, 9])
 def test_a_video_that_is_killed_goes_on_with_all_that_was_remembered(
     every: int, folder: Path, video: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -259,6 +259,7 @@ def test_the_same_input_gives_the_same_masks() -> None:
     np.testing.assert_array_equal(found(scene(PATH), target), found(scene(PATH), target))
 
 
+@pytest.mark.slow
 def test_what_is_killed_goes_on_with_all_that_was_remembered(tmp_path: Path) -> None:
     left, right = [(45 + 2 * i, 55) for i in range(40)], [(125 - 2 * i, 70) for i in range(40)]
     clip = Clip.from_array(np.stack([draw(draw(ground(), b, BLUE), a, RED) for a, b in zip(left, right, strict=True)]))

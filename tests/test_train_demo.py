@@ -70,6 +70,7 @@ def rows(out: Path, part: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / f"log-{part}.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_vae_run_freezes_the_encoder_and_trains_the_decoder_on(run: Path) -> None:
     frozen, finished = load_file(run / "encoder.safetensors"), load_file(run / "vae.safetensors")
     changed = {key for key in frozen if not torch.equal(frozen[key], finished[key])}
