@@ -1,7 +1,10 @@
 """Job folders: what is kept in them survives a torn end, belongs to one job, and is one process's at a time."""
 
+import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +121,44 @@ def test_a_lock_is_free_as_soon_as_its_process_is_killed(tmp_path: Path) -> None
     assert lock.take()
     lock.leave()
     child.communicate()
+
+
+def test_finished_results_are_moved_to_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a folder that is a mount point."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    job = Job(tmp_path / JOB)
+    job.folder.mkdir()
+    (job.made / "plate.mkv").write_bytes(b"plate")
+    (job.made / "frames").mkdir()
+    (job.made / "frames" / "0.png").write_bytes(b"frame")
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(os, "rename", refuse)
+    job.move_made(out)
+    assert (files(out), files(out / "frames")) == (["frames", "plate.mkv"], ["0.png"])
+    assert not files(job.made)
+
+
+def test_a_signal_waits_until_the_job_of_a_result_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(tmp_path / JOB)
+    job.folder.mkdir()
+    (job.made / "plate.mkv").write_bytes(b"plate")
+
+    def removed(path: Path, rmtree: Callable[[Path], None] = shutil.rmtree) -> None:
+        signal.raise_signal(signal.SIGINT)
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            job.finish()
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert not job.folder.exists()
 
 
 def test_jobs_lie_beside_what_they_make(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
 from layerlift.names import HIDDEN
-from layerlift.whole import erase
+from layerlift.whole import erase, held
 
 ENDING = ".layerlift-job"
 MANIFEST, LOCK = "manifest.json", "lock"
@@ -62,10 +62,10 @@ class Job:
         return path
 
     def move_made(self, folder: Path) -> None:
-        """Move the finished results into a folder on the same disk."""
+        """Move the finished results into a folder, which may be on another disk."""
         for path in self.made.iterdir():
             if not path.name.startswith(HIDDEN):
-                path.rename(folder / path.name)
+                shutil.move(path, folder / path.name)
 
     def begin(self, manifest: Manifest, *, resume: bool) -> str | None:
         """Take the folder for this process, with all that is in it when `resume` is asked for, else empty.
@@ -145,8 +145,8 @@ class Job:
         return keeps
 
     def finish(self) -> None:
-        """The result is in its place: the folder goes."""
-        with suppress(OSError):
+        """The result is in its place: the folder goes, and a signal waits for that."""
+        with held(), suppress(OSError):
             shutil.rmtree(self.folder)
         self._unlock()
 
