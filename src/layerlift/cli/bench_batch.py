@@ -24,12 +24,19 @@ def batch(
         str, typer.Option("--devices", metavar="0,1,…|cpu|auto", help="Devices to compare with the first of them.")
     ] = "auto",
     clips: Annotated[
-        int, typer.Option("--clips", min=0, max=MOST_REPEATS, metavar="N", help="Clips that each goes to one; 0: none.")
+        int,
+        typer.Option(
+            "--clips",
+            min=0,
+            max=MOST_REPEATS,
+            metavar="N",
+            help="Clips to share out, each to one device; 0 skips them.",
+        ),
     ] = 16,
     long: Annotated[
         int,
         typer.Option(
-            "--long", min=0, max=MOST_FRAMES, metavar="N", help="Frames of a clip that the devices share; 0: none."
+            "--long", min=0, max=MOST_FRAMES, metavar="N", help="Frames of one clip that all devices share; 0 skips it."
         ),
     ] = 480,
     dense: Annotated[
