@@ -1,5 +1,6 @@
 """Pixels on the device are those of OpenCV on the CPU, up to rounding."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -119,3 +120,18 @@ def test_decoded_frames_can_stay_where_they_are() -> None:
     assert len(there) == 5
     for left, brought in zip(there, here, strict=True):
         assert np.array_equal(left.numpy(), brought)
+
+
+def test_of_small_pictures_few_frames_are_read_before_the_first_is_there() -> None:
+    """What was read of a clip and not kept when a job is killed has to be read and made again."""
+    read = []
+
+    def frames() -> Iterator[tuple[np.ndarray, np.ndarray, Box]]:
+        for index in range(600):
+            read.append(index)
+            yield np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.bool_), Box(0, 0, 8, 8)
+
+    made = tensors.fit_parts(frames(), Fit((8, 8), (8, 8), (8, 8)), "cpu")
+    next(made)
+    assert len(read) <= 33
+    assert 1 + sum(1 for _ in made) == len(read) == 600

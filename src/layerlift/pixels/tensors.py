@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 # Bytes of one float32 picture a frame that are worked on at once; intermediate results are about six times that.
 CHUNK_BYTES = 2**25
+# Frames that are worked on at once, however small: what a kill tears off has to be done again.
+CHUNK_FRAMES = 32
 # Of the blur over colour differences, as in `stages.paste`; OpenCV cuts it off at four standard deviations.
 BLUR_SIGMA = 1.5
 # Overlaps of an old and a new pixel up to this many old pixels are taken for rounding.
@@ -104,11 +106,12 @@ def _chunks(
     apart: Callable[[T], bool] = lambda _: False,
     kind: Callable[[T], object] = lambda _: None,
 ) -> Iterator[list[T]]:
-    """Consecutive items of one kind, as many at a time as `CHUNK_BYTES` allows; those that stand `apart` come alone."""
+    """Consecutive items of one kind, as many at a time as `CHUNK_BYTES` and `CHUNK_FRAMES` allow; those that stand
+    `apart` come alone."""
     held: list[T] = []
     for item in items:
         alone = apart(item)
-        full = len(held) * picture(item).size * 4 >= CHUNK_BYTES
+        full = len(held) == CHUNK_FRAMES or len(held) * picture(item).size * 4 >= CHUNK_BYTES
         if held and (alone or full or kind(held[0]) != kind(item)):
             yield held
             held = []
