@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -181,7 +182,7 @@ def test_what_a_killed_run_left_is_named(inputs: list[str], capsys: pytest.Captu
     run = "an earlier run for out.mkv that was killed"
     assert f"{left} was left by {run}: `layerlift jobs --clean` removes it." in said
     assert f"{older} is what was to be replaced by {run}: move it back, or delete it." in said
-    assert f"`layerlift jobs {other.parent} --clean` removes it." in "\n".join(said)
+    assert f"`layerlift jobs {shlex.quote(str(other.parent))} --clean` removes it." in "\n".join(said)
     assert files() == sorted([*inputs, left.name, older.name, "out.mkv", "sub"])
 
     assert layerlift("jobs", "--clean") == 0
@@ -289,10 +290,12 @@ def test_room_is_counted_disk_by_disk(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000_000))
     check_room({tmp_path / "a.mkv": 2_000_000_000, tmp_path / "b.mkv": 1_000_000_000}, 3_000_000_000)
     with pytest.raises(
-        LayerliftError, match=r"^\S*a\.mkv and \S*b\.mkv need at least 4\.0 GB, but only 3\.0 GB are free"
+        LayerliftError, match=r"^.*/a\.mkv and .*/b\.mkv will take at least 4\.0 GB, but only 3\.0 GB are free"
     ):
         check_room({tmp_path / "a.mkv": 2_000_000_000, tmp_path / "b.mkv": 2_000_000_000})
-    with pytest.raises(LayerliftError, match=r"^temporary files in \S* needs at least 4\.0 GB.*\(TMPDIR for temporary"):
+    with pytest.raises(
+        LayerliftError, match=r"^temporary files in .*/other will take at least 4\.0 GB.*\(TMPDIR for temporary"
+    ):
         check_room({tmp_path / "a.mkv": 2_000_000_000}, 4_000_000_000)
 
 

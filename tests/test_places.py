@@ -435,7 +435,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
         gc.collect()
     *_, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"layerlift: (\S*new\S*|\S*holds/\S+|no temporary file) c?an.* be written.*: file too large; .*\.", last
+        r"layerlift: (.*new\S*|.*holds/\S+|no temporary file) c?an.* be written.*: file too large; .*\.", last
     )
     assert contents() == before
 

@@ -77,8 +77,8 @@ def check_room(results: Mapping[str | Path, int], temporary: int = 0) -> None:
         free = shutil.disk_usage(place).free
         if total > free:
             raise LayerliftError(
-                f"{' and '.join(names)} {'needs' if len(names) == 1 else 'need'} at least {megabytes(total)}, but only "
-                f"{megabytes(free)} are free there: free some space, or choose a place on another disk"
+                f"{' and '.join(names)} will take at least {megabytes(total)}, but only {megabytes(free)} are free "
+                f"there: free some space, or choose a place on another disk"
                 f"{' (TMPDIR for temporary files)' if temporary else ''}."
             )
 
