@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerlift import whole
+from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import hidden_name, leftovers
 from layerlift.processes import owner, state_of
 from layerlift.whole import KeptAsideError, whole_file, whole_folder
@@ -102,6 +103,36 @@ def test_a_result_whose_place_is_refused_is_kept(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeptAsideError, match=said), whole_file("a.txt", overwrite=True) as made:
         made.write_text("new")
     assert contents(".") == {"a-2.txt": "new"}
+
+
+def test_a_place_where_nothing_can_be_tried_any_more_costs_no_result() -> None:
+    def full() -> None:
+        raise LayerliftError("a.txt cannot be written: no space left on device.")
+
+    with whole_file("a.txt", full) as made:
+        made.write_text("new")
+    assert contents(".") == {"a.txt": "new"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_where_a_result_is_kept_is_said_though_a_signal_came_meanwhile(
+    folder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def taken() -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise InputError("out already exists")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        kind = whole_folder if folder else whole_file
+        with pytest.raises(KeptAsideError, match="out-2"), kind("out", taken):
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert files() == ["out-2"]
 
 
 def test_what_is_renamed_is_on_the_disk_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +266,42 @@ def test_a_folder_that_appears_meanwhile_keeps_its_other_files() -> None:
         fill(made, **NEW)
         fill(Path("out"), d="mine")
     assert contents() == NEW | {"d": "mine"}
+
+
+def test_a_result_that_a_disk_of_its_own_does_not_take_is_kept_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(Path("out"), **OLD)
+    mount = Path("out").absolute()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == mount)
+    rename = Path.rename
+
+    def renamed(self: Path, target: Path) -> Path:
+        if (mount in self.parents) != (mount in target.parents):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(KeptAsideError, match=r"by now: it is in .*/out/out-2\.$"):
+        write_new(overwrite=False)
+    assert contents("out/out-2") == NEW
+    assert (files(), files("out")) == (["out"], ["a", "c", "out-2"])
+
+
+def test_a_file_that_appears_while_files_change_places_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(Path("out"))
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == Path("out").absolute())
+    named = whole.hidden_name
+
+    def appears(place: Path, ending: str = "") -> Path:
+        if ending:  # the folder has been looked through
+            fill(Path("out"), b="theirs")
+        return named(place, ending)
+
+    monkeypatch.setattr(whole, "hidden_name", appears)
+    with pytest.raises(KeptAsideError, match="something else is there by now"):
+        write_new(overwrite=False)
+    assert contents() == {"b": "theirs"}
+    assert contents("out-2") == NEW
+    assert files("out") == ["b"]
 
 
 def test_a_link_to_a_folder_is_followed_and_the_current_one_is_written_through(monkeypatch: pytest.MonkeyPatch) -> None:
