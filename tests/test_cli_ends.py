@@ -18,6 +18,7 @@ import pytest
 
 from layerlift import temporary
 from layerlift.cli import interrupts
+from layerlift.cli.inputs import changed_inputs, forget_inputs, watch_inputs
 from layerlift.cli.interrupts import catch_interrupts
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.writer import ClipWriter
@@ -211,6 +212,23 @@ def test_an_input_that_changes_is_noticed(
     assert open_clip("out.mkv").frame_count == COUNT
 
 
+def test_hidden_files_are_no_inputs(tmp_path: Path) -> None:
+    for name in ("0.png", "1.png", "2.png", ".DS_Store"):
+        (tmp_path / name).write_text("one")
+    (tmp_path / "0a.png").symlink_to("nowhere")
+    forget_inputs()
+    watch_inputs({"CLIP": tmp_path})
+    (tmp_path / ".DS_Store").write_text("where a window is")
+    (tmp_path / ".other").write_text("another's")
+    assert changed_inputs() == []
+    for name in ("0.png", "1.png", "2.png"):
+        (tmp_path / name).write_text("another")
+        assert changed_inputs() == [tmp_path], name
+        forget_inputs()
+        watch_inputs({"CLIP": tmp_path})
+    forget_inputs()
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +315,8 @@ def test_room_is_counted_disk_by_disk(tmp_path: Path, monkeypatch: pytest.Monkey
         LayerliftError, match=r"^temporary files in .*/other will take at least 4\.0 GB.*\(TMPDIR for temporary"
     ):
         check_room({tmp_path / "a.mkv": 2_000_000_000}, 4_000_000_000)
+    with pytest.raises(LayerliftError, match=r"^.*/a\.mkv will take at least .* on another disk\.$"):
+        check_room({tmp_path / "a.mkv": 4_000_000_000}, 1_000_000_000)
 
 
 @pytest.fixture
@@ -326,6 +346,51 @@ def test_room_is_taken_where_the_system_has_no_call_for_it(monkeypatch: pytest.M
         temporary.reserve(file.fileno(), 2_500_000)
         assert os.fstat(file.fileno()).st_size == 2_500_000
         assert os.fstat(file.fileno()).st_blocks * 512 >= 2_500_000
+
+
+def test_room_is_taken_to_the_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, data[:300_000], place))  # a part of it
+    with temporary.temporary_file("x") as file:
+        temporary.reserve(file.fileno(), 2_500_000)
+        assert os.fstat(file.fileno()).st_size == 2_500_000
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "no space left on device; free some space there, or set TMPDIR to a folder on another disk."),
+        (errno.EIO, "input/output error; set TMPDIR to a folder on another disk."),
+    ],
+)
+def test_space_is_to_be_freed_where_it_is_missing(
+    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", refused)
+    with temporary.temporary_file("x") as file:
+        with pytest.raises(LayerliftError) as error:
+            temporary.write_at(file.fileno(), 0, b"data")
+        assert str(error.value) == f"no temporary file can be written in {temporary.folder()}: {said}"
+        with pytest.raises(LayerliftError) as error:
+            temporary.write_at(file.fileno(), 0, b"data", tmp_path / "shelf")
+        assert str(error.value).startswith(f"the work cannot be kept in {tmp_path}: ")
+        assert ("free some space" in str(error.value)) == (number == errno.ENOSPC)
+
+
+def test_the_folder_of_temporary_files_is_the_one_that_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    assert Path(temporary.folder()).is_dir()
+
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert temporary.folder() == str(tmp_path / "nowhere")
 
 
 def test_no_folder_of_temporary_files_is_told_in_a_sentence(

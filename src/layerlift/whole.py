@@ -20,6 +20,7 @@ from pathlib import Path
 from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import OLD, hidden_name
 from layerlift.names import HIDDEN
+from layerlift.temporary import NO_LINK
 
 # What ends a program, where the system has it.
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -82,8 +83,7 @@ class Unfinished:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self.path.mkdir()
                 else:
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-                    os.close(os.open(self.path, flags, 0o666))
+                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o666))
                 _unfinished.add(self.path)
         except BaseException:
             self.discard()

@@ -74,7 +74,7 @@ def _in(place: Path) -> Iterator[Found]:
 
 def _job(folder: Path) -> Found | None:
     """A job's folder; None for a folder that holds anything else."""
-    if folder.is_symlink() or not is_ours(folder):
+    if not is_ours(folder):
         return None
     manifest = Manifest.read(folder / MANIFEST)
     target, command = (str(folder), "") if manifest is None else (manifest.target, manifest.command)

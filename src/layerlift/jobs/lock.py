@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerlift.processes import owner, state_of
+from layerlift.temporary import NO_LINK
 
 # Seconds until the lock of a process that was killed is free: the system lets go of it when its memory is freed.
 PATIENCE = 2.0
 # Bytes of a lock's file that are read: more than it has.
 _LONG = 200
 # A file that is a link, or waits for a writer, is none of ours.
-_CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CAREFUL = NO_LINK | getattr(os, "O_NONBLOCK", 0)
 
 
 class Lock:
