@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,6 +82,21 @@ def test_a_signal_ends_a_command_that_is_in_a_long_call(number: signal.Signals, 
             process.kill()
     assert (process.returncode, said) == (code, "layerlift: interrupted.\n")
     assert files(tmp_path) == []
+
+
+def test_a_process_ends_whatever_its_last_words_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong() -> str:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    codes = list[int]()
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(interrupts, "last_words", [wrong])
+    ended = threading.Event()
+    with pytest.raises(RuntimeError):
+        interrupts._end(ended, 143)
+    ended.set()
+    interrupts._end(ended, 143)
+    assert codes == [143]
 
 
 # A removal that is busy in the same way when some of its frames are done.

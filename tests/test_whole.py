@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -370,6 +371,24 @@ def test_a_process_that_ends_removes_what_it_has_not_finished() -> None:
         whole.remove_unfinished()
         assert files() == []
         made.mkdir()
+
+
+def test_no_result_gets_its_place_while_a_process_ends() -> None:
+    free = list[bool]()
+
+    def ask() -> None:
+        free.append(whole._swapping.acquire(blocking=False))
+        if free[-1]:
+            whole._swapping.release()
+
+    def look() -> None:
+        asker = threading.Thread(target=ask)
+        asker.start()
+        asker.join()
+
+    whole.remove_unfinished(then=look)
+    look()  # a process that did not end after all goes on
+    assert free == [False, True]
 
 
 def test_errors_of_the_system_name_the_place_and_not_the_hidden_file() -> None:

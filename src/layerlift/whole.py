@@ -269,17 +269,17 @@ def held() -> Iterator[None]:
                 signal.raise_signal(came[0])
 
 
-def remove_unfinished(*, for_good: bool = False) -> None:
+def remove_unfinished(then: Callable[[], object] | None = None) -> None:
     """Remove every hidden file and folder of this process, after a result that is being put in its place has it.
 
-    `for_good`: no result is put in its place from then on; for a process that is about to end while it still works.
+    No result is put in its place until `then`, which is called after that, returns: the process may end there.
     """
     with _swapping:
         for path in [*_unfinished]:
             _remove(path)
             _unfinished.discard(path)
-        if for_good:
-            _swapping.acquire()
+        if then is not None:
+            then()
 
 
 # --- the system -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -95,6 +96,8 @@ def _leftover(path: Path) -> Found | None:
 
 def remove(found: Found) -> bool:
     """Remove what is `useless`; False where a process works on it by now. Raises OSError where the system refuses."""
+    if not os.path.lexists(found.path):  # resumed and finished by now
+        return True
     if found.state != "interrupted":
         erase(found.path)
         return True
