@@ -26,6 +26,7 @@ from layerlift.jobs.manifest import Manifest, digest_of
 from layerlift.jobs.shelf import Shelf
 from layerlift.processes import owner
 from layerlift.progress import QUIET
+from layerlift.report import Report
 from layerlift.stages import removal
 from layerlift.whole import Unfinished
 from support import files, layerlift, left_by_a_killed_run
@@ -382,6 +383,26 @@ def test_a_result_that_is_kept_under_another_name_needs_no_job(
     assert said.rstrip().endswith("out-2.mkv.")
     assert "To go on" not in said
     assert files() == ["mask.mkv", "out-2.mkv", "out.mkv", "walk.mkv"]
+
+
+def test_a_folder_that_does_not_get_its_place_costs_no_finished_result(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "walk.mkv", "--object", "mask.mkv", "--total", "mask.mkv", "--model", "none", "-o", "out"]
+    write = Report.write
+
+    def full(self: Report, path: Path, *, overwrite: bool = False) -> None:
+        monkeypatch.setattr(Report, "write", write)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Report, "write", full)
+    assert layerlift(*command) == 1
+    assert "To go on: " in capsys.readouterr().err
+    assert files() == [".out.layerlift-job", "mask.mkv", "walk.mkv"]
+    assert layerlift(*command, "--resume") == 0
+    report = json.loads(Path("out/report.json").read_text())
+    assert set(report["stages"]).isdisjoint({"gather", "extract"})
+    assert files() == ["mask.mkv", "out", "walk.mkv"]
 
 
 def another_clip() -> None:
