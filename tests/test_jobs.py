@@ -494,6 +494,26 @@ def test_a_running_job_is_never_taken(
     assert layerlift(*REMOVE, "--resume") == 0
 
 
+def test_a_job_that_another_machine_may_be_doing_can_be_freed(
+    walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    lock = Path(JOB, "lock")
+    lock.write_text(f"00000000-{owner().partition('-')[2]}")
+    capsys.readouterr()
+    assert layerlift(*REMOVE, "--resume") == 2
+    said = capsys.readouterr().err
+    assert "out.mkv may be being made on another machine" in said
+    assert f"or delete {lock.absolute()} if nobody works on it any more." in said
+    assert layerlift("jobs", "--clean") == 0
+    _, row, more = capsys.readouterr().out.splitlines()
+    assert row.rstrip().endswith("unknown")
+    assert "another machine" in more
+    lock.unlink()
+    assert layerlift(*REMOVE, "--resume") == 0
+
+
 def test_jobs_are_listed_and_removed(
     walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,9 +99,13 @@ class Job:
         """`begin`, in a folder that is there now; the job before `ended` then, in seconds since 1970."""
         lock = Lock(self.folder / LOCK)
         if not lock.take():
-            raise InputError(
-                f"{manifest.target} is being made by another layerlift process: wait for it, or choose another output."
-            )
+            said = "is being made by another layerlift process: wait for it, or choose another output."
+            if lock.holder() == "unknown":  # or this machine had another name then
+                said = (
+                    "may be being made on another machine, or by another user: wait for it, choose another output, or "
+                    f"delete {lock.path} if nobody works on it any more."
+                )
+            raise InputError(f"{manifest.target} {said}")
         self._lock = lock
         try:
             return self._begin(manifest, _ago(ended), resume=resume)
