@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerlift.cli.resume import told_how_to_go_on
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import hidden_name
@@ -343,6 +344,21 @@ def test_an_interrupted_command_says_how_it_goes_on(
     assert [name for name in files() if name.startswith(".")] == []
     resumed = json.loads(Path("report.json").read_text())["results"]["resumed"]
     assert resumed["removal gather"] == {"found": FRAMES, "again": 0}
+
+
+@pytest.mark.parametrize(
+    ("typed", "again"),
+    [
+        ("remove a.mkv", "remove a.mkv --resume"),
+        ("remove a.mkv --resume -v", "remove a.mkv --resume -v"),
+        ("remove --model none -- -a.mkv", "remove --model none --resume -- -a.mkv"),
+        ("remove 'my clip.mkv'", "remove 'my clip.mkv' --resume"),
+    ],
+)
+def test_the_line_that_goes_on_can_be_copied(typed: str, again: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), told_how_to_go_on(shlex.split(typed), lambda: True):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == f"What is done so far is kept. To go on: layerlift {again}\n"
 
 
 def test_what_has_its_place_by_then_may_be_replaced_to_go_on(
