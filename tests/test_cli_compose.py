@@ -1,6 +1,7 @@
 """`layerlift compose` from end to end."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def test_the_latent_way_goes_on_after_an_interruption(
     before = files()
     assert layerlift(*words, "out.mkv") == 130
     assert files() == sorted([*before, ".out.mkv.layerlift-job"])
-    assert f"To go on: layerlift {' '.join(words)} out.mkv --resume" in capsys.readouterr().err
+    assert f"To go on: {shlex.join(['layerlift', *words, 'out.mkv', '--resume'])}\n" in capsys.readouterr().err
 
     assert layerlift(*words, "out.mkv", "--resume", "--report", "report.json") == 0
     for name in ("", "_latent", "_injected"):
@@ -230,9 +231,8 @@ def test_mistakes_of_the_latent_way(
 ) -> None:
     Path("taken_latent.mkv").write_text("mine")
     before = files()
-    if "--model" not in arguments:
-        arguments += f" --model {model}"
-    assert layerlift("compose", *arguments.split(), "--onto", "onto.mkv", "--latent") == 2
+    given = arguments.split() if "--model" in arguments else [*arguments.split(), "--model", model]
+    assert layerlift("compose", *given, "--onto", "onto.mkv", "--latent") == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1

@@ -3,11 +3,13 @@
 import errno
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +19,7 @@ import pytest
 
 from layerlift import temporary
 from layerlift.cli import interrupts
+from layerlift.cli.inputs import changed_inputs, forget_inputs, watch_inputs
 from layerlift.cli.interrupts import catch_interrupts
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.writer import ClipWriter
@@ -79,6 +82,21 @@ def test_a_signal_ends_a_command_that_is_in_a_long_call(number: signal.Signals, 
             process.kill()
     assert (process.returncode, said) == (code, "layerlift: interrupted.\n")
     assert files(tmp_path) == []
+
+
+def test_a_process_ends_whatever_its_last_words_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong() -> str:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    codes = list[int]()
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(interrupts, "last_words", [wrong])
+    ended = threading.Event()
+    with pytest.raises(RuntimeError):
+        interrupts._end(ended, 143)
+    ended.set()
+    interrupts._end(ended, 143)
+    assert codes == [143]
 
 
 # A removal that is busy in the same way when some of its frames are done.
@@ -181,7 +199,7 @@ def test_what_a_killed_run_left_is_named(inputs: list[str], capsys: pytest.Captu
     run = "an earlier run for out.mkv that was killed"
     assert f"{left} was left by {run}: `layerlift jobs --clean` removes it." in said
     assert f"{older} is what was to be replaced by {run}: move it back, or delete it." in said
-    assert f"`layerlift jobs {other.parent} --clean` removes it." in "\n".join(said)
+    assert f"`layerlift jobs {shlex.quote(str(other.parent))} --clean` removes it." in "\n".join(said)
     assert files() == sorted([*inputs, left.name, older.name, "out.mkv", "sub"])
 
     assert layerlift("jobs", "--clean") == 0
@@ -208,6 +226,23 @@ def test_an_input_that_changes_is_noticed(
         f"layerlift: {given} changed while it was read, so the result may mix both: run this again."
     )
     assert open_clip("out.mkv").frame_count == COUNT
+
+
+def test_hidden_files_are_no_inputs(tmp_path: Path) -> None:
+    for name in ("0.png", "1.png", "2.png", ".DS_Store"):
+        (tmp_path / name).write_text("one")
+    (tmp_path / "0a.png").symlink_to("nowhere")
+    forget_inputs()
+    watch_inputs({"CLIP": tmp_path})
+    (tmp_path / ".DS_Store").write_text("where a window is")
+    (tmp_path / ".other").write_text("another's")
+    assert changed_inputs() == []
+    for name in ("0.png", "1.png", "2.png"):
+        (tmp_path / name).write_text("another")
+        assert changed_inputs() == [tmp_path], name
+        forget_inputs()
+        watch_inputs({"CLIP": tmp_path})
+    forget_inputs()
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -289,11 +324,15 @@ def test_room_is_counted_disk_by_disk(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000_000))
     check_room({tmp_path / "a.mkv": 2_000_000_000, tmp_path / "b.mkv": 1_000_000_000}, 3_000_000_000)
     with pytest.raises(
-        LayerliftError, match=r"^\S*a\.mkv and \S*b\.mkv need at least 4\.0 GB, but only 3\.0 GB are free"
+        LayerliftError, match=r"^.*/a\.mkv and .*/b\.mkv will take at least 4\.0 GB, but only 3\.0 GB are free"
     ):
         check_room({tmp_path / "a.mkv": 2_000_000_000, tmp_path / "b.mkv": 2_000_000_000})
-    with pytest.raises(LayerliftError, match=r"^temporary files in \S* needs at least 4\.0 GB.*\(TMPDIR for temporary"):
+    with pytest.raises(
+        LayerliftError, match=r"^temporary files in .*/other will take at least 4\.0 GB.*\(TMPDIR for temporary"
+    ):
         check_room({tmp_path / "a.mkv": 2_000_000_000}, 4_000_000_000)
+    with pytest.raises(LayerliftError, match=r"^.*/a\.mkv will take at least .* on another disk\.$"):
+        check_room({tmp_path / "a.mkv": 4_000_000_000}, 1_000_000_000)
 
 
 @pytest.fixture
@@ -323,6 +362,51 @@ def test_room_is_taken_where_the_system_has_no_call_for_it(monkeypatch: pytest.M
         temporary.reserve(file.fileno(), 2_500_000)
         assert os.fstat(file.fileno()).st_size == 2_500_000
         assert os.fstat(file.fileno()).st_blocks * 512 >= 2_500_000
+
+
+def test_room_is_taken_to_the_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, data[:300_000], place))  # a part of it
+    with temporary.temporary_file("x") as file:
+        temporary.reserve(file.fileno(), 2_500_000)
+        assert os.fstat(file.fileno()).st_size == 2_500_000
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "no space left on device; free some space there, or set TMPDIR to a folder on another disk."),
+        (errno.EIO, "input/output error; set TMPDIR to a folder on another disk."),
+    ],
+)
+def test_space_is_to_be_freed_where_it_is_missing(
+    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", refused)
+    with temporary.temporary_file("x") as file:
+        with pytest.raises(LayerliftError) as error:
+            temporary.write_at(file.fileno(), 0, b"data")
+        assert str(error.value) == f"no temporary file can be written in {temporary.folder()}: {said}"
+        with pytest.raises(LayerliftError) as error:
+            temporary.write_at(file.fileno(), 0, b"data", tmp_path / "shelf")
+        assert str(error.value).startswith(f"the work cannot be kept in {tmp_path}: ")
+        assert ("free some space" in str(error.value)) == (number == errno.ENOSPC)
+
+
+def test_the_folder_of_temporary_files_is_the_one_that_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    assert Path(temporary.folder()).is_dir()
+
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert temporary.folder() == str(tmp_path / "nowhere")
 
 
 def test_no_folder_of_temporary_files_is_told_in_a_sentence(

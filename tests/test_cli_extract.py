@@ -67,8 +67,8 @@ def test_folder_becomes_a_layer(
 
 def test_objects_get_a_file_each_and_the_report_says_what_was_done(scenes: dict[int, tuple[Path, Scene]]) -> None:
     folder, scene = scenes[TWO]
-    flags = f"--background {folder}/truth/background.mkv -o layer.mkv --report report.json"
-    assert layerlift("extract", folder, *flags.split()) == 0
+    flags = ["--background", folder / "truth" / "background.mkv", "--report", "report.json"]
+    assert layerlift("extract", folder, *flags, "-o", "layer.mkv") == 0
     assert files() == ["layer_0.mkv", "layer_1.mkv", "report.json"]
     for index in (0, 1):  # numbered as the masks are
         alpha = open_layer(f"layer_{index}.mkv").numpy()[..., 3]
@@ -81,16 +81,16 @@ def test_objects_get_a_file_each_and_the_report_says_what_was_done(scenes: dict[
     assert report["settings"]["bits"] is None
 
     masks = [folder / f"object_mask_{index}.mkv" for index in (1, 0)]  # the frontmost first
-    flags += f" --object {masks[0]} --object {masks[1]} --total {folder}/total_mask.mkv --overwrite"
-    assert layerlift("extract", folder / "video.mkv", *flags.replace("layer.mkv", "given.mkv").split()) == 0
+    flags += ["--object", masks[0], "--object", masks[1], "--total", folder / "total_mask.mkv", "--overwrite"]
+    assert layerlift("extract", folder / "video.mkv", *flags, "-o", "given.mkv") == 0
     np.testing.assert_array_equal(open_layer("given_0.mkv").numpy(), open_layer("layer_1.mkv").numpy())
 
 
 def test_flags_do_what_the_options_do(scenes: dict[int, tuple[Path, Scene]]) -> None:
     folder, scene = scenes[ONE]
-    flags = f"--background {folder}/truth/background.mkv --object {folder}/object_mask.mkv -o layer.mkv"
-    extra = "--edge 1 --noise 2.5 --frames 1:3 -v"
-    assert layerlift("extract", folder / "video.mkv", *flags.split(), *extra.split()) == 0
+    masks = ["--background", folder / "truth" / "background.mkv", "--object", folder / "object_mask.mkv"]
+    flags = "-o layer.mkv --edge 1 --noise 2.5 --frames 1:3 -v"
+    assert layerlift("extract", folder / "video.mkv", *masks, *flags.split()) == 0
     # The total mask in the clip's folder is not taken where objects are typed.
     given = scene.video[1:3], scene.background[1:3], scene.object_masks[0][1:3]
     (made,) = extract(*given, edge=1, noise=2.5)

@@ -79,12 +79,12 @@ def test_a_folder_with_two_objects(video: np.ndarray, model: Path, capsys: pytes
 
 def test_flags_do_what_the_options_do(video: np.ndarray, model: Path) -> None:
     flags = (
-        f"--object ../still_0.png --object ../still_1.png -o out/ --model {model} --threshold 0.4 --refine none "
+        "--object ../still_0.png --object ../still_1.png -o out/ --threshold 0.4 --refine none "
         "--dilate 2 --temporal-radius 3 --max-distance 25 --sigma 0.2,0.6 --layers 1 --seed 7 --size 48x32 "
         "--frames 1:5 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty --memory 4 "
         "--save-scores s.safetensors --report r.json -v --witnesses model"
     )
-    assert layerlift("mask", "../swan/video.mkv", *flags.split()) == 0
+    assert layerlift("mask", "../swan/video.mkv", "--model", model, *flags.split()) == 0
     assert files() == ["out", "out_0", "out_1", "r.json", "s.safetensors"]
     assert len(list(Path("out").iterdir())) == 4
     record = Report()
@@ -106,9 +106,10 @@ def test_flags_do_what_the_options_do(video: np.ndarray, model: Path) -> None:
 def test_flags_of_a_removal_say_how_a_plate_is_made(
     video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = f"--object ../still_0.png -o m.mkv --model {model} --threshold 0.1 --seed 3 --size 48x32 --report r.json"
+    flags = "--object ../still_0.png -o m.mkv --threshold 0.1 --seed 3 --size 48x32 --report r.json"
     ways = "--refine plate --steps 2 --evidence off"
-    assert layerlift("mask", "../swan/video.mkv", *flags.split(), *ways.split()) == 0
+    command = ["mask", "../swan/video.mkv", "--model", model, *flags.split()]
+    assert layerlift(*command, *ways.split()) == 0
     assert "evidence" not in json.loads(Path("r.json").read_text())["stages"]
     still = np.zeros((HEIGHT, WIDTH), bool)
     still[FIRST] = True
@@ -116,7 +117,7 @@ def test_flags_of_a_removal_say_how_a_plate_is_made(
     plate = RemovalOptions(steps=2, evidence="off", seed=3, size=(48, 32))
     found = run_effects(plan_effects(video, still, options, open_runtime(RuntimeOptions(model)), plate))
     np.testing.assert_array_equal(read_mask("m.mkv"), [frame.totals[0] for frame in found])
-    assert layerlift("mask", "../swan/video.mkv", *flags.split(), "--steps", 2, "--overwrite") == 2
+    assert layerlift(*command, "--steps", 2, "--overwrite") == 2
     assert "--steps works only with --refine plate" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """`layerlift reference`, and `--reference` of `remove` and `run`, from the command line to the files."""
 
 import json
+import shlex
 from pathlib import Path
 
 import cv2
@@ -49,7 +50,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def layerlift(line: str) -> int:
     with pytest.raises(SystemExit) as exit_info:
-        main(line.split())
+        main(shlex.split(line))
     assert isinstance(exit_info.value.code, int)
     return exit_info.value.code
 
@@ -58,23 +59,24 @@ REMOVE = "remove clip.mkv --mask mask.mkv --model none --lossless -o out.mkv"
 
 
 def test_a_folder_is_written_edited_and_given_back(clip: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
-    assert layerlift("reference clip.mkv --mask mask.mkv -o refs --report report.json") == 0
+    assert layerlift("reference clip.mkv --mask mask.mkv -o 'new refs' --report report.json") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "004.png: frame 4 would cover 100% of what no frame shows"
-    assert lines[1].startswith("wrote refs (paint over the magenta")
-    assert files("refs") == ["004.png", "004_mask.png"]
+    again = "--reference 'new refs'"
+    assert lines[1] == f"wrote new refs (paint over the magenta, then add {again} to `layerlift remove`)"
+    assert files("new refs") == ["004.png", "004_mask.png"]
     assert json.loads(Path("report.json").read_text())["command"] == "reference"
-    picture, white = (open_clip(f"refs/{name}").numpy()[0] for name in files("refs"))
+    picture, white = (open_clip(f"new refs/{name}").numpy()[0] for name in files("new refs"))
     assert (picture[OBJECT] == MARK).all()
     assert np.array_equal((picture == MARK).all(2), white[..., 0] == 255)
 
-    assert layerlift(f"{REMOVE} --reference refs") == 2  # not edited yet
+    assert layerlift(f"{REMOVE} {again}") == 2  # not edited yet
     said = capsys.readouterr().err
-    assert "refs/004.png is still magenta or transparent" in said
+    assert "new refs/004.png is still magenta or transparent" in said
     assert said.count("\n") == 1
 
-    write_png(Path("refs/004.png"), np.where(white > 0, clip, picture))
-    assert layerlift(f"{REMOVE} --reference refs") == 0
+    write_png(Path("new refs/004.png"), np.where(white > 0, clip, picture))
+    assert layerlift(f"{REMOVE} {again}") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "reference frame 4 covers 100% of what no frame shows"
     assert lines[1] == "wrote out.mkv (100% of the hidden pixels were seen elsewhere, 0% filled in)"

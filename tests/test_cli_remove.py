@@ -72,11 +72,12 @@ def test_flags_do_what_the_options_do(video: np.ndarray, model: Path) -> None:
     still[OBJECT] = 255
     cv2.imwrite("still.png", still)
     flags = (
-        f"--mask still.png -o out.mkv --lossless --model {model} --steps 1 --guidance 2 --seed 5 --size 48x32 "
+        "--mask still.png -o out.mkv --lossless --steps 1 --guidance 2 --seed 5 --size 48x32 "
         "--dilate 4 --feather 3 --frames 1:4 --device cpu --dtype float32 --policy mps --no-cache --prompt Empty "
         "--evidence off --memory 4 --report r.json -v"
     )
-    assert layerlift("remove", "../swan/video.mkv", *flags.split(), "--negative-prompt", "") == 0
+    given = ["--model", model, *flags.split(), "--negative-prompt", ""]
+    assert layerlift("remove", "../swan/video.mkv", *given) == 0
     record = Report()
     running = RuntimeOptions(model, memory=4, device="cpu", dtype="float32", backend="mps", cache=False)
     options = RemovalOptions(1, 2.0, "Empty", "", seed=5, size=(48, 32), dilate=4, feather=3, evidence="off")
@@ -113,9 +114,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
     flags: str, said: str, video: np.ndarray, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("taken.mp4").write_text("mine")
-    if "--model" not in flags:
-        flags += f" --model {model}"
-    assert layerlift("remove", "../swan", *flags.split()) == 2
+    given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
+    assert layerlift("remove", "../swan", *given) == 2
     streams = capsys.readouterr()
     assert streams.out == ""
     assert streams.err.startswith("layerlift: ")

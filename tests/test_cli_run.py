@@ -225,8 +225,8 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     Path("taken/mine.txt").write_text("mine")
     before = files()
     flags += " -o out" if "-o" not in flags.split() else ""
-    flags += f" --model {model}" if "--model" not in flags else ""
-    assert layerlift("run", "walk.mkv", *flags.split()) == 2
+    given = flags.split() if "--model" in flags else [*flags.split(), "--model", model]
+    assert layerlift("run", "walk.mkv", *given) == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from layerlift.cli import main
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.rgba_encode import LayerFormat
 from layerlift.clip.rgba_writer import write_layer
 from layerlift.errors import InputError
 from layerlift.parse import parse_rate
+from support import layerlift
 
 RATES = [Fraction(24), Fraction(25), Fraction(30), Fraction(60), Fraction(24000, 1001)]
 
@@ -155,7 +155,8 @@ def test_an_assumed_rate_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     mask = np.zeros((64, 96), np.uint8)
     mask[20:40, 30:50] = 255
     cv2.imwrite(str(tmp_path / "m.png"), mask)
-    asked = f"remove {path} --mask {tmp_path}/m.png --model none -o {tmp_path}/o.mp4 --overwrite".split()
+    places = ["remove", path, "--mask", tmp_path / "m.png", "-o", tmp_path / "o.mp4"]
+    asked = [*places, "--model", "none", "--overwrite"]
     assert layerlift(*asked) == 0
     assert (
         "a.hevc does not state its frame rate: 25 frames a second are assumed; if that is wrong, give --rate"
@@ -183,9 +184,3 @@ def test_rates_as_people_write_them(text: str, rate: Fraction) -> None:
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(InputError, match="is not a rate"):
         parse_rate(text)
-
-
-def layerlift(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,16 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerlift.cli.resume import told_how_to_go_on
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
-from layerlift.errors import InputError
+from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import hidden_name
-from layerlift.jobs.job import Job, job_folder
+from layerlift.jobs.job import Job, job_folder, usage
 from layerlift.jobs.listing import find_jobs
 from layerlift.jobs.lock import Lock
-from layerlift.jobs.manifest import Manifest
+from layerlift.jobs.manifest import Manifest, digest_of
 from layerlift.jobs.shelf import Shelf
 from layerlift.processes import owner
+from layerlift.progress import QUIET
+from layerlift.report import Report
 from layerlift.stages import removal
+from layerlift.whole import Unfinished
 from support import files, layerlift, left_by_a_killed_run
 
 FRAMES, HEIGHT, WIDTH = 12, 40, 56
@@ -123,8 +128,11 @@ def test_a_lock_is_free_as_soon_as_its_process_is_killed(tmp_path: Path) -> None
     child.communicate()
 
 
-def test_finished_results_are_moved_to_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As that of a folder that is a mount point."""
+@pytest.mark.parametrize("disk", ["same", "another"])
+def test_finished_results_stay_until_the_job_is_finished(
+    disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another disk is that of a folder that is a mount point."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -136,10 +144,15 @@ def test_finished_results_are_moved_to_another_disk(tmp_path: Path, monkeypatch:
     (job.made / "frames" / "0.png").write_bytes(b"frame")
     out = tmp_path / "out"
     out.mkdir()
-    monkeypatch.setattr(os, "rename", refuse)
-    job.move_made(out)
-    assert (files(out), files(out / "frames")) == (["frames", "plate.mkv"], ["0.png"])
-    assert not files(job.made)
+    if disk == "another":
+        monkeypatch.setattr(os, "rename", refuse)
+        monkeypatch.setattr(os, "link", refuse)
+    job.copy_made(out)
+    for folder in (out, job.made):
+        assert (files(folder), files(folder / "frames")) == (["frames", "plate.mkv"], ["0.png"])
+        assert (folder / "plate.mkv").read_bytes() == b"plate"
+    same = (out / "plate.mkv").samefile(job.made / "plate.mkv")
+    assert same == (disk == "same"), "a copy takes room"
 
 
 def test_a_signal_waits_until_the_job_of_a_result_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +197,98 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     link.folder.symlink_to(target)
     with pytest.raises(InputError, match="something else"):
         link.begin(Manifest("remove", "b", "", {}, {}), resume=False)
+    file = Job(tmp_path / ".c.layerlift-job")
+    file.folder.write_text("mine")
+    planted = Job(tmp_path / ".d.layerlift-job")
+    planted.folder.mkdir()
+    (planted.folder / "shelves").symlink_to(target)
+    for other in (file, planted):
+        with pytest.raises(InputError, match="something else"):
+            other.begin(Manifest("remove", "c", "", {}, {}), resume=False)
+
+
+def test_a_job_that_is_finished_while_another_begins_is_out_of_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Job(tmp_path / JOB), Job(tmp_path / JOB)
+    manifest = Manifest("remove", "out.mkv", "", {}, {})
+    first.begin(manifest, resume=False)
+    take = Lock.take
+
+    def late(self: Lock) -> bool:
+        monkeypatch.setattr(Lock, "take", take)
+        first.finish()
+        return take(self)
+
+    monkeypatch.setattr(Lock, "take", late)
+    second.begin(manifest, resume=False)
+    assert files(second.folder) == ["lock", "manifest.json"]
+
+
+def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(tmp_path / JOB)
+    job.begin(Manifest("remove", "out.mkv", "", {}, {}), resume=False)
+
+    def refuse(path: Path) -> None:  # as if the process were killed
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    job.finish()
+    (left,) = files(tmp_path)
+    assert left.startswith(hidden_name(tmp_path / "out.mkv").name.partition(owner())[0])  # the next run will name it
+
+
+def test_a_folder_that_goes_while_it_is_measured_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").write_bytes(bytes(2000))
+    scan = os.scandir
+
+    def gone(path: Any) -> Any:
+        if Path(path).name == "sub":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert usage(tmp_path).size == 2000
+
+
+def test_no_room_for_the_steps_is_told_with_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(tmp_path / JOB)
+    job.folder.mkdir()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(LayerliftError, match=rf"kept in .*{JOB}/steps: no space left on device; free some space"),
+        job.keeper.watched(QUIET).stage("look", 3),
+    ):
+        pass
+
+
+def test_a_shelf_that_is_damaged_while_it_is_used_is_told(tmp_path: Path) -> None:
+    with Shelf(tmp_path / "shelf") as shelf:
+        shelf.put(0, *arrays(9))
+        at = shelf._places[0][0]
+        (tmp_path / "shelf").write_bytes(b"x" * 2 * at)
+        with pytest.raises(OSError, match="does not hold what it says"):
+            shelf.get(0)
+
+
+def test_what_a_system_puts_into_a_folder_makes_no_other_job(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"frame")
+    before = digest_of([tmp_path])
+    (tmp_path / ".DS_Store").write_bytes(b"a window's place")
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "0.png").write_bytes(b"old")
+    (tmp_path / "lost.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    assert digest_of([tmp_path]) == before
+    (tmp_path / "1.png").write_bytes(b"frame")
+    assert digest_of([tmp_path]) != before
 
 
 @pytest.fixture
@@ -239,6 +344,81 @@ def test_an_interrupted_command_says_how_it_goes_on(
     assert [name for name in files() if name.startswith(".")] == []
     resumed = json.loads(Path("report.json").read_text())["results"]["resumed"]
     assert resumed["removal gather"] == {"found": FRAMES, "again": 0}
+
+
+@pytest.mark.parametrize(
+    ("typed", "again"),
+    [
+        ("remove a.mkv", "remove a.mkv --resume"),
+        ("remove a.mkv --resume -v", "remove a.mkv --resume -v"),
+        ("remove --model none -- -a.mkv", "remove --model none --resume -- -a.mkv"),
+        ("remove 'my clip.mkv'", "remove 'my clip.mkv' --resume"),
+    ],
+)
+def test_the_line_that_goes_on_can_be_copied(typed: str, again: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), told_how_to_go_on(shlex.split(typed), lambda: True):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == f"What is done so far is kept. To go on: layerlift {again}\n"
+
+
+def test_what_has_its_place_by_then_may_be_replaced_to_go_on(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = Unfinished.commit
+
+    def interrupted(self: Unfinished) -> None:
+        commit(self)
+        if self.place.name == "out.mkv":
+            monkeypatch.setattr(Unfinished, "commit", commit)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Unfinished, "commit", interrupted)
+    assert layerlift(*REMOVE, "--source-map", "map.mkv") == 130
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "To go on: " in line]
+    again = shlex.split(line.partition("To go on: ")[2])
+    assert again == ["layerlift", *REMOVE, "--source-map", "map.mkv", "--resume", "--overwrite"]
+    assert layerlift(*again[1:], "--report", "report.json") == 0
+    assert files() == ["map.mkv", "mask.mkv", "out.mkv", "report.json", "walk.mkv"]
+    resumed = json.loads(Path("report.json").read_text())["results"]["resumed"]
+    assert resumed["removal gather"] == {"found": FRAMES, "again": 0}
+
+
+def test_a_result_that_is_kept_under_another_name_needs_no_job(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = Unfinished.commit
+
+    def late(self: Unfinished) -> None:
+        if self.place.name == "out.mkv":
+            Path("out.mkv").write_text("theirs")
+        commit(self)
+
+    monkeypatch.setattr(Unfinished, "commit", late)
+    assert layerlift(*REMOVE) == 1
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("out-2.mkv.")
+    assert "To go on" not in said
+    assert files() == ["mask.mkv", "out-2.mkv", "out.mkv", "walk.mkv"]
+
+
+def test_a_folder_that_does_not_get_its_place_costs_no_finished_result(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "walk.mkv", "--object", "mask.mkv", "--total", "mask.mkv", "--model", "none", "-o", "out"]
+    write = Report.write
+
+    def full(self: Report, path: Path, *, overwrite: bool = False) -> None:
+        monkeypatch.setattr(Report, "write", write)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Report, "write", full)
+    assert layerlift(*command) == 1
+    assert "To go on: " in capsys.readouterr().err
+    assert files() == [".out.layerlift-job", "mask.mkv", "walk.mkv"]
+    assert layerlift(*command, "--resume") == 0
+    report = json.loads(Path("out/report.json").read_text())
+    assert set(report["stages"]).isdisjoint({"gather", "extract"})
+    assert files() == ["mask.mkv", "out", "walk.mkv"]
 
 
 def another_clip() -> None:
@@ -330,6 +510,26 @@ def test_a_running_job_is_never_taken(
     assert layerlift(*REMOVE, "--resume") == 0
 
 
+def test_a_job_that_another_machine_may_be_doing_can_be_freed(
+    walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(7)
+    assert layerlift(*REMOVE) == 130
+    lock = Path(JOB, "lock")
+    lock.write_text(f"00000000-{owner().partition('-')[2]}")
+    capsys.readouterr()
+    assert layerlift(*REMOVE, "--resume") == 2
+    said = capsys.readouterr().err
+    assert "out.mkv may be being made on another machine" in said
+    assert f"or delete {lock.absolute()} if nobody works on it any more." in said
+    assert layerlift("jobs", "--clean") == 0
+    _, row, more = capsys.readouterr().out.splitlines()
+    assert row.rstrip().endswith("unknown")
+    assert "another machine" in more
+    lock.unlink()
+    assert layerlift(*REMOVE, "--resume") == 0
+
+
 def test_jobs_are_listed_and_removed(
     walk: None, interrupt: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,7 +568,7 @@ def test_what_killed_runs_left_is_listed_and_removed(tmp_path: Path, capsys: pyt
     everything = files(tmp_path)
     assert layerlift("jobs", tmp_path) == 0
     _, *rows = (line.rstrip() for line in capsys.readouterr().out.splitlines())
-    told = dict(zip((row.split()[0] for row in rows[:4]), rows, strict=False))
+    told = {str(path): row for path in (half, older, elsewhere, link) for row in rows[:4] if row.startswith(str(path))}
     assert "2.0 kB" in told[str(half)]
     assert told[str(half)].endswith("left over")
     assert told[str(link)].endswith("left over")

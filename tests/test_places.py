@@ -319,6 +319,8 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
         (f"{REMOVE} -o holds/../taken.mkv", "already exists"),
         (f"{MASK} --save-scores holds/../taken.safetensors", "already exists"),
         (f"{MASK} --preview holds/../taken.png", "already exists"),
+        (f"{REMOVE} -o nowhere.mkv", "already exists"),
+        (f"{REMOVE} --report nowhere.mkv", "already exists"),
         ("scene -o occupied --overwrite", "occupied/object_mask_0.mkv is a folder"),
         ("scene -o really/occupied --overwrite", "really/occupied/truth is a file"),
         ("demo -o ./occupied --overwrite", "occupied/object_mask_0.mkv is a folder"),
@@ -339,6 +341,7 @@ def test_other_mistakes_about_outputs_are_found_before_the_work(
     Path("really").mkdir()
     Path("really/00000.png").write_text("mine")
     Path("taken").symlink_to("really")
+    Path("nowhere.mkv").symlink_to("missing/x.mkv")
     Path("occupied/object_mask_0.mkv").mkdir(parents=True)
     Path("really/occupied").mkdir()
     Path("really/occupied/truth").write_text("mine")
@@ -435,7 +438,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
         gc.collect()
     *_, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"layerlift: (\S*new\S*|\S*holds/\S+|no temporary file) c?an.* be written.*: file too large; .*\.", last
+        r"layerlift: (.*new\S*|.*holds/\S+|no temporary file) c?an.* be written.*: file too large; .*\.", last
     )
     assert contents() == before
 
@@ -456,6 +459,14 @@ def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
         (
             OSError(errno.EIO, "Input/output error", "disk/a.mkv"),
             "disk/a.mkv cannot be used: input/output error;",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "x", "walk/3.png"),
+            "walk/3.png cannot be used: no such file or directory; see whether it was moved or deleted meanwhile.",
+        ),
+        (
+            OSError(errno.EMFILE, "x", "a.mkv"),
+            "a.mkv cannot be opened: too many open files; close other programs, or raise the limit with `ulimit",
         ),
         (OSError("cut short"), "a file cannot be used: cut short; check its disk, or choose another place."),
         (RuntimeError("Cannot write a.exr. No space left on device."), "a file cannot be written: no space left"),

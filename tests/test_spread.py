@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import active_count, get_ident
+from threading import Event, active_count, get_ident
 from time import sleep
 from typing import Any, ClassVar
 
@@ -134,12 +134,15 @@ def test_noise_is_drawn_as_by_one_device(model: Model, clip: Clip, stochastic: b
 def test_windows_wait_for_each_other_only_where_they_share_what_is_generated(
     model: Model, clip: Clip, frames: tuple[range, ...], most: int
 ) -> None:
-    busy, seen = [0], [0]
+    busy, seen, several = [0], list[int](), Event()
 
     def denoise(run: Any, *given: Any) -> Any:
         busy[0] += 1
         seen.append(busy[0])
-        sleep(0.1)
+        if len(seen) > 1:
+            several.set()
+        # The first one goes on when another has begun: that one comes at once, or never while this one waits.
+        several.wait(60 if most > 1 else 0.1)
         latents = run(*given)
         busy[0] -= 1
         return latents

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import layerlift
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
 from layerlift.engine.model.latents import unknown_tokens
@@ -21,7 +22,7 @@ from layerlift.options import DEFAULT_NEGATIVE_PROMPT
 from tiny_model import tiny_transformer_config, tiny_vae_config
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / "src" / "layerlift" / "engine" / "model" / "demo"
+DEMO = Path(layerlift.__file__).parent / "engine" / "model" / "demo"
 SMALL = ("--size", "48x32", "--scenes", "1", "--max-steps", "2", "--device", "cpu", "--no-compile")
 
 

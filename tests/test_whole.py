@@ -4,12 +4,14 @@ import errno
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from layerlift import whole
+from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import hidden_name, leftovers
 from layerlift.processes import owner, state_of
 from layerlift.whole import KeptAsideError, whole_file, whole_folder
@@ -86,7 +88,7 @@ def test_what_appears_meanwhile_stays_and_the_result_is_kept(links: bool, monkey
 
         monkeypatch.setattr(Path, "hardlink_to", refused)
     Path("a-2.txt").write_text("there already")
-    said = r"a\.txt could not take .* there by now: it is in \S*/a-3\.txt\.$"
+    said = r"a\.txt could not take .* there by now: it is in .*/a-3\.txt\.$"
     with pytest.raises(KeptAsideError, match=said) as kept, whole_file("a.txt") as made:
         fill(made.parent, **{made.name: "new", "a.txt": "theirs"})
     assert contents(".") == {"a.txt": "theirs", "a-2.txt": "there already", "a-3.txt": "new"}
@@ -98,10 +100,40 @@ def test_a_result_whose_place_is_refused_is_kept(monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Path, "replace", refused)
-    said = r"because input/output error: it is in \S*/a-2\.txt"
+    said = r"because input/output error: it is in .*/a-2\.txt"
     with pytest.raises(KeptAsideError, match=said), whole_file("a.txt", overwrite=True) as made:
         made.write_text("new")
     assert contents(".") == {"a-2.txt": "new"}
+
+
+def test_a_place_where_nothing_can_be_tried_any_more_costs_no_result() -> None:
+    def full() -> None:
+        raise LayerliftError("a.txt cannot be written: no space left on device.")
+
+    with whole_file("a.txt", full) as made:
+        made.write_text("new")
+    assert contents(".") == {"a.txt": "new"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_where_a_result_is_kept_is_said_though_a_signal_came_meanwhile(
+    folder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def taken() -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise InputError("out already exists")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        kind = whole_folder if folder else whole_file
+        with pytest.raises(KeptAsideError, match="out-2"), kind("out", taken):
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert files() == ["out-2"]
 
 
 def test_what_is_renamed_is_on_the_disk_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +242,7 @@ def test_a_folder_that_cannot_be_replaced_is_as_it_was_and_the_result_is_kept(
     renames(monkeypatch, fail)
     if way == "in two" and number > 2:
         return
-    with pytest.raises(KeptAsideError, match=r"input/output error: it is in \S*/out-2\.$"):
+    with pytest.raises(KeptAsideError, match=r"input/output error: it is in .*/out-2\.$"):
         write_new()
     assert contents() == OLD
     assert contents("out-2") == NEW
@@ -235,6 +267,42 @@ def test_a_folder_that_appears_meanwhile_keeps_its_other_files() -> None:
         fill(made, **NEW)
         fill(Path("out"), d="mine")
     assert contents() == NEW | {"d": "mine"}
+
+
+def test_a_result_that_a_disk_of_its_own_does_not_take_is_kept_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(Path("out"), **OLD)
+    mount = Path("out").absolute()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == mount)
+    rename = Path.rename
+
+    def renamed(self: Path, target: Path) -> Path:
+        if (mount in self.parents) != (mount in target.parents):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(KeptAsideError, match=r"by now: it is in .*/out/out-2\.$"):
+        write_new(overwrite=False)
+    assert contents("out/out-2") == NEW
+    assert (files(), files("out")) == (["out"], ["a", "c", "out-2"])
+
+
+def test_a_file_that_appears_while_files_change_places_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(Path("out"))
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == Path("out").absolute())
+    named = whole.hidden_name
+
+    def appears(place: Path, ending: str = "") -> Path:
+        if ending:  # the folder has been looked through
+            fill(Path("out"), b="theirs")
+        return named(place, ending)
+
+    monkeypatch.setattr(whole, "hidden_name", appears)
+    with pytest.raises(KeptAsideError, match="something else is there by now"):
+        write_new(overwrite=False)
+    assert contents() == {"b": "theirs"}
+    assert contents("out-2") == NEW
+    assert files("out") == ["b"]
 
 
 def test_a_link_to_a_folder_is_followed_and_the_current_one_is_written_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +371,24 @@ def test_a_process_that_ends_removes_what_it_has_not_finished() -> None:
         whole.remove_unfinished()
         assert files() == []
         made.mkdir()
+
+
+def test_no_result_gets_its_place_while_a_process_ends() -> None:
+    free = list[bool]()
+
+    def ask() -> None:
+        free.append(whole._swapping.acquire(blocking=False))
+        if free[-1]:
+            whole._swapping.release()
+
+    def look() -> None:
+        asker = threading.Thread(target=ask)
+        asker.start()
+        asker.join()
+
+    whole.remove_unfinished(then=look)
+    look()  # a process that did not end after all goes on
+    assert free == [False, True]
 
 
 def test_errors_of_the_system_name_the_place_and_not_the_hidden_file() -> None:

@@ -296,24 +296,25 @@ def plant(victim: Path, count: int, event: str, path: Path) -> None:
 def appearing_targets(ground: Ground, table: Table, rounds: int) -> None:
     """Somebody else writes the target while the command works: both contents have to be there at the end."""
     for name, (command, targets) in COMMANDS.items():
-        place = ground.place(name, old=False)
-        first = targets.split()[0]
-        middle = max(1, ground.events[name] // 2)  # it was looked for before the first change
-        ended = run(place, command, hook=partial(appear, middle, ground.old[name] / first, place / first))
-        faults = judge_words(ended, {1})
-        if state(place / first) == ground.new[name][first]:
-            faults.append("what appeared was replaced")
-        inputs = {path.name for path in ground.inputs.iterdir()} | set(targets.split())
-        kept = [path.name for path in place.iterdir() if path.name not in inputs]
-        if not any(other in ended.said for other in kept):
-            faults.append("the result is lost, or not named")
-        faults += [f"left behind: {path.name}" for path in hidden(place)[:1]]
-        table.add("target appears", name, faults)
+        first, swap = targets.split()[0], ground.swaps[name]
+        # While it works, and at the last moment; all commands have looked for it by then.
+        for when, moment in {"half-way": (swap + 1) // 2, "at the swap": swap}.items():
+            place = ground.place(name, old=False)
+            ended = run(place, command, hook=partial(appear, moment, ground.old[name] / first, place / first))
+            faults = judge_words(ended, {1})
+            if state(place / first) != state(ground.old[name] / first):
+                faults.append("what appeared was replaced")
+            inputs = {path.name for path in ground.inputs.iterdir()} | set(targets.split())
+            kept = [path.name for path in place.iterdir() if path.name not in inputs]
+            if not any(other in ended.said for other in kept):
+                faults.append("the result is lost, or not named")
+            faults += [f"left behind: {path.name}" for path in hidden(place)[:1]]
+            table.add(f"target appears {when}", name, faults)
 
 
-def appear(middle: int, old: Path, target: Path, count: int, event: str, path: Path) -> None:  # noqa: PLR0917
+def appear(moment: int, old: Path, target: Path, count: int, event: str, path: Path) -> None:  # noqa: PLR0917
     """At one of the changes: another content of the target."""
-    if count == middle and not target.exists():
+    if count == moment and not target.exists():
         shutil.copytree(old, target) if old.is_dir() else shutil.copyfile(old, target)
 
 

@@ -80,7 +80,8 @@ class Ground:
         self.old: dict[str, Path] = {}
         self.new: dict[str, dict[str, str]] = {}
         self.seconds: dict[str, float] = {}
-        self.events: dict[str, int] = {}
+        self.events: dict[str, int] = {}  # changes of folders
+        self.swaps: dict[str, int] = {}  # the change that puts the first target in its place
         self._count = 0
         draw_inputs(self.inputs)
         gc.collect()  # encoders: a fork that frees them waits for threads that it does not have
@@ -88,7 +89,7 @@ class Ground:
         for name, (command, targets) in COMMANDS.items():
             place = self.place(name, old=False)
             before = time.monotonic()
-            ended, self.events[name] = self.counted(place, command)
+            ended, self.events[name], self.swaps[name] = self.counted(place, command, targets.split()[0])
             self.seconds[name] = time.monotonic() - before
             if ended.code != 0:
                 raise SystemExit(f"{name} does not run without an attack: {ended.said}")
@@ -108,15 +109,22 @@ class Ground:
             shutil.copytree(self.old[name], place, dirs_exist_ok=True)
         return place
 
-    def counted(self, place: Path, command: str) -> tuple[Ended, int]:
-        """Run a command to its end; also how many times it changed a folder."""
+    def counted(self, place: Path, command: str, target: str) -> tuple[Ended, int, int]:
+        """Run a command to its end; also how many times it changed a folder, and the last change that was begun without
+        the target."""
         log = place.with_name(place.name + ".events")
+        log.write_text("0 0")
+        without = 0
 
         def count(number: int, event: str, path: Path) -> None:
-            log.write_text(str(number))
+            nonlocal without
+            if not (place / target).exists():
+                without = number
+            log.write_text(f"{number} {without}")
 
         ended = run(place, command, hook=count)
-        return ended, int(log.read_text()) if log.exists() else 0
+        events, swap = map(int, log.read_text().split())
+        return ended, events, swap
 
     def judge(
         self,

@@ -35,11 +35,11 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from imports(node)
 
 
-def rooms() -> dict[str, set[str]]:
-    """Every room with those that it imports."""
+def rooms(source: Path = SOURCE) -> dict[str, set[str]]:
+    """Every room with those that it imports; `source` is the folder of the package."""
     found: dict[str, set[str]] = {}
-    for file in sorted(SOURCE.rglob("*.py")):
-        room = file.relative_to(SOURCE).parts[0].removesuffix(".py")
+    for file in sorted(source.rglob("*.py")):
+        room = file.relative_to(source).parts[0].removesuffix(".py")
         if room in EVERYWHERE:
             continue
         used = {module.split(".")[1] for module in imports(ast.parse(file.read_text(encoding="utf-8")))}

@@ -46,7 +46,7 @@ def check_file(path: str | Path, flag: str, *, overwrite: bool) -> Path:
         raise InputError(f"{said} is in a folder that does not exist: create {path.parent} first.")
     if path.exists() and not path.is_file():
         raise InputError(f"{said} is a device or a pipe: give a file.")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:  # a link that leads nowhere is something, too
         raise InputError(f"{said} already exists: choose another name or add --overwrite.")
     check_writable(path.absolute().parent, said)
     return path

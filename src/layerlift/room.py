@@ -67,7 +67,8 @@ def check_room(results: Mapping[str | Path, int], temporary: int = 0) -> None:
     """
     disks: dict[int, tuple[Path, list[str], int]] = {}
     wanted = [(Path(path), str(path), size) for path, size in results.items()]
-    for path, said, size in [*wanted, (Path(folder()), f"temporary files in {folder()}", temporary)]:
+    ours = f"temporary files in {folder()}"
+    for path, said, size in [*wanted, (Path(folder()), ours, temporary)]:
         place = next((at for at in (path.absolute(), *path.absolute().parents) if at.exists()), None)
         if place is None or size == 0:
             continue
@@ -77,9 +78,9 @@ def check_room(results: Mapping[str | Path, int], temporary: int = 0) -> None:
         free = shutil.disk_usage(place).free
         if total > free:
             raise LayerliftError(
-                f"{' and '.join(names)} {'needs' if len(names) == 1 else 'need'} at least {megabytes(total)}, but only "
-                f"{megabytes(free)} are free there: free some space, or choose a place on another disk"
-                f"{' (TMPDIR for temporary files)' if temporary else ''}."
+                f"{' and '.join(names)} will take at least {megabytes(total)}, but only {megabytes(free)} are free "
+                f"there: free some space, or choose a place on another disk"
+                f"{' (TMPDIR for temporary files)' if ours in names else ''}."
             )
 
 

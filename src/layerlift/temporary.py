@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import IO
 from layerlift.errors import LayerliftError
 
 CHUNK = 1 << 20  # bytes
+# A flag for opening a file that somebody else may have put there: a link is not followed, where the system can do that.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def temporary_file(kind: str) -> IO[bytes]:
@@ -23,15 +27,15 @@ def temporary_file(kind: str) -> IO[bytes]:
         return tempfile.TemporaryFile(prefix=f"layerlift-{kind}-", buffering=0)
 
 
-def write_at(file: IO[bytes], place: int, data: bytes | memoryview, path: Path | None = None) -> None:
-    """Write all of `data` at a place of an unbuffered file, from any thread: a temporary one, or a job's at `path`.
+def write_at(descriptor: int, place: int, data: bytes | memoryview, path: Path | None = None) -> None:
+    """Write all of `data` at a place of an open file, from any thread: a temporary one, or a job's at `path`.
 
     Raises LayerliftError, which names the file's folder, when there is no room.
     """
     left = memoryview(data)
     with _told(path):
         while left:
-            count = os.pwrite(file.fileno(), left, place)
+            count = os.pwrite(descriptor, left, place)
             left, place = left[count:], place + count
 
 
@@ -46,13 +50,16 @@ def reserve(descriptor: int, size: int) -> None:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
             return
-        for place in range(0, size, CHUNK):  # macOS
-            os.pwrite(descriptor, bytes(min(CHUNK, size - place)), place)
+    for place in range(0, size, CHUNK):  # macOS
+        write_at(descriptor, place, bytes(min(CHUNK, size - place)))
 
 
 def folder() -> str:
-    """The folder of temporary files, which TMPDIR sets."""
-    return tempfile.tempdir or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    """The folder of temporary files: what TMPDIR says, or another where nothing can be written there."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # nothing can be written anywhere
+        return os.environ.get("TMPDIR") or os.curdir
 
 
 @contextmanager
@@ -62,11 +69,11 @@ def _told(path: Path | None = None) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         if path is not None:
+            free = "free some space on its disk, or " if error.errno in _FULL else ""
             raise LayerliftError(
-                f"the work cannot be kept in {path.parent}: {reason}; free some space on its disk, or choose an output "
-                "on another disk."
+                f"the work cannot be kept in {path.parent}: {reason}; {free}choose an output on another disk."
             ) from error
+        free = "free some space there, or " if error.errno in _FULL else ""
         raise LayerliftError(
-            f"no temporary file can be written in {folder()}: {reason}; free some space there, or set "
-            "TMPDIR to a folder on another disk."
+            f"no temporary file can be written in {folder()}: {reason}; {free}set TMPDIR to a folder on another disk."
         ) from error

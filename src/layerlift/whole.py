@@ -20,6 +20,7 @@ from pathlib import Path
 from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import OLD, hidden_name
 from layerlift.names import HIDDEN
+from layerlift.temporary import NO_LINK
 
 # What ends a program, where the system has it.
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -82,8 +83,7 @@ class Unfinished:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self.path.mkdir()
                 else:
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-                    os.close(os.open(self.path, flags, 0o666))
+                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o666))
                 _unfinished.add(self.path)
         except BaseException:
             self.discard()
@@ -96,23 +96,18 @@ class Unfinished:
         refuses; the result then has another name, which the message says.
         """
         _to_disk(self.path)
-        with held():
-            try:
-                if self._check is not None:
-                    self._check()
-                if self.place.is_dir() and self._through():
-                    self._move_in()
-                elif self._folder:
-                    self._swap()
-                elif self._overwrite:
-                    self.path.replace(self.place)
-                else:
-                    _claim(self.path, self.place)
-                _flush(self.place.parent)
-            except (InputError, FileExistsError):
-                raise self._kept("something else is there by now") from None
-            except OSError as error:
-                raise self._kept((error.strerror or str(error)).lower()) from error
+        kept: KeptAsideError | None = None
+        try:
+            with held():
+                try:
+                    self._put()
+                except FileExistsError:
+                    kept = self._kept("something else is there by now")
+                except OSError as error:
+                    kept = self._kept((error.strerror or str(error)).lower())
+        finally:
+            if kept is not None:  # said even where a signal came meanwhile
+                raise kept
 
     def discard(self) -> None:
         """Remove what is still under the hidden name: an unfinished result, or what the result took the place of."""
@@ -135,6 +130,25 @@ class Unfinished:
                 raise
             named = os.fsdecode(said).replace(str(self.path), str(self.place))
             raise OSError(number, os.strerror(number), named) from error
+
+    def _put(self) -> None:
+        """Put the result in its place. Raises FileExistsError when something else is there by now."""
+        try:
+            if self._check is not None:
+                self._check()
+        except InputError:
+            raise FileExistsError from None
+        except LayerliftError:  # no room to try anything in: whether the name can be taken is yet to be seen
+            pass
+        if self.place.is_dir() and self._through():
+            self._move_in()
+        elif self._folder:
+            self._swap()
+        elif self._overwrite:
+            self.path.replace(self.place)
+        else:
+            _claim(self.path, self.place)
+        _flush(self.place.parent)
 
     def _through(self) -> bool:
         """Whether the files of a folder change places, and not the folder: something in it stays, or all of it."""
@@ -170,7 +184,10 @@ class Unfinished:
             for paths, source, target in ((old, self.place, aside), (new, self.path, self.place)):
                 for path in paths:
                     (target / path).parent.mkdir(parents=True, exist_ok=True)
-                    (source / path).rename(target / path)
+                    if self._overwrite:
+                        (source / path).rename(target / path)
+                    else:
+                        _claim(source / path, target / path)
                     done.append((source / path, target / path))
         except BaseException:
             for source, target in reversed(done):
@@ -185,21 +202,11 @@ class Unfinished:
 
     def _kept(self, reason: str) -> KeptAsideError:
         """The error that says where the result is."""
-        other = self.path
-        for number in count(2):
-            other = self.place.with_name(f"{self.place.stem}-{number}{self.place.suffix}")
-            try:
-                _claim(self.path, other)
-                break
-            except FileExistsError:
-                continue
-            except OSError:  # the folder is gone, or takes no file any more
-                other = self.path
-                break
+        # Beside the place; in it, where that is a disk of its own; or where it is, where no name can be given any more.
+        other = _claim_another(self.path, self.place) or _claim_another(self.path, self._beside) or self.path
         _unfinished.discard(self.path)
-        return KeptAsideError(
-            f"{self.place} could not take the finished result, because {reason}: it is in {other}.", other
-        )
+        said = f"{self.place} could not take the finished result, because {reason}: it is in {other}."
+        return KeptAsideError(said, other)
 
 
 @contextmanager
@@ -262,17 +269,17 @@ def held() -> Iterator[None]:
                 signal.raise_signal(came[0])
 
 
-def remove_unfinished(*, for_good: bool = False) -> None:
+def remove_unfinished(then: Callable[[], object] | None = None) -> None:
     """Remove every hidden file and folder of this process, after a result that is being put in its place has it.
 
-    `for_good`: no result is put in its place from then on; for a process that is about to end while it still works.
+    No result is put in its place until `then`, which is called after that, returns: the process may end there.
     """
     with _swapping:
         for path in [*_unfinished]:
             _remove(path)
             _unfinished.discard(path)
-        if for_good:
-            _swapping.acquire()
+        if then is not None:
+            then()
 
 
 # --- the system -------------------------------------------------------------------------------------------------------
@@ -306,27 +313,43 @@ def _claim(path: Path, place: Path) -> None:
     """Rename a file or folder to a name that nothing has. Raises FileExistsError when something has it."""
     if path.is_dir():
         place.mkdir()  # only one can make it
-        path.rename(place)
+        try:
+            path.rename(place)
+        except OSError:
+            with suppress(OSError):
+                place.rmdir()
+            raise
         return
     try:
         place.hardlink_to(path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without such links
-        if os.path.lexists(place):
+    except OSError as error:  # a file system without such links, too
+        if isinstance(error, FileExistsError) or os.path.lexists(place):
             raise FileExistsError from None
         path.rename(place)
-    else:
-        path.unlink()
+    with suppress(OSError):  # it has its place
+        path.unlink(missing_ok=True)
+
+
+def _claim_another(path: Path, place: Path) -> Path | None:
+    """Rename a file or folder to a new name like that of `place`, and beside it; None where the system refuses."""
+    for number in count(2):
+        other = place.with_name(f"{place.stem}-{number}{place.suffix}")
+        try:
+            _claim(path, other)
+        except FileExistsError:
+            continue
+        except OSError:
+            break
+        return other
+    return None
 
 
 def _exchange(one: Path, other: Path) -> bool:
     """Let two folders change places in one step; False where the system cannot."""
-    libc, names = ctypes.CDLL(None), (os.fsencode(one), os.fsencode(other))
+    libc, names, here = ctypes.CDLL(None), (os.fsencode(one), os.fsencode(other)), -100  # AT_FDCWD
     with suppress(AttributeError):  # a system without
         if sys.platform == "darwin":
             return bool(libc.renamex_np(*names, 2) == 0)  # RENAME_SWAP
-        here = -100  # AT_FDCWD
         return bool(libc.renameat2(here, names[0], here, names[1], 2) == 0)  # RENAME_EXCHANGE
     return False
 

@@ -17,6 +17,7 @@ from layerlift.batch.ledger import Record
 from layerlift.cli.batch_board import Board
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
+from layerlift.stages.choose_model import OPEN
 from layerlift.workers import commands
 from support import files, layerlift
 
@@ -238,5 +239,7 @@ def test_a_job_of_a_machine_that_is_gone_is_taken_over_by_another_try(folder: Pa
     masks = ["--object", "clips/scene_0/object_mask.mkv", "--total", "clips/scene_0/total_mask.mkv"]
     given = {"argv": ["run", str(call), *masks, *FLAGS, "-o", "out"], "log": "log"}
     assert commands.run(Inline(), **given)["code"] == 2
+    opening = OPEN.get()
     assert commands.run(Inline(), **given, again="out")["code"] == 0
     assert Path("out/report.json").exists()
+    assert OPEN.get() == opening, "what is done here next opens its own models"

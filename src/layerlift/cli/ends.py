@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 from layerlift.cli.inputs import changed_inputs, forget_inputs
 from layerlift.cli.interrupts import Interrupts
 from layerlift.cli.refusals import refusal
-from layerlift.cli.resume import COMMAND_LINE
+from layerlift.cli.resume import COMMAND_LINE, OUTPUTS
 from layerlift.cli.streams import forgiving_streams
 from layerlift.cli.terminal import say
 from layerlift.errors import InputError, LayerliftError
@@ -32,6 +32,7 @@ def run_to_its_end(arguments: Sequence[str] | None, interrupts: Interrupts) -> i
         _hush_libraries()
     forget_inputs()
     COMMAND_LINE.set(tuple(sys.argv[1:] if arguments is None else arguments))
+    OUTPUTS.set(())
     with forgiving_streams() as out:
         code, said = _run(arguments, interrupts)
         if code == INTERRUPTED:

@@ -30,10 +30,14 @@ def forget_inputs() -> None:
 
 
 def _stamp(path: Path) -> _Stamp:
-    """Of a file, or of every file in a folder; nothing of what is not there."""
+    """Of a file, or of every file in a folder; nothing of what is not there, nor of hidden files, which a system writes
+    as it likes."""
     stamps: _Stamp = {}
+    files = [path]
     with suppress(OSError):
-        for file in [path] if not path.is_dir() else path.iterdir():
+        files = [path] if not path.is_dir() else [file for file in path.iterdir() if not file.name.startswith(".")]
+    for file in files:
+        with suppress(OSError):
             found = os.stat(file)  # noqa: PTH116 - links are followed
             stamps[str(file)] = found.st_size, found.st_mtime_ns, found.st_ino
     return stamps

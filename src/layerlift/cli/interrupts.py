@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 from layerlift.progress import Cancellation
@@ -55,7 +56,7 @@ def catch_interrupts() -> Iterator[Interrupts]:
         yield handler
         return
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    before = {number: old for number, old in before.items() if old != signal.SIG_IGN}  # nohup
+    before = {number: old for number, old in before.items() if old not in (None, signal.SIG_IGN)}  # nohup
     mine, theirs = socket.socketpair()
     mine.setblocking(False)
     ended = threading.Event()
@@ -89,10 +90,17 @@ def _watch(signals: socket.socket, ended: threading.Event, numbers: set[int]) ->
     """Wait for one of the signals, and end the process when nothing else does."""
     while came := signals.recv(1):  # nothing comes when the other side is closed
         if came[0] in numbers and not ended.wait(PATIENCE):
-            remove_unfinished(for_good=True)
-            if not ended.is_set():
-                with suppress(OSError, ValueError, AttributeError):
-                    lines = [*(words() for words in [*last_words]), "layerlift: interrupted."]
-                    sys.stderr.write("".join(f"{line}\n" for line in lines if line is not None))
-                    sys.stderr.flush()
-                os._exit(128 + came[0])
+            remove_unfinished(then=partial(_end, ended, 128 + came[0]))
+
+
+def _end(ended: threading.Event, code: int) -> None:
+    """End the process with its last words, whatever comes of them, unless its work has ended after all."""
+    if ended.is_set():
+        return
+    try:
+        with suppress(OSError, ValueError, AttributeError):
+            lines = [*(words() for words in [*last_words]), "layerlift: interrupted."]
+            sys.stderr.write("".join(f"{line}\n" for line in lines if line is not None))
+            sys.stderr.flush()
+    finally:
+        os._exit(code)

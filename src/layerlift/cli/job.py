@@ -10,6 +10,7 @@ import typer
 
 from layerlift.cli.inputs import watch_inputs
 from layerlift.cli.options import ClipFlags, OutputFlags, default_output
+from layerlift.cli.resume import OUTPUTS
 from layerlift.cli.terminal import print_costs, say
 from layerlift.errors import InputError
 from layerlift.hidden import OLD, leftovers
@@ -63,6 +64,7 @@ def settle(places: Mapping[str, Given], read: Mapping[str, Given], writing: Outp
     if writing.report is not None:
         check_report(writing.report, overwrite=writing.overwrite)
     watch_inputs(read)
+    OUTPUTS.set(tuple(path for _, path in flat(outputs)))
     for _, path in flat(outputs):
         for left in leftovers(path):
             there = [] if left.parent == Path.cwd() else [str(left.parent)]

@@ -1,6 +1,7 @@
 """`layerlift reference`: the frames that are worth cleaning by hand, with what has to be painted marked."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -87,5 +88,5 @@ def reference(
         return
     for line in lines:
         typer.echo(line)
-    said = f"paint over the magenta, then add --reference {output} to `layerlift remove`"
+    said = f"paint over the magenta, then add --reference {shlex.quote(str(output))} to `layerlift remove`"
     finish(record, writing, result=output, said=said)

@@ -9,6 +9,7 @@ from layerlift.whole import error_number
 
 _ROOM = "written", "free some space on its disk, or choose a place on another disk"
 _RIGHT = "opened", "check its permissions, or choose another place"
+_HANDLES = "opened", "close other programs, or raise the limit with `ulimit -n 4096`"
 _OTHER = "used", "check its disk, or choose another place"
 # What of a file the system refuses, and what to do, by the system's numbers.
 _REFUSALS: dict[int | None, tuple[str, str]] = {
@@ -18,6 +19,9 @@ _REFUSALS: dict[int | None, tuple[str, str]] = {
     errno.EROFS: ("written", "choose another place"),
     errno.EACCES: _RIGHT,
     errno.EPERM: _RIGHT,
+    errno.ENOENT: ("used", "see whether it was moved or deleted meanwhile"),
+    errno.EMFILE: _HANDLES,
+    errno.ENFILE: _HANDLES,
 }
 
 

@@ -1,8 +1,9 @@
 """A long command's work in a job's folder, so that it can go on after an interruption."""
 
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ from layerlift.cli.flags import Typed
 from layerlift.cli.interrupts import last_words
 from layerlift.cli.options import JobFlags
 from layerlift.cli.terminal import say
+from layerlift.names import HIDDEN
 from layerlift.places import Given
+from layerlift.whole import KeptAsideError
 
 if TYPE_CHECKING:
     from layerlift.engine.base import Engine
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 # What was typed after `layerlift`, which is what one types again to go on.
 COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=())
+# Where the command writes, as soon as that has been settled.
+OUTPUTS: ContextVar[tuple[Path, ...]] = ContextVar("OUTPUTS", default=())
 
 # Settings that make no other result: where it goes, and whether it goes on. What is read is compared by its content.
 _ASIDE = ("clip", "layers", "output")
@@ -60,8 +65,13 @@ def work_on(
     said = job.begin(manifest, resume=flags.resume)
     if said is not None:
         say(said)
-    with told_how_to_go_on(words, job.leave):
-        yield
+    try:
+        with told_how_to_go_on(words, job.leave):
+            yield
+    except KeptAsideError as kept:
+        if job.folder not in kept.path.parents:  # the result is finished, under another name
+            job.finish()
+        raise
     note_resumed(job, runtime.report, flags)
     job.finish()
 
@@ -69,15 +79,23 @@ def work_on(
 @contextmanager
 def told_how_to_go_on(words: Sequence[str], leave: Callable[[], bool]) -> Iterator[None]:
     """When the block ends in any way but well, leave its work, and tell the user how it goes on: with these words and
-    ``--resume``. `leave`: whether there is something to go on from."""
-    again = _line([*words, *([] if "--resume" in words else ["--resume"])])
+    ``--resume``. `leave`: whether there is something to go on from.
+
+    Some of its outputs may have their places by then: they may be replaced. Nothing is said of a result that is
+    finished, and kept under another name.
+    """
+    free = [path for path in OUTPUTS.get() if not _taken(path)]
 
     def left() -> str | None:
+        flags = ["--resume", *(["--overwrite"] if any(map(_taken, free)) else [])]
+        again = _line(_with(words, *flags))
         return f"What is done so far is kept. To go on: {again}" if leave() else None
 
     last_words.append(left)
     try:
         yield
+    except KeptAsideError:
+        raise
     except BaseException:
         if (said := left()) is not None:
             say(said)
@@ -128,6 +146,20 @@ def _contents(
     if runtime.text_encoder is not None:
         found["the text encoder"] = digest_of_model(runtime.text_encoder)
     return found | {DEVICE: repr(runtime.policy)}
+
+
+def _taken(path: Path) -> bool:
+    """Whether there is a result at a place."""
+    with suppress(OSError):
+        if path.is_dir():
+            return any(not inner.name.startswith(HIDDEN) for inner in path.iterdir())
+    return os.path.lexists(path)
+
+
+def _with(words: Sequence[str], *flags: str) -> list[str]:
+    """A command line with flags that it may have already; what follows a `--` stays behind them."""
+    end = words.index("--") if "--" in words else len(words)
+    return [*words[:end], *(flag for flag in flags if flag not in words[:end]), *words[end:]]
 
 
 def _line(words: Sequence[str]) -> str:

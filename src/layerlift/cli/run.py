@@ -135,7 +135,7 @@ def run(
         for note in plan.notes:
             say(note)
         run_stages(plan, job.made)
-        job.move_made(folder)
+        job.copy_made(folder)
         note_resumed(job, record, going)
         record.write(folder / "report.json")
     for note in record.notes:

@@ -162,7 +162,8 @@ def check_place(text: str, folder: bool, overwrite: bool, ours: re.Pattern[str])
         raise InputError(f"cannot write {text}: it is a device or a pipe; choose another name.")
     inside = [f.name for f in path.iterdir() if not f.name.startswith(HIDDEN)] if folder and path.is_dir() else None
     empty = inside == []
-    if path.exists() and not empty and not overwrite:
+    there = path.exists() if folder else os.path.lexists(path)  # a link that leads nowhere is replaced like any file
+    if there and not empty and not overwrite:
         raise InputError(f"{text} already exists; choose another output or add --overwrite.")
     if inside and not all(map(ours.fullmatch, inside)):
         raise InputError(

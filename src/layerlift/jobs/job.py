@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerlift.errors import InputError
+from layerlift.hidden import hidden_name
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
@@ -61,11 +62,14 @@ class Job:
         path.mkdir(exist_ok=True)
         return path
 
-    def move_made(self, folder: Path) -> None:
-        """Move the finished results into a folder, which may be on another disk."""
+    def copy_made(self, folder: Path) -> None:
+        """Put the finished results into a folder, too, which may be on another disk: should that folder not get its
+        place, they are still here."""
         for path in self.made.iterdir():
-            if not path.name.startswith(HIDDEN):
-                shutil.move(path, folder / path.name)
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name, copy_function=_copy)
+            elif not path.name.startswith(HIDDEN):
+                _copy(path, folder / path.name)
 
     def begin(self, manifest: Manifest, *, resume: bool) -> str | None:
         """Take the folder for this process, with all that is in it when `resume` is asked for, else empty.
@@ -74,25 +78,34 @@ class Job:
 
         Raises InputError when a process that runs is at work there, and when what is there belongs to another job.
         """
-        there = self.folder.is_dir()
-        if self.folder.is_symlink() or (there and not is_ours(self.folder)):
+        if os.path.lexists(self.folder) and not is_ours(self.folder):
             raise InputError(f"{self.folder} holds something else than a job of layerlift: move it away.")
-        before = usage(self.folder).changed if there else 0.0
-        self.folder.mkdir(exist_ok=True)
+        before = usage(self.folder).changed
+        try:
+            self.folder.mkdir()
+            made = True
+        except FileExistsError:
+            made = False
         try:
             return self._taken(manifest, before, resume=resume)
         except OSError:
-            if not there:
+            if made:
                 shutil.rmtree(self.folder, ignore_errors=True)
+            elif not self.folder.exists():  # whoever was at work here has just finished
+                return self.begin(manifest, resume=resume)
             raise
 
     def _taken(self, manifest: Manifest, ended: float, *, resume: bool) -> str | None:
         """`begin`, in a folder that is there now; the job before `ended` then, in seconds since 1970."""
         lock = Lock(self.folder / LOCK)
         if not lock.take():
-            raise InputError(
-                f"{manifest.target} is being made by another layerlift process: wait for it, or choose another output."
-            )
+            said = "is being made by another layerlift process: wait for it, or choose another output."
+            if lock.holder() == "unknown":  # or this machine had another name then
+                said = (
+                    "may be being made on another machine, or by another user: wait for it, choose another output, or "
+                    f"delete {lock.path} if nobody works on it any more."
+                )
+            raise InputError(f"{manifest.target} {said}")
         self._lock = lock
         try:
             return self._begin(manifest, _ago(ended), resume=resume)
@@ -146,8 +159,11 @@ class Job:
 
     def finish(self) -> None:
         """The result is in its place: the folder goes, and a signal waits for that."""
+        target = self.folder.with_name(self.folder.name[1:].removesuffix(ENDING))
+        gone = hidden_name(target)  # as such it is no job any more: nobody takes up what is left of it meanwhile
         with held(), suppress(OSError):
-            shutil.rmtree(self.folder)
+            self.folder.rename(gone)
+            shutil.rmtree(gone)
         self._unlock()
 
     @property
@@ -171,9 +187,21 @@ class Job:
             erase(path)
 
 
+def _copy(file: str | Path, other: str | Path) -> None:
+    """A second name of a file; a copy on another disk, or on one without such links."""
+    try:
+        os.link(file, other)
+    except OSError:
+        shutil.copyfile(file, other)
+
+
 def is_ours(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a job does."""
-    return all(path.name in _OURS or path.name.startswith(HIDDEN) for path in folder.iterdir())
+    """Whether something is a folder, and holds nothing but what a job does, and no links."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(
+        (path.name in _OURS or path.name.startswith(HIDDEN)) and not path.is_symlink() for path in folder.iterdir()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +217,8 @@ class Usage:
 def usage(path: Path) -> Usage:
     """What lies in a folder, at any depth, or of one file; as far as it is to be seen."""
     stats = []
-    for part in (path, *([] if path.is_symlink() else path.rglob("*"))):
+    inside = (Path(folder, name) for folder, *several in os.walk(path) for names in several for name in names)
+    for part in (path, *([] if path.is_symlink() else inside)):
         with suppress(OSError):  # whoever works there removes files
             stats.append(part.lstat())
     sizes = [found.st_size for found in stats if not stat.S_ISDIR(found.st_mode)]

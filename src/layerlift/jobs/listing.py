@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from layerlift.hidden import OLD, maker_of
 from layerlift.jobs.job import ENDING, LOCK, MANIFEST, is_ours, usage
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
+from layerlift.processes import State
 from layerlift.whole import erase
 
 _FOLDER = re.compile(rf"\..+{re.escape(ENDING)}")
@@ -31,7 +33,7 @@ class Found:
         size: bytes on the disk.
         changed: seconds since 1970 when it was written to last.
         state: a job is running or interrupted; half a result is left over; what a killed run was about to replace with
-            its result is "replaced", and may be the only copy; what another machine may be writing is unknown.
+            its result is "replaced", and may be the only copy; what another machine may be working on is unknown.
     """
 
     path: Path
@@ -74,13 +76,13 @@ def _in(place: Path) -> Iterator[Found]:
 
 def _job(folder: Path) -> Found | None:
     """A job's folder; None for a folder that holds anything else."""
-    if folder.is_symlink() or not is_ours(folder):
+    if not is_ours(folder):
         return None
     manifest = Manifest.read(folder / MANIFEST)
     target, command = (str(folder), "") if manifest is None else (manifest.target, manifest.command)
     used = usage(folder)
-    state: Kind = "running" if Lock(folder / LOCK).is_held() else "interrupted"
-    return Found(folder, target, command, used.size, used.changed, state)
+    states: dict[State, Kind] = {"running": "running", "gone": "interrupted", "unknown": "unknown"}
+    return Found(folder, target, command, used.size, used.changed, states[Lock(folder / LOCK).holder()])
 
 
 def _leftover(path: Path) -> Found | None:
@@ -95,6 +97,8 @@ def _leftover(path: Path) -> Found | None:
 
 def remove(found: Found) -> bool:
     """Remove what is `useless`; False where a process works on it by now. Raises OSError where the system refuses."""
+    if not os.path.lexists(found.path):  # resumed and finished by now
+        return True
     if found.state != "interrupted":
         erase(found.path)
         return True

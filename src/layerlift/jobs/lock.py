@@ -8,14 +8,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from layerlift.processes import owner, state_of
+from layerlift.processes import State, owner, state_of
+from layerlift.temporary import NO_LINK
 
 # Seconds until the lock of a process that was killed is free: the system lets go of it when its memory is freed.
 PATIENCE = 2.0
 # Bytes of a lock's file that are read: more than it has.
 _LONG = 200
 # A file that is a link, or waits for a writer, is none of ours.
-_CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CAREFUL = NO_LINK | getattr(os, "O_NONBLOCK", 0)
 
 
 class Lock:
@@ -47,16 +48,20 @@ class Lock:
 
     def is_held(self) -> bool:
         """Whether a process that runs has it; one of which nothing is known may run."""
+        return self.holder() != "gone"
+
+    def holder(self) -> State:
+        """What has become of the process that has it; gone is none, too."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | _CAREFUL)
             try:
-                return state_of(_told(descriptor)) != "gone"
+                return state_of(_told(descriptor))
             finally:
                 os.close(descriptor)
         except FileNotFoundError:
-            return False
+            return "gone"
         except OSError:  # it may be anybody's: not ours to take
-            return True
+            return "unknown"
 
     def forget_elsewhere(self) -> None:
         """Free the lock if a process of another machine has it: whoever calls this knows that it is gone."""

@@ -127,6 +127,9 @@ def settings_of(
 
 
 def _files_in(path: Path) -> list[Path]:
+    """The file, or the files in a folder at any depth: none that is hidden, and no link that leads nowhere."""
     if not path.is_dir():
         return [path] if path.exists() else []
-    return sorted(Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+    found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    seen = (file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    return sorted(file for file in seen if file.is_file())

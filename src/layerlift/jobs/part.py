@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from layerlift.jobs.shelf import Shelf
 from layerlift.progress import Progress, StageProgress
+from layerlift.temporary import NO_LINK, write_at
 
 if TYPE_CHECKING:
     from layerlift.jobs.job import Job
@@ -79,19 +80,19 @@ class _Noted:
         own = self.part.stage(name)
         path = self.part.job.folder / STEPS / own
         path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o644)
         try:
             if own in self.part.job.came:
                 self.part.job.found[own] = {"found": 0, "again": self.part.job.came[own]}
             with self.inner.stage(name, total) as bar:
-                yield _NotedStage(bar, descriptor)
+                yield _NotedStage(bar, descriptor, path)
         finally:
             os.close(descriptor)
 
 
 class _NotedStage:
-    def __init__(self, bar: StageProgress, descriptor: int) -> None:
-        self._bar, self._descriptor = bar, descriptor
+    def __init__(self, bar: StageProgress, descriptor: int, path: Path) -> None:
+        self._bar, self._descriptor, self._path = bar, descriptor, path
         self._steps = self._found = 0
         self._turn = Lock()
         self._note(0)
@@ -109,7 +110,7 @@ class _NotedStage:
     def _note(self, steps: int) -> None:
         with self._turn:
             self._steps += steps
-            os.pwrite(self._descriptor, _STEPS.pack(self._steps, self._found), 0)
+            write_at(self._descriptor, 0, _STEPS.pack(self._steps, self._found), self._path)
 
 
 def read_steps(path: Path) -> tuple[int, int]:

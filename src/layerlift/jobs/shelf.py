@@ -13,6 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from layerlift.temporary import temporary_file, write_at
+from layerlift.temporary import NO_LINK, temporary_file, write_at
 
 _FIRST_LINE = b"layerlift shelf 1\n"
 # Of a record: its number, the lengths of its JSON and of its bytes, and the checksum of both.
@@ -56,7 +57,7 @@ class Shelf:
             self._file = temporary_file("shelf")
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666), "r+b", 0)
         self._find_records()
 
     def __contains__(self, index: int) -> bool:
@@ -89,7 +90,7 @@ class Shelf:
         with self._lock:
             place, size = self._end, sum(map(len, parts))
             for part in parts:
-                write_at(self._file, self._end, part, self.path)
+                write_at(self._file.fileno(), self._end, part, self.path)
                 self._end += len(part)
             if self.path is not None:
                 place, size = place + len(before), len(data)
@@ -102,7 +103,8 @@ class Shelf:
         whole = sum(_size_of(*of) for of in shapes)
         if self._packed:
             # No more than the arrays take: what says otherwise is damaged.
-            data = zlib.decompressobj().decompress(data, whole) if whole else b""
+            with suppress(zlib.error):
+                data = zlib.decompressobj().decompress(data, whole) if whole else b""
         if len(data) != whole:
             raise OSError(f"{self.path or 'a temporary file'} does not hold what it says")
         found, at = [], 0
@@ -141,7 +143,7 @@ class Shelf:
         self._end = len(_FIRST_LINE)
         if self._read(0, self._end) != _FIRST_LINE:
             os.ftruncate(self._file.fileno(), 0)
-            write_at(self._file, 0, _FIRST_LINE, self.path)
+            write_at(self._file.fileno(), 0, _FIRST_LINE, self.path)
             return
         for index, place, size, shapes in self._records(os.fstat(self._file.fileno()).st_size):
             self._add(index, place, size, shapes)
@@ -193,7 +195,7 @@ def _shapes_in(told: bytes) -> list[tuple[np.dtype, tuple[int, ...]]] | None:
     """Types and shapes as a record's JSON tells them; None for anything else."""
     try:
         shapes = [(np.dtype(str(kind)), tuple(map(int, shape))) for kind, shape in json.loads(told)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     good = all(kind.kind in _KINDS and all(side >= 0 for side in shape) for kind, shape in shapes)
     return shapes if good else None

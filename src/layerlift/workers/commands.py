@@ -42,8 +42,7 @@ def run(
     if again is not None:
         Lock(job_folder(Path(again)) / LOCK).forget_elsewhere()
     with logged(Path(log)) as begin:
-        LISTENER.set(told)
-        OPEN.set(told.kept.setdefault("models", Models()).open)
+        listening, opening = LISTENER.set(told), OPEN.set(told.kept.setdefault("models", Models()).open)
         try:
             fetch(copies or {})
             code = run_to_its_end(argv, told.interrupts)
@@ -53,7 +52,8 @@ def run(
             traceback.print_exc()
             return {"code": FAILED, "message": f"a bug in layerlift: {type(error).__name__}: {error}"}
         finally:
-            LISTENER.set(None)
+            OPEN.reset(opening)
+            LISTENER.reset(listening)
             gc.collect()
     return {"code": code, "message": last_said(Path(log), begin) if code else ""}
 
