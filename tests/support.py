@@ -198,8 +198,8 @@ def survive(
     rng = np.random.default_rng(every)
     kills = 0
     while True:
-        job = Job(folder)
-        job.begin(Manifest("remove", "out.mkv", "layerlift remove", {}, {}), resume=kills > 0)
+        job = Job(folder, resume=kills > 0)
+        job.begin(Manifest("remove", "out.mkv", "layerlift remove", {}, {}))
         try:
             return work(replace(runtime, keeper=job.keeper, progress=Kills(every))), kills
         except Killed:

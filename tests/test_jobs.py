@@ -188,7 +188,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     job.folder.mkdir()
     (job.folder / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="something else"):
-        job.begin(Manifest("remove", "out.mkv", "", {}, {}), resume=False)
+        job.begin(Manifest("remove", "out.mkv", "", {}, {}))
     assert files(job.folder) == ["thesis.txt"]
     assert find_jobs(tmp_path) == []
     target = tmp_path / "elsewhere"
@@ -196,7 +196,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     link = Job(tmp_path / ".b.layerlift-job")
     link.folder.symlink_to(target)
     with pytest.raises(InputError, match="something else"):
-        link.begin(Manifest("remove", "b", "", {}, {}), resume=False)
+        link.begin(Manifest("remove", "b", "", {}, {}))
     file = Job(tmp_path / ".c.layerlift-job")
     file.folder.write_text("mine")
     planted = Job(tmp_path / ".d.layerlift-job")
@@ -204,7 +204,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (planted.folder / "shelves").symlink_to(target)
     for other in (file, planted):
         with pytest.raises(InputError, match="something else"):
-            other.begin(Manifest("remove", "c", "", {}, {}), resume=False)
+            other.begin(Manifest("remove", "c", "", {}, {}))
 
 
 def test_a_job_that_is_finished_while_another_begins_is_out_of_its_way(
@@ -212,7 +212,7 @@ def test_a_job_that_is_finished_while_another_begins_is_out_of_its_way(
 ) -> None:
     first, second = Job(tmp_path / JOB), Job(tmp_path / JOB)
     manifest = Manifest("remove", "out.mkv", "", {}, {})
-    first.begin(manifest, resume=False)
+    first.begin(manifest)
     take = Lock.take
 
     def late(self: Lock) -> bool:
@@ -221,13 +221,13 @@ def test_a_job_that_is_finished_while_another_begins_is_out_of_its_way(
         return take(self)
 
     monkeypatch.setattr(Lock, "take", late)
-    second.begin(manifest, resume=False)
+    second.begin(manifest)
     assert files(second.folder) == ["lock", "manifest.json"]
 
 
 def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(tmp_path / JOB)
-    job.begin(Manifest("remove", "out.mkv", "", {}, {}), resume=False)
+    job.begin(Manifest("remove", "out.mkv", "", {}, {}))
 
     def refuse(path: Path) -> None:  # as if the process were killed
         raise OSError(errno.EIO, "Input/output error")
@@ -599,16 +599,16 @@ def test_the_age_of_a_job_is_that_of_its_last_step(
 def test_a_finished_result_is_something_to_go_on_from(tmp_path: Path) -> None:
     job = Job(tmp_path / JOB)
     manifest = Manifest("run", "out", "", {}, {})
-    job.begin(manifest, resume=False)
+    job.begin(manifest)
     assert job.made.is_dir()
     assert not job.leave()
     assert files(tmp_path) == []
-    job.begin(manifest, resume=False)
+    job.begin(manifest)
     (job.made / "object_mask_0.mkv").write_bytes(b"whole")
     (job.made / left_by_a_killed_run("total_mask.mkv").name).write_bytes(b"half")
     assert job.leave()
-    again = Job(tmp_path / JOB)
-    again.begin(manifest, resume=True)
+    again = Job(tmp_path / JOB, resume=True)
+    again.begin(manifest)
     assert files(again.made) == ["object_mask_0.mkv"]
     again.finish()
 

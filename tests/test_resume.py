@@ -74,7 +74,7 @@ def test_a_removal_without_a_model_survives(every: int, least: int, tmp_path: Pa
 
 def test_the_room_that_is_asked_for_is_what_files_take(tmp_path: Path) -> None:
     job = Job(tmp_path / "job")
-    job.begin(Manifest("remove", "out.mkv", "", {}, {}), resume=False)
+    job.begin(Manifest("remove", "out.mkv", "", {}, {}))
     steps = (1 + STEPS) * FRAMES + 3  # of motion, traces, and a little of gathering
     with pytest.raises(Killed):
         removed(Runtime("none", choose_policy("cpu"), keeper=job.keeper, progress=Kills(steps)))
@@ -113,6 +113,38 @@ def test_a_removal_with_a_model_survives(evidence: str, model: Engine, tmp_path:
     made, kills = survive(tmp_path / "job", runtime, work, 33)
     assert kills >= 3
     np.testing.assert_array_equal(made, work(runtime))
+
+
+def test_what_goes_on_counts_on_the_memory_that_there_was_when_it_began(
+    model: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be planned otherwise where another program has taken some: half the clip made so, half so."""
+    there = iter(range(40, 0, -1))
+    monkeypatch.setattr("layerlift.engine.planning.usable_memory", lambda _: next(there) << 30)
+
+    def planned(job: Job) -> int:
+        runtime = Runtime(model, choose_policy("cpu"), keeper=job.keeper).part("removal")
+        plan = plan_removal(*panned(), RemovalOptions(window=9, evidence="off"), runtime)
+        assert plan.job is not None
+        assert runtime.memory_for(model) == plan.job.plan.request.memory
+        return plan.job.plan.request.memory >> 30
+
+    manifest = Manifest("remove", "out.mkv", "", {}, {})
+    job = Job(tmp_path / "job")
+    assert planned(job) == 40
+    job.begin(manifest)
+    with job.keeper.shelf("plate") as shelf:
+        shelf.put(0, np.arange(999))
+    job.leave()
+    for _ in range(2):
+        job = Job(tmp_path / "job", resume=True)
+        assert planned(job) == 40
+        job.begin(manifest)
+        job.leave()
+    job = Job(tmp_path / "job")
+    assert planned(job) < 40
+    job.begin(manifest)
+    job.finish()
 
 
 def objects() -> tuple[Clip, list[Mask]]:

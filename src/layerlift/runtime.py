@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from layerlift.engine.device import Policy, choose_policy
 from layerlift.engine.device.budget import check_memory
 from layerlift.engine.device.several import choose_devices
+from layerlift.engine.planning import least_memory
 from layerlift.flags import check_ranges
 from layerlift.jobs.keeper import TEMPORARY, Keeper
 from layerlift.options import RuntimeOptions
@@ -47,6 +49,17 @@ class Runtime:
     report: Report = field(default_factory=Report)
     keeper: Keeper = TEMPORARY
     devices: tuple[str, ...] = ()
+
+    def memory_for(self, model: Engine, devices: Sequence[str] = ()) -> int:
+        """Bytes that plans of the model may count on, on each of the devices, or on the policy's own.
+
+        That is the limit, or what the machine reports as usable. A job that goes on counts on what there was when it
+        began, so that its plans are the same: if it is not there any more, they shrink when memory runs out.
+        """
+        if self.memory_bytes is not None:
+            return self.memory_bytes
+        asked = [*devices] or [self.policy.device]
+        return self.keeper.settled(f"memory on {','.join(asked)}", least_memory(model, self.policy, asked))
 
     def part(self, name: str) -> Runtime:
         """The same for a part of a job, whose names are apart from those of other parts."""

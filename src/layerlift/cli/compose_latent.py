@@ -105,13 +105,13 @@ def compose_by_latents(
 
     # 2. The plan, and the work, frame by frame into the files.
     with show_progress(notes_of(*masks, reach)) as progress, ExitStack() as files:
-        job = open_job(target)
+        job = open_job(target, going)
         runtime = open_runtime(
             replace(running, devices=sharing.devices), progress=progress, report=record, keeper=job.keeper
         )
         plan = plan_latent_composition(source, given.background, masks, reach, behind, options, runtime)
         models = [plan.job.model]
-        files.enter_context(work_on(job, "compose", target, typed, read, runtime=runtime, models=models, flags=going))
+        files.enter_context(work_on(job, "compose", target, typed, read, runtime=runtime, models=models))
         writers = {
             name: files.enter_context(ClipWriter(path, source, lossless=writing.lossless, overwrite=writing.overwrite))
             for name, path in kept.items()

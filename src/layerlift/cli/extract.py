@@ -108,10 +108,10 @@ def extract(
 
     # 2. The work, frame by frame into the files.
     with show_progress(notes_of(*masks, *(totals or []))) as progress:
-        job = open_job(Path(targets[0]))
+        job = open_job(Path(targets[0]), going)
         runtime = Runtime(progress=progress, report=record, keeper=job.keeper).part("layers")
         plan = plan_extraction(source, background, masks, totals, replace(options, linear=form.linear), runtime)
-        with work_on(job, "extract", Path(targets[0]), typed, read, runtime=runtime, flags=going):
+        with work_on(job, "extract", Path(targets[0]), typed, read, runtime=runtime):
             layers = run_extraction(plan)
             write_layers(targets, layers, source, form, told_by(record), overwrite=writing.overwrite)
     for path in targets[:-1]:

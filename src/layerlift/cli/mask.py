@@ -164,7 +164,7 @@ def mask(
 
     # 2. The plan, and the work, frame by frame into the files.
     with show_progress(notes_of(*masks)) as progress, ExitStack() as files:
-        job = open_job(target)
+        job = open_job(target, going)
         runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper).part("effects")
         plan = plan_effects(source, masks, options, runtime, plate, effects=brushes, not_effects=erasers)
         if seen is not None:
@@ -176,7 +176,7 @@ def mask(
         models = [None if plan.attention is None else plan.attention.model]
         if plan.removal is not None and plan.removal.job is not None:
             models.append(plan.removal.job.model)
-        files.enter_context(work_on(job, "mask", target, typed, read, runtime=runtime, models=models, flags=going))
+        files.enter_context(work_on(job, "mask", target, typed, read, runtime=runtime, models=models))
         frames = kept(runtime.keeper, "frames", partial(run_effects, plan), FrameEffects.pack, FrameEffects.unpack)
         found = beside.tapped(frames, plan, files, record, overwrite=writing.overwrite)
         writers = [files.enter_context(mask_writer(path, source, overwrite=writing.overwrite)) for path in targets]

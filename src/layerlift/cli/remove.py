@@ -110,7 +110,7 @@ def remove(
 
     with show_progress(notes_of(*(own or [masked]))) as progress, ExitStack() as files:
         # 2. Every stage's plan.
-        job = open_job(target)
+        job = open_job(target, going)
         runtime = open_runtime(
             replace(running, devices=sharing.devices), progress=progress, report=record, keeper=job.keeper
         )
@@ -125,7 +125,7 @@ def remove(
         models = [None if removal.job is None else removal.job.model]
         if effects is not None and effects.attention is not None:
             models.append(effects.attention.model)
-        files.enter_context(work_on(job, "remove", target, typed, read, runtime=runtime, models=models, flags=going))
+        files.enter_context(work_on(job, "remove", target, typed, read, runtime=runtime, models=models))
         if own:
             spool = files.enter_context(FrameSpool(runtime.keeper.shelf("total")))
             assert effects is not None

@@ -33,11 +33,11 @@ _ASIDE = ("clip", "layers", "output")
 _MODELS = ("--model", "--text-encoder")
 
 
-def open_job(target: Path) -> "Job":
+def open_job(target: Path, flags: JobFlags) -> "Job":
     """The job that makes a file or a folder; nothing is written before it begins."""
     from layerlift.jobs.job import Job, job_folder
 
-    return Job(job_folder(target))
+    return Job(job_folder(target), resume=flags.resume)
 
 
 @contextmanager
@@ -51,7 +51,6 @@ def work_on(
     runtime: "Runtime",
     models: "Sequence[Engine | None]" = (),
     segmenter: str | None = None,
-    flags: JobFlags,
 ) -> Iterator[None]:
     """Do the block's work in a job's folder, which goes when the block ends well.
 
@@ -62,7 +61,7 @@ def work_on(
     words = COMMAND_LINE.get() or (command,)
     manifest = manifest_of(command, target, typed, read, runtime=runtime, models=models, segmenter=segmenter)
     runtime.report.results["key"] = manifest.key()
-    said = job.begin(manifest, resume=flags.resume)
+    said = job.begin(manifest)
     if said is not None:
         say(said)
     try:
@@ -72,7 +71,7 @@ def work_on(
         if job.folder not in kept.path.parents:  # the result is finished, under another name
             job.finish()
         raise
-    note_resumed(job, runtime.report, flags)
+    note_resumed(job, runtime.report)
     job.finish()
 
 
@@ -124,9 +123,9 @@ def manifest_of(
     return Manifest(command, str(target), _line(words), _contents(read, models, segmenter, runtime), settings)
 
 
-def note_resumed(job: "Job", report: "Report", flags: JobFlags) -> None:
+def note_resumed(job: "Job", report: "Report") -> None:
     """Tell the report, by stage, how many steps were found, and how many made again."""
-    if flags.resume and job.found:
+    if job.resume and job.found:
         report.results["resumed"] = dict(job.found)
 
 

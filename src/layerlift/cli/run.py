@@ -115,7 +115,7 @@ def run(
     notes = [] if opened.targets else notes_of(*inputs.objects, *inputs.totals)
     with show_progress(notes) as progress, ExitStack() as files:
         # 2. Every stage's plan; what is clicked on is still to be found, and then planned with.
-        job = open_job(output)
+        job = open_job(output, going)
         runtime = open_runtime(
             replace(running, devices=sharing.devices), progress=progress, report=record, keeper=job.keeper
         )
@@ -125,7 +125,7 @@ def run(
         segmenter = None if found is None else found.segmenter
         models = models_of(plan)
         files.enter_context(
-            work_on(job, "run", output, typed, read, runtime=runtime, models=models, segmenter=segmenter, flags=going)
+            work_on(job, "run", output, typed, read, runtime=runtime, models=models, segmenter=segmenter)
         )
         folder = files.enter_context(results_folder(output, overwrite=writing.overwrite))
         if found is not None:
@@ -136,7 +136,7 @@ def run(
             say(note)
         run_stages(plan, job.made)
         job.copy_made(folder)
-        note_resumed(job, record, going)
+        note_resumed(job, record)
         record.write(folder / "report.json")
     for note in record.notes:
         if note not in plan.notes:

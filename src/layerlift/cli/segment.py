@@ -129,12 +129,10 @@ def segment(
 
     # 2. The plan, and the work, frame by frame into the files.
     with show_progress() as progress, ExitStack() as files:
-        job = open_job(target)
+        job = open_job(target, going)
         runtime = open_runtime(running, progress=progress, report=record, keeper=job.keeper).part("objects")
         plan = plan_segmentation(source, make_targets(said, known, source), options, runtime)
-        files.enter_context(
-            work_on(job, "segment", target, typed, read, runtime=runtime, segmenter=plan.segmenter, flags=going)
-        )
+        files.enter_context(work_on(job, "segment", target, typed, read, runtime=runtime, segmenter=plan.segmenter))
         found = run_segmentation(plan)
         if preview is not None:
             found = with_preview(found, source, preview, overwrite=writing.overwrite)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import stat
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,12 @@ from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
 from layerlift.names import HIDDEN
-from layerlift.whole import erase, held
+from layerlift.whole import erase, held, whole_file
 
 ENDING = ".layerlift-job"
-MANIFEST, LOCK = "manifest.json", "lock"
+MANIFEST, SETTLED, LOCK = "manifest.json", "settled.json", "lock"
 MADE = "made"
-_OURS = {MANIFEST, LOCK, SHELVES, STEPS, MADE}
+_OURS = {MANIFEST, SETTLED, LOCK, SHELVES, STEPS, MADE}
 # Bytes of a name that every file system takes.
 _NAME = 255
 # A shelf of no more bytes holds nothing.
@@ -46,14 +48,23 @@ class Job:
 
     Attributes:
         folder: its folder.
+        resume: whether it is to go on from what lies there.
         came: by stage, how many steps an earlier process made.
         found: by stage, steps that need not be made because what they made was found, and steps made again.
     """
 
     folder: Path
+    resume: bool = False
     found: dict[str, dict[str, int]] = field(default_factory=dict)
     came: dict[str, int] = field(default_factory=dict)
+    _settled: dict[str, int] | None = None
     _lock: Lock | None = None
+
+    def settled(self, name: str, now: int) -> int:
+        """See `Keeper`; asked for before the job begins, because it belongs to its plans."""
+        if self._settled is None:
+            self._settled = read_numbers(self.folder / SETTLED) if self.resume else {}
+        return self._settled.setdefault(name, now)
 
     @property
     def made(self) -> Path:
@@ -71,8 +82,8 @@ class Job:
             elif not path.name.startswith(HIDDEN):
                 _copy(path, folder / path.name)
 
-    def begin(self, manifest: Manifest, *, resume: bool) -> str | None:
-        """Take the folder for this process, with all that is in it when `resume` is asked for, else empty.
+    def begin(self, manifest: Manifest) -> str | None:
+        """Take the folder for this process, with all that is in it when it is to go on, else empty.
 
         Returns what to tell the user, a sentence, or None.
 
@@ -87,15 +98,15 @@ class Job:
         except FileExistsError:
             made = False
         try:
-            return self._taken(manifest, before, resume=resume)
+            return self._taken(manifest, before)
         except OSError:
             if made:
                 shutil.rmtree(self.folder, ignore_errors=True)
             elif not self.folder.exists():  # whoever was at work here has just finished
-                return self.begin(manifest, resume=resume)
+                return self.begin(manifest)
             raise
 
-    def _taken(self, manifest: Manifest, ended: float, *, resume: bool) -> str | None:
+    def _taken(self, manifest: Manifest, ended: float) -> str | None:
         """`begin`, in a folder that is there now; the job before `ended` then, in seconds since 1970."""
         lock = Lock(self.folder / LOCK)
         if not lock.take():
@@ -108,16 +119,16 @@ class Job:
             raise InputError(f"{manifest.target} {said}")
         self._lock = lock
         try:
-            return self._begin(manifest, _ago(ended), resume=resume)
+            return self._begin(manifest, _ago(ended))
         except BaseException:
             self._unlock()
             raise
 
-    def _begin(self, manifest: Manifest, ago: str, *, resume: bool) -> str | None:
+    def _begin(self, manifest: Manifest, ago: str) -> str | None:
         path = self.folder / MANIFEST
         before = Manifest.read(path)
         said = None
-        if resume and before is not None:
+        if self.resume and before is not None:
             different = before.difference(manifest)
             if different is not None:
                 raise InputError(
@@ -129,7 +140,7 @@ class Job:
                 self.found[file.name] = {"found": came, "again": 0}
             self._tidy()
             said = f"Resuming the job that was interrupted {ago}."
-        elif resume:
+        elif self.resume:
             self._empty()
             said = f"There is no interrupted job of {manifest.target} to resume: starting from the beginning."
         else:
@@ -140,6 +151,8 @@ class Job:
                 )
             self._empty()
         if not (self.folder / MANIFEST).exists():
+            if self._settled:
+                write_numbers(self.folder / SETTLED, self._settled)
             manifest.write(path)
         return said
 
@@ -185,6 +198,20 @@ class Job:
         """Remove what an earlier process was writing when it was killed."""
         for path in (*self.folder.glob(f"{HIDDEN}*"), *(self.folder / MADE).glob(f"{HIDDEN}*")):
             erase(path)
+
+
+def read_numbers(path: Path) -> dict[str, int]:
+    """The numbers by name in a file of JSON; none where it is not there, or holds something else."""
+    try:
+        return {str(name): int(number) for name, number in json.loads(path.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
+    """Write numbers by name as JSON, whole or not at all."""
+    with whole_file(path, overwrite=True) as made:
+        made.write_text(json.dumps(numbers), "utf-8")
 
 
 def _copy(file: str | Path, other: str | Path) -> None:

@@ -41,6 +41,10 @@ class Keeper(Protocol):
         """So many of a stage's steps need not be made, because what they made was found."""
         ...
 
+    def settled(self, name: str, now: int) -> int:
+        """A number that this job is to have all along: what it was when the job began, or what it is `now`."""
+        ...
+
 
 class Temporary:
     """A keeper of temporary files."""
@@ -64,6 +68,10 @@ class Temporary:
 
     def skip(self, bar: StageProgress, stage: str, steps: int) -> None:
         """Nothing was found."""
+
+    def settled(self, name: str, now: int) -> int:
+        """What it is now."""
+        return now
 
 
 TEMPORARY = Temporary()

@@ -65,6 +65,10 @@ class Part:
             found["found"] += steps
             found["again"] = max(0, self.job.came[stage] - found["found"])
 
+    def settled(self, name: str, now: int) -> int:
+        """A number that this job is to have all along: what it was when the job began, or what it is `now`."""
+        return self.job.settled(name, now)
+
     def stage(self, name: str) -> str:
         """A stage's name among those of all parts: of what lies below this part, too."""
         return f"{self.name.split('/')[0]} {name}"

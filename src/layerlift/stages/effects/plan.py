@@ -138,7 +138,14 @@ def plan_attention(clip: Clip, masks: Sequence[Mask], options: EffectOptions, ru
     fit = fit_size(native, choose_box(native, model.settings.size, options.size, space), space)
     windows = fit_windows(clip.frame_count, model.settings.frames, time)
     memory = plan_windows(
-        model, fit, windows, [prompt], runtime.policy, memory=runtime.memory_bytes, sparse=False, cache=runtime.cache
+        model,
+        fit,
+        windows,
+        [prompt],
+        runtime.policy,
+        memory=runtime.memory_for(model),
+        sparse=False,
+        cache=runtime.cache,
     )
     return AttentionPlan(
         clip=clip,

@@ -18,7 +18,7 @@ from layerlift.engine.base import Engine, SamplingSettings
 from layerlift.engine.device.budget import limit
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.model.speed import choose_speed
-from layerlift.engine.planning import least_memory, longest_alike, plan_clip, replan, window_lengths
+from layerlift.engine.planning import longest_alike, plan_clip, replan, window_lengths
 from layerlift.engine.schedule import model_sigmas
 from layerlift.errors import InputError
 from layerlift.evidence import Evidence, ShallowHoles, State, gather_evidence
@@ -249,12 +249,9 @@ def plan_generation(clip: Clip, options: RemovalOptions, runtime: Runtime) -> Jo
     if context < 0:
         raise InputError(f"--context is {context}: give 0 or more latent frames")
     choose_speed(policy, 1, refresh=options.refresh, dense=options.dense, compile=options.compile)  # can it be had?
-    memory = runtime.memory_bytes
-    if memory is None and len(runtime.devices) > 1:
-        memory = least_memory(model, policy, runtime.devices)
     windows, plan = plan_clip(
-        model, fit, clip.frame_count, prompts, policy, window=options.window, memory=memory,
-        sparse=not options.dense, context=context, cache=cache,
+        model, fit, clip.frame_count, prompts, policy, window=options.window,
+        memory=runtime.memory_for(model, runtime.devices), sparse=not options.dense, context=context, cache=cache,
     )  # fmt: skip
     return Job(
         model, plan, prompts, sampling, whole_view(fit, windows), options.seed, cache,
