@@ -77,9 +77,11 @@ class Job:
         """Put the finished results into a folder, too, which may be on another disk: should that folder not get its
         place, they are still here."""
         for path in self.made.iterdir():
+            if path.name.startswith(HIDDEN):
+                continue
             if path.is_dir():
                 shutil.copytree(path, folder / path.name, copy_function=_copy)
-            elif not path.name.startswith(HIDDEN):
+            else:
                 _copy(path, folder / path.name)
 
     def begin(self, manifest: Manifest) -> str | None:
@@ -173,9 +175,10 @@ class Job:
     def finish(self) -> None:
         """The result is in its place: the folder goes, and a signal waits for that."""
         target = self.folder.with_name(self.folder.name[1:].removesuffix(ENDING))
-        gone = hidden_name(target)  # as such it is no job any more: nobody takes up what is left of it meanwhile
+        gone = self.folder
         with held(), suppress(OSError):
-            self.folder.rename(gone)
+            with suppress(OSError):  # under a hidden name it is no job: nobody takes up what is left of it meanwhile
+                gone = gone.rename(hidden_name(target))
             shutil.rmtree(gone)
         self._unlock()
 

@@ -13,7 +13,6 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -103,8 +102,10 @@ class Shelf:
         whole = sum(_size_of(*of) for of in shapes)
         if self._packed:
             # No more than the arrays take: what says otherwise is damaged.
-            with suppress(zlib.error):
+            try:
                 data = zlib.decompressobj().decompress(data, whole) if whole else b""
+            except zlib.error:
+                data = b""
         if len(data) != whole:
             raise OSError(f"{self.path or 'a temporary file'} does not hold what it says")
         found, at = [], 0
