@@ -51,16 +51,7 @@ SIZES = {"float32": 4, "bfloat16": 2}
     {"int8": True, "attention_limit_bytes": 2**19}, {"int4": True, "attention_limit_bytes": 2**19},
 ])  # fmt: skip
 @pytest.mark.parametrize("sparse", [False, True])
-def test_denoising(
-    *,
-    written: Written,
-    policy: Policy,
-    choices: dict[str, Any],
-    sparse: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path))
+def test_denoising(written: Written, policy: Policy, choices: dict[str, Any], sparse: bool) -> None:
     rules = replace(policy, **choices)
     plan = (True, False, True) if sparse else (True, True)
     check_passes(Table(), written, rules, (256, 192), 41, heads=4, channels=32, layers=2, plan=plan)

@@ -40,12 +40,8 @@ def table(capsys: pytest.CaptureFixture[str]) -> Table:
 
 
 @pytest.mark.parametrize("choices", [{}, {"int8": True}, {"int4": True}, {"transformer_dtype": "bfloat16"}])
-def test_denoising(
-    *, table: Table, written: Written, policy: Policy, choices: dict[str, Any], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+def test_denoising(table: Table, written: Written, policy: Policy, choices: dict[str, Any]) -> None:
     """One of the 2B model's 28 blocks, 9 frames, one pass."""
-    monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path))
     check_passes(
         table, written, replace(policy, **choices), SIZE, 9, heads=32, channels=64, layers=1, plan=(True,), prompts=1
     )
