@@ -61,10 +61,10 @@ def test_reading_the_encoder(table: Table, written: Written, policy: Policy) -> 
 
 
 def test_decoding(table: Table, written: Written, policy: Policy) -> None:
-    """The level of the deepest pictures and that of the largest, and all steps between them; at a quarter of the size,
-    since it cannot be had in fewer than nine frames, and what it takes grows with the pixels."""
+    """The level of the deepest pictures and that of the largest, and all steps between them; nine frames, the fewest
+    that there can be, so that with 8 at a time some wait."""
     config = vae_config(decoder_layers_per_block=[1, 0, 0, 1])
-    check_half(table, written, policy, config, stage="decode", size=(352, 240), frames=9)
+    check_half(table, written, policy, config, stage="decode", size=SIZE, frames=9)
 
 
 def test_text(table: Table, tmp_path: Path, policy: Policy) -> None:

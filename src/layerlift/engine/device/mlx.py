@@ -64,8 +64,9 @@ def limited_mlx(peak: float, memory: float) -> Iterator[None]:
     cache = max(LEAST_CACHE, min(memory - peak, CACHE_SHARE * memory))
     limits = {mx.set_memory_limit: int(memory), mx.set_cache_limit: int(cache)}
     if has_metal():
-        # With more than this MLX raises an error.
-        limits[mx.set_wired_limit] = min(int(peak), int(mx.device_info()["max_recommended_working_set_size"]))
+        # With more than this MLX raises an error. The GPU's, by name: the device that MLX runs on may be the CPU.
+        most = mx.device_info(mx.gpu)["max_recommended_working_set_size"]
+        limits[mx.set_wired_limit] = min(int(peak), int(most))
     before = {}
     try:
         for put, value in limits.items():
