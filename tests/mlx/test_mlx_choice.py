@@ -17,7 +17,7 @@ import layerlift.engine.device.policy as policies
 from layerlift import InputError, RuntimeOptions, open_runtime, remove
 from layerlift.engine.device import MemoryMeter, Policy, choose_policy
 from layerlift.engine.device.budget import ran_out
-from layerlift.engine.device.mlx import LEAST_CACHE, limited_mlx
+from layerlift.engine.device.mlx import LEAST_CACHE, describe_mlx, limited_mlx
 from layerlift.engine.device.policy import BACKENDS, MLX_ROWS, choose_engine
 from layerlift.engine.mlx.engine import MlxModel
 from support import layerlift
@@ -209,11 +209,20 @@ def test_what_mlx_says_when_memory_ran_out(said: str) -> None:
     assert ran_out(RuntimeError(said))
 
 
-def test_meter_counts_the_host_alone_on_the_cpu() -> None:
+@pytest.mark.parametrize("metal", [False, True])
+def test_meter_counts_what_mlx_holds_where_there_is_a_gpu(metal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere it is the host's memory, which is counted already."""
+    monkeypatch.setattr(device_mlx, "has_metal", lambda: metal)
     with MemoryMeter("mlx") as meter:
         mx.eval(mx.ones((2**20,)))
     assert meter.host_peak_bytes > 0
-    assert meter.device_peak_bytes == 0
+    assert (meter.device_peak_bytes >= 2**22) is metal
+
+
+@pytest.mark.parametrize(("device", "where"), [("cpu", "the CPU, which is slow"), ("mps", "Apple GPU")])
+def test_on_a_mac_mlx_is_said_to_run_where_it_runs(device: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_mlx, "has_metal", lambda: True)
+    assert describe_mlx(device) == f"mlx {mx.__version__} on {where}"
 
 
 def test_bench_speed_measures_mlx_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,8 +33,8 @@ def has_metal() -> bool:
     return bool(mx.metal.is_available())
 
 
-def describe_mlx() -> str:
-    """What `layerlift doctor` says of it."""
+def describe_mlx(device: str = "mps") -> str:
+    """Which MLX is here, and what it computes on where it is asked for torch's `device`; or why there is none."""
     reason = why_not_mlx()
     if reason is not None:
         return f"no: {reason}"
@@ -42,7 +42,8 @@ def describe_mlx() -> str:
         number = version("mlx")
     except PackageNotFoundError:
         number = "of an unknown version"
-    return f"mlx {number} on {'Apple GPU' if has_metal() else 'the CPU, which is slow'}"
+    on_gpu = device.startswith("mps") and has_metal()
+    return f"mlx {number} on {'Apple GPU' if on_gpu else 'the CPU, which is slow'}"
 
 
 def set_mlx_device(device: str) -> None:
