@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from layerlift import processes
@@ -139,6 +140,14 @@ def test_a_killed_process_is_gone_on_other_systems_too() -> None:
     assert processes._began_elsewhere(child.pid) is None
     child.communicate()
     assert processes._began_elsewhere(child.pid) is None
+
+
+def test_a_process_is_the_same_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a Mac's sleep: psutil's time of its beginning moves along."""
+    began = processes._began_elsewhere(os.getpid())
+    usual = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: usual(process) + 5)
+    assert processes._began_elsewhere(os.getpid()) == began is not None
 
 
 def test_a_mac_in_another_network_is_the_same_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,8 @@ def _began_elsewhere(pid: int) -> str | None:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
-        return _short(f"{process.create_time():.2f}")
+        # Of its number and when it began, by a clock that nobody sets: `create_time` moves when the system's is set.
+        return _short(str(hash(process)))
     except psutil.Error:  # there is none, or nothing is told of it
         return None
 
