@@ -9,23 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import T5Config, T5EncoderModel
 
 from layerlift.engine.device import Policy
-from layerlift.engine.device.needs import GIB, Request, text_need
-from layerlift.engine.mlx.needs import TEXT_ENCODER, TEXT_TOKENS
-from layerlift.engine.mlx.t5 import embed_stream
-from layerlift.engine.model import facts as facts_of
-from layerlift.engine.model import t5
-from layerlift.engine.model.schema import check_config
 from mlx_memory import (
     Table,
     Written,
     check_half,
     check_passes,
-    held,
-    transformer_facts,
+    check_text,
     vae_config,
 )
 
@@ -69,15 +60,4 @@ def test_decoding(table: Table, written: Written, policy: Policy) -> None:
 
 def test_text(table: Table, tmp_path: Path, policy: Policy) -> None:
     """Two of T5-XXL's 24 blocks in its own bfloat16, one prompt."""
-    width, hidden, heads = TEXT_ENCODER
-    config = T5Config(
-        vocab_size=300, d_model=width, d_kv=64, d_ff=hidden, num_layers=2, num_heads=heads,
-        feed_forward_proj="gated-gelu",
-    )  # fmt: skip
-    T5EncoderModel(config).to(torch.bfloat16).save_pretrained(tmp_path / "text_encoder")
-    encoder, tensors = t5.open_encoder(tmp_path / "text_encoder")
-    tokens = [(torch.full((1, TEXT_TOKENS), 7), torch.ones(1, TEXT_TOKENS, dtype=torch.bool))]
-    block, _ = facts_of._text_counts(tmp_path)
-    facts = replace(transformer_facts(check_config("transformer", {}, "a test")), text_block=block)
-    most = held(lambda: embed_stream(encoder, tensors, tokens, policy))
-    table.check(f"text: T5-XXL, {TEXT_TOKENS} tokens", text_need(Request(facts, policy, SIZE, 9, SIZE, 1, GIB)), most)
+    check_text(table, tmp_path, policy, layers=2)
