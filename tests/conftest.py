@@ -16,6 +16,10 @@ settings.load_profile("untimed")
 # Commands run in the process of the tests, which nobody is to end because a machine is slow.
 interrupts.PATIENCE = 3600.0
 
+# Whoever asks for no device gets the best one of the machine. Tests get the CPU: a Mac and a machine with a CUDA card
+# compute what any other does. What a test asks for it gets.
+os.environ.setdefault("LAYERLIFT_DEVICE", "cpu")
+
 # Tensors here are tiny: threads that share them wait for each other longer than they work. Commands that tests start
 # inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,17 @@ from layerlift.engine.device.needs import (
     Request,
     VaeRun,
     denoise_need,
+    text_need,
     vae_need,
 )
+from layerlift.engine.mlx import needs as mlx_needs
 from layerlift.engine.mlx.needs import TEXT_TOKENS, mlx_facts
 from layerlift.engine.model import facts as facts_of
+from layerlift.engine.model import t5
 from layerlift.engine.model.checkpoint import Component, build_module, bundled_config
 from layerlift.engine.model.schema import check_config
 from mlx_device import DEVICE
+from tiny_model import random_tokens, write_t5
 
 NEAR = 0.15
 
@@ -121,6 +126,22 @@ def check_passes(
     kind = policy.transformer_dtype if bits_of(policy) is None else f"{bits_of(policy)} bits"
     what = f"denoise, {layers} block of {heads * channels} channels, {kind}, {tokens} tokens"
     table.check(what, need, held(run))
+
+
+def check_text(table: Table, folder: Path, policy: Policy, layers: int) -> None:
+    """A prompt through a T5 encoder of the width that plans reckon with, and fewer layers, in the text dtype."""
+    from layerlift.engine.mlx.t5 import embed_stream
+
+    width, hidden, heads = mlx_needs.TEXT_ENCODER
+    changes = {"d_model": width, "d_kv": 64, "d_ff": hidden, "num_heads": heads, "num_layers": layers}
+    encoder, tensors = t5.open_encoder(write_t5(folder / "text_encoder", policy.text_dtype, **changes))
+    block, _ = facts_of._text_counts(folder)
+    facts = replace(transformer_facts(check_config("transformer", {}, "a test")), text_block=block)
+    need = text_need(Request(facts, policy, (64, 64), 9, (64, 64), 1, GIB))
+    what = f"text: {layers} blocks of {width} channels, {TEXT_TOKENS} tokens, {policy.text_dtype}"
+    table.check(
+        what, need, held(lambda: embed_stream(encoder, tensors, random_tokens(TEXT_TOKENS, TEXT_TOKENS), policy))
+    )
 
 
 def vae_config(**changes: Any) -> dict[str, Any]:

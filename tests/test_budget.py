@@ -1,5 +1,6 @@
 """Memory there is, kept to, and missing after all."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,14 @@ def test_usable_memory_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usable_memory(replace(CPU, device="mps")) == 65 * GIB
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 * GIB, 8 * GIB))
     assert usable_memory(replace(CPU, device="cuda:1")) == 7 * GIB
+
+
+def test_memory_where_the_system_call_does_not_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = total_ram()
+    names = {name: number for name, number in os.sysconf_names.items() if name != "SC_PHYS_PAGES"}
+    monkeypatch.setattr(os, "sysconf_names", names)
+    monkeypatch.setattr(os, "sysconf", names.__getitem__)
+    assert total_ram() == pytest.approx(told, rel=0.05)
 
 
 def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

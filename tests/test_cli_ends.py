@@ -264,7 +264,12 @@ def python(*arguments: str, shell: str, folder: Path) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("shell", "code", "said"),
     [
-        (">/dev/full", 1, "layerlift: standard output cannot be written: no space left on device.\n"),
+        pytest.param(
+            ">/dev/full",
+            1,
+            "layerlift: standard output cannot be written: no space left on device.\n",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full"),
+        ),
         (">&-", 0, ""),
         ("| exec true", 0, ""),
         (">&- 2>&-", 0, ""),
@@ -350,7 +355,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("full")
 def test_mapped_files_have_their_room_before_they_are_mapped(fallocate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fallocate:
-        monkeypatch.delattr(os, "posix_fallocate")
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
     said = r"no temporary file can be written in .*: no space left on device"
     with temporary.temporary_file("x") as file, pytest.raises(LayerliftError, match=said):
         temporary.reserve(file.fileno(), 5_000_000)

@@ -193,6 +193,19 @@ def test_doctor_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert "denoise" in out
 
 
+def test_doctor_says_what_lies_in_the_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path))
+    for kind in ("mlx", "text"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "a").write_bytes(bytes(2**24))
+    out = run(capsys, "doctor", "--device", "cpu")[1]
+    assert f"\n  folder                   {tmp_path}\n" in out
+    assert "\n  mlx                      1 file, 0.02 GiB of at most 20\n" in out
+    assert "\n  text                     1 file, 0.02 GiB\n" in out
+
+
 def test_doctor_with_too_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor", "--device", "cpu", "--memory", 0.1)
     assert code == 0  # a report of a machine's state is no error

@@ -60,6 +60,22 @@ def test_device_peak_is_the_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meter.device_peak_bytes == 9
 
 
+def test_looks_that_take_long_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would slow down what is measured: psutil's on a Mac goes through all of a process's memory."""
+    pauses = []
+
+    def wait(pause: float) -> bool:
+        pauses.append(pause)
+        return len(pauses) == 3
+
+    meter = MemoryMeter("cpu")
+    clock = iter([1.0, 1.0001, 2.0, 2.5])
+    monkeypatch.setattr(meter._stop, "wait", wait)
+    monkeypatch.setattr(memory.time, "perf_counter", lambda: next(clock))
+    meter._run()
+    assert pauses == [memory.SAMPLE_SECONDS, memory.SAMPLE_SECONDS, 0.5 / memory.SAMPLE_SHARE]
+
+
 def test_no_peak_is_lost_to_a_thread_that_looked_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread looks while little is taken, and writes what it saw only after another has seen more."""
     looked, more_seen = threading.Event(), threading.Event()

@@ -46,7 +46,8 @@ TABLE = {
 
 @pytest.fixture
 def devices(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The devices torch is made to find, by kind."""
+    """The devices torch is made to find, by kind; none of them is asked for."""
+    monkeypatch.delenv("LAYERLIFT_DEVICE", raising=False)
     there = {"cpu"}
     for kind in ("cuda", "mps"):
         monkeypatch.setattr(
@@ -83,6 +84,27 @@ def test_best_device(devices: set[str], there: set[str], chosen: str) -> None:
     devices.update(there)
     policy = choose_policy()
     assert (policy.device, policy.backend) == (chosen, chosen)
+
+
+@pytest.mark.parametrize(("said", "chosen"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("", "cuda")])
+def test_device_of_the_environment(devices: set[str], said: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts where no other is asked for."""
+    devices.update({"cuda", "mps"})
+    monkeypatch.setenv("LAYERLIFT_DEVICE", said)
+    assert choose_policy().device == chosen
+    assert choose_policy("mps").device == "mps"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("tpu", "unknown LAYERLIFT_DEVICE 'tpu': choose one of"), ("mps", "LAYERLIFT_DEVICE 'mps' cannot be used: there")],
+)
+def test_device_of_the_environment_that_cannot_be_used(
+    devices: set[str], said: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYERLIFT_DEVICE", said)
+    with pytest.raises(InputError, match=words):
+        choose_policy()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])

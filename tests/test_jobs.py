@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import shlex
 import shutil
 import signal
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from layerlift import processes
 from layerlift.cli.resume import told_how_to_go_on
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
 from layerlift.errors import InputError, LayerliftError
@@ -122,10 +125,49 @@ def test_a_lock_is_free_as_soon_as_its_process_is_killed(tmp_path: Path) -> None
     assert not lock.take()
     child.kill()
     child.stdout.read()  # it ends with the process, which nobody has waited for
+    for _ in range(0 if sys.platform == "linux" else 500):  # elsewhere it closes its files a moment before it is gone
+        if not lock.is_held():
+            break
+        time.sleep(0.01)
     assert not lock.is_held()
     assert lock.take()
     lock.leave()
     child.communicate()
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="macOS has it from Python 3.13 on")
+def test_a_killed_process_is_gone_on_other_systems_too() -> None:
+    """Although nobody has asked for its end, and psutil still tells when it began."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert processes._began_elsewhere(child.pid) == processes._began_elsewhere(child.pid) is not None
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert processes._began_elsewhere(child.pid) is None
+    child.communicate()
+    assert processes._began_elsewhere(child.pid) is None
+
+
+def test_a_process_is_the_same_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a Mac's sleep: psutil's time of its beginning moves along."""
+    began = processes._began_elsewhere(os.getpid())
+    usual = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: usual(process) + 5)
+    assert processes._began_elsewhere(os.getpid()) == began is not None
+
+
+def test_a_mac_in_another_network_is_the_same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def host(system: str, name: str) -> str:
+        processes._host.cache_clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "platform", system)
+            patched.setattr(platform, "node", lambda: name)
+            return processes._host()
+
+    try:
+        assert host("darwin", "mac.local") == host("darwin", "mac.home") != host("darwin", "other.local")
+        assert host("linux", "node.a") != host("linux", "node.b")
+    finally:
+        processes._host.cache_clear()
 
 
 @pytest.mark.parametrize("disk", ["same", "another"])

@@ -6,6 +6,7 @@ single colours: test_latents and test_sampling. Masked rows: test_model_text. Wa
 are missing: test_mps_operations. Fused attention: test_mps_attention; the model here has heads that it does not take.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -104,19 +105,29 @@ def test_memory_is_capped_and_pieces_are_small() -> None:
     assert BACKENDS["mps"].vae_frames == 8
 
 
-@pytest.mark.parametrize("line", ["from layerlift.cli import app", "import layerlift"])
-def test_missing_operations_fall_back_to_the_cpu(line: str) -> None:
-    """On the command line as in Python."""
-    script = f"{line}\nimport os, sys\nprint(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "1 False"  # set before torch looks
+# What is read by torch when it is imported, and by MLX at its first product.
+OF_LIBRARIES = {"PYTORCH_ENABLE_MPS_FALLBACK": "1", "MLX_ENABLE_TF32": "0"}
 
 
-def test_the_user_s_own_word_on_falling_back_stands() -> None:
-    script = "import layerlift, os\nprint(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'])"
-    environment = {**os.environ, "PYTORCH_ENABLE_MPS_FALLBACK": "0"}
+def of_libraries(line: str, **more: str) -> dict[str, str]:
+    """The variables of libraries in a process that runs a line of Python, before they are imported."""
+    script = f"{line}\nimport json, os, sys\nprint(json.dumps([dict(os.environ), [*sys.modules]]))"
+    environment = {name: value for name, value in os.environ.items() if name not in OF_LIBRARIES} | more
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.splitlines()[-1] == "0"
+    variables, modules = json.loads(done.stdout.splitlines()[-1])
+    assert not {"torch", "mlx.core"} & set(modules)
+    return {name: variables[name] for name in OF_LIBRARIES}
+
+
+@pytest.mark.parametrize("line", ["from layerlift.cli import app", "import layerlift"])
+def test_missing_operations_fall_back_to_the_cpu_and_float32_is_float32(line: str) -> None:
+    """On the command line as in Python."""
+    assert of_libraries(line) == OF_LIBRARIES
+
+
+def test_the_user_s_own_word_on_libraries_stands() -> None:
+    own = {"PYTORCH_ENABLE_MPS_FALLBACK": "0", "MLX_ENABLE_TF32": "1"}
+    assert of_libraries("import layerlift", **own) == own
 
 
 def test_the_page_about_macs_names_what_there_is() -> None:

@@ -102,22 +102,29 @@ def workflows() -> dict[str, dict]:
     return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / ".github/workflows").iterdir()}
 
 
+# Machines that GitHub lends; those for macOS 14 are gone since November 2026 (actions/runner-images #13518).
+MACHINES = {"ubuntu-latest", "macos-15"}
+
+
 def steps(workflow: dict) -> list[dict]:
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
 def test_workflows_use_actions_that_are_known_and_nothing_else(workflows: dict[str, dict]) -> None:
+    # The first of each to run on Node 24, or later: GitHub removed Node 20 in September 2026.
     known = {
-        "actions/checkout@v4",
-        "actions/setup-python@v5",
-        "actions/upload-artifact@v4",
-        "actions/download-artifact@v4",
+        "actions/checkout@v6",
+        "actions/setup-python@v6",
+        "actions/upload-artifact@v7",
+        "actions/download-artifact@v8",
         "pypa/gh-action-pypi-publish@release/v1",
     }
     for workflow in workflows.values():
         assert {step["uses"] for step in steps(workflow) if "uses" in step} <= known
         assert all(("uses" in step) != ("run" in step) for step in steps(workflow))
-        assert all(job.keys() >= {"runs-on", "steps"} for job in workflow["jobs"].values())
+        for job in workflow["jobs"].values():
+            assert job.keys() >= {"runs-on", "steps"}
+            assert set(job.get("strategy", {}).get("matrix", {}).get("os", [job["runs-on"]])) <= MACHINES
         assert workflow["permissions"] == {"contents": "read"}
 
 
@@ -149,10 +156,13 @@ def test_the_mac_workflow_gives_figures_of_a_mac(workflows: dict[str, dict]) -> 
     runs = {step["run"]: step for step in job["steps"] if "run" in step}
     assert any("make test " in run for run in runs)
     assert any("pytest tests/mlx" in run for run in runs)
-    # What says it ran on the GPU asks for the GPU, and only where there is one.
-    on_gpu = [step for run, step in runs.items() if "--device mps" in run]
-    assert len(on_gpu) == 2
-    assert all("steps.gpu.outcome == 'success'" in step["if"] for step in on_gpu)
+    # What says it ran on the GPU asks for the GPU, and only where whatever runs there can use one.
+    known = {step["id"] for step in job["steps"] if "id" in step}
+    for engine, flags, count in (("torch", "--device mps", 2), ("mlx", "--engine mlx", 1)):
+        on_gpu = [step for run, step in runs.items() if flags in run]
+        assert len(on_gpu) == count
+        assert engine in known
+        assert all(f"steps.{engine}.outcome == 'success'" in step["if"] for step in on_gpu)
     # A command before a pipe that fails is a step that fails: GitHub's own shell does not look.
     assert all(step.get("shell") == "bash" for run, step in runs.items() if "| tee" in run and "doctor" not in run)
     uploads = [step for step in job["steps"] if "upload-artifact" in step.get("uses", "")]

@@ -10,6 +10,7 @@ from transformers import T5Config, T5EncoderModel
 
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import t5, t5_stream, weights
+from tiny_model import random_tokens, write_t5
 
 CPU = replace(choose_policy("cpu"), text_dtype="float32")
 LENGTH = 24
@@ -17,24 +18,9 @@ LENGTH = 24
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random encoder of three blocks in several files, as large ones are published."""
-    path: Path = tmp_path_factory.mktemp("t5") / "text_encoder"
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=300, d_model=32, d_kv=8, d_ff=64, num_layers=3, num_heads=4, feed_forward_proj="gated-gelu"
-    )
-    T5EncoderModel(config).save_pretrained(path, max_shard_size="40KB")
+    path = write_t5(tmp_path_factory.mktemp("t5") / "text_encoder")
     assert len(list(path.glob("*.safetensors"))) > 2
     return path
-
-
-def tokens(*lengths: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    pairs = []
-    for length in lengths:
-        mask = torch.arange(LENGTH)[None] < length
-        pairs.append((torch.randint(2, 300, (1, LENGTH), generator=generator) * mask, mask))
-    return pairs
 
 
 def stream(folder: Path, given: list[tuple[torch.Tensor, torch.Tensor]], dtype: str) -> list[torch.Tensor]:
@@ -45,7 +31,7 @@ def stream(folder: Path, given: list[tuple[torch.Tensor, torch.Tensor]], dtype: 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.0), ("bfloat16", 1e-3)])
 def test_same_as_transformers(folder: Path, dtype: str, tolerance: float) -> None:
-    given = tokens(5, LENGTH, 1)
+    given = random_tokens(LENGTH, 5, LENGTH, 1)
     theirs = T5EncoderModel.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     found = stream(folder, given, dtype)
     for (ids, mask), ours in zip(given, found, strict=True):
@@ -56,7 +42,7 @@ def test_same_as_transformers(folder: Path, dtype: str, tolerance: float) -> Non
 
 
 def test_same_as_the_whole_encoder_at_once(folder: Path) -> None:
-    given = tokens(4, 9)
+    given = random_tokens(LENGTH, 4, 9)
     encoder, tensors = t5.open_encoder(folder)
     with torch.inference_mode():
         whole = t5.encode_whole(encoder, tensors, given, CPU)
@@ -65,7 +51,7 @@ def test_same_as_the_whole_encoder_at_once(folder: Path) -> None:
 
 
 def test_does_not_depend_on_what_it_is_encoded_with(folder: Path) -> None:
-    given = tokens(3, 20)
+    given = random_tokens(LENGTH, 3, 20)
     assert torch.equal(stream(folder, given, "bfloat16")[1], stream(folder, given[1:], "bfloat16")[0])
 
 
@@ -87,7 +73,7 @@ def test_never_more_than_one_block_and_never_the_table(folder: Path, monkeypatch
 
     monkeypatch.setattr(weights, "read_tensors", watched)
     with torch.inference_mode():
-        t5_stream.embed_stream(encoder, tensors, tokens(3, 7), CPU)
+        t5_stream.embed_stream(encoder, tensors, random_tokens(LENGTH, 3, 7), CPU)
     largest = max(sum(value.numel() for value in block.parameters()) for block in encoder.encoder.block)
     assert len(held) == 6
     assert max(held) == largest
@@ -103,7 +89,7 @@ def test_smaller_floats_on_disk(folder: Path, tmp_path: Path, stored: torch.dtyp
         small |= {key: value.to(stored) for key, value in load_file(file).items()}
     save_file(small, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    given = tokens(6)
+    given = random_tokens(LENGTH, 6)
     theirs = T5EncoderModel(T5Config.from_pretrained(folder)).eval()
     theirs.load_state_dict({key: value.float() for key, value in small.items()}, strict=False)
     with torch.inference_mode():

@@ -11,10 +11,9 @@ from diffusers import AutoencoderKLLTXVideo
 
 from layerlift.engine.device import choose_policy
 from layerlift.engine.model import open_model
-from layerlift.engine.model.checkpoint import bundled_config
 from layerlift.engine.model.latents import decode, encode
 from layerlift.engine.model.vae_stream import decode_stream, encode_stream, set_frames_at_once
-from tiny_model import tiny_vae_config, write_tiny_model
+from tiny_model import narrow_vae, write_tiny_model
 
 # Float rounding only: the same sums, in another order where a convolution sees other lengths.
 TOLERANCE = 2e-5
@@ -22,28 +21,9 @@ LENGTHS = (1, 3, 8, 100)
 CPU = choose_policy("cpu")
 
 
-def small(name: str) -> dict[str, object]:
-    """The architecture of a published VAE, a sixteenth as wide, with one residual block where it has several."""
-    config = bundled_config(name)
-    for key in ("block_out_channels", "decoder_block_out_channels"):
-        config[key] = [width // 16 for width in config[key]]
-    for key in ("layers_per_block", "decoder_layers_per_block"):
-        config[key] = [1] * len(config[key])
-    return {key: value for key, value in config.items() if not key.startswith("_")} | {"latent_channels": 8}
-
-
-def build(config: dict[str, object]) -> AutoencoderKLLTXVideo:
-    torch.manual_seed(0)
-    vae = AutoencoderKLLTXVideo(**config).eval()
-    for parameter in vae.parameters():
-        if not parameter.any():  # what starts at zero, such as the noise's scale, must be seen to matter
-            torch.nn.init.normal_(parameter, std=0.1)
-    return vae
-
-
 @pytest.fixture(scope="module", params=["tiny", "vae_0.9.0", "vae_0.9.1", "vae_0.9.5"])
 def vae(request: pytest.FixtureRequest) -> AutoencoderKLLTXVideo:
-    return build(tiny_vae_config() if request.param == "tiny" else small(request.param))
+    return narrow_vae(request.param)
 
 
 @pytest.fixture
@@ -79,7 +59,7 @@ def test_decoder_is_the_whole_one(vae: AutoencoderKLLTXVideo, video: torch.Tenso
 def test_frames_do_not_trickle_out() -> None:
     """Convolutions look ahead further than the clip is long, so its end is flushed through them latent by latent: what
     runs on the large pictures is put together again."""
-    vae = build(small("vae_0.9.5"))
+    vae = narrow_vae("vae_0.9.5")
     latents = torch.randn(1, 8, 6, 2, 2)
     with torch.inference_mode():
         pieces = [piece.shape[2] for piece in decode_stream(vae.decoder, latents.split(2, dim=2), torch.zeros(1), 16)]
@@ -110,7 +90,7 @@ class Largest(torch.utils._python_dispatch.TorchDispatchMode):
 
 def test_arrays_do_not_grow_with_the_clip() -> None:
     """Nor with the layer that a clip's end is flushed through."""
-    vae = build(small("vae_0.9.5"))
+    vae = narrow_vae("vae_0.9.5")
     largest: dict[tuple[str, int], int] = {}
     for frames in (33, 65):
         video = torch.rand(1, 3, frames, 64, 64)
@@ -170,7 +150,7 @@ def test_storage_is_exact_for_a_checkpoint_in_it(tiny: Path, tmp_path: Path) -> 
 
 
 def test_injected_noise_follows_the_seed() -> None:
-    vae = build(small("vae_0.9.1"))
+    vae = narrow_vae("vae_0.9.1")
     latents = torch.randn(1, 8, 2, 2, 2, generator=torch.Generator().manual_seed(0))
 
     def decoded(seed: int, frames: int | None) -> np.ndarray:

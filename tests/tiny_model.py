@@ -3,7 +3,10 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 PROMPTS = ("Empty", "", "worst quality, inconsistent motion, blurry, jittery, distorted")
 
@@ -46,6 +49,59 @@ def tiny_vae_config(channels: int = 8, timestep_conditioning: bool = True) -> di
         "spatial_compression_ratio": 16,
         "temporal_compression_ratio": 4,
     }
+
+
+def narrow_vae(name: str, **changes: Any) -> Any:
+    """A random VAE of the architecture of a published one, a sixteenth as wide, with one residual block where it has
+    several; "tiny": of `tiny_vae_config`."""
+    import torch
+    from diffusers import AutoencoderKLLTXVideo
+
+    from layerlift.engine.model.checkpoint import bundled_config
+
+    if name == "tiny":
+        config = tiny_vae_config()
+    else:
+        config = {key: value for key, value in bundled_config(name).items() if not key.startswith("_")}
+        for key in ("block_out_channels", "decoder_block_out_channels"):
+            config[key] = [width // 16 for width in config[key]]
+        for key in ("layers_per_block", "decoder_layers_per_block"):
+            config[key] = [1] * len(config[key])
+        config["latent_channels"] = 8
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTXVideo(**config | changes).eval()
+    for parameter in vae.parameters():
+        if not parameter.any():  # what starts at zero, such as the noise's scale, must be seen to matter
+            torch.nn.init.normal_(parameter, std=0.1)
+    return vae
+
+
+def random_tokens(longest: int, *lengths: int) -> "list[tuple[torch.Tensor, torch.Tensor]]":
+    """Prompts of so many tokens for a T5 encoder, padded: ids and masks (1, longest)."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    pairs = []
+    for length in lengths:
+        mask = torch.arange(longest)[None] < length
+        pairs.append((torch.randint(2, 300, (1, longest), generator=generator) * mask, mask))
+    return pairs
+
+
+def write_t5(folder: Path, dtype: str = "float32", **changes: Any) -> Path:
+    """A random T5 encoder of three blocks in several files, as large ones are published."""
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    config = {
+        "vocab_size": 300, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 3, "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+    }  # fmt: skip
+    T5EncoderModel(T5Config(**config | changes)).to(getattr(torch, dtype)).save_pretrained(
+        folder, max_shard_size="40KB"
+    )
+    return folder
 
 
 def write_tiny_model(

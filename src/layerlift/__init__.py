@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 
 # Metal lacks an operation now and then: computed on the CPU instead of ending the run. Read when torch is imported.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+# From the M5 on, MLX multiplies float32 with 10 bits of precision by itself, a thousand times coarser (mlx #3860). What
+# is computed in float32 here, the VAE and the sums over attention, is so for its precision. Read at the first product.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 __version__ = "0.2.0"
 

@@ -49,7 +49,9 @@ def _own(pid: int) -> str:
 
 @cache
 def _host() -> str:
-    return _short(platform.node())
+    name = platform.node()
+    # What follows the name of a Mac is the network's that it is in, and changes with it.
+    return _short(name.partition(".")[0] if sys.platform == "darwin" else name)
 
 
 def _began(pid: int) -> str | None:
@@ -64,10 +66,19 @@ def _began(pid: int) -> str | None:
         words = status.rpartition(")")[2].split()
         state, flags, ticks = words[0], int(words[6]), words[19]
         return None if state in _DEAD or flags & _EXITING else _short(f"{boot.read_text().strip()} {ticks}")
+    return _began_elsewhere(pid)
+
+
+def _began_elsewhere(pid: int) -> str | None:
+    """The same where the system is not Linux."""
     import psutil  # type: ignore[import-untyped]
 
     try:
-        return _short(f"{psutil.Process(pid).create_time():.2f}")
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        # Of its number and when it began, by a clock that nobody sets: `create_time` moves when the system's is set.
+        return _short(str(hash(process)))
     except psutil.Error:  # there is none, or nothing is told of it
         return None
 

@@ -136,7 +136,8 @@ def test_workers_end_when_the_batch_does(executor: LocalExecutor, tmp_path: Path
 
 def test_devices() -> None:
     assert [device.name for device in parse_devices("0,cuda:2")] == ["cuda:0", "cuda:2"]
-    assert [device.environment for device in parse_devices("0,2")] == [{"CUDA_VISIBLE_DEVICES": n} for n in "02"]
+    here = [{"CUDA_VISIBLE_DEVICES": number, "LAYERLIFT_DEVICE": "cuda"} for number in "02"]
+    assert [device.environment for device in parse_devices("0,2")] == here
     one, two = parse_devices("cpu, cpu")
     assert (one.argv, two.argv) == (("--device", "cpu"),) * 2
     assert int(one.environment["OMP_NUM_THREADS"]) >= 1

@@ -31,6 +31,13 @@ def _where_the_rules_say(policy: Policy) -> None:
     set_mlx_device(policy.device)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where packed weights are kept: never in the home of whoever runs the tests, which may not even be writable."""
+    monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mlx"
+
+
 @pytest.fixture(scope="session")
 def off() -> Callable[[Any, Any], float]:
     """max |a − b| / max |a| of torch's `a` and MLX's (or numpy's) `b`."""

@@ -17,7 +17,7 @@ import layerlift.engine.device.policy as policies
 from layerlift import InputError, RuntimeOptions, open_runtime, remove
 from layerlift.engine.device import MemoryMeter, Policy, choose_policy
 from layerlift.engine.device.budget import ran_out
-from layerlift.engine.device.mlx import LEAST_CACHE, limited_mlx
+from layerlift.engine.device.mlx import LEAST_CACHE, describe_mlx, limited_mlx
 from layerlift.engine.device.policy import BACKENDS, MLX_ROWS, choose_engine
 from layerlift.engine.mlx.engine import MlxModel
 from support import layerlift
@@ -63,11 +63,15 @@ def test_rules(backend: Any) -> None:
     ],
 )
 def test_choice(monkeypatch: pytest.MonkeyPatch, metal: bool, given: dict[str, str], chosen: str) -> None:
+    monkeypatch.delenv("LAYERLIFT_DEVICE", raising=False)
     monkeypatch.setattr(policies, "has_metal", lambda: metal)
     assert choose_engine(**given) == chosen
+    monkeypatch.setenv("LAYERLIFT_DEVICE", "cpu")  # counts as --device
+    assert choose_engine(**given) == given.get("engine", "torch")
 
 
 def test_the_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAYERLIFT_DEVICE", raising=False)
     monkeypatch.setattr(policies, "why_not", lambda place: None)  # all devices are there
     policy = choose_policy(engine="mlx")
     assert (policy.device, policy.backend, policy.engine) == ("mps", "mps", "mlx")
@@ -150,7 +154,7 @@ def test_limits_follow_the_plan_and_go_afterwards() -> None:
 
 
 def test_what_a_plan_takes_stays_wired_as_far_as_the_system_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metal's part, made up: more than it recommends is an error there."""
+    """Metal's part, made up: more than it recommends is an error there. The CPU, on which MLX runs, recommends none."""
     asked: list[int] = []
 
     def wire(limit: int) -> int:
@@ -158,7 +162,7 @@ def test_what_a_plan_takes_stays_wired_as_far_as_the_system_lets_it(monkeypatch:
         return 7
 
     monkeypatch.setattr(device_mlx, "has_metal", lambda: True)
-    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 3 * 2**30})
+    monkeypatch.setattr(mx, "device_info", {mx.gpu: {"max_recommended_working_set_size": 3 * 2**30}}.__getitem__)
     monkeypatch.setattr(mx, "set_wired_limit", wire)
     for peak in (2**30, 2**32):
         with limited_mlx(peak=peak, memory=2**33):
@@ -173,7 +177,7 @@ def test_limits_go_when_one_of_them_cannot_be(monkeypatch: pytest.MonkeyPatch) -
     usual = mx.set_cache_limit(10**6)
     mx.set_cache_limit(usual)
     monkeypatch.setattr(device_mlx, "has_metal", lambda: True)
-    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 3 * 2**30})
+    monkeypatch.setattr(mx, "device_info", {mx.gpu: {"max_recommended_working_set_size": 3 * 2**30}}.__getitem__)
     monkeypatch.setattr(mx, "set_wired_limit", refuse)
     with pytest.raises(ValueError, match="wired"), limited_mlx(peak=2**30, memory=2**32):
         pass
@@ -205,11 +209,20 @@ def test_what_mlx_says_when_memory_ran_out(said: str) -> None:
     assert ran_out(RuntimeError(said))
 
 
-def test_meter_counts_the_host_alone_on_the_cpu() -> None:
+@pytest.mark.parametrize("metal", [False, True])
+def test_meter_counts_what_mlx_holds_where_there_is_a_gpu(metal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere it is the host's memory, which is counted already."""
+    monkeypatch.setattr(device_mlx, "has_metal", lambda: metal)
     with MemoryMeter("mlx") as meter:
         mx.eval(mx.ones((2**20,)))
     assert meter.host_peak_bytes > 0
-    assert meter.device_peak_bytes == 0
+    assert (meter.device_peak_bytes >= 2**22) is metal
+
+
+@pytest.mark.parametrize(("device", "where"), [("cpu", "the CPU, which is slow"), ("mps", "Apple GPU")])
+def test_on_a_mac_mlx_is_said_to_run_where_it_runs(device: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_mlx, "has_metal", lambda: True)
+    assert describe_mlx(device) == f"mlx {mx.__version__} on {where}"
 
 
 def test_bench_speed_measures_mlx_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,6 @@ MEAN, MOST, IOU = 0.25, 4, 0.995
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two scenes to work on, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path / "cache"))
 
 
 def draw(name: str, seed: int, size: str, frames: int) -> None:

@@ -145,5 +145,5 @@ def test_weights_go_with_their_stage(tmp_path: Path, policy: Policy, kind: str) 
     with model.part(kind, policy) as part:
         assert mx.get_active_memory() > before
     assert part is not None
-    assert mx.get_active_memory() <= before + 64  # a constant or two that MLX keeps for itself
+    assert mx.get_active_memory() < before + 2**15  # constants that MLX keeps for itself, which take pages on a GPU
     assert mx.get_cache_memory() == 0

@@ -5,15 +5,12 @@ MLX's CPU counts its arrays as a GPU does, and takes what a GPU does not on top,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
-import torch
-from transformers import T5Config, T5EncoderModel
 
 import layerlift.engine.mlx.needs as mlx_needs
 import layerlift.engine.mlx.vae as mlx_vae
@@ -23,13 +20,10 @@ from layerlift.engine.device.budget import attempt
 from layerlift.engine.device.needs import (
     GIB,
     Request,
-    text_need,
 )
 from layerlift.engine.device.plan import make_plan
 from layerlift.engine.device.policy import MLX_ROWS
-from layerlift.engine.mlx.t5 import embed_stream
 from layerlift.engine.model import facts as facts_of
-from layerlift.engine.model import t5
 from layerlift.engine.model.checkpoint import Component, build_module, bundled_config
 from layerlift.engine.model.schema import check_config
 from layerlift.engine.planning import means
@@ -38,7 +32,7 @@ from mlx_memory import (
     Written,
     check_half,
     check_passes,
-    held,
+    check_text,
     transformer_facts,
     vae_config,
 )
@@ -51,16 +45,7 @@ SIZES = {"float32": 4, "bfloat16": 2}
     {"int8": True, "attention_limit_bytes": 2**19}, {"int4": True, "attention_limit_bytes": 2**19},
 ])  # fmt: skip
 @pytest.mark.parametrize("sparse", [False, True])
-def test_denoising(
-    *,
-    written: Written,
-    policy: Policy,
-    choices: dict[str, Any],
-    sparse: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path))
+def test_denoising(written: Written, policy: Policy, choices: dict[str, Any], sparse: bool) -> None:
     rules = replace(policy, **choices)
     plan = (True, False, True) if sparse else (True, True)
     check_passes(Table(), written, rules, (256, 192), 41, heads=4, channels=32, layers=2, plan=plan)
@@ -84,21 +69,8 @@ def test_vae(written: Written, policy: Policy, frames: int, monkeypatch: pytest.
 @pytest.mark.parametrize("dtype", SIZES)
 def test_text(tmp_path: Path, policy: Policy, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all blocks, one."""
-    shape, length = (256, 640, 4), mlx_needs.TEXT_TOKENS
-    monkeypatch.setattr(mlx_needs, "TEXT_ENCODER", shape)
-    width, hidden, heads = shape
-    config = T5Config(
-        vocab_size=300, d_model=width, d_kv=64, d_ff=hidden, num_layers=3, num_heads=heads,
-        feed_forward_proj="gated-gelu",
-    )  # fmt: skip
-    T5EncoderModel(config).to(getattr(torch, dtype)).save_pretrained(tmp_path / "text_encoder")
-    encoder, tensors = t5.open_encoder(tmp_path / "text_encoder")
-    rules = replace(policy, text_dtype=dtype)
-    tokens: Sequence[Any] = [(torch.full((1, length), 7), torch.ones(1, length, dtype=torch.bool))]
-    block, _ = facts_of._text_counts(tmp_path)
-    facts = replace(transformer_facts(check_config("transformer", {}, "a test")), text_block=block)
-    most = held(lambda: embed_stream(encoder, tensors, tokens, rules))
-    Table().check("text", text_need(Request(facts, rules, (64, 64), 9, (64, 64), 1, GIB)), most)
+    monkeypatch.setattr(mlx_needs, "TEXT_ENCODER", (256, 640, 4))
+    check_text(Table(), tmp_path, replace(policy, text_dtype=dtype), layers=3)
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten
 from safetensors.torch import load_file, save_file
 
 from layerlift import remove
+from layerlift.cache import BOUNDS, Bounds
 from layerlift.engine.device import Policy
 from layerlift.engine.mlx import quantised
 from layerlift.engine.mlx.engine import MlxModel
@@ -41,12 +42,6 @@ def component(written: Callable[..., Component]) -> Component:
     config = tiny_transformer_config() | {"attention_head_dim": 64, "cross_attention_dim": 128}
     made = written("transformer", LTXVideoTransformer3DModel(**config))
     return replace(made, config=check_config("transformer", made.config, "a test"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path))
-    return tmp_path / "mlx"
 
 
 def velocity(component: Component, policy: Policy) -> np.ndarray:
@@ -164,6 +159,27 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     monkeypatch.setenv("LAYERLIFT_CACHE", str(tmp_path / "file"))
     with pytest.warns(CacheWarning, match="cannot be written"):
         assert np.isfinite(velocity(component, replace(policy, int8=True))).all()
+
+
+def test_other_models_packed_weights_go_when_there_are_too_many(
+    component: Component, policy: Policy, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the user is told; not those that are used."""
+    velocity(component, replace(policy, int8=True))
+    eight, four = (packed_place(component, bits, "float32") for bits in (8, 4))
+    monkeypatch.setitem(BOUNDS, "mlx", Bounds(eight.stat().st_size, days=90))
+    with pytest.warns(CacheWarning, match=r"0\.0 GiB of packed weights .* are gone from .*mlx, to make room"):
+        velocity(component, replace(policy, int4=True))
+    assert list(cache.iterdir()) == [four]
+
+
+def test_used_packed_weights_are_the_last_to_go(component: Component, policy: Policy, cache: Path) -> None:
+    rules = replace(policy, int8=True)
+    velocity(component, rules)
+    place = packed_place(component, 8, "float32")
+    os.utime(place, (0, 0))
+    velocity(component, rules)
+    assert place.stat().st_mtime > 0
 
 
 @pytest.mark.slow

@@ -19,32 +19,17 @@ from layerlift.engine.mlx.vae import Half
 from layerlift.engine.mlx.vae_stream import _down_block, _resnets, _up, decode_stream, encode_stream, fold, unfold
 from layerlift.engine.model import latents as torch_latents
 from layerlift.engine.model import vae_stream
-from layerlift.engine.model.checkpoint import Component, bundled_config
+from layerlift.engine.model.checkpoint import Component
 from layerlift.errors import PrecisionError
-from tiny_model import tiny_vae_config
+from tiny_model import narrow_vae
 
 PART, WHOLE = 1e-5, 1e-4
 LENGTHS = (1, 3, 100)
 
 
-def small(name: str) -> dict[str, Any]:
-    """The architecture of a published VAE, a sixteenth as wide, with one residual block where it has several."""
-    config = bundled_config(name)
-    for key in ("block_out_channels", "decoder_block_out_channels"):
-        config[key] = [width // 16 for width in config[key]]
-    for key in ("layers_per_block", "decoder_layers_per_block"):
-        config[key] = [1] * len(config[key])
-    return {key: value for key, value in config.items() if not key.startswith("_")} | {"latent_channels": 8}
-
-
 @pytest.fixture(scope="module", params=["tiny", "vae_0.9.0", "vae_0.9.1", "vae_0.9.5"])
 def theirs(request: pytest.FixtureRequest) -> AutoencoderKLLTXVideo:
-    torch.manual_seed(0)
-    config = tiny_vae_config() if request.param == "tiny" else small(request.param)
-    vae = AutoencoderKLLTXVideo(**config | {"scaling_factor": 0.7}).eval()  # 1 would not show that it is left out
-    for parameter in vae.parameters():
-        if not parameter.any():  # what starts at zero, such as the noise's scale, must be seen to matter
-            torch.nn.init.normal_(parameter, std=0.1)
+    vae = narrow_vae(request.param, scaling_factor=0.7)  # 1 would not show that it is left out
     vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 8))
     vae.latents_std.copy_(torch.linspace(0.5, 1.5, 8))
     return vae

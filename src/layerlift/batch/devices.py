@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from layerlift.engine.device import choose_policy
+from layerlift.engine.device.policy import DEVICE
 from layerlift.engine.device.several import device_names
 from layerlift.errors import InputError
 
@@ -67,8 +68,9 @@ def in_words(names: Sequence[str]) -> str:
 
 
 def _cuda(number: str) -> Device:
-    # It sees no other one, and what fails on it leaves the others alone. On all of them it is the same device.
-    return Device(f"cuda:{number}", environment={"CUDA_VISIBLE_DEVICES": number})
+    # It sees no other one, and what fails on it leaves the others alone. On all of them it is the same device, whatever
+    # the environment of the batch says.
+    return Device(f"cuda:{number}", environment={"CUDA_VISIBLE_DEVICES": number, DEVICE: "cuda"})
 
 
 def _visible(number: int) -> str:

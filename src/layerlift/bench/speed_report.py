@@ -151,7 +151,7 @@ def describe_machine(policy: Policy, memory: float) -> dict[str, str]:
     device = policy.device
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     rows = {
-        "engine": describe_mlx() if policy.engine == "mlx" else "torch",
+        "engine": describe_mlx(device) if policy.engine == "mlx" else "torch",
         "device": f"{device}: {name}",
         "cores": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
         "RAM": f"{total_ram() / GIB:.1f} GiB",

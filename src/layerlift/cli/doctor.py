@@ -48,12 +48,25 @@ def doctor(*, running: Annotated[RuntimeOptions, Without("model", "text_encoder"
         | {"attention": attention(chosen)},
         "models": {name: path or "not on this machine" for name, path in found.items()},
         "segmenters": {"mobile-sam": f"in the package, run by {runs}", **segmenters},
+        "cache": cached(),
     }
     lines = []
     for title, rows in sections.items():
         lines += [title, *(f"  {name:24} {value}" for name, value in rows.items())]
     lines += ["plan for a default clip", *(f"  {line}".rstrip() for line in default_plan(runtime))]
     typer.echo("\n".join(lines))
+
+
+def cached() -> dict[str, str]:
+    """Where the cache is, how much of each kind lies in it, and how much may."""
+    from layerlift.cache import BOUNDS, cache_folder, kept_sizes
+    from layerlift.engine.device.needs import GIB
+
+    rows = {"folder": str(cache_folder(""))}
+    for kind, (count, size) in kept_sizes().items():
+        bound = f" of at most {BOUNDS[kind].size / GIB:.0f}" if kind in BOUNDS else ""
+        rows[kind] = f"{count} file{'' if count == 1 else 's'}, {size / GIB:.2f} GiB{bound}"
+    return rows
 
 
 def attention(policy: "Policy") -> str:

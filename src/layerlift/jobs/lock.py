@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from layerlift.locks import locked
 from layerlift.processes import State, owner, state_of
 from layerlift.temporary import NO_LINK
 
@@ -76,7 +76,7 @@ class Lock:
     def _taken(self) -> bool:
         """Take the lock, unless it is another's, or the file is no longer the one of that name."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | _CAREFUL, 0o644)
-        told = _told(descriptor) if _locked(descriptor) else None
+        told = _told(descriptor) if locked(descriptor, exclusive=True) else None
         if told is None or (told != owner() and state_of(told) != "gone") or not _is(descriptor, self.path):
             os.close(descriptor)
             return False
@@ -84,21 +84,6 @@ class Lock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, owner().encode(), 0)
         return True
-
-
-def _locked(descriptor: int) -> bool:
-    """Lock an open file for this process, where the system can."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some file systems cannot: the process that the file names is asked
-        return True
-    return True
 
 
 def _told(descriptor: int) -> str:

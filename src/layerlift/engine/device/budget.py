@@ -63,7 +63,7 @@ def gpu_bytes() -> int:
 
 def total_ram() -> int:
     """The machine's memory, or what this container may take of it, in bytes."""
-    if hasattr(os, "sysconf"):
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):  # Windows has none, and not every Unix has this one
         found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     else:
         import psutil  # type: ignore[import-untyped]

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -10,8 +11,10 @@ from typing import Self
 
 from layerlift.engine.device.mlx import mlx_peak_bytes, reset_mlx_peak
 
-# Host memory has no resettable high-water mark for anonymous pages alone, so it is sampled.
+# Host memory has no resettable high-water mark for anonymous pages alone, so it is sampled: so often, and in no more
+# than this share of the time. Outside Linux a look goes through all of a process's memory, and may take long.
 SAMPLE_SECONDS = 0.02
+SAMPLE_SHARE = 0.05
 # What a block is from which on glibc keeps it out of its heap, where it is told so (malloc.h).
 APART_BYTES = 2**22
 M_MMAP_THRESHOLD = -3
@@ -98,8 +101,11 @@ class MemoryMeter:
 
     def _run(self) -> None:
         has_mark = self.device.startswith(("cuda", "mlx"))  # and asking for it takes a millisecond from everyone else
-        while not self._stop.wait(SAMPLE_SECONDS):
+        pause = SAMPLE_SECONDS
+        while not self._stop.wait(pause):
+            began = time.perf_counter()
             self._look(device=not has_mark)
+            pause = max(SAMPLE_SECONDS, (time.perf_counter() - began) / SAMPLE_SHARE)
 
 
 def free_device(device: str) -> None:

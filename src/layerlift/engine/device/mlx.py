@@ -33,8 +33,8 @@ def has_metal() -> bool:
     return bool(mx.metal.is_available())
 
 
-def describe_mlx() -> str:
-    """What `layerlift doctor` says of it."""
+def describe_mlx(device: str = "mps") -> str:
+    """Which MLX is here, and what it computes on where it is asked for torch's `device`; or why there is none."""
     reason = why_not_mlx()
     if reason is not None:
         return f"no: {reason}"
@@ -42,7 +42,8 @@ def describe_mlx() -> str:
         number = version("mlx")
     except PackageNotFoundError:
         number = "of an unknown version"
-    return f"mlx {number} on {'Apple GPU' if has_metal() else 'the CPU, which is slow'}"
+    on_gpu = device.startswith("mps") and has_metal()
+    return f"mlx {number} on {'Apple GPU' if on_gpu else 'the CPU, which is slow'}"
 
 
 def set_mlx_device(device: str) -> None:
@@ -64,8 +65,9 @@ def limited_mlx(peak: float, memory: float) -> Iterator[None]:
     cache = max(LEAST_CACHE, min(memory - peak, CACHE_SHARE * memory))
     limits = {mx.set_memory_limit: int(memory), mx.set_cache_limit: int(cache)}
     if has_metal():
-        # With more than this MLX raises an error.
-        limits[mx.set_wired_limit] = min(int(peak), int(mx.device_info()["max_recommended_working_set_size"]))
+        # With more than this MLX raises an error. The GPU's, by name: the device that MLX runs on may be the CPU.
+        most = mx.device_info(mx.gpu)["max_recommended_working_set_size"]
+        limits[mx.set_wired_limit] = min(int(peak), int(most))
     before = {}
     try:
         for put, value in limits.items():

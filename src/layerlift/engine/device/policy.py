@@ -4,6 +4,7 @@ Code that runs a model asks the policy, never the device: so the rules of one ba
 tested there. What no backend may do is not in the table, because it is not a choice: `NOWHERE` lists it.
 """
 
+import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +18,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 # How the weights of the transformer's blocks may be kept: as a plan decides, in 8 or (with MLX) 4 bits, or as they are.
 WEIGHTS = ("auto", "8bit", "4bit", "full")
+
+# The environment variable that says where to compute when no device is asked for: for machines whose GPU is found and
+# cannot be used, and for tests.
+DEVICE = "LAYERLIFT_DEVICE"
 
 # What runs a model: as suits the machine, torch, or Apple's MLX.
 ENGINES = ("auto", "torch", "mlx")
@@ -202,12 +207,13 @@ MLX_ROWS: dict[Backend, Policy] = {
 
 def choose_engine(engine: str = "auto", device: str | None = None, force: str | None = None) -> str:
     """What runs the model, "torch" or "mlx". For "auto" that is MLX on an Apple GPU where it is installed, unless
-    `device` or `force` (see `choose_policy`) ask for something.
+    `device`, the environment or `force` (see `choose_policy`) ask for something.
 
     Raises InputError for an unknown engine, and for MLX where it cannot be used, with the reason.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown --engine {engine!r}: choose one of {', '.join(ENGINES)}.")
+    device, _ = _asked(device)
     if engine == "auto":
         return "mlx" if device is None and force is None and has_metal() else "torch"
     if engine == "mlx":
@@ -232,11 +238,11 @@ def choose_policy(
 ) -> Policy:
     """The rules for a run.
 
-    `device`: "cuda", "cuda:1", "mps", "cpu", or None for the best one there (cuda, then mps, then cpu). `dtype`: the
-    transformer's ("float32", "bfloat16", "float16"), or None for the backend's own; "float32" is full precision
-    everywhere and takes the VAE along, while a half precision leaves the VAE as the backend needs it. `force`: follow
-    another backend's rules on this device. `weights`: "8bit", "4bit" and "full" say how the transformer's blocks keep
-    theirs, "auto" takes fewer bits only where memory is short. `engine`: see `choose_engine`.
+    `device`: "cuda", "cuda:1", "mps", "cpu", or None for what LAYERLIFT_DEVICE says, else for the best one there (cuda,
+    then mps, then cpu). `dtype`: the transformer's ("float32", "bfloat16", "float16"), or None for the backend's own;
+    "float32" is full precision everywhere and takes the VAE along, while a half precision leaves the VAE as the backend
+    needs it. `force`: follow another backend's rules on this device. `weights`: "8bit", "4bit" and "full" say how the
+    transformer's blocks keep theirs, "auto" takes fewer bits only where memory is short. `engine`: see `choose_engine`.
 
     Raises InputError for a device that is unknown or not available (with the reason), an unknown dtype, backend or way
     to keep weights, and as `choose_engine`.
@@ -250,15 +256,14 @@ def choose_policy(
         raise InputError(f"unknown --policy {force!r}: choose one of {', '.join(BACKENDS)}.")
     if weights == "4bit" and engine != "mlx":
         raise InputError("--weights 4bit needs --engine mlx: choose 8bit, or the other engine.")
-    place = device if device is not None else _best_device(("mps", "cpu") if engine == "mlx" else tuple(BACKENDS))
+    asked, said = _asked(device)
+    place = asked if asked is not None else _best_device(("mps", "cpu") if engine == "mlx" else tuple(BACKENDS))
     kind = place.split(":")[0]
     if kind not in BACKENDS:
-        raise InputError(f"unknown --device {place!r}: choose one of {', '.join(BACKENDS)}.")
+        raise InputError(f"unknown {said} {place!r}: choose one of {', '.join(BACKENDS)}.")
     reason = why_not(place)
     if reason is not None:
-        raise InputError(
-            f"--device {place!r} cannot be used: {reason}; leave --device out to use the best one available."
-        )
+        raise InputError(f"{said} {place!r} cannot be used: {reason}; leave it out to use the best one available.")
 
     rows = MLX_ROWS if engine == "mlx" else BACKENDS
     row = rows[kind if force is None else force]
@@ -273,6 +278,11 @@ def choose_policy(
         policy = replace(policy, vae_dtype="float32")
     int8 = {"auto": None, "8bit": True, "4bit": False, "full": False}[weights]
     return replace(policy, int8=int8, int4=weights == "4bit")
+
+
+def _asked(device: str | None) -> tuple[str | None, str]:
+    """The device that is asked for, None where none is, and by what."""
+    return (device, "--device") if device is not None else (os.environ.get(DEVICE) or None, DEVICE)
 
 
 def _best_device(places: tuple[str, ...]) -> str:

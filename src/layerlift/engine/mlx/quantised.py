@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from layerlift.cache import cache_folder
+from layerlift.cache import cache_folder, prune, reading
 from layerlift.engine.device.budget import ran_out
+from layerlift.engine.device.needs import GIB
 from layerlift.engine.mlx.arrays import DTYPES
 from layerlift.engine.mlx.needs import GROUP
 from layerlift.engine.mlx.transformer import Transformer
@@ -22,7 +23,6 @@ from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.headers import TensorSpec, read_header
 from layerlift.engine.model.text import CacheWarning
 from layerlift.errors import InputError
-from layerlift.hidden import leftovers
 from layerlift.whole import KeptAsideError, whole_file
 from mlx import nn
 
@@ -78,8 +78,10 @@ def quantised_layers(tensors: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]
 def _packed(component: Component, layers: Mapping[str, TensorSpec], bits: int, dtype: str) -> Mapping[str, Any]:
     """Every layer's `PACKED`, by name: from the cache, or made and put there. A CacheWarning says why it is not."""
     place = packed_place(component, bits, dtype)
-    found = _read(place, layers, bits, dtype)
+    with reading(place) as there:
+        found = _read(place, layers, bits, dtype) if there else None
     if found is not None:
+        _make_room(place, found)
         return found
     made: dict[str, Any] = {}
     files = ArrayFiles()
@@ -95,13 +97,25 @@ def _packed(component: Component, layers: Mapping[str, TensorSpec], bits: int, d
         mx.eval([made[f"{name}.{part}"] for part in PACKED])  # one layer's whole weight at a time
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        for left in leftovers(place):
-            left.unlink(missing_ok=True)
+        _make_room(place, made)
         with whole_file(place, overwrite=True) as path, path.open("wb") as stream:
             mx.save_safetensors(stream, made, metadata={"bits": str(bits), "group": str(GROUP)})
     except (OSError, RuntimeError, KeptAsideError) as error:
         _warn(f"{place} cannot be written: {str(error).lower()}")
     return made
+
+
+def _make_room(place: Path, packed: Mapping[str, Any]) -> None:
+    """Keep packed weights within their bounds, with those at `place`; a CacheWarning says what went."""
+    removed = prune(place, sum(array.nbytes for array in packed.values()))
+    if removed:
+        size = f"{removed / GIB:.1f} GiB"
+        warnings.warn(
+            f"{size} of packed weights that were unused for the longest are gone from {place.parent}, to make room; "
+            "a model is packed again when it is used.",
+            CacheWarning,
+            stacklevel=3,
+        )
 
 
 def packed_place(component: Component, bits: int, dtype: str) -> Path:
@@ -120,9 +134,7 @@ def packed_place(component: Component, bits: int, dtype: str) -> Path:
 
 
 def _read(place: Path, layers: Mapping[str, TensorSpec], bits: int, dtype: str) -> dict[str, Any] | None:
-    """What is kept at `place`, in memory; None when there is nothing that can be used."""
-    if not place.is_file():
-        return None
+    """What is kept at `place`, in memory; None when it cannot be used."""
     try:
         specs, _ = read_header(place)
     except InputError:
