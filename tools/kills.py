@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def main() -> None:
         rng, order = random.Random(given.seed), [name for name, (steps, _) in stages.items() if steps]
         chosen = [(number, rng.random()) for number in (rng.randrange(len(order)) for _ in range(given.kills))]
         moments = [(order[number], 1 + int(share * stages[order[number]][0])) for number, share in sorted(chosen)]
-        worst = kill(job, folder / "out", moments)
+        worst = kill(job, folder / "out", moments, order)
         same = alike(folder / "whole", folder / "out")
     print(f"\nthe results are {'the same' if same else 'DIFFERENT'}; at most {worst:.1f} frames were made again")
     sys.exit(not same)
@@ -96,13 +97,17 @@ def start(job: list[str], target: Path, *, resume: bool = False) -> subprocess.P
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def kill(job: list[str], target: Path, moments: list[tuple[str, int]]) -> float:
-    """Kill the job at these steps of stages, one after another; returns how many frames a kill cost at most."""
+def kill(job: list[str], target: Path, moments: list[tuple[str, int]], order: list[str]) -> float:
+    """Kill the job at these steps of stages, one after another; returns how many frames a kill cost at most.
+
+    Where all of a stage was found, the kill comes as soon as a later one of the `order` has begun.
+    """
     came: dict[str, int] = {}
     worst = 0.0
     print(f"{'kill':>4}  {'at':32}  made again after it: steps, and frames of the stage where most was")
     for number, moment in enumerate([*moments, None], 1):
-        now = watch(start(job, target, resume=bool(came)), target, moment)
+        later = [] if moment is None else order[order.index(moment[0]) + 1 :]
+        now = watch(start(job, target, resume=bool(came)), target, moment, later)
         # What is found is told bit by bit: it is all told when something new is made.
         again = {name: max(0, came.get(name, 0) - found) for name, (position, found) in now.items() if position > found}
         for name, (position, _) in now.items():
@@ -116,22 +121,27 @@ def kill(job: list[str], target: Path, moments: list[tuple[str, int]]) -> float:
             told = ", ".join(f"{name} {count}" for name, count in again.items() if count) or "nothing"
             print(f"  {told}; {cost:.1f}", flush=True)
         if moment is not None:
-            if moment[0] not in now:
+            if not {moment[0], *later} & {*now}:
                 sys.exit(f"the job ended before {moment[0]}, step {moment[1]}")
-            print(f"{number:4}  {moment[0] + ', step ' + str(now.get(moment[0], (0, 0))[0]):32}", end="", flush=True)
+            name = moment[0] if moment[0] in now else [*now][-1]
+            print(f"{number:4}  {name + ', step ' + str(now[name][0]):32}", end="", flush=True)
     return worst
 
 
 def watch(
-    process: subprocess.Popen[bytes], target: Path, moment: tuple[str, int] | None = None
+    process: subprocess.Popen[bytes],
+    target: Path,
+    moment: tuple[str, int] | None = None,
+    later: Sequence[str] = (),
 ) -> dict[str, tuple[int, int]]:
-    """Wait for a process, and kill it at a step of a stage; returns how far its stages came, see `steps_since`."""
+    """Wait for a process, and kill it at a step of a stage, or in a later one; returns how far its stages came, see
+    `steps_since`."""
     folder, began = job_folder(target) / STEPS, time.time()
     now: dict[str, tuple[int, int]] = {}
     while process.poll() is None:
         time.sleep(0.05)
         now |= steps_since(folder, began)
-        if moment is not None and now.get(moment[0], (0, 0))[0] >= moment[1]:
+        if moment is not None and (now.get(moment[0], (0, 0))[0] >= moment[1] or {*later} & {*now}):
             process.kill()
             process.wait()
     return now | steps_since(folder, began)
