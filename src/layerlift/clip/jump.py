@@ -100,8 +100,9 @@ class Jumper:
             # What comes after the wanted frame may be wanted next.
             early = packet.pts is not None and packet.pts < wanted
             self._stream.codec_context.skip_frame = "NONREF" if early else "DEFAULT"
-            self._decoded |= {frame.pts: frame for frame in packet.decode() if frame.pts is not None}
-        self._decoded = {time: frame for time, frame in self._decoded.items() if time >= wanted}
+            came = {frame.pts: frame for frame in packet.decode() if frame.pts is not None}
+            # Earlier ones are let go of at once: a decoder never gives back the most memory that its frames took.
+            self._decoded = {time: frame for time, frame in (self._decoded | came).items() if time >= wanted}
         return self._decoded[wanted]
 
     def _failed(self, number: int) -> InputError:
