@@ -152,6 +152,14 @@ class Projects:
                 found.close()
             shutil.rmtree(folder)
 
+    def decode_ahead(self, project: OpenProject) -> None:
+        """Make this project's frames ahead, and no other's: it was opened last."""
+        with self._lock:
+            for other in self.all_open():
+                if other is not project:
+                    other.frames.close()
+            project.frames.start()
+
     def all_open(self) -> list[OpenProject]:
         """The projects that are open."""
         with self._lock:
@@ -169,11 +177,8 @@ class Projects:
             return False
 
     def _add(self, name: str, folder: Path, saved: Saved, opened: Opened) -> OpenProject:
-        for other in self.all_open():
-            other.frames.close()  # one clip is decoded ahead: that of the project that was opened last
-        project = OpenProject(name, folder, saved, opened, self.events)
-        self._open[name] = project
-        project.frames.start()
+        self._open[name] = project = OpenProject(name, folder, saved, opened, self.events)
+        self.decode_ahead(project)
         return project
 
 
