@@ -133,6 +133,31 @@ def test_decoders_are_parked_along_a_long_group_of_pictures(tmp_path: Path) -> N
     assert opened.decoders.empty(0) == []
 
 
+def test_a_run_does_not_rest_while_one_of_its_next_frames_is_waited_for(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames_module, "PATIENCE", 60.0)
+    monkeypatch.setattr(frames_module, "REST", 60.0)
+    store, runs, looked = FrameStore(open_for_page(root / "toy.mkv"), tmp_path / "frames"), Event(), Event()
+    keep = FrameStore._keep
+
+    def hold(self: FrameStore, path: Path, frame: np.ndarray, width: int) -> bytes:
+        runs.set()
+        looked.wait(60)
+        return keep(self, path, frame, width)
+
+    monkeypatch.setattr(FrameStore, "_keep", hold)
+    store.start()
+    runs.wait()
+    asked = Thread(target=store.jpeg, args=(8, WIDTH))
+    asked.start()
+    asked.join(0.1)
+    looked.set()
+    asked.join(20)
+    assert not asked.is_alive()
+    store.close()
+
+
 def test_nobody_waits_for_a_run_that_has_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What decodes ahead is broken off where the user looks elsewhere: who waited for it decodes for themselves."""
     monkeypatch.setattr(frames_module, "PATIENCE", 60.0)

@@ -286,7 +286,8 @@ class FrameStore:
                     raise _Elsewhere
                 if self._quiet <= time.monotonic() and self.opened.decoders.empty(self._look):
                     raise _Elsewhere
-                left = 0.0 if self._look <= at <= self._look + ENOUGH else self._quiet - time.monotonic()
+                waited_for = self._look - COMING < at <= self._look + ENOUGH
+                left = 0.0 if waited_for else self._quiet - time.monotonic()
                 if not self._busy and left <= 0:
                     return self._look
                 self._changed.wait(None if self._busy else left)
