@@ -211,6 +211,21 @@ def test_a_command_that_fails_is_told_and_the_next_one_runs(
     assert ended(context, start(client, "track")["id"]).state == "done"
 
 
+def test_what_computes_does_not_wait_for_a_download(
+    client: TestClient, context: Context, clicked: dict, stand_in: Path
+) -> None:
+    (stand_in / "orders").write_text("wait")
+    download = start(client, "download", model="sam2-tiny")
+    until(lambda: client.get("/api/jobs").json()[0]["done"])
+    (stand_in / "orders").write_text("")
+    other = start(client, "download", model="sam2-small")
+    assert ended(context, start(client, "track")["id"]).state == "done"
+    assert [job["state"] for job in client.get("/api/jobs").json()] == ["running", "waiting", "done"]
+    client.post(f"/api/jobs/{other['id']}/cancel")
+    client.post(f"/api/jobs/{download['id']}/cancel")
+    assert ended(context, download["id"]).state == "cancelled"
+
+
 def test_jobs_wait_for_each_other_and_one_that_waits_is_cancelled_at_once(
     client: TestClient, context: Context, clicked: dict, stand_in: Path
 ) -> None:

@@ -3,7 +3,7 @@
 /** @import {Job} from "./types.js" */
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
-import { announce, attempt, byId, changed, h, icon, iconButton, span, time, whisper } from "./dom.js";
+import { announce, attempt, byId, changed, h, icon, iconButton, size, span, time, whisper } from "./dom.js";
 
 /** @type {Record<string, string>} */
 const TITLES = {
@@ -141,9 +141,9 @@ export const isBusy = (job) => job.state === "waiting" || job.state === "running
 function bar(job) {
   const share = job.total ? Math.min(1, job.done / job.total) : null;
   const fill = h("div", { class: `fill${share === null && job.state === "running" ? " unknown" : ""}` });
-  fill.style.width = share === null ? "30%" : `${(100 * share).toFixed(1)}%`;
-  if (job.state === "waiting") fill.style.width = "0";
-  const count = job.total ? `${job.done} / ${job.total}` : "";
+  fill.style.width = job.state === "waiting" ? "0" : share === null ? "30%" : `${(100 * share).toFixed(1)}%`;
+  const amount = job.kind === "download" ? size : String;
+  const count = job.total ? `${amount(job.done)} of ${amount(job.total)}` : "";
   const left = job.left === null || job.left === undefined ? "" : `${time(job.left)} left`;
   const stage = job.state === "waiting" ? "waiting for its turn" : job.stage || "starting…";
   const words = h("div", { class: "work-words" },

@@ -5,8 +5,7 @@
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
 import {
-  attempt, button, byId, changed, chooseFile, h, icon, iconButton, legendEntry, panel, size, span,
-  time,
+  attempt, button, byId, changed, chooseFile, h, icon, iconButton, legendEntry, panel, size, span, time,
 } from "./dom.js";
 import { mark } from "./objects.js";
 import { pictures } from "./session.js";
