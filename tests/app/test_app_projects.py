@@ -88,6 +88,13 @@ def test_frames_are_made_ahead_at_the_width_that_is_asked_for(root: Path, tmp_pa
     assert store.ready(320) == [(2, 3)]
 
 
+def test_a_project_whose_clip_is_gone_says_so(client: TestClient, root: Path, project: dict) -> None:
+    (root / "toy.mkv").unlink()
+    answer = client.put("/api/projects/toy", json={"rev": project["rev"], "doc": project["doc"]})
+    assert answer.status_code == 410
+    assert answer.json()["error"] == "toy.mkv, this project's clip, is gone: put it back into the folder."
+
+
 def test_the_clip_of_the_project_that_was_opened_last_is_decoded_ahead(client: TestClient, root: Path) -> None:
     """Also where it was opened before, and another one since."""
     for name in ("one", "other"):

@@ -48,6 +48,19 @@ def test_a_tab_that_was_too_late_loses_nothing(page: Any, server: Any, scene: Pa
     assert project_of(page, "late")["doc"]["marks"] == [0, 1], "undo does not bring back what was too late"
 
 
+def test_what_cannot_be_saved_says_why(page: Any, server: Any, scene: Path, faults: Any) -> None:
+    """Here the clip is away for a while; no server is called lost that answers."""
+    faults.expected = ("410 (Gone)",)
+    open_clip(page, server.folder, scene, "away")
+    clip = server.folder / "away.mkv"
+    clip.rename(clip.with_suffix(".bak"))
+    page.keyboard.press("n")
+    page.wait_for_selector("#saved:has-text('Not saved: away.mkv'):has-text('is gone: put it back into the folder')")
+    clip.with_suffix(".bak").rename(clip)
+    wait_saved(page)
+    assert len(project_of(page, "away")["doc"]["objects"]) == 1
+
+
 def test_all_is_done_without_a_mouse(page: Any, server: Any, scene: Path) -> None:
     keys = page.keyboard
     open_clip(page, server.folder, scene, "keys")

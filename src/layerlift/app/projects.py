@@ -126,7 +126,7 @@ class Projects:
             return self._add(name, folder, saved, opened)
 
     def get(self, name: str) -> OpenProject:
-        """A project by its name. Raises RefusalError (404) where there is none, InputError where its clip is gone."""
+        """A project by its name. Raises RefusalError: 404 where there is none, 410 where its clip is gone."""
         with self._lock:
             folder = inside(self.root, f"{name}{ENDING}")
             found = self._open.get(name)
@@ -137,9 +137,12 @@ class Projects:
             if "/" in name or not folder.is_dir():
                 raise RefusalError(404, f"there is no project {shown(name)} in this folder.")
             saved = read_saved(folder)
+            path = inside(self.root, saved.clip)
+            if not path.exists():
+                raise RefusalError(410, f"{saved.clip}, this project's clip, is gone: put it back into the folder.")
             for part in FOLDERS:
                 (folder / part).mkdir(exist_ok=True)
-            return self._add(name, folder, saved, open_for_page(inside(self.root, saved.clip)))
+            return self._add(name, folder, saved, open_for_page(path))
 
     def delete(self, name: str) -> None:
         """Remove a project's folder, never its clip. Raises RefusalError (404) where there is none."""

@@ -42,7 +42,7 @@ export class Jobs {
     const title = titleOf(job);
     if (job.state === "running" && before !== "running") whisper(`${title} has started`);
     if (job.state === "done" && before) announce(`${title}: done in ${time(job.seconds)}`);
-    if (job.state === "failed" && before) announce(`${title}: ${job.error || job.message || "failed"}`, "error");
+    if (job.state === "failed" && before) announce(`${title}: ${job.message || "failed"}`, "error");
     if (job.state === "cancelled" && before) announce(`${title}: cancelled`);
     if (job.state === "done") for (const listener of this.ended) listener(job);
   }
@@ -111,7 +111,7 @@ export class Jobs {
         ...this.#buttons(job),
       ),
       isBusy(job) ? bar(job) : "",
-      job.error || (job.state === "failed" && job.message) ? h("p", { class: "error" }, job.error || job.message) : "",
+      job.state === "failed" && job.message ? h("p", { class: "error" }, job.message) : "",
       notes.length > 0 ? h("details", {}, h("summary", {}, "Notes"), ...notes) : "",
     );
     for (const one of row.querySelectorAll("button")) if (one.getAttribute("aria-label") === focused) one.focus();

@@ -163,7 +163,7 @@ export class ResultPanel {
   #plan() {
     const busy = this.jobs.current("plan");
     const job = this.jobs.last("plan");
-    if (!changed(this.plan, [busy?.id, busy?.state, job?.id, job?.plan, job?.error])) return;
+    if (!changed(this.plan, [busy?.id, busy?.state, job?.id, job?.plan])) return;
     if (busy) this.plan.replaceChildren(h("p", { class: "hint" }, "Planning…"));
     else if (job?.plan) this.plan.replaceChildren(...planCard(job.plan));
     else this.plan.replaceChildren();

@@ -36,7 +36,7 @@
  *   borrowed: number | null, invented: number | null, text: string, model: string | null}} Plan */
 /** @typedef {{id: string, project: string, kind: string, stage: string, done: number, total: number | null,
  *   state: "waiting" | "running" | "done" | "failed" | "cancelled" | "interrupted", seconds: number,
- *   left: number | null, stages: string[], message: string, error?: string | null, resumable: boolean,
+ *   left: number | null, stages: string[], message: string, resumable: boolean,
  *   made: string[], notes: string[], plan?: Plan | null}} Job */
 
 /** @typedef {"click" | "brush" | "eraser" | "effect" | "uneffect" | "hand"} Tool */
