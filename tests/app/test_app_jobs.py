@@ -424,6 +424,8 @@ def test_objects_are_named_so_that_a_command_line_takes_them(root: Path) -> None
         {"id": 2, "name": "--report=x", "colour": "#ffffff", "masks": {"3": "masks/k.png"}},
         {"id": 3, "name": "my dog", "colour": "#ffffff", "file": "masks/f.mkv"},
         {"id": 4, "name": "=@'", "colour": "#ffffff", "prompts": {"2": {"points": [[5, 6, True]]}}},
+        {"id": 5, "name": "my_dog_6", "colour": "#ffffff", "prompts": {"2": {"points": [[7, 8, True]]}}},
+        {"id": 6, "name": "my dog", "colour": "#ffffff", "prompts": {"2": {"points": [[9, 0, True]]}}},
     ]  # fmt: skip
     import msgspec
 
@@ -433,14 +435,28 @@ def test_objects_are_named_so_that_a_command_line_takes_them(root: Path) -> None
     (folder / "masks/f.mkv").write_bytes(b"")
     commands = Commands(root, folder, "toy.mkv", msgspec.convert({"objects": things}, Doc))
     words = list(commands.stage("track", {}).words)
-    assert words[2:8] == [
-        "--object", "my_dog=1,2@0 1,2,3,4@0", "--object", "object_4=5,6@2",
-        "--keyframe", "--reportx=toy.layerlift/masks/k.png@3",
+    assert words[2:12] == [
+        "--object", "my_dog=1,2@0 1,2,3,4@0", "--object", "object_4=5,6@2", "--object", "my_dog_6=7,8@2",
+        "--object", "my_dog_6_6=9,0@2", "--keyframe", "--reportx=toy.layerlift/masks/k.png@3",
     ]  # fmt: skip
-    assert commands.order() == [1, 4, 2, 3]
+    assert commands.order() == [1, 4, 5, 6, 2, 3]
     assert commands.stage("effects", {}).words[2:6] == (
         "--object", "toy.layerlift/results/objects.mkv", "--object", "toy.layerlift/masks/f.mkv"
     )  # fmt: skip
+
+
+def test_a_clip_whose_name_looks_like_a_flag(root: Path) -> None:
+    import msgspec
+
+    doc = msgspec.convert({"objects": [{"id": 1, "name": "a", "colour": "#ffffff"}]}, Doc)
+    folder = root / "-o.layerlift"
+    (folder / "results").mkdir(parents=True)
+    (folder / "results/plate.mkv").write_bytes(b"")
+    commands = Commands(root, folder, "-o.mkv", doc)
+    for step in (commands.stage("composite", {}), commands.export({"preset": "plate-mp4"})):
+        assert [word for word in step.words if word.startswith("-o.")] == []
+        assert step.makes is not None
+        assert (root / step.makes).is_relative_to(folder)
 
 
 def test_settings_become_words_and_wrong_ones_are_refused() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from layerlift.app.confined import inside, shown
+from layerlift.app.confined import inside, shortened, shown
 from layerlift.app.events import Events
 from layerlift.app.frames import FrameStore
 from layerlift.app.opening import Opened, open_for_page, stamp_of
@@ -108,7 +108,7 @@ class Projects:
         """
         path = inside(self.root, clip)
         with self._lock:
-            stem = path.stem if path.is_file() or path.suffix else path.name
+            stem = shortened(path.stem if path.is_file() or path.suffix else path.name)
             name, number = stem, 2
             while (folder := self.root / f"{name}{ENDING}").is_dir():
                 try:

@@ -55,7 +55,7 @@ export class Autosave {
       this.saved = doc;
       this.onstate(this.pending ? "Saving…" : "Saved");
     } catch (error) {
-      if (error instanceof api.Refusal && error.status === 409 && error.body.doc) {
+      if (error instanceof api.Refusal && error.status === 409 && error.body?.doc) {
         this.#take(error.body.rev, error.body.doc);
         return;
       }

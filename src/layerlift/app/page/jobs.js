@@ -67,7 +67,8 @@ export class Jobs {
 
   /** Cancel what runs. */
   cancelRunning() {
-    const job = [...this.all.values()].find((one) => isBusy(one));
+    const busy = [...this.all.values()].filter(isBusy);
+    const job = busy.find((one) => one.state === "running" && one.kind !== "download") ?? busy[0];
     if (job) void this.act(job.id, "cancel");
     else announce("Nothing is running.");
   }

@@ -34,7 +34,7 @@ export class Session {
     };
     /** @type {ImageBitmap | null} a picture of the user's, behind layers */
     this.behind = null;
-    this.onto = localStorage.getItem(`onto ${project.name}`) ?? this.results.composite?.onto ?? "";
+    this.onto = localStorage.getItem(`onto ${project.name}`) ?? "";
     /** "Saved", "Saving…", or why not */
     this.saved = "Saved";
     this.events = new EventTarget();
