@@ -227,7 +227,7 @@ def test_what_computes_does_not_wait_for_a_download(
 
 
 def test_jobs_wait_for_each_other_and_one_that_waits_is_cancelled_at_once(
-    client: TestClient, context: Context, clicked: dict, stand_in: Path
+    client: TestClient, context: Context, clicked: dict, stand_in: Path, root: Path
 ) -> None:
     (stand_in / "orders").write_text("wait")
     first, second, third = (start(client, "track") for _ in range(3))
@@ -239,7 +239,11 @@ def test_jobs_wait_for_each_other_and_one_that_waits_is_cancelled_at_once(
     client.post(f"/api/jobs/{first['id']}/cancel")
     assert ended(context, third["id"]).state == "done"
     assert len(calls(stand_in)) == 2
+    kept = [root / f"toy.layerlift/results/.{name}.mkv.layerlift-job" for name in ("objects", "layer_0", "composite")]
+    for folder in kept:
+        folder.mkdir()
     assert client.delete(f"/api/jobs/{second['id']}").status_code == 200
+    assert not any(folder.exists() for folder in kept)
     assert second["id"] not in {job["id"] for job in client.get("/api/jobs").json()}
 
 

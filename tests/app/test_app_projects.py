@@ -140,6 +140,19 @@ def test_decoders_are_parked_along_a_long_group_of_pictures(tmp_path: Path) -> N
     assert opened.decoders.empty(0) == []
 
 
+def ask_in_the_middle(store: FrameStore, index: int, runs: Event, looked: Event) -> None:
+    """Ask for a frame while one is made ahead, which goes on then: the answer must not take a minute."""
+    store.start()
+    runs.wait()
+    asked = Thread(target=store.jpeg, args=(index, WIDTH))
+    asked.start()
+    asked.join(0.1)
+    looked.set()
+    asked.join(20)
+    assert not asked.is_alive()
+    store.close()
+
+
 def test_a_run_does_not_rest_while_one_of_its_next_frames_is_waited_for(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,15 +167,7 @@ def test_a_run_does_not_rest_while_one_of_its_next_frames_is_waited_for(
         return keep(self, path, frame, width)
 
     monkeypatch.setattr(FrameStore, "_keep", hold)
-    store.start()
-    runs.wait()
-    asked = Thread(target=store.jpeg, args=(8, WIDTH))
-    asked.start()
-    asked.join(0.1)
-    looked.set()
-    asked.join(20)
-    assert not asked.is_alive()
-    store.close()
+    ask_in_the_middle(store, 8, runs, looked)
 
 
 def test_nobody_waits_for_a_run_that_has_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,15 +181,7 @@ def test_nobody_waits_for_a_run_that_has_ended(root: Path, tmp_path: Path, monke
         return not looked.wait(60)
 
     monkeypatch.setattr(FrameStore, "_run_from", run)
-    store.start()
-    runs.wait()
-    asked = Thread(target=store.jpeg, args=(5, WIDTH))
-    asked.start()
-    asked.join(0.1)
-    looked.set()
-    asked.join(20)
-    assert not asked.is_alive()
-    store.close()
+    ask_in_the_middle(store, 5, runs, looked)
 
 
 def test_a_frame_that_nobody_waits_for_any_more_is_given_up(root: Path, tmp_path: Path) -> None:

@@ -134,14 +134,16 @@ class Jobs:
     def forget(self, name: str) -> None:
         """Remove a job that does not run, with what is kept to go on from. Raises RefusalError (404, 409)."""
         entry = self._entry(name)
-        if entry.job.state == "running":
-            raise RefusalError(409, "this job runs: cancel it first.")
-        with self._changed:
-            self._entries.remove(entry)
+        with self._changed:  # in which none begins to run
+            if entry.job.state == "running":
+                raise RefusalError(409, "this job runs: cancel it first.")
+            self._entries = [other for other in self._entries if other is not entry]
         self._file(entry).unlink(missing_ok=True)
         if entry.job.resumable:
+            results = self._folder(entry) / "results"
             for stage in STAGES:
-                drop_job_folder(self._folder(entry) / "results" / FILES[stage])
+                for folder in results.glob(job_folder(results / FILES[stage]).name):
+                    drop_job_folder(folder)
 
     def close(self) -> None:
         """End what runs; it is interrupted, and can go on."""
@@ -385,9 +387,8 @@ def why_it_failed(code: int, said: str) -> str:
     return said or f"it ended with code {code}."
 
 
-def drop_job_folder(target: Path) -> None:
-    """Remove what is kept of the job that makes a file, unless a process is at work there."""
-    folder = job_folder(target)
+def drop_job_folder(folder: Path) -> None:
+    """Remove what is kept of a job, unless a process is at work there."""
     if not folder.is_dir() or folder.is_symlink():
         return
     lock = Lock(folder / "lock")
