@@ -1,13 +1,17 @@
 """`download` fetches what a model needs, tells how far it is, and says what went wrong."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
 
+from hub_server import hub as server
 from layerlift.engine.model import hub
 from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO
 from layerlift.errors import InputError
@@ -69,10 +73,29 @@ def test_unknown_name(asked: list[tuple[str, str]]) -> None:
     assert not asked
 
 
-def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (ConnectionError("no route\n\nto host."), r"\(ConnectionError: no route to host\); check the network"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "no space left on device; free some space, or set HF_HOME"),
+    ],
+)
+def test_what_went_wrong_is_said_in_one_line(raised: OSError, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(*_: object, **__: object) -> str:
-        raise ConnectionError("no route to host")
+        raise raised
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    with pytest.raises(InputError, match=r"could not be fetched from Lightricks/LTX-Video .*no route to host"):
+    with pytest.raises(InputError, match=rf"could not be fetched from Lightricks/LTX-Video.*{said}"):
         hub.download("ltx-2b-0.9.5")
+
+
+def test_a_file_that_the_hub_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with server({}) as empty:
+        monkeypatch.setattr(
+            huggingface_hub,
+            "hf_hub_download",
+            partial(huggingface_hub.hf_hub_download, endpoint=empty.address, cache_dir=tmp_path),
+        )
+        with pytest.raises(InputError, match="the hub has no such file; update layerlift"):
+            hub.download("text-encoder")

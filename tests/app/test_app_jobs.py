@@ -211,8 +211,23 @@ def test_a_command_that_fails_is_told_and_the_next_one_runs(
     assert ended(context, start(client, "track")["id"]).state == "done"
 
 
-def test_jobs_wait_for_each_other_and_one_that_waits_is_cancelled_at_once(
+def test_what_computes_does_not_wait_for_a_download(
     client: TestClient, context: Context, clicked: dict, stand_in: Path
+) -> None:
+    (stand_in / "orders").write_text("wait")
+    download = start(client, "download", model="sam2-tiny")
+    until(lambda: client.get("/api/jobs").json()[0]["done"])
+    (stand_in / "orders").write_text("")
+    other = start(client, "download", model="sam2-small")
+    assert ended(context, start(client, "track")["id"]).state == "done"
+    assert [job["state"] for job in client.get("/api/jobs").json()] == ["running", "waiting", "done"]
+    client.post(f"/api/jobs/{other['id']}/cancel")
+    client.post(f"/api/jobs/{download['id']}/cancel")
+    assert ended(context, download["id"]).state == "cancelled"
+
+
+def test_jobs_wait_for_each_other_and_one_that_waits_is_cancelled_at_once(
+    client: TestClient, context: Context, clicked: dict, stand_in: Path, root: Path
 ) -> None:
     (stand_in / "orders").write_text("wait")
     first, second, third = (start(client, "track") for _ in range(3))
@@ -224,7 +239,11 @@ def test_jobs_wait_for_each_other_and_one_that_waits_is_cancelled_at_once(
     client.post(f"/api/jobs/{first['id']}/cancel")
     assert ended(context, third["id"]).state == "done"
     assert len(calls(stand_in)) == 2
+    kept = [root / f"toy.layerlift/results/.{name}.mkv.layerlift-job" for name in ("objects", "layer_0", "composite")]
+    for folder in kept:
+        folder.mkdir()
     assert client.delete(f"/api/jobs/{second['id']}").status_code == 200
+    assert not any(folder.exists() for folder in kept)
     assert second["id"] not in {job["id"] for job in client.get("/api/jobs").json()}
 
 
@@ -409,6 +428,8 @@ def test_objects_are_named_so_that_a_command_line_takes_them(root: Path) -> None
         {"id": 2, "name": "--report=x", "colour": "#ffffff", "masks": {"3": "masks/k.png"}},
         {"id": 3, "name": "my dog", "colour": "#ffffff", "file": "masks/f.mkv"},
         {"id": 4, "name": "=@'", "colour": "#ffffff", "prompts": {"2": {"points": [[5, 6, True]]}}},
+        {"id": 5, "name": "my_dog_6", "colour": "#ffffff", "prompts": {"2": {"points": [[7, 8, True]]}}},
+        {"id": 6, "name": "my dog", "colour": "#ffffff", "prompts": {"2": {"points": [[9, 0, True]]}}},
     ]  # fmt: skip
     import msgspec
 
@@ -418,14 +439,28 @@ def test_objects_are_named_so_that_a_command_line_takes_them(root: Path) -> None
     (folder / "masks/f.mkv").write_bytes(b"")
     commands = Commands(root, folder, "toy.mkv", msgspec.convert({"objects": things}, Doc))
     words = list(commands.stage("track", {}).words)
-    assert words[2:8] == [
-        "--object", "my_dog=1,2@0 1,2,3,4@0", "--object", "object_4=5,6@2",
-        "--keyframe", "--reportx=toy.layerlift/masks/k.png@3",
+    assert words[2:12] == [
+        "--object", "my_dog=1,2@0 1,2,3,4@0", "--object", "object_4=5,6@2", "--object", "my_dog_6=7,8@2",
+        "--object", "my_dog_6_6=9,0@2", "--keyframe", "--reportx=toy.layerlift/masks/k.png@3",
     ]  # fmt: skip
-    assert commands.order() == [1, 4, 2, 3]
+    assert commands.order() == [1, 4, 5, 6, 2, 3]
     assert commands.stage("effects", {}).words[2:6] == (
         "--object", "toy.layerlift/results/objects.mkv", "--object", "toy.layerlift/masks/f.mkv"
     )  # fmt: skip
+
+
+def test_a_clip_whose_name_looks_like_a_flag(root: Path) -> None:
+    import msgspec
+
+    doc = msgspec.convert({"objects": [{"id": 1, "name": "a", "colour": "#ffffff"}]}, Doc)
+    folder = root / "-o.layerlift"
+    (folder / "results").mkdir(parents=True)
+    (folder / "results/plate.mkv").write_bytes(b"")
+    commands = Commands(root, folder, "-o.mkv", doc)
+    for step in (commands.stage("composite", {}), commands.export({"preset": "plate-mp4"})):
+        assert [word for word in step.words if word.startswith("-o.")] == []
+        assert step.makes is not None
+        assert (root / step.makes).is_relative_to(folder)
 
 
 def test_settings_become_words_and_wrong_ones_are_refused() -> None:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from starlette.testclient import TestClient
 from app_server import FRAMES, HEIGHT, WIDTH, doc_with, save, write_mask
 from layerlift.app import uploads
 from layerlift.app.confined import clean_name, inside
+from layerlift.app.context import Context
 from layerlift.app.refusal import RefusalError
+from layerlift.app.server import make_app
 from layerlift.app.uploads import receive
 
 ESCAPES = [
@@ -105,7 +108,7 @@ def test_masks_and_settings_of_a_document_name_nothing_out_of_the_project(client
         ("dog.mp4", "dog.mp4"), ("../../x.mp4", "x.mp4"), ("a\\b\\c.mov", "c.mov"), (".hidden.mp4", "hidden.mp4"),
         ("-rf.mp4", "rf.mp4"), ("<img src=x>.mp4", "img src_x_.mp4"), ("a\0\n.mp4", "a_.mp4"),
         ("日本.mp4", "日本.mp4"),
-        ("x" * 500 + ".mp4", "x" * 116 + ".mp4"),
+        ("x" * 500 + ".mp4", "x" * 116 + ".mp4"), ("日" * 99 + ".mp4", "日" * 66 + ".mp4"),
     ],
 )  # fmt: skip
 def test_an_uploaded_file_gets_a_clean_name(given: str, name: str) -> None:
@@ -116,6 +119,32 @@ def test_an_uploaded_file_gets_a_clean_name(given: str, name: str) -> None:
 def test_a_name_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(RefusalError):
         clean_name(given)
+
+
+def test_a_clip_with_the_longest_name_has_a_project(client: TestClient, root: Path) -> None:
+    name = "a" * 251 + ".mkv"
+    (root / "toy.mkv").rename(root / name)
+    assert client.post("/api/projects", json={"clip": name}).json()["name"] == "a" * 200
+
+
+@pytest.mark.parametrize("path", ["clips/x.mp4", "projects"])
+def test_who_goes_in_the_middle_is_no_fault(context: Context, path: str) -> None:
+    """Starlette would tell of it as of a bug, with a traceback in the terminal."""
+    sent = iter([{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}])
+    answers = []
+
+    async def receive() -> dict:
+        return next(sent)
+
+    async def send(message: dict) -> None:
+        answers.append(message.get("status"))
+
+    scope = {
+        "type": "http", "method": "PUT" if "x" in path else "POST", "path": f"/api/{path}", "query_string": b"",
+        "headers": [], "path_params": {},
+    }  # fmt: skip
+    anyio.run(make_app(context), scope, receive, send)
+    assert answers[0] == 400
 
 
 def test_a_clip_is_taken_whole_and_takes_no_other_ones_place(client: TestClient, root: Path) -> None:
@@ -226,6 +255,7 @@ def test_masks_are_taken_that_fit_the_clip_and_no_others(client: TestClient, pro
     for path in ("m.mkv/12", "m.mkv/-1", "none.mkv/0"):
         assert client.get(f"/api/projects/toy/masks/{path}").status_code == 404
     short = write_mask(root.parent / "short.mkv", 5).read_bytes()
-    answer = client.put("/api/projects/toy/masks/short.mkv", content=short)
-    assert (answer.status_code, "has 5 frames" in answer.json()["error"]) == (400, True)
+    for name in ("short.mkv", "m.mkv"):
+        answer = client.put(f"/api/projects/toy/masks/{name}", content=short)
+        assert (answer.status_code, "has 5 frames" in answer.json()["error"]) == (400, True)
     assert sorted(path.name for path in (root / "toy.layerlift/masks").iterdir()) == ["k0.png", "m.mkv"]

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -84,6 +86,102 @@ def test_frames_are_made_ahead_at_the_width_that_is_asked_for(root: Path, tmp_pa
     assert store.ahead == 640
     assert sorted(path.name for path in (tmp_path / "frames").glob("*/*")) == ["1000", "320", "640"]
     assert store.ready(320) == [(2, 3)]
+
+
+def test_a_project_whose_clip_is_gone_says_so(client: TestClient, root: Path, project: dict) -> None:
+    (root / "toy.mkv").unlink()
+    answer = client.put("/api/projects/toy", json={"rev": project["rev"], "doc": project["doc"]})
+    assert answer.status_code == 410
+    assert answer.json()["error"] == "toy.mkv, this project's clip, is gone: put it back into the folder."
+
+
+def test_the_clip_of_the_project_that_was_opened_last_is_decoded_ahead(client: TestClient, root: Path) -> None:
+    """Also where it was opened before, and another one since."""
+    for name in ("one", "other"):
+        write_frames(root / f"{name}.mkv", frames_of())
+        client.post("/api/projects", json={"clip": f"{name}.mkv"})
+        until(lambda name=name: client.get(f"/api/projects/{name}/frames").json()["ready"], [[0, FRAMES]].__eq__)
+    for path in (root / "one.layerlift" / "frames").glob("*/*/*.jpg"):
+        path.unlink()
+    client.get("/api/projects/one/frames/3")
+    client.get("/api/projects/one")
+    until(lambda: client.get("/api/projects/one/frames").json()["ready"], [[0, FRAMES]].__eq__)
+
+
+def test_decoders_are_parked_along_a_long_group_of_pictures(tmp_path: Path) -> None:
+    """So that a frame near its end costs a few frames, not all before it; not where one is asked for, or closed."""
+    path = tmp_path / "long.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"g": "300", "preset": "ultrafast"})
+        stream.width, stream.height = WIDTH, HEIGHT
+        for frame in np.repeat(frames_of(), 20, axis=0):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    opened = open_for_page(path)
+    store = FrameStore(opened, tmp_path / "frames")
+    assert opened.decoders.empty(239) == [60, 120, 180]
+
+    def cost(index: int) -> int:
+        packets: list[None] = []
+        opened.frame(index, lambda: packets.append(None))
+        return len(packets)
+
+    assert cost(170) > 150
+    store.start()
+    until(lambda: opened.decoders.empty(0), [].__eq__)
+    until(store.ready, [(0, 240)].__eq__)
+    assert cost(239) <= 61
+    next(iter((tmp_path / "frames").rglob("000200.jpg"))).unlink()
+    store.jpeg(200, WIDTH)
+    until(lambda: opened.decoders.empty(0), [].__eq__)  # and again, once the page rests
+    assert cost(100) < 45
+    store.close()
+    assert cost(239) > 200
+    assert opened.decoders.empty(0) == []
+
+
+def ask_in_the_middle(store: FrameStore, index: int, runs: Event, looked: Event) -> None:
+    """Ask for a frame while one is made ahead, which goes on then: the answer must not take a minute."""
+    store.start()
+    runs.wait()
+    asked = Thread(target=store.jpeg, args=(index, WIDTH))
+    asked.start()
+    asked.join(0.1)
+    looked.set()
+    asked.join(20)
+    assert not asked.is_alive()
+    store.close()
+
+
+def test_a_run_does_not_rest_while_one_of_its_next_frames_is_waited_for(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames_module, "PATIENCE", 60.0)
+    monkeypatch.setattr(frames_module, "REST", 60.0)
+    store, runs, looked = FrameStore(open_for_page(root / "toy.mkv"), tmp_path / "frames"), Event(), Event()
+    keep = FrameStore._keep
+
+    def hold(self: FrameStore, path: Path, frame: np.ndarray, width: int) -> bytes:
+        runs.set()
+        looked.wait(60)
+        return keep(self, path, frame, width)
+
+    monkeypatch.setattr(FrameStore, "_keep", hold)
+    ask_in_the_middle(store, 8, runs, looked)
+
+
+def test_nobody_waits_for_a_run_that_has_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decodes ahead is broken off where the user looks elsewhere: who waited for it decodes for themselves."""
+    monkeypatch.setattr(frames_module, "PATIENCE", 60.0)
+    store, runs, looked = FrameStore(open_for_page(root / "toy.mkv"), tmp_path / "frames"), Event(), Event()
+
+    def run(self: FrameStore, start: int) -> bool:
+        self._decoding = start
+        runs.set()
+        return not looked.wait(60)
+
+    monkeypatch.setattr(FrameStore, "_run_from", run)
+    ask_in_the_middle(store, 5, runs, looked)
 
 
 def test_a_frame_that_nobody_waits_for_any_more_is_given_up(root: Path, tmp_path: Path) -> None:

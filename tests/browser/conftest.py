@@ -38,13 +38,13 @@ def browser() -> Iterator[Any]:
 
 
 class Server:
-    """`layerlift app` in a folder of its own."""
+    """`layerlift app` in a folder of its own; `more` is added to its environment."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, **more: str) -> None:
         self.folder = folder
         command = [sys.executable, "-m", "layerlift", "app", str(folder), "--no-open", "--token", TOKEN]
         self.process = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=subprocess.PIPE, text=True, cwd=folder, env=dict(os.environ)
+            [*command, "--port", str(port)], stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, **more}
         )
         self.address = self._address()
         self.port = int(re.search(r":(\d+)/", self.address)[1])  # type: ignore[index]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from browser.conftest import Server, watch
-from browser.driving import DONE, SHOWN, choose_classic, middle, open_clip, project_of, size_of, wait_saved
+from browser.driving import DONE, SHOWN, choose_classic, middle, open_clip, place, project_of, size_of, wait_saved
 
 
 def test_two_tabs_show_the_same_project(page: Any, server: Any, scene: Path, faults: Any) -> None:
@@ -46,6 +46,36 @@ def test_a_tab_that_was_too_late_loses_nothing(page: Any, server: Any, scene: Pa
     page.wait_for_selector(".object", state="detached")
     wait_saved(deaf)
     assert project_of(page, "late")["doc"]["marks"] == [0, 1], "undo does not bring back what was too late"
+
+
+def test_what_cannot_be_saved_says_why(page: Any, server: Any, scene: Path, faults: Any) -> None:
+    """Here the clip is away for a while; no server is called lost that answers."""
+    faults.expected = ("410 (Gone)",)
+    open_clip(page, server.folder, scene, "away")
+    clip = server.folder / "away.mkv"
+    clip.rename(clip.with_suffix(".bak"))
+    page.keyboard.press("n")
+    page.wait_for_selector("#saved:has-text('Not saved: away.mkv'):has-text('is gone: put it back into the folder')")
+    clip.with_suffix(".bak").rename(clip)
+    wait_saved(page)
+    assert len(project_of(page, "away")["doc"]["objects"]) == 1
+
+
+def test_a_click_that_the_server_missed_is_asked_for_again(page: Any, server: Any, scene: Path, faults: Any) -> None:
+    faults.expected = ("ERR_FAILED",)
+    missed: list[Any] = []
+
+    def miss(route: Any) -> None:
+        missed.append(route)
+        if len(missed) == 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    open_clip(page, server.folder, scene, "missed")
+    page.route("**/predict?*", miss)
+    page.mouse.click(*place(page, scene, middle(scene)))
+    page.wait_for_selector("#whisper:has-text('Mask found in frame 0')", state="attached")
 
 
 def test_all_is_done_without_a_mouse(page: Any, server: Any, scene: Path) -> None:

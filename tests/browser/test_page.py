@@ -234,7 +234,7 @@ def test_a_job_is_cancelled_and_the_page_survives_a_reload_in_the_middle(page: A
     page.reload()
     page.wait_for_selector(".object")
     page.wait_for_selector(DONE.format("track"))
-    page.wait_for_selector(".mark:has-text('Masks in every frame')")
+    page.wait_for_selector(".mark:has-text('Tracked')")
     assert project_of(page, "stopped")["results"]["objects"]["frames"] == 9
 
 

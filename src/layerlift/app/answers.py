@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -62,6 +62,8 @@ def told(endpoint: Endpoint) -> Endpoint:
             return json({"error": str(error), "rev": error.rev, "doc": error.doc}, 409)
         except LayerliftError as error:
             return json({"error": str(error)}, status_of(error))
+        except ClientDisconnect:  # in the middle of what it sent: nobody waits for an answer
+            return Response(status_code=400)
         except OSError as error:
             return json({"error": f"{(error.strerror or str(error)).lower()}: look at the folder and its disk."}, 500)
 

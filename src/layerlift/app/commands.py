@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from layerlift.app.confined import existing, inside
+from layerlift.app.confined import existing, inside, shortened
 from layerlift.app.presets import format_of
 from layerlift.app.refusal import RefusalError
 from layerlift.app.settings import words_of
@@ -51,7 +51,7 @@ class Commands:
 
     def __init__(self, root: Path, folder: Path, clip: str, doc: Doc) -> None:
         self.root, self.folder, self.clip, self.doc = root, folder, clip, doc
-        self._results = f"{folder.name}/results"
+        self._results = _plain(f"{folder.name}/results")
 
     def stage(self, stage: str, options: Mapping[str, Any]) -> Step:
         """The command of one of STAGES, for the results that are there now.
@@ -88,7 +88,7 @@ class Commands:
         """The command that saves a result in a preset's format. Raises RefusalError (400) where there is none."""
         chosen = format_of(options.get("preset"))
         of = options.get("of") or chosen.preset.of
-        stem = f"{self.folder.name}/exports/{Path(self.clip).stem}"
+        stem = _plain(f"{self.folder.name}/exports/{shortened(Path(self.clip).stem)}")
         if chosen.preset.of == "layers":
             target = f"{stem}_layer{chosen.ending}"
             words = self._layers({})
@@ -98,7 +98,7 @@ class Commands:
         if name not in ("plate", "composite", "effects", "objects", "source"):
             raise RefusalError(400, f"{str(of)[:40]!r} is nothing that can be saved: give plate, composite or mask.")
         source = f"{self._results}/{name}.mkv"
-        existing(self.root, source, "result")
+        existing(self.folder, f"results/{name}.mkv", "result")
         target = f"{stem}_{'mask' if name == 'effects' else name}{chosen.ending}"
         return Step("export", ("save", source, "-o", target, "--overwrite", *chosen.words), target)
 
@@ -178,7 +178,7 @@ class Commands:
     def _mask(self, path: str) -> str:
         """A mask of the project, which must be there."""
         existing(self.folder, path, "mask")
-        return f"{self.folder.name}/{path}"
+        return _plain(f"{self.folder.name}/{path}")
 
     def _clip(self) -> str:
         inside(self.root, self.clip)
@@ -236,7 +236,10 @@ def _names(things: list[Thing]) -> dict[int, str]:
     for thing in things:
         plain = "".join(c for c in thing.name if c.isalnum() or c in " -_").strip()
         plain = "_".join(plain.split())
-        names[thing.id] = plain if plain and plain not in names.values() else f"{plain or 'object'}_{thing.id}"
+        name = plain or f"object_{thing.id}"
+        while name in names.values():
+            name = f"{name}_{thing.id}"
+        names[thing.id] = name
     return names
 
 

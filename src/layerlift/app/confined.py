@@ -11,7 +11,8 @@ from layerlift.app.refusal import RefusalError
 
 # What is left of an uploaded file's name: letters and digits of any script, and these.
 _OTHER = re.compile(r"[^\w .()+,-]+")
-MOST_NAME = 120  # characters of an uploaded file's name: room is left for what results add to it
+MOST_NAME = 120  # characters of an uploaded file's name
+MOST_BYTES = 200  # of any name that others are made of: disks take 255
 
 
 def inside(folder: Path, given: str) -> Path:
@@ -50,7 +51,12 @@ def clean_name(given: str) -> str:
     stem, dot, ending = name.rpartition(".")
     if not dot or not stem or not ending.strip():
         raise RefusalError(400, f"{shown(given)} is no name of a clip: give one with an ending, such as dog.mp4.")
-    return f"{stem[: MOST_NAME - len(ending) - 1].rstrip()}.{ending[:16]}"
+    return f"{shortened(stem[: MOST_NAME - len(ending) - 1]).rstrip()}.{ending[:8]}"
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for what is added to it."""
+    return name.encode()[:MOST_BYTES].decode(errors="ignore")
 
 
 def free_name(folder: Path, name: str) -> Path:

@@ -1,7 +1,8 @@
 """A clip's frames by their numbers, as JPEG: made on request, and ahead of it, into a bounded folder on the disk.
 
 A file knows frames in order. One thread goes through the clip from where the user looks, so that what is asked for next
-is there; it waits while anything else is asked for, and rests while the page is busy and has enough.
+is there, and parks decoders for jumps; it waits while anything else is asked for, and rests while the page is busy and
+has enough.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ KEPT_BYTES = 2 * 2**30  # of one clip's frames on the disk
 LEFT_BYTES = 2**30  # that stay free on the disk
 TOLD_EVERY = 12  # frames, between two events of what is ready
 LEAST_AHEAD = 640  # pixels of width: smaller frames are for looking at many, and none of them is made ahead
-NEAR = 24  # frames: what is asked for within so many of those that are being decoded waits for them
+COMING = 12  # frames: what is asked for within so many of those that are being decoded waits for them
 PATIENCE = 2.0  # seconds that it waits
+NEAR = 24  # frames that belong to what is looked at
 ENOUGH = 2 * NEAR  # frames after what was asked for last: more of them can wait until the page rests
 REST = 0.3  # seconds without any question, after which the page rests
 BACK = 8  # frames before one that is stepped back to: they come next, and cost a seek together, not each
@@ -59,7 +61,14 @@ class FrameStore:
         self._closed = self._full = self._going = self._wanted = False
 
     def start(self) -> None:
-        """Begin to make frames ahead, or go on with it."""
+        """Begin to make frames ahead, also where the store was closed."""
+        with self._changed:
+            self._closed = False
+            self.opened.decoders.open()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have the thread look for something to do, unless the store is closed."""
         with self._changed:
             if self._closed or self._going:
                 return
@@ -106,16 +115,16 @@ class FrameStore:
         path = self._path(index, width)
         self._look, self._quiet = index, time.monotonic() + REST
         if self._full:
-            self.start()
+            self._go_on()
         with suppress(OSError):
             return path.read_bytes()
         with self._changed:
             if width >= min(LEAST_AHEAD, self.opened.clip.width):
                 self.ahead = width  # the page's view has another size now
             self._changed.notify_all()
-            coming = width == self.ahead and 0 <= self._decoding <= index < self._decoding + NEAR and not self._busy
+            coming = width == self.ahead and 0 <= self._decoding <= index < self._decoding + COMING and not self._busy
             if coming:
-                self._changed.wait_for(lambda: path.exists() or self._closed or self._decoding > index, PATIENCE)
+                self._changed.wait_for(lambda: path.exists() or not 0 <= self._decoding <= index, PATIENCE)
         with suppress(OSError):
             return path.read_bytes()
         data = self._of_larger(path, index, width)
@@ -123,7 +132,7 @@ class FrameStore:
             with self.aside():
                 data = self._in_turn(path, index, width, cancellation or Cancellation())
         if self._wanted:
-            self.start()  # it may have ended, for want of anything to do
+            self._go_on()  # it may have ended, for want of anything to do
         return data
 
     def _of_larger(self, path: Path, index: int, width: int) -> bytes | None:
@@ -199,20 +208,41 @@ class FrameStore:
         return next((index for index in order if f"{index:06d}.jpg" not in there), None)
 
     def _go_ahead(self) -> None:
-        while (index := self._take()) is not None:
+        while (found := self._take()) is not None:
+            index, parks = found
             try:
-                self._full = not self._run_from(index)
+                if parks:
+                    self.opened.decoders.park(index, self._check_rest)
+                else:
+                    self._full = not self._run_from(index)
+            except _Elsewhere:
+                pass
             except LayerliftError:  # whoever asks for the frame is told
                 self._full = True
-            self._decoding = -1
+            with self._changed:
+                self._decoding = -1
+                self._changed.notify_all()  # whoever waits for a frame of this run does not any more
 
-    def _take(self) -> int | None:
-        """The frame to go on from; None where the thread ends, which holds from then on."""
+    def _take(self) -> tuple[int, bool] | None:
+        """The frame at which to park a decoder (True), or to go on from; None where the thread ends.
+
+        That it ends holds from then on.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._busy)
-            index = None if self._closed or self._full else self._next()
-            self._going = index is not None
-            return index
+            while not self._closed:
+                self._changed.wait_for(lambda: self._closed or not self._busy)
+                parked = self.opened.decoders.empty(self._look)
+                rests_in = self._quiet - time.monotonic()
+                if parked and rests_in <= 0:
+                    return parked[-1], True  # the farthest from the key frame: what is jumped to from there gains most
+                index = None if self._full else self._next()
+                if index is not None:
+                    return index, False
+                if not parked:
+                    break
+                self._changed.wait(rests_in)
+            self._going = False
+            return None
 
     def _run_from(self, start: int) -> bool:
         """Decode in order from a frame on, until what follows is there, or the user looks elsewhere.
@@ -246,18 +276,27 @@ class FrameStore:
     def _pause(self, look: int) -> int:
         """Wait for what else is asked for, and for the page where it has enough; returns where the user looks.
 
-        `look` is where they looked before. Raises _Elsewhere where these frames are not what they look at now.
+        `look` is where they looked before. Raises _Elsewhere where these frames are not what they look at now, and
+        where the page rests, so that decoders can be parked.
         """
         with self._changed:
             while not self._closed:
                 at = self._decoding
                 if self._look != look and not at - NEAR <= self._look <= at + ENOUGH:
                     raise _Elsewhere
-                left = 0.0 if self._look <= at <= self._look + ENOUGH else self._quiet - time.monotonic()
+                if self._quiet <= time.monotonic() and self.opened.decoders.empty(self._look):
+                    raise _Elsewhere
+                waited_for = self._look - COMING < at <= self._look + ENOUGH
+                left = 0.0 if waited_for else self._quiet - time.monotonic()
                 if not self._busy and left <= 0:
                     return self._look
                 self._changed.wait(None if self._busy else left)
         raise _Elsewhere
+
+    def _check_rest(self) -> None:
+        """Raises _Elsewhere where the page asks for something, or the store is closed."""
+        if self._closed or self._busy or self._quiet > time.monotonic():
+            raise _Elsewhere
 
     def _there_already(self, index: int) -> bool:
         """Whether the next frames are on the disk, so that decoding them again gains nothing."""
@@ -266,7 +305,7 @@ class FrameStore:
 
 
 class _Elsewhere(Exception):  # noqa: N818 - the end of a run, nothing that went wrong
-    """The user looks at other frames now, or the store is closed."""
+    """Something else is to be done now, or the store is closed."""
 
 
 def _drop_others(folder: Path, stamp: str) -> None:

@@ -1,5 +1,6 @@
 """Jobs: commands in a queue, one at a time, each in a process of its own; what is known of them outlives the server.
 
+Downloads are a queue of their own: they wait for the network, and what computes does not wait for them.
 A job that was cancelled, crashed or lost its server goes on from its job folder: see `layerlift.jobs`.
 """
 
@@ -11,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,10 @@ class Jobs:
         self._changed = threading.Condition()
         self._closed = False
         self._find_lost()
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-        self._thread.start()
+        names = ("jobs", "downloads")
+        self._threads = [threading.Thread(None, self._work, name, (name,), daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
 
     def all(self) -> list[Job]:
         """Every job: those that wait in the order of the queue, and those that ended."""
@@ -131,14 +134,16 @@ class Jobs:
     def forget(self, name: str) -> None:
         """Remove a job that does not run, with what is kept to go on from. Raises RefusalError (404, 409)."""
         entry = self._entry(name)
-        if entry.job.state == "running":
-            raise RefusalError(409, "this job runs: cancel it first.")
-        with self._changed:
-            self._entries.remove(entry)
+        with self._changed:  # in which none begins to run
+            if entry.job.state == "running":
+                raise RefusalError(409, "this job runs: cancel it first.")
+            self._entries = [other for other in self._entries if other is not entry]
         self._file(entry).unlink(missing_ok=True)
         if entry.job.resumable:
+            results = self._folder(entry) / "results"
             for stage in STAGES:
-                drop_job_folder(self._folder(entry) / "results" / FILES[stage])
+                for folder in results.glob(job_folder(results / FILES[stage]).name):
+                    drop_job_folder(folder)
 
     def close(self) -> None:
         """End what runs; it is interrupted, and can go on."""
@@ -150,8 +155,8 @@ class Jobs:
             with entry.lock:
                 if entry.child is not None:
                     entry.child.cancel()
-        if running:
-            self._thread.join(4.0)
+        for thread in self._threads if running else ():
+            thread.join(4.0)
 
     def drop_project(self, name: str) -> None:
         """Forget the jobs of a project. Raises RefusalError (409) where one of them runs."""
@@ -190,26 +195,27 @@ class Jobs:
             self._entries.remove(entry)
             self._file(entry).unlink(missing_ok=True)
 
-    def _work(self) -> None:
-        while (entry := self._take()) is not None:
+    def _work(self, queue: str) -> None:
+        while (entry := self._take(queue)) is not None:
             try:
                 self._run(entry)
             except Exception as error:  # noqa: BLE001 - the queue goes on, and the page says what was wrong
                 self._end(entry, "failed", str(error) or type(error).__name__)
 
-    def _take(self) -> Entry | None:
+    def _take(self, queue: str) -> Entry | None:
         """Wait for the next job, which runs from now on; None where the server ends."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._next() is not None)
-            entry = self._next()
+            self._changed.wait_for(lambda: self._closed or self._next(queue) is not None)
+            entry = self._next(queue)
             if self._closed or entry is None:
                 return None
             with entry.lock:
                 entry.job.state = "running"
             return entry
 
-    def _next(self) -> Entry | None:
-        return next((entry for entry in self._entries if entry.job.state == "waiting"), None)
+    def _next(self, queue: str) -> Entry | None:
+        waiting = (entry for entry in self._entries if entry.job.state == "waiting")
+        return next((entry for entry in waiting if (entry.job.kind == "download") == (queue == "downloads")), None)
 
     def _run(self, entry: Entry) -> None:
         """Run a job's commands one after the other."""
@@ -236,7 +242,7 @@ class Jobs:
         self._tell(entry, keep=False)
         if entry.resuming and step.words[0] in RESUMES:
             words.append("--resume")
-        with project.frames.aside():
+        with nullcontext() if step.stage == "download" else project.frames.aside():
             for path in () if "--resume" in words else step.before:
                 (self._projects.root / path).unlink(missing_ok=True)
             with entry.lock:
@@ -381,9 +387,8 @@ def why_it_failed(code: int, said: str) -> str:
     return said or f"it ended with code {code}."
 
 
-def drop_job_folder(target: Path) -> None:
-    """Remove what is kept of the job that makes a file, unless a process is at work there."""
-    folder = job_folder(target)
+def drop_job_folder(folder: Path) -> None:
+    """Remove what is kept of a job, unless a process is at work there."""
     if not folder.is_dir() or folder.is_symlink():
         return
     lock = Lock(folder / "lock")

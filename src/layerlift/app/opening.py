@@ -3,65 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from layerlift.app.decoders import Decoders
 from layerlift.app.shapes import Facts
 from layerlift.clip import Clip, open_clip
 from layerlift.clip.container import open_input
-from layerlift.clip.jump import Jumper, jumper
 from layerlift.clip.view import is_hdr
 from layerlift.errors import InputError
-
-MOST_THREADS = 4  # of one decoder: each holds frames in memory
-KEPT_DECODERS = 2  # that are open and wait
-
-
-class Decoders:
-    """Decoders of one clip that stay where they were, so that what comes next is quick. For any thread."""
-
-    def __init__(self, clip: Clip) -> None:
-        self._lock, self._kept = threading.Lock(), KEPT_DECODERS
-        self.first = jumper(clip, min(MOST_THREADS, os.cpu_count() or 1))
-        self._idle: list[Jumper] = [self.first] if self.first else []
-
-    @contextmanager
-    def taken(self, index: int) -> Iterator[Jumper | None]:
-        """The decoder that is nearest before a frame; None where the clip has no quick way."""
-        if self.first is None:
-            yield None
-            return
-        with self._lock:
-            idle = self._idle
-            near = [one for one in idle if one.goes_on(index) or one.unused]
-            decoder = next(iter(near or idle[: len(idle) // KEPT_DECODERS]), None)  # else the longest idle, of enough
-            if decoder is not None:
-                idle.remove(decoder)
-        decoder = decoder or self.first.another()
-        try:
-            yield decoder
-        finally:
-            with self._lock:
-                self._idle.append(decoder)
-            self._drop(self._kept)
-
-    def close(self) -> None:
-        """Let go of the file; whoever asks still opens it again."""
-        self._kept = 0
-        self._drop(0)
-
-    def _drop(self, kept: int) -> None:
-        with self._lock:
-            gone = self._idle[: len(self._idle) - kept] if len(self._idle) > kept else []
-            del self._idle[: len(gone)]
-        for one in gone:
-            one.close()
 
 
 @dataclass(frozen=True, slots=True)

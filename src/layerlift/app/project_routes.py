@@ -41,22 +41,21 @@ async def put_clip(request: Request) -> Response:
 async def make_project(request: Request) -> Response:
     """Open a clip."""
     wanted = await body(request, NewProject)
-    projects = context_of(request).projects
-    project = await in_thread(projects.create, wanted.clip)
-    _warm_soon(request)
-    return json(await in_thread(described, context_of(request), project))
+    return await _opened(request, await in_thread(context_of(request).projects.create, wanted.clip))
 
 
 async def get_project(request: Request) -> Response:
     """A project."""
-    project = await project_of(request)
-    _warm_soon(request)
-    return json(await in_thread(described, context_of(request), project))
+    return await _opened(request, await project_of(request))
 
 
-def _warm_soon(request: Request) -> None:
-    """Open the networks when the first frame has most likely been shown: that comes first."""
-    asyncio.get_running_loop().call_later(SHOWN_AFTER, context_of(request).predictor.warm)
+async def _opened(request: Request, project: OpenProject) -> Response:
+    """A project that a page shows from now on."""
+    context = context_of(request)
+    await in_thread(context.projects.decode_ahead, project)
+    # The networks are opened when the first frame has most likely been shown: that comes first.
+    asyncio.get_running_loop().call_later(SHOWN_AFTER, context.predictor.warm)
+    return json(await in_thread(described, context, project))
 
 
 async def save_project(request: Request) -> Response:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from layerlift.app.confined import inside, shown
+from layerlift.app.confined import inside, shortened, shown
 from layerlift.app.events import Events
 from layerlift.app.frames import FrameStore
 from layerlift.app.opening import Opened, open_for_page, stamp_of
@@ -108,7 +108,7 @@ class Projects:
         """
         path = inside(self.root, clip)
         with self._lock:
-            stem = path.stem if path.is_file() or path.suffix else path.name
+            stem = shortened(path.stem if path.is_file() or path.suffix else path.name)
             name, number = stem, 2
             while (folder := self.root / f"{name}{ENDING}").is_dir():
                 try:
@@ -126,7 +126,7 @@ class Projects:
             return self._add(name, folder, saved, opened)
 
     def get(self, name: str) -> OpenProject:
-        """A project by its name. Raises RefusalError (404) where there is none, InputError where its clip is gone."""
+        """A project by its name. Raises RefusalError: 404 where there is none, 410 where its clip is gone."""
         with self._lock:
             folder = inside(self.root, f"{name}{ENDING}")
             found = self._open.get(name)
@@ -137,9 +137,12 @@ class Projects:
             if "/" in name or not folder.is_dir():
                 raise RefusalError(404, f"there is no project {shown(name)} in this folder.")
             saved = read_saved(folder)
+            path = inside(self.root, saved.clip)
+            if not path.exists():
+                raise RefusalError(410, f"{saved.clip}, this project's clip, is gone: put it back into the folder.")
             for part in FOLDERS:
                 (folder / part).mkdir(exist_ok=True)
-            return self._add(name, folder, saved, open_for_page(inside(self.root, saved.clip)))
+            return self._add(name, folder, saved, open_for_page(path))
 
     def delete(self, name: str) -> None:
         """Remove a project's folder, never its clip. Raises RefusalError (404) where there is none."""
@@ -151,6 +154,14 @@ class Projects:
             if found is not None:
                 found.close()
             shutil.rmtree(folder)
+
+    def decode_ahead(self, project: OpenProject) -> None:
+        """Make this project's frames ahead, and no other's: it was opened last."""
+        with self._lock:
+            for other in self.all_open():
+                if other is not project:
+                    other.frames.close()
+            project.frames.start()
 
     def all_open(self) -> list[OpenProject]:
         """The projects that are open."""
@@ -169,11 +180,8 @@ class Projects:
             return False
 
     def _add(self, name: str, folder: Path, saved: Saved, opened: Opened) -> OpenProject:
-        for other in self.all_open():
-            other.frames.close()  # one clip is decoded ahead: that of the project that was opened last
-        project = OpenProject(name, folder, saved, opened, self.events)
-        self._open[name] = project
-        project.frames.start()
+        self._open[name] = project = OpenProject(name, folder, saved, opened, self.events)
+        self.decode_ahead(project)
         return project
 
 

@@ -58,17 +58,17 @@ async def get_picture(request: Request) -> Response:
 async def put_mask(request: Request) -> Response:
     """Take a painted frame, or a mask file; one that is no mask of this clip is refused, and not kept."""
     project = await project_of(request)
-    path = project.folder / "masks" / clean_name(request.path_params["name"])
-    await receive(request.stream(), request.headers.get("content-length"), path, MOST_MASK, overwrite=True)
-    return json(await in_thread(_checked, project, path))
+    name, folder = clean_name(request.path_params["name"]), project.folder / "masks"
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as kept:
+        path = Path(kept) / name
+        await receive(request.stream(), request.headers.get("content-length"), path, MOST_MASK)
+        found = await in_thread(_checked, project, path)
+        path.replace(folder / name)
+    return json(found)
 
 
 def _checked(project: OpenProject, path: Path) -> dict:
-    try:
-        mask = open_mask(path, project.opened.clip)
-    except Exception:
-        path.unlink(missing_ok=True)
-        raise
+    mask = open_mask(path, project.opened.clip)
     return {"path": f"masks/{path.name}", "frames": 1 if mask.still else mask.frame_count, "notes": list(mask.notes)}
 
 

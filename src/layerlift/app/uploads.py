@@ -6,6 +6,8 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from anyio import to_thread
+
 from layerlift.app.refusal import RefusalError
 from layerlift.room import megabytes
 from layerlift.whole import Unfinished
@@ -16,9 +18,7 @@ STAYS_FREE = 512 * 2**20  # on the disk, for what else is written there
 LOOK_EVERY = 64 * 2**20  # bytes, between two looks at what is free
 
 
-async def receive(
-    chunks: AsyncIterator[bytes], said: str | None, path: Path, most: int, *, overwrite: bool = False
-) -> int:
+async def receive(chunks: AsyncIterator[bytes], said: str | None, path: Path, most: int) -> int:
     """Write what comes to a path; returns its bytes. `said` is the request's content-length.
 
     Raises RefusalError: 413 for more than `most`, 507 where the disk has no room, 400 for an empty or torn body.
@@ -26,7 +26,7 @@ async def receive(
     expected = int(said) if said is not None and said.isascii() and said.isdigit() and len(said) < 16 else None
     _check_size(expected or 0, most)
     _check_room(expected or 0, path.parent)
-    unfinished = Unfinished(path, overwrite=overwrite)
+    unfinished = Unfinished(path, overwrite=False)
     try:
         count = looked = 0
         with unfinished.path.open("wb") as file:
@@ -39,7 +39,7 @@ async def receive(
                 file.write(chunk)
         if count == 0 or (expected is not None and count != expected):
             raise RefusalError(400, f"{path.name} did not arrive whole: send it again.")
-        unfinished.commit()
+        await to_thread.run_sync(unfinished.commit)  # until all of it is on the disk, which may take long
         return count
     except OSError as error:
         raise RefusalError(507, f"{path.name} cannot be kept: {(error.strerror or str(error)).lower()}.") from error

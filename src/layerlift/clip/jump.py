@@ -6,7 +6,8 @@ are decoded on several threads; damage before the frame is not looked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from layerlift.clip.clip import Clip, Picture
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.decode import DecodedPicture, orientation
 from layerlift.clip.reader import SEEKABLE, read_index
+from layerlift.clip.timing import Index
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 # Codecs whose decoders skip what is not referred to without any difference in what is.
 _SKIPPING = frozenset(["h264", "hevc"])
-# Frames: what lies within so many after the last one is decoded from there, without a seek.
+# Frames: what lies within so many after the last one is decoded from there, even where a key frame is nearer.
 _NEAR = 32
 _NOWHERE = -_NEAR - 1
 
@@ -32,14 +34,15 @@ _NOWHERE = -_NEAR - 1
 class Jumper:
     """A decoder that stays where it was: the frame after the last one costs one frame. For one thread at a time.
 
-    `path` is the file, `times` are its frames' presentation times, `threads` that decode. The file is open from the
-    beginning; `opened` is the file where it is open already, with what closes it.
+    `path` is the file, `index` says when its frames are shown, `threads` decode. The file is open from the beginning;
+    `opened` is the file where it is open already, with what closes it.
     """
 
     def __init__(
-        self, path: Path, times: Sequence[int], threads: int, opened: tuple[InputContainer, ExitStack] | None = None
+        self, path: Path, index: Index, threads: int, opened: tuple[InputContainer, ExitStack] | None = None
     ) -> None:
-        self.path, self.times, self.threads = path, times, threads
+        self.path, self.index, self.threads = path, index, threads
+        self._times = index.pts or ()
         if opened is None:
             files = ExitStack()
             opened = files.enter_context(open_input(path)), files
@@ -52,11 +55,19 @@ class Jumper:
 
     def another(self) -> Jumper:
         """One more decoder of the same file."""
-        return Jumper(self.path, self.times, self.threads)
+        return Jumper(self.path, self.index, self.threads)
 
     def goes_on(self, number: int) -> bool:
-        """Whether a frame is near what was decoded last."""
-        return self.at < number <= self.at + _NEAR
+        """Whether a frame is decoded from where the last one was."""
+        return self.group(number)[0] <= self.at < number or self.at < number <= self.at + _NEAR
+
+    def group(self, number: int) -> tuple[int, int]:
+        """The key frame that a frame is decoded from, and the next one, or the number of all frames."""
+        times, keys = self._times, self.index.keys
+        after = bisect_right(keys, times[number])
+        if not after:  # the file does not say which are key frames
+            return number, number + 1
+        return bisect_left(times, keys[after - 1]), bisect_left(times, keys[after]) if keys[after:] else len(times)
 
     def picture(self, number: int, between: Callable[[], object] = lambda: None) -> Picture:
         """A frame by its number; `between` is called between two packets, and may wait, or end this by an error.
@@ -67,7 +78,7 @@ class Jumper:
 
         near, self.at = self.goes_on(number), _NOWHERE  # until it is there again
         self.unused = False
-        wanted = self.times[number]
+        wanted = self._times[number]
         try:
             if not near:
                 self._go_to(wanted)
@@ -100,8 +111,9 @@ class Jumper:
             # What comes after the wanted frame may be wanted next.
             early = packet.pts is not None and packet.pts < wanted
             self._stream.codec_context.skip_frame = "NONREF" if early else "DEFAULT"
-            self._decoded |= {frame.pts: frame for frame in packet.decode() if frame.pts is not None}
-        self._decoded = {time: frame for time, frame in self._decoded.items() if time >= wanted}
+            came = {frame.pts: frame for frame in packet.decode() if frame.pts is not None}
+            # Earlier ones are let go of at once: a decoder never gives back the most memory that its frames took.
+            self._decoded = {time: frame for time, frame in (self._decoded | came).items() if time >= wanted}
         return self._decoded[wanted]
 
     def _failed(self, number: int) -> InputError:
@@ -127,4 +139,4 @@ def jumper(clip: Clip, threads: int) -> Jumper | None:
         index = read_index(container, stream, path)
         if index.pts is None or index.count != clip.frame_count:
             return None
-        return Jumper(path, index.pts, threads, (container, files.pop_all()))
+        return Jumper(path, index, threads, (container, files.pop_all()))

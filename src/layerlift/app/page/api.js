@@ -135,9 +135,7 @@ export const exportUrl = (name, file) => `${at(name)}/exports/${encodeURICompone
  * @param {(note: {text: string}) => void} heard.note @param {(online: boolean) => void} heard.online */
 export function listen(heard) {
   const events = new EventSource("/api/events");
-  /** @type {["job", "project", "results", "note"]} */
-  const kinds = ["job", "project", "results", "note"];
-  for (const kind of kinds) {
+  for (const kind of /** @type {const} */ (["job", "project", "results", "note"])) {
     events.addEventListener(kind, (event) => heard[kind](JSON.parse(/** @type {MessageEvent} */ (event).data)));
   }
   events.onopen = () => heard.online(true);

@@ -89,9 +89,9 @@ async function showHome(remember = true) {
 
 /** @param {Facts} clip @returns {HTMLElement[]} */
 function facts(clip) {
-  const rate = clip.rate[0] / clip.rate[1];
   const words = [
-    `${clip.width} × ${clip.height}`, `${clip.frames} frames`, `${Number(rate.toFixed(2))} fps`, time(clip.seconds),
+    `${clip.width} × ${clip.height}`, `${clip.frames} frame${clip.frames === 1 ? "" : "s"}`,
+    `${Number((clip.rate[0] / clip.rate[1]).toFixed(2))} fps`, time(clip.seconds),
     clip.sound ? "sound" : "no sound", clip.codec, size(clip.bytes), ...clip.notes,
   ];
   return words.filter(Boolean).map((one) => h("li", {}, one));
@@ -99,10 +99,9 @@ function facts(clip) {
 
 /** @param {Session} session */
 function saved(session) {
-  const words = { saved: "Saved", saving: "Saving…", offline: "Not saved: the server does not answer" };
   const shown = byId("saved");
-  shown.textContent = words[session.saved];
-  shown.classList.toggle("error", session.saved === "offline");
+  shown.title = shown.textContent = session.saved;
+  shown.classList.toggle("error", session.saved.startsWith("Not"));
 }
 
 /** @param {Session} session */
@@ -134,7 +133,7 @@ function topBar() {
   );
   const settings = { id: "open-settings", class: "work-only", text: "Settings", key: "K" };
   byId("top-right").replaceChildren(
-    h("span", { id: "saved", class: "muted work-only", role: "status" }),
+    h("span", { id: "saved", class: "muted work-only ellipsis", role: "status" }),
     iconButton("undo", "Undo", () => parts?.session.undo(), { id: "undo", class: "work-only" }),
     iconButton("redo", "Redo", () => parts?.session.redo(), { id: "redo", class: "work-only" }),
     iconButton("settings", "Settings", () => parts?.settings.open(), settings),

@@ -9,7 +9,7 @@ const AGAIN_MS = 3000;
 export class Autosave {
   /** @param {string} name @param {number} rev @param {() => Doc} current
    * @param {(doc: Doc) => void} onnewer another tab was faster: its document
-   * @param {(state: "saved" | "saving" | "offline") => void} onstate */
+   * @param {(state: string) => void} onstate "Saved", "Saving…", or why not */
   constructor(name, rev, current, onnewer, onstate) {
     this.name = name;
     this.rev = rev;
@@ -33,7 +33,7 @@ export class Autosave {
   soon(milliseconds = SOON_MS) {
     if (this.stopped || !this.pending) return;
     clearTimeout(this.timer);
-    this.onstate("saving");
+    this.onstate("Saving…");
     this.timer = setTimeout(() => this.flush().catch(() => undefined), milliseconds);
   }
 
@@ -53,13 +53,14 @@ export class Autosave {
     try {
       this.rev = (await api.save(this.name, this.rev, doc)).rev;
       this.saved = doc;
-      this.onstate(this.pending ? "saving" : "saved");
+      this.onstate(this.pending ? "Saving…" : "Saved");
     } catch (error) {
-      if (error instanceof api.Refusal && error.status === 409) {
+      if (error instanceof api.Refusal && error.status === 409 && error.body?.doc) {
         this.#take(error.body.rev, error.body.doc);
         return;
       }
-      this.onstate("offline");
+      const refused = error instanceof api.Refusal && error.status > 0;
+      this.onstate(`Not saved: ${refused ? error.message : "the server does not answer"}`);
       this.timer = setTimeout(() => this.flush().catch(() => undefined), AGAIN_MS);
       throw error;
     }
@@ -70,7 +71,7 @@ export class Autosave {
     this.rev = rev;
     this.onnewer(doc);
     this.saved = this.current();
-    this.onstate("saved");
+    this.onstate("Saved");
   }
 
   /** Another tab saved a newer document. @param {number} rev */

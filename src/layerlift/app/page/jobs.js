@@ -3,7 +3,7 @@
 /** @import {Job} from "./types.js" */
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
-import { announce, attempt, byId, changed, h, icon, iconButton, span, time, whisper } from "./dom.js";
+import { announce, attempt, byId, changed, h, icon, iconButton, size, span, time, whisper } from "./dom.js";
 
 /** @type {Record<string, string>} */
 const TITLES = {
@@ -42,7 +42,7 @@ export class Jobs {
     const title = titleOf(job);
     if (job.state === "running" && before !== "running") whisper(`${title} has started`);
     if (job.state === "done" && before) announce(`${title}: done in ${time(job.seconds)}`);
-    if (job.state === "failed" && before) announce(`${title}: ${job.error || job.message || "failed"}`, "error");
+    if (job.state === "failed" && before) announce(`${title}: ${job.message || "failed"}`, "error");
     if (job.state === "cancelled" && before) announce(`${title}: cancelled`);
     if (job.state === "done") for (const listener of this.ended) listener(job);
   }
@@ -67,7 +67,8 @@ export class Jobs {
 
   /** Cancel what runs. */
   cancelRunning() {
-    const job = [...this.all.values()].find((one) => isBusy(one));
+    const busy = [...this.all.values()].filter(isBusy);
+    const job = busy.find((one) => one.state === "running" && one.kind !== "download") ?? busy[0];
     if (job) void this.act(job.id, "cancel");
     else announce("Nothing is running.");
   }
@@ -111,7 +112,7 @@ export class Jobs {
         ...this.#buttons(job),
       ),
       isBusy(job) ? bar(job) : "",
-      job.error || (job.state === "failed" && job.message) ? h("p", { class: "error" }, job.error || job.message) : "",
+      job.state === "failed" && job.message ? h("p", { class: "error" }, job.message) : "",
       notes.length > 0 ? h("details", {}, h("summary", {}, "Notes"), ...notes) : "",
     );
     for (const one of row.querySelectorAll("button")) if (one.getAttribute("aria-label") === focused) one.focus();
@@ -141,9 +142,9 @@ export const isBusy = (job) => job.state === "waiting" || job.state === "running
 function bar(job) {
   const share = job.total ? Math.min(1, job.done / job.total) : null;
   const fill = h("div", { class: `fill${share === null && job.state === "running" ? " unknown" : ""}` });
-  fill.style.width = share === null ? "30%" : `${(100 * share).toFixed(1)}%`;
-  if (job.state === "waiting") fill.style.width = "0";
-  const count = job.total ? `${job.done} / ${job.total}` : "";
+  fill.style.width = job.state === "waiting" ? "0" : share === null ? "30%" : `${(100 * share).toFixed(1)}%`;
+  const amount = job.kind === "download" ? size : String;
+  const count = job.total ? `${amount(job.done)} of ${amount(job.total)}` : "";
   const left = job.left === null || job.left === undefined ? "" : `${time(job.left)} left`;
   const stage = job.state === "waiting" ? "waiting for its turn" : job.stage || "starting…";
   const words = h("div", { class: "work-words" },

@@ -160,10 +160,11 @@ export class Masks {
       if (!stop.signal.aborted) whisper(`Mask found in frame ${frame}, sure to ${Math.round(score * 100)} percent`);
       return grey;
     } catch (error) {
-      const outdated = stop.signal.aborted || (error instanceof api.Refusal && error.status === 409);
-      if (!outdated) {
+      const status = error instanceof api.Refusal ? error.status : -1;
+      if (!stop.signal.aborted && status !== 409) {
         this.kept.put(key, null);
-        complain(error);
+        if (status !== 0) complain(error); // else it is asked for again, until the server answers
+        else setTimeout(() => this.kept.delete(key) && this.onarrival(), AGAIN_MS);
       }
       return null;
     } finally {

@@ -223,7 +223,7 @@ export class Objects {
     this.effects.disabled = !tracked || Boolean(effects);
     this.effects.classList.toggle("primary", fresh && (!results.effects || results.effects.stale === true));
     this.effects.textContent = results.effects ? "Find effects again" : "Find effects";
-    const masks = mark(tracked, results.objects?.stale, "Masks in every frame", "clicks changed since");
+    const masks = mark(tracked, results.objects?.stale, "Tracked: its lane shows where", "clicks changed since");
     this.trackNote.replaceChildren(track ? progress(track, this.jobs) : masks);
     const found = mark(Boolean(results.effects), results.effects?.stale, "Effects found", "masks changed since");
     this.effectsNote.replaceChildren(effects ? progress(effects, this.jobs) : found);

@@ -110,7 +110,7 @@ export class Paint {
     const { work, effects } = this;
     const id = this.session.active;
     this.strokes++;
-    this.session.save.onstate("saving");
+    this.session.save.onstate("Saving…");
     // The picture is taken now: the next stroke may begin before this one is saved.
     const blob = flattened(work.canvas);
     this.saving = this.saving
@@ -118,7 +118,7 @@ export class Paint {
       .catch((error) => announce(`The stroke was not saved: ${error.message}`, "error"))
       .finally(() => {
         this.strokes--;
-        if (!this.session.save.pending) this.session.save.onstate("saved");
+        if (!this.session.save.pending) this.session.save.onstate("Saved");
         if (this.strokes === 0 && !this.painting) this.view.overlay.painting = null;
         this.view.schedule();
       });

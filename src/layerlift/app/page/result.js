@@ -5,8 +5,7 @@
 /** @import {Session} from "./session.js" */
 import * as api from "./api.js";
 import {
-  attempt, button, byId, changed, chooseFile, h, icon, iconButton, legendEntry, panel, size, span,
-  time,
+  attempt, button, byId, changed, chooseFile, h, icon, iconButton, legendEntry, panel, size, span, time,
 } from "./dom.js";
 import { mark } from "./objects.js";
 import { pictures } from "./session.js";
@@ -164,7 +163,7 @@ export class ResultPanel {
   #plan() {
     const busy = this.jobs.current("plan");
     const job = this.jobs.last("plan");
-    if (!changed(this.plan, [busy?.id, busy?.state, job?.id, job?.plan, job?.error])) return;
+    if (!changed(this.plan, [busy?.id, busy?.state, job?.id, job?.plan])) return;
     if (busy) this.plan.replaceChildren(h("p", { class: "hint" }, "Planning…"));
     else if (job?.plan) this.plan.replaceChildren(...planCard(job.plan));
     else this.plan.replaceChildren();

@@ -34,9 +34,9 @@ export class Session {
     };
     /** @type {ImageBitmap | null} a picture of the user's, behind layers */
     this.behind = null;
-    this.onto = localStorage.getItem(`onto ${project.name}`) ?? this.results.composite?.onto ?? "";
-    /** @type {"saved" | "saving" | "offline"} */
-    this.saved = "saved";
+    this.onto = localStorage.getItem(`onto ${project.name}`) ?? "";
+    /** "Saved", "Saving…", or why not */
+    this.saved = "Saved";
     this.events = new EventTarget();
     this.save = new Autosave(
       project.name,

@@ -109,7 +109,8 @@ export class Settings {
     try {
       await navigator.clipboard.writeText(this.code.textContent ?? "");
       announce("Copied.");
-    } catch {  announce("The browser did not allow copying. Select the text and copy it by hand.", "error");
+    } catch {
+      announce("The browser did not allow copying. Select the text and copy it by hand.", "error");
     }
   }
 }

@@ -16,9 +16,9 @@
 /** @typedef {{width: number, height: number, frames: number, rate: [number, number], seconds: number, sound: boolean,
  *   codec: string, bytes: number, notes: string[], stamp: string}} Facts of the clip */
 /** @typedef {{frames: number, first?: number, stamp?: string, stale?: boolean, of?: number[], object?: number,
- *   onto?: string, present?: Record<string, [number, number][]>, threshold?: number}} Result `first`: the clip's frame
- *   it begins with, `stale`: made from another document, `of`: the object of each label from 1, `present`: the frames
- *   with a mask by object, `object`: whose layer it is, `onto`: what it was put over */
+ *   present?: Record<string, [number, number][]>, threshold?: number}} Result `first`: the clip's frame it begins with,
+ *   `stale`: made from another document, `of`: the object of each label from 1, `present`: the frames with a mask by
+ *   object, `object`: whose layer it is */
 /** @typedef {Record<string, Result>} Results */
 /** @typedef {{name: string, rev: number, doc: Doc, facts: Facts, results: Results}} Project */
 /** @typedef {{name: string, title: string, licence: string, bytes: number, installed: boolean,
@@ -36,7 +36,7 @@
  *   borrowed: number | null, invented: number | null, text: string, model: string | null}} Plan */
 /** @typedef {{id: string, project: string, kind: string, stage: string, done: number, total: number | null,
  *   state: "waiting" | "running" | "done" | "failed" | "cancelled" | "interrupted", seconds: number,
- *   left: number | null, stages: string[], message: string, error?: string | null, resumable: boolean,
+ *   left: number | null, stages: string[], message: string, resumable: boolean,
  *   made: string[], notes: string[], plan?: Plan | null}} Job */
 
 /** @typedef {"click" | "brush" | "eraser" | "effect" | "uneffect" | "hand"} Tool */

@@ -1,5 +1,7 @@
 """The hub's cache on this machine, and the one function that may use the network: `download` (with `published`)."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ TEXT_FILES = (
     "tokenizer/spiece.model",
     "tokenizer/tokenizer_config.json",
 )
+
+# What a disk says that takes no more.
+_DISK = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with a file's name, bytes done and bytes in all (0 while unknown)."""
@@ -135,14 +140,29 @@ def _published(progress: ProgressCallback | None, say: Callable[[str], None]) ->
 
 def _fetch(repo: str, file: str, progress: ProgressCallback | None) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
+    failed = f"{file} could not be fetched from {repo}"
     try:
         return Path(hf_hub_download(repo, file, tqdm_class=_reporting_bar(file, progress)))
+    except (RemoteEntryNotFoundError, RepositoryNotFoundError) as error:
+        raise InputError(f"{failed}: the hub has no such file; update layerlift.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise InputError(
+                f"{failed}: {os.strerror(error.errno).lower()}; free some space, or set HF_HOME to a folder that has "
+                "it, and run the command again."
+            ) from error
+        said = " ".join(str(error).split()).rstrip(".")
         raise InputError(
-            f"{file} could not be fetched from {repo} ({type(error).__name__}: {error}); check the network and run "
-            "the command again to resume the download."
+            f"{failed} ({type(error).__name__}: {said}); check the network and run the command again: files that are "
+            "whole are kept."
         ) from error
 
 
