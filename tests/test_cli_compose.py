@@ -180,7 +180,7 @@ def test_latent_way(
     assert {"plain.mp4", "plain_latent.mp4", "plain_injected.mp4"} <= set(files())
 
 
-@pytest.mark.parametrize("write", [3, 2 * FRAMES + 2])
+@pytest.mark.parametrize("write", [pytest.param(3, marks=pytest.mark.slow), 2 * FRAMES + 2])
 def test_the_latent_way_goes_on_after_an_interruption(
     write: int, walk: np.ndarray, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

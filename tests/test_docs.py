@@ -17,7 +17,9 @@ from layerlift import Clip, LayerClip, write_clip, write_layer
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 EXAMPLES = [
-    pytest.param(code, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] if 'model="demo"' in code else [])
+    pytest.param(
+        code, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] if "demo" in code or "segment" in code else []
+    )
     for page in [ROOT / "README.md", ROOT / "docs" / "python.md", *PAGES]
     for number, code in enumerate(
         re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)

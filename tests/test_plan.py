@@ -101,7 +101,7 @@ def meta_vae(dtype: str) -> torch.nn.Module:
     [
         ("float32", None),
         ("bfloat16", None),
-        ("bfloat16", 8),
+        pytest.param("bfloat16", 8, marks=pytest.mark.slow),
         pytest.param("float32", 8, marks=pytest.mark.slow),
         pytest.param("bfloat16", 2, marks=pytest.mark.slow),
     ],

@@ -71,6 +71,7 @@ def test_plans_are_made_while_parts_stay(tmp_path: Path, loaded: list[str]) -> N
     assert not model._kept
 
 
+@pytest.mark.slow
 def test_a_worker_keeps_it_from_clip_to_clip(tmp_path: Path, loaded: list[str]) -> None:
     write_scene(make_scene(0, 64, 48, 5), tmp_path / "scene")
     model = write_tiny_model(tmp_path / "m", random=True)

@@ -51,7 +51,8 @@ def test_denoising(written: Written, policy: Policy, choices: dict[str, Any], sp
     check_passes(Table(), written, rules, (256, 192), 41, heads=4, channels=32, layers=2, plan=plan)
 
 
-@pytest.mark.parametrize("frames", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [2, 8])
 def test_vae(written: Written, policy: Policy, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both halves of a narrow VAE with one residual block where the full one has several."""
     for module in (mlx_needs, mlx_vae):
