@@ -14,7 +14,7 @@ import pytest
 from hub_server import hub as server
 from layerlift.engine.model import hub
 from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO
-from layerlift.errors import InputError
+from layerlift.errors import InputError, LayerliftError
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 
@@ -78,6 +78,7 @@ def test_unknown_name(asked: list[tuple[str, str]]) -> None:
     [
         (ConnectionError("no route\n\nto host."), r"\(ConnectionError: no route to host\); check the network"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "no space left on device; free some space, or set HF_HOME"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), "denied; set HF_HOME to a folder you can write to"),
     ],
 )
 def test_what_went_wrong_is_said_in_one_line(raised: OSError, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +86,10 @@ def test_what_went_wrong_is_said_in_one_line(raised: OSError, said: str, monkeyp
         raise raised
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    with pytest.raises(InputError, match=rf"could not be fetched from Lightricks/LTX-Video.*{said}"):
+    with pytest.raises(LayerliftError, match=rf"could not be fetched from Lightricks/LTX-Video.*{said}") as error:
         hub.download("ltx-2b-0.9.5")
+    # The network is looked after by the user, the disk is not what was typed.
+    assert isinstance(error.value, InputError) == isinstance(raised, ConnectionError)
 
 
 def test_a_file_that_the_hub_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

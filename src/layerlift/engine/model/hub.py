@@ -8,7 +8,7 @@ from typing import Any
 
 from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO, TEXT_ENCODER_GB, Entry
 from layerlift.engine.segmenters import FILES, SEGMENTERS
-from layerlift.errors import InputError
+from layerlift.errors import InputError, LayerliftError
 
 # Where the earlier systems' instructions say to put a checkpoint; looked at in the current folder.
 EARLIER_FOLDER = "model_checkpoint"
@@ -22,8 +22,9 @@ TEXT_FILES = (
     "tokenizer/tokenizer_config.json",
 )
 
-# What a disk says that takes no more.
-_DISK = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
+# What a disk says that takes no more, and one that takes nothing of ours.
+_FULL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+_REFUSED = frozenset([errno.EROFS, errno.EACCES, errno.EPERM])
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with a file's name, bytes done and bytes in all (0 while unknown)."""
@@ -154,11 +155,11 @@ def _fetch(repo: str, file: str, progress: ProgressCallback | None) -> Path:
     except (RemoteEntryNotFoundError, RepositoryNotFoundError) as error:
         raise InputError(f"{failed}: the hub has no such file; update layerlift.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        if isinstance(error, OSError) and error.errno in _DISK:
-            raise InputError(
-                f"{failed}: {os.strerror(error.errno).lower()}; free some space, or set HF_HOME to a folder that has "
-                "it, and run the command again."
-            ) from error
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL or number in _REFUSED:
+            free, other = ("free some space, or ", "on another disk") if number in _FULL else ("", "you can write to")
+            reason = os.strerror(number).lower()
+            raise LayerliftError(f"{failed}: {reason}; {free}set HF_HOME to a folder {other}.") from error
         said = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"{failed} ({type(error).__name__}: {said}); check the network and run the command again: files that are "
