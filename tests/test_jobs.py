@@ -275,9 +275,28 @@ def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: p
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
-    job.finish()
+    said = job.finish()
     (left,) = files(tmp_path)
+    assert said is not None
+    assert f"{tmp_path / left}, could not be removed (input/output error)" in said
     assert left.startswith(hidden_name(tmp_path / "out.mkv").name.partition(owner())[0])  # the next run will name it
+
+
+def test_a_finished_job_that_stays_is_named(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rmtree = shutil.rmtree
+
+    def refuse(path: Path, *, ignore_errors: bool = False) -> None:
+        if (path / "manifest.json").exists():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rmtree(path, ignore_errors=ignore_errors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refuse)
+        assert layerlift(*REMOVE) == 0
+    (left,) = [name for name in files() if name.startswith(".")]
+    assert f"{left}, could not be removed (permission denied): delete it." in capsys.readouterr().err
 
 
 def test_a_folder_that_goes_while_it_is_measured_counts_for_nothing(
@@ -441,6 +460,29 @@ def test_a_result_that_is_kept_under_another_name_needs_no_job(
     assert said.rstrip().endswith("out-2.mkv.")
     assert "To go on" not in said
     assert files() == ["mask.mkv", "out-2.mkv", "out.mkv", "walk.mkv"]
+
+
+def test_a_part_that_cannot_take_its_name_in_the_job_is_made_again(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "walk.mkv", "--object", "mask.mkv", "--total", "mask.mkv", "--model", "none", "-o", "out"]
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if Path(target).name == "contact_sheet.png":
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        assert layerlift(*command) == 1
+    said = capsys.readouterr().err
+    assert ".out.layerlift-job cannot be written: no space left on device" in said
+    assert "To go on: " in said
+    assert not [name for name in files(".out.layerlift-job/made") if "-2" in name]
+    assert layerlift(*command, "--resume") == 0
+    assert "contact_sheet.png" in files("out")
+    assert not [name for name in files("out") if "-2" in name]
 
 
 def test_a_folder_that_does_not_get_its_place_costs_no_finished_result(

@@ -32,11 +32,14 @@ _unfinished: set[Path] = set()
 
 
 class KeptAsideError(LayerliftError):
-    """A finished result could not be put in its place; `path` is where it is."""
+    """A finished result could not be put in its place; `path` is where it is.
 
-    def __init__(self, said: str, path: Path) -> None:
+    `cause`: what the system said; None where something else had the place.
+    """
+
+    def __init__(self, said: str, path: Path, cause: OSError | None = None) -> None:
         super().__init__(said)
-        self.path = path
+        self.path, self.cause = path, cause
 
 
 class Unfinished:
@@ -104,7 +107,7 @@ class Unfinished:
                 except FileExistsError:
                     kept = self._kept("something else is there by now")
                 except OSError as error:
-                    kept = self._kept((error.strerror or str(error)).lower())
+                    kept = self._kept((error.strerror or str(error)).lower(), error)
         finally:
             if kept is not None:  # said even where a signal came meanwhile
                 raise kept
@@ -200,13 +203,13 @@ class Unfinished:
         _remove(aside)
         _unfinished.discard(aside)
 
-    def _kept(self, reason: str) -> KeptAsideError:
+    def _kept(self, reason: str, cause: OSError | None = None) -> KeptAsideError:
         """The error that says where the result is."""
         # Beside the place; in it, where that is a disk of its own; or where it is, where no name can be given any more.
         other = _claim_another(self.path, self.place) or _claim_another(self.path, self._beside) or self.path
         _unfinished.discard(self.path)
         said = f"{self.place} could not take the finished result, because {reason}: it is in {other}."
-        return KeptAsideError(said, other)
+        return KeptAsideError(said, other, cause)
 
 
 @contextmanager

@@ -172,15 +172,23 @@ class Job:
             self.finish()
         return keeps
 
-    def finish(self) -> None:
-        """The result is in its place: the folder goes, and a signal waits for that."""
+    def finish(self) -> str | None:
+        """The result is in its place: the folder goes, and a signal waits for that.
+
+        Returns a sentence for the user where the system does not let it go, else None.
+        """
         target = self.folder.with_name(self.folder.name[1:].removesuffix(ENDING))
-        gone = self.folder
-        with held(), suppress(OSError):
+        gone, said = self.folder, None
+        with held():
             with suppress(OSError):  # under a hidden name it is no job: nobody takes up what is left of it meanwhile
                 gone = gone.rename(hidden_name(target))
-            shutil.rmtree(gone)
+            try:
+                shutil.rmtree(gone)
+            except OSError as error:
+                why = (error.strerror or str(error)).lower()
+                said = f"The job is done, but its folder, {gone}, could not be removed ({why}): delete it."
         self._unlock()
+        return said
 
     @property
     def keeper(self) -> Part:
