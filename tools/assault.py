@@ -1,9 +1,10 @@
 """Attack the command line, and print what came of it: nothing lost, nothing half-made, nothing but sentences.
 
 Every attack runs a command on a small drawn clip in a folder of its own, and harms it: a signal at a random moment or
-at a chosen file operation, a full disk, a read-only place, a closed standard output, a planted link, a target that
-appears, an input that changes. An attack is clean when the command ends with the right exit code and without a
-traceback, every target holds its old or its new content, whole, and nothing is left behind but what the next run names.
+at a chosen file operation, a file operation that fails, a full disk, a read-only place, a closed standard output, a
+planted link, a target that appears, an input that changes. An attack is clean when the command ends with the right exit
+code and without a traceback, every target holds its old or its new content, whole, and nothing is left behind but what
+is named: by the command, or by the next run after one that was killed.
 
     python tools/assault.py --rounds 2 --seed 0
 
@@ -14,7 +15,7 @@ places, is skipped for users other than root on Linux.
 from __future__ import annotations
 
 import argparse
-import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -22,60 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from assault_ground import (
-    COMMANDS,
-    HIDDEN,
-    LONGEST,
-    SIGNALS,
-    Ended,
-    Ground,
-    hidden,
-    import_all,
-    in_fork,
-    judge_words,
-    run,
-    state,
-    states,
-)
+from assault_disks import full_disks, full_temporary, mount_points, read_only
+from assault_forks import LONGEST, Ended, import_all, run
+from assault_ground import COMMANDS, HIDDEN, SIGNALS, Ground, Table, hidden, judge_words, state
 
-# Quick commands, for attacks that are tried on every size of a disk.
-FEW = ("remove", "remove folder", "remove model", "mask", "extract exr", "run", "scene")
 TALKERS = (
     *("--help", "--version", "remove --help", "doctor", "download", "nope", "remove missing.mkv"),
     *("plan walk.mkv --mask mask.mkv --model demo", *(COMMANDS[name][0] for name in ("remove", "scene", "run"))),
 )
-
-
-@dataclass
-class Table:
-    """Attacks by kind."""
-
-    tried: dict[str, int] = field(default_factory=dict)
-    faults: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, kind: str, case: str, faults: list[str]) -> None:
-        self.tried[kind] = self.tried.get(kind, 0) + 1
-        self.faults.setdefault(kind, [])
-        if faults:
-            self.faults[kind].append(f"{case}: {'; '.join(faults)}")
-
-    def show(self, details: int) -> None:
-        width = max(map(len, self.tried), default=4)
-        print(f"| {'attack':{width}} | tried | clean | faults |\n| {'-' * width} | ----: | ----: | -----: |")
-        for kind, tried in self.tried.items():
-            bad = len(self.faults[kind])
-            print(f"| {kind:{width}} | {tried:5} | {tried - bad:5} | {bad:6} |")
-        bad = sum(map(len, self.faults.values()))
-        tried = sum(self.tried.values())
-        print(f"| {'all':{width}} | {tried:5} | {tried - bad:5} | {bad:6} |")
-        for kind, faults in self.faults.items():
-            for line in faults[:details]:
-                print(f"  {kind}: {line}")
 
 
 # --- attacks --------------------------------------------------------------------------------------------------------
@@ -140,109 +98,6 @@ def slow_down() -> None:
         hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
 
     setattr(torch.nn.functional, "scaled_dot_product_attention", slow)  # noqa: B010 - of another type, on purpose
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: str, *, read_only: bool = False) -> Iterator[Path]:
-    place.mkdir(exist_ok=True)
-    mounted = ["mount", "-t", "tmpfs", "-o", f"size={size}{',ro' * read_only}", "tmpfs", str(place)]
-    subprocess.run(mounted, check=True, capture_output=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True, capture_output=True)
-
-
-def full_disks(ground: Ground, table: Table, rounds: int) -> None:
-    """The folder of the results fills up: targets lie on a small disk, and the inputs beside it."""
-    for name in FEW:
-        command, targets = COMMANDS[name]
-        for size in ("4k", "8k", "16k", "32k", "64k", "128k", "512k"):
-            for old in (False, True):
-                place = ground.place(name, old=False)
-                with small_disk(place / "disk", size) as disk:
-                    try:
-                        if old:
-                            shutil.copytree(ground.old[name], disk, dirs_exist_ok=True)
-                    except (OSError, shutil.Error):
-                        continue
-                    ended = run(place, on_disk(command, targets) + " --overwrite" * old)
-                    faults = judge_words(ended, {0, 1})
-                    before = states(ground.old[name], targets) if old else dict.fromkeys(targets.split(), "")
-                    for target, found in states(disk, targets).items():
-                        if found not in (before[target], ground.new[name][target]):
-                            faults.append(f"{target} is neither old nor new")
-                    faults += [f"left behind: {path.name}" for path in hidden(place)[:1]]
-                table.add("full disk", f"{name} {size}{' --overwrite' * old}", faults)
-
-
-def on_disk(command: str, targets: str) -> str:
-    """The command with its targets in the folder `disk`."""
-    names = [*targets.split(), *(f"{target}/" for target in targets.split())]
-    return " ".join(f"disk/{word}" if word in names else word for word in command.split())
-
-
-def full_temporary(ground: Ground, table: Table, rounds: int) -> None:
-    """The folder of temporary files fills up."""
-    for name, (command, _) in COMMANDS.items():
-        for size in ("4k", "32k", "128k"):
-            place = ground.place(name, old=True)
-            with small_disk(place.parent / "small", size) as small:
-                ended = run(place, command + " --overwrite", temporary=small)
-            faults = ground.judge(name, place, ended, {0, 1}, old=True)
-            table.add("full TMPDIR", f"{name} {size}", faults)
-
-
-def read_only(ground: Ground, table: Table, rounds: int) -> None:
-    """Results, or temporary files, in a read-only place."""
-    for name, (command, targets) in COMMANDS.items():
-        place = ground.place(name, old=False)
-        with small_disk(place / "disk", "1m", read_only=True):
-            ended = run(place, on_disk(command, targets))
-        table.add("read-only target", name, judge_words(ended, {1}))
-        place = ground.place(name, old=True)
-        with small_disk(place.parent / "small", "1m", read_only=True) as small:
-            ended = run(place, command + " --overwrite", temporary=small)
-        table.add("read-only TMPDIR", name, ground.judge(name, place, ended, {0, 1}, old=True))
-
-
-def mount_points(ground: Ground, table: Table, rounds: int) -> None:
-    """Folders of results that are a disk of their own, a link to a folder, or the current folder."""
-    for name in ("remove folder", "extract exr", "reference", "run", "scene", "demo"):
-        command, _ = COMMANDS[name]
-        for old in (False, True):
-            for kind in ("mount point", "link", "current folder"):
-                place = ground.place(name, old=False)
-                disk = place / "out"
-                with small_disk(disk, "4m") if kind == "mount point" else contextlib.nullcontext():
-                    if kind == "link":
-                        (place / "real").mkdir()
-                        disk.symlink_to("real")
-                    disk.mkdir(exist_ok=True)
-                    if old:
-                        shutil.copytree(ground.old[name] / "out", disk, dirs_exist_ok=True)
-                    if kind == "current folder":
-                        where = command.replace("-o out/", "-o .").replace("-o out", "-o .")
-                        inputs = [path.name for path in ground.inputs.iterdir()]
-                        where = " ".join(f"../{word}" if word in inputs else word for word in where.split())
-                        ended = run_in(place, disk, where + " --overwrite" * old)
-                    else:
-                        ended = run(place, command + " --overwrite" * old)
-                    faults = judge_words(ended, {0})
-                    if ended.code == 0 and state(disk) != ground.new[name]["out"]:
-                        faults.append("not the new result")
-                    faults += [f"left behind: {path.name}" for path in hidden(place)[:1]]
-                table.add(kind, f"{name}{' --overwrite' * old}", faults)
-
-
-def run_in(place: Path, folder: Path, command: str) -> Ended:
-    """Run with another current folder than the case's; `place` gets the words."""
-    child = os.fork()
-    words = place.with_name(place.name + ".words")
-    if child == 0:
-        in_fork(folder, command, words, None, None, place.parent / "temporary", os.open(os.devnull, os.O_WRONLY))
-    _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), words.read_text(errors="replace"), 0.0, False)
 
 
 def closed_outputs(ground: Ground, table: Table, rounds: int) -> None:
@@ -337,10 +192,29 @@ def touch(given: Path, count: int, event: str, path: Path) -> None:
         os.utime(given, ns=(1, 1))
 
 
+def failing_operations(ground: Ground, table: Table, rounds: int) -> None:
+    """The system refuses to make, rename or remove one file or folder."""
+    for name, (command, _) in COMMANDS.items():
+        for old in (False, True):
+            for moment in ground.chance.sample(range(1, ground.events[name] + 1), min(rounds, ground.events[name])):
+                number = ground.chance.choice([errno.ENOSPC, errno.EIO, errno.EACCES])
+                place = ground.place(name, old=old)
+                ended = run(place, command + " --overwrite" * old, hook=partial(refuse, moment, number))
+                faults = ground.judge(name, place, ended, {0, 1}, old=old)
+                case = f"{name} {errno.errorcode[number]} at change {moment}"
+                table.add(f"operation fails{', --overwrite' * old}", case, faults)
+
+
+def refuse(moment: int, number: int, count: int, event: str, path: Path) -> None:
+    """At one of the changes: an error of the system."""
+    if count == moment:
+        raise OSError(number, os.strerror(number), str(path))
+
+
 MOUNTS = (full_disks, full_temporary, read_only, mount_points)
 ATTACKS = (
-    signals_at_moments, signals_at_changes, slow_stages, *MOUNTS, closed_outputs, planted_links, appearing_targets,
-    changing_inputs,
+    signals_at_moments, signals_at_changes, slow_stages, failing_operations, *MOUNTS, closed_outputs, planted_links,
+    appearing_targets, changing_inputs,
 )  # fmt: skip
 
 

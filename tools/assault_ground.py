@@ -1,28 +1,23 @@
-"""What `assault.py` attacks: inputs, results before and after, commands in forks, and what is a fault."""
+"""What `assault.py` attacks: inputs, results before and after, and what is a fault."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import hashlib
-import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from assault_forks import Ended, run
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 END_WITHIN = 2.0  # seconds from a signal to the end
-LONGEST = 120.0  # seconds that a command may take before it counts as hung
 HIDDEN, JOB = ".layerlift-", ".layerlift-job"
-# Audit events that change a folder, and so are the moments at which a signal may do harm.
-CHANGES = frozenset(["os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree", "shutil.move"])
 
 DRAW = "--size 64x48 --frames 9"
 OBJECT = "walk.mkv --object object.mkv"
@@ -62,13 +57,30 @@ COMMANDS = {
 
 
 @dataclass
-class Ended:
-    """How a command ended."""
+class Table:
+    """Attacks by kind."""
 
-    code: int
-    said: str
-    seconds: float  # from the attack to the end
-    attacked: bool
+    tried: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, case: str, faults: list[str]) -> None:
+        self.tried[kind] = self.tried.get(kind, 0) + 1
+        self.faults.setdefault(kind, [])
+        if faults:
+            self.faults[kind].append(f"{case}: {'; '.join(faults)}")
+
+    def show(self, details: int) -> None:
+        width = max(map(len, self.tried), default=4)
+        print(f"| {'attack':{width}} | tried | clean | faults |\n| {'-' * width} | ----: | ----: | -----: |")
+        for kind, tried in self.tried.items():
+            bad = len(self.faults[kind])
+            print(f"| {kind:{width}} | {tried:5} | {tried - bad:5} | {bad:6} |")
+        bad = sum(map(len, self.faults.values()))
+        tried = sum(self.tried.values())
+        print(f"| {'all':{width}} | {tried:5} | {tried - bad:5} | {bad:6} |")
+        for kind, faults in self.faults.items():
+            for line in faults[:details]:
+                print(f"  {kind}: {line}")
 
 
 class Ground:
@@ -147,6 +159,8 @@ class Ground:
             if ended.code == 0 and found != self.new[name][target]:
                 faults.append(f"{target} is not the new one after exit 0")
         left = hidden(place)
+        if not killed:  # what cannot be removed is named
+            left = [path for path in left if path.name not in ended.said]
         if left and not killed:
             faults.append(f"left behind: {left[0].name}")
         if left and killed:
@@ -158,6 +172,7 @@ class Ground:
         odd = [path.name for path in place.iterdir() if path.name not in known and not path.name.startswith(HIDDEN)]
         if "--resume" in ended.said or killed:  # work that is kept, and named
             odd = [name for name in odd if not name.endswith(JOB)]
+        odd = [name for name in odd if f"it is in {place / name}" not in ended.said]  # a result that is kept, and named
         if odd:
             faults.append(f"unknown file: {odd[0]}")
         changed = [
@@ -267,137 +282,3 @@ def draw_inputs(folder: Path) -> None:
         tone = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         tone.sample_rate = 8000
         target.mux([*sound.encode(tone), *sound.encode(None)])
-
-
-# --- running --------------------------------------------------------------------------------------------------------
-
-Hook = Callable[[int, str, Path], None]
-
-
-def run(
-    place: Path,
-    command: str,
-    *,
-    hook: Hook | None = None,
-    prepare: Callable[[], None] | None = None,
-    temporary: Path | None = None,
-    at: float | None = None,
-    number: int = signal.SIGTERM,
-) -> Ended:
-    """Run a command in a fork, in a folder; send it a signal after `at` seconds.
-
-    `hook` is called in the fork before every change of a folder below `place`: with its number, the event's name and
-    the path. `prepare` is called in it before the command.
-    """
-    words = place.with_name(place.name + ".words")
-    ready, begun = os.pipe()
-    child = os.fork()
-    if child == 0:
-        in_fork(place, command, words, hook, prepare, temporary, begun)
-    os.close(begun)
-    os.read(ready, 1)
-    os.close(ready)
-    started = time.monotonic()
-    sent = 0.0
-    status = None
-    while status is None:
-        now = time.monotonic()
-        if at is not None and not sent and now - started >= at:
-            os.kill(child, number)
-            sent = time.monotonic()
-        if now - started > LONGEST:
-            os.kill(child, signal.SIGKILL)
-        found, value = os.waitpid(child, os.WNOHANG)
-        status = value if found else None
-        if status is None:
-            time.sleep(0.002)
-    ended = time.monotonic()
-    said = words.read_text(errors="replace")
-    hooked = place.with_name(place.name + ".attacked")
-    if hooked.exists():
-        sent = float(hooked.read_text())
-    code = os.waitstatus_to_exitcode(status)
-    return Ended(code, said, ended - sent if sent else 0.0, bool(sent))
-
-
-def in_fork(  # noqa: PLR0917
-    place: Path,
-    command: str,
-    words: Path,
-    hook: Hook | None,
-    prepare: Callable[[], None] | None,
-    temporary: Path | None,
-    begun: int,
-) -> None:
-    """Become a command: never returns. Its beginning is told through the descriptor `begun`."""
-    code = 1
-    try:
-        descriptor = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(descriptor, stream)
-        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
-        os.chdir(place)
-        os.environ["LAYERLIFT_CACHE"] = str(place.parent / "cache")
-        tempfile.tempdir = None
-        os.environ["TMPDIR"] = str(temporary or place.parent / "temporary")
-        if hook is not None:
-            listen(place, hook)
-        if prepare is not None:
-            prepare()
-        from layerlift.cli import main
-
-        os.write(begun, b".")
-        os.close(begun)
-        try:
-            main(command.split())
-        except SystemExit as error:
-            code = error.code if isinstance(error.code, int) else 1
-    except BaseException:  # noqa: BLE001 - what Python does with any
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def listen(place: Path, hook: Hook) -> None:
-    """Tell `hook` of every change of a folder below `place`, and of every file that is made there."""
-    count, busy = 0, False
-
-    def audit(event: str, details: tuple[object, ...]) -> None:
-        nonlocal count, busy
-        if busy or (event not in CHANGES and event != "open"):
-            return
-        if event == "open":
-            flags = details[2] if isinstance(details[2], int) else 0
-            if not flags & os.O_CREAT:
-                return
-        path = Path(os.fsdecode(details[0])) if isinstance(details[0], str | bytes | os.PathLike) else Path()
-        path = path if path.is_absolute() else place / path
-        if place not in path.parents:
-            return
-        busy = True
-        try:
-            count += 1
-            hook(count, event, path)
-        finally:
-            busy = False
-
-    sys.addaudithook(audit)
-
-
-def import_all() -> None:
-    """What commands import when they need it, once, and before any fork."""
-    import importlib
-    import pkgutil
-    import warnings
-
-    warnings.simplefilter("ignore")
-    import layerlift
-
-    for module in pkgutil.walk_packages(layerlift.__path__, "layerlift."):
-        if module.name.endswith("__main__") or ".rendered" in module.name or ".bench" in module.name:
-            continue
-        with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
-            importlib.import_module(module.name)
-    import torch
-
-    torch.set_num_threads(1)
