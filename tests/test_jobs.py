@@ -477,7 +477,7 @@ def test_a_part_that_cannot_take_its_name_in_the_job_is_made_again(
         patched.setattr(Path, "replace", full)
         assert layerlift(*command) == 1
     said = capsys.readouterr().err
-    assert ".out.layerlift-job cannot be written: no space left on device" in said
+    assert "made/contact_sheet.png cannot be written: no space left on device" in said
     assert "To go on: " in said
     assert not [name for name in files(".out.layerlift-job/made") if "-2" in name]
     assert layerlift(*command, "--resume") == 0

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 import signal
 import threading
@@ -403,3 +404,20 @@ def test_errors_of_the_system_name_the_place_and_not_the_hidden_file() -> None:
     with pytest.raises(OSError, match="quota") as error, whole_file("a.exr"):
         raise RuntimeError("Cannot write it. Disk quota exceeded")
     assert error.value.errno == errno.EDQUOT
+
+
+def test_what_is_layerlift_s_own_is_not_kept_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(errno.EIO, "Input/output error", str(self))
+
+    job = tmp_path / ".out.layerlift-job"
+    job.mkdir()
+    monkeypatch.setattr(Path, "replace", refuse)
+    for place, own in ((tmp_path / "kept.json", True), (job / "plate.mkv", False)):
+        with pytest.raises(OSError, match=re.escape(f"Input/output error: '{place}'")):  # noqa: SIM117
+            with whole_file(place, overwrite=True, own=own) as made:
+                made.write_text("whole")
+    assert files(tmp_path) == [".out.layerlift-job"]
+    assert files(job) == []

@@ -160,7 +160,7 @@ class Ground:
                 faults.append(f"{target} is not the new one after exit 0")
         left = hidden(place)
         if not killed:  # what cannot be removed is named
-            left = [path for path in left if path.name not in ended.said]
+            left = [path for path in left if f"{path}, could not be removed" not in ended.said]
         if left and not killed:
             faults.append(f"left behind: {left[0].name}")
         if left and killed:

@@ -14,6 +14,8 @@ _NAME, _PATH = 255, 4096
 _ROOM = 96
 # How the names of files and folders that are not finished begin.
 HIDDEN = ".layerlift-"
+# How the names of jobs' folders end.
+JOB = ".layerlift-job"
 
 
 def check_name(path: str | Path, flag: str = "") -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import OLD, hidden_name
-from layerlift.names import HIDDEN
+from layerlift.names import HIDDEN, JOB
 from layerlift.temporary import NO_LINK
 
 # What ends a program, where the system has it.
@@ -32,14 +32,11 @@ _unfinished: set[Path] = set()
 
 
 class KeptAsideError(LayerliftError):
-    """A finished result could not be put in its place; `path` is where it is.
+    """A finished result could not be put in its place; `path` is where it is."""
 
-    `cause`: what the system said; None where something else had the place.
-    """
-
-    def __init__(self, said: str, path: Path, cause: OSError | None = None) -> None:
+    def __init__(self, said: str, path: Path) -> None:
         super().__init__(said)
-        self.path, self.cause = path, cause
+        self.path = path
 
 
 class Unfinished:
@@ -62,6 +59,7 @@ class Unfinished:
         folder: bool = False,
         stays: Callable[[Path], bool] | None = None,
         overwrite: bool = False,
+        own: bool = False,
     ) -> None:
         """Make the file or folder.
 
@@ -72,11 +70,14 @@ class Unfinished:
             stays: of a folder: whether an older file, by its path in the folder, stays when no new one has its name;
                 None stands for none.
             overwrite: replace what is there.
+            own: it is layerlift's own, no result of the user's, as is all that lies in a job's folder: it is not kept
+                under another name, where it would be found by nobody, or be one result too many.
 
         Raises OSError when nothing can be made there.
         """
         self.place = Path(os.path.realpath(place)) if folder else Path(place).absolute()
         self._check, self._folder, self._stays, self._overwrite = check, folder, stays, overwrite
+        self._own = own or any(part.endswith(JOB) for part in self.place.parts)
         inside = folder and cannot_be_renamed(self.place)
         self._beside = self.place / self.place.name if inside else self.place
         self.path = hidden_name(self._beside)
@@ -96,7 +97,8 @@ class Unfinished:
         """Put the result in its place, on the disk and not only in the system's memory.
 
         Raises KeptAsideError when that cannot be done, because something else is there by now or because the system
-        refuses; the result then has another name, which the message says.
+        refuses; the result then has another name, which the message says. Raises OSError instead for what is
+        layerlift's own.
         """
         _to_disk(self.path)
         kept: KeptAsideError | None = None
@@ -104,10 +106,11 @@ class Unfinished:
             with held():
                 try:
                     self._put()
-                except FileExistsError:
-                    kept = self._kept("something else is there by now")
                 except OSError as error:
-                    kept = self._kept((error.strerror or str(error)).lower(), error)
+                    if self._own:
+                        raise
+                    taken = isinstance(error, FileExistsError)
+                    kept = self._kept("something else is there by now" if taken else _reason(error))
         finally:
             if kept is not None:  # said even where a signal came meanwhile
                 raise kept
@@ -203,24 +206,24 @@ class Unfinished:
         _remove(aside)
         _unfinished.discard(aside)
 
-    def _kept(self, reason: str, cause: OSError | None = None) -> KeptAsideError:
+    def _kept(self, reason: str) -> KeptAsideError:
         """The error that says where the result is."""
         # Beside the place; in it, where that is a disk of its own; or where it is, where no name can be given any more.
         other = _claim_another(self.path, self.place) or _claim_another(self.path, self._beside) or self.path
         _unfinished.discard(self.path)
         said = f"{self.place} could not take the finished result, because {reason}: it is in {other}."
-        return KeptAsideError(said, other, cause)
+        return KeptAsideError(said, other)
 
 
 @contextmanager
 def whole_file(
-    place: str | Path, check: Callable[[], object] | None = None, *, overwrite: bool = False
+    place: str | Path, check: Callable[[], object] | None = None, *, overwrite: bool = False, own: bool = False
 ) -> Iterator[Path]:
     """An empty hidden file to write to, which takes its place when the block ends; an exception removes it.
 
     See `Unfinished`, which raises what this does.
     """
-    with _finished(Unfinished(place, check, overwrite=overwrite)) as path:
+    with _finished(Unfinished(place, check, overwrite=overwrite, own=own)) as path:
         yield path
 
 
@@ -286,6 +289,10 @@ def remove_unfinished(then: Callable[[], object] | None = None) -> None:
 
 
 # --- the system -------------------------------------------------------------------------------------------------------
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def error_number(error: Exception) -> int | None:

@@ -314,7 +314,7 @@ class Jobs:
             with suppress(OSError):
                 file = self._file(entry)
                 if file.parent.is_dir():
-                    with whole_file(file, overwrite=True) as made:
+                    with whole_file(file, overwrite=True, own=True) as made:
                         made.write_bytes(msgspec.json.encode(entry.kept))
         self._events.tell("job", job)
 

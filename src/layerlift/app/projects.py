@@ -201,7 +201,7 @@ def read_saved(folder: Path) -> Saved:
 def write_saved(folder: Path, saved: Saved) -> None:
     """Put project.json in its place, whole, and on the disk. Raises OSError, as for a full disk."""
     text = msgspec.json.format(msgspec.json.encode(saved), indent=1)
-    with whole_file(folder / FILE, overwrite=True) as made:
+    with whole_file(folder / FILE, overwrite=True, own=True) as made:
         made.write_bytes(text)
 
 

@@ -37,7 +37,7 @@ def write_page(folder: Path, records: Sequence[Record], waiting: int) -> Path:
         *(_article(folder, record) for record in [*failed, *done]),
         "</html>\n",
     ]
-    with whole_file(folder / PAGE, overwrite=True) as made:
+    with whole_file(folder / PAGE, overwrite=True, own=True) as made:
         made.write_text("\n".join(parts), "utf-8")
     return folder / PAGE
 

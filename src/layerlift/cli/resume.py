@@ -14,7 +14,7 @@ from layerlift.cli.options import JobFlags
 from layerlift.cli.terminal import say
 from layerlift.names import HIDDEN
 from layerlift.places import Given
-from layerlift.whole import KeptAsideError, erase
+from layerlift.whole import KeptAsideError
 
 if TYPE_CHECKING:
     from layerlift.engine.base import Engine
@@ -65,30 +65,13 @@ def work_on(
     if said is not None:
         say(said)
     try:
-        with told_how_to_go_on(words, job.leave), _under_their_own_names(job):
+        with told_how_to_go_on(words, job.leave):
             yield
-    except KeptAsideError as kept:
-        if job.folder not in kept.path.parents:  # the result is finished, under another name
-            _finish(job)
+    except KeptAsideError:  # the result is finished, under another name
+        _finish(job)
         raise
     note_resumed(job, runtime.report)
     _finish(job)
-
-
-@contextmanager
-def _under_their_own_names(job: "Job") -> Iterator[None]:
-    """What is finished in the job's folder and cannot take its name there is removed: it is made again when the job
-    goes on, and under another name it would be one result more.
-
-    Raises OSError, as the system did.
-    """
-    try:
-        yield
-    except KeptAsideError as kept:
-        if job.folder not in kept.path.parents or kept.cause is None:
-            raise
-        erase(kept.path)
-        raise OSError(kept.cause.errno, kept.cause.strerror, str(job.folder)) from kept
 
 
 def _finish(job: "Job") -> None:

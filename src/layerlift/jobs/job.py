@@ -18,10 +18,9 @@ from layerlift.hidden import hidden_name
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
-from layerlift.names import HIDDEN
+from layerlift.names import HIDDEN, JOB
 from layerlift.whole import erase, held, whole_file
 
-ENDING = ".layerlift-job"
 MANIFEST, SETTLED, LOCK = "manifest.json", "settled.json", "lock"
 MADE = "made"
 _OURS = {MANIFEST, SETTLED, LOCK, SHELVES, STEPS, MADE}
@@ -35,11 +34,11 @@ def job_folder(target: Path) -> Path:
     """Where the job lies that makes a file or a folder; a link's lies where the link leads to."""
     place = Path(os.path.realpath(target))
     name = place.name
-    room = _NAME - len(ENDING) - 1
+    room = _NAME - len(JOB) - 1
     if len(os.fsencode(name)) > room:
         short = os.fsencode(name)[: room - 18].decode("utf-8", "ignore")
         name = f"{short}-{hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()}"
-    return place.with_name(f".{name}{ENDING}")
+    return place.with_name(f".{name}{JOB}")
 
 
 @dataclass(slots=True)
@@ -177,7 +176,7 @@ class Job:
 
         Returns a sentence for the user where the system does not let it go, else None.
         """
-        target = self.folder.with_name(self.folder.name[1:].removesuffix(ENDING))
+        target = self.folder.with_name(self.folder.name[1:].removesuffix(JOB))
         gone, said = self.folder, None
         with held():
             with suppress(OSError):  # under a hidden name it is no job: nobody takes up what is left of it meanwhile
@@ -221,7 +220,7 @@ def read_numbers(path: Path) -> dict[str, int]:
 
 def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
     """Write numbers by name as JSON, whole or not at all."""
-    with whole_file(path, overwrite=True) as made:
+    with whole_file(path, overwrite=True, own=True) as made:
         made.write_text(json.dumps(numbers), "utf-8")
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from layerlift.hidden import OLD, maker_of
-from layerlift.jobs.job import ENDING, LOCK, MANIFEST, is_ours, usage
+from layerlift.jobs.job import LOCK, MANIFEST, is_ours, usage
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
+from layerlift.names import JOB
 from layerlift.processes import State
 from layerlift.whole import erase
 
-_FOLDER = re.compile(rf"\..+{re.escape(ENDING)}")
+_FOLDER = re.compile(rf"\..+{re.escape(JOB)}")
 
 Kind = Literal["running", "interrupted", "left over", "replaced", "unknown"]
 

@@ -68,7 +68,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        with whole_file(path, overwrite=True) as made:
+        with whole_file(path, overwrite=True, own=True) as made:
             made.write_text(json.dumps(asdict(self), indent=1), "utf-8")
 
     @staticmethod

@@ -23,7 +23,7 @@ from layerlift.engine.model.checkpoint import Component
 from layerlift.engine.model.headers import TensorSpec, read_header
 from layerlift.engine.model.text import CacheWarning
 from layerlift.errors import InputError
-from layerlift.whole import KeptAsideError, whole_file
+from layerlift.whole import whole_file
 from mlx import nn
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def _packed(component: Component, layers: Mapping[str, TensorSpec], bits: int, d
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _make_room(place, made)
-        with whole_file(place, overwrite=True) as path, path.open("wb") as stream:
+        with whole_file(place, overwrite=True, own=True) as path, path.open("wb") as stream:
             mx.save_safetensors(stream, made, metadata={"bits": str(bits), "group": str(GROUP)})
-    except (OSError, RuntimeError, KeptAsideError) as error:
+    except (OSError, RuntimeError) as error:
         _warn(f"{place} cannot be written: {str(error).lower()}")
     return made
 

@@ -211,7 +211,7 @@ def fetch(url: str, progress: Callable[[str, int, int], None] | None = None) -> 
         pass  # it is replaced
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _open(url) as answer, whole_file(path, overwrite=True) as made:
+        with _open(url) as answer, whole_file(path, overwrite=True, own=True) as made:
             _save(answer, made, progress)
             checked = PublishedText(made)
             checked.read(checked.prompts)

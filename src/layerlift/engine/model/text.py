@@ -15,7 +15,7 @@ from layerlift.engine.model.headers import open_weights, read_header
 from layerlift.errors import InputError
 from layerlift.hidden import leftovers
 from layerlift.progress import QUIET, StageProgress
-from layerlift.whole import KeptAsideError, whole_file
+from layerlift.whole import whole_file
 
 if TYPE_CHECKING:
     import torch
@@ -321,9 +321,9 @@ def write_cached(path: Path, prompt: str, embeds: "torch.Tensor", mask: "torch.T
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in leftovers(path):
             left.unlink(missing_ok=True)
-        with whole_file(path, overwrite=True) as made:
+        with whole_file(path, overwrite=True, own=True) as made:
             save_file(tensors, made, metadata={"prompt": prompt})
-    except (OSError, SafetensorError, KeptAsideError) as error:
+    except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         warn(f"{path} cannot be written: {reason.lower()}")
 

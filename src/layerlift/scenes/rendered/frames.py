@@ -54,7 +54,7 @@ class FrameLight:
     def write(self, path: Path) -> None:
         """Write the frame, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, overwrite=True) as made, made.open("wb") as file:
+        with whole_file(path, overwrite=True, own=True) as made, made.open("wb") as file:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @staticmethod
