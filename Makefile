@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The one version the project is developed and tested with; pyproject.toml has the range it should work with.
 TORCH := 2.13.0
+# Many tests start layerlift, which would be compiled anew each time.
+unexport PYTHONDONTWRITEBYTECODE
 # On all cores; a file's tests share what they have made.
 PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 # The processors that pyproject.toml asks pypatchmatch for: a pinned version without this would be built elsewhere.

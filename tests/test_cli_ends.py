@@ -121,6 +121,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_command_in_a_long_call_says_how_it_goes_on(inputs: list[str]) -> None:
     words = [sys.executable, "-c", BUSY_JOB, *REMOVE]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

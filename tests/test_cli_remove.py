@@ -178,7 +178,8 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> 
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("when", ["denoise", pytest.param("write", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["denoise", "write"])
 def test_interrupt_ends_with_130_and_leaves_nothing_but_the_job(when: str, tmp_path: Path, model: Path) -> None:
     count = 8 if when == "denoise" else 120
     frames = np.random.default_rng(0).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)

@@ -217,6 +217,7 @@ def test_asking_where_pixels_come_from_changes_none(model: Model, policy: Policy
     assert len(told) == 5
 
 
+@pytest.mark.slow
 def test_a_small_mask_is_generated_from_its_surroundings_alone(model: Model, policy: Policy) -> None:
     spy = Spy(model)
     clip = make_clip(33, 400, 300)
