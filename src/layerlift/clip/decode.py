@@ -11,6 +11,7 @@ import numpy as np
 
 from layerlift.clip.clip import ColorTags, Pixels
 from layerlift.clip.container import open_input, video_stream
+from layerlift.clip.convert import converted
 from layerlift.clip.heif import is_tiled, tiled_picture, whole_picture
 from layerlift.clip.rgba import from_linear, straighten, to_whole
 from layerlift.clip.samples import Samples, planes_of, samples_of
@@ -123,8 +124,8 @@ def stored_array(frame: VideoFrame) -> np.ndarray:
         values = _plane(frame, 0, "u1" if components[0].bits <= 8 else ">u2" if name.endswith("be") else "<u2")
         return values.astype(np.uint8 if components[0].bits <= 8 else np.uint16)
     if name in ("monow", "monob"):
-        return frame.to_ndarray(format="gray")
-    return frame.to_ndarray(format="rgba" if has_alpha(frame) else "rgb24")
+        return converted(frame, "gray").to_ndarray()
+    return converted(frame, "rgba" if has_alpha(frame) else "rgb24").to_ndarray()
 
 
 def _whole_numbers(frame: VideoFrame) -> np.ndarray | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags
 from layerlift.clip.container import check_file, open_input
+from layerlift.clip.convert import converted
 from layerlift.clip.damage import damaged
 from layerlift.clip.decode import has_alpha
 from layerlift.clip.images import DEFAULT_RATE, open_images, survey
@@ -166,8 +167,8 @@ def picture_rgba(frame: VideoFrame) -> np.ndarray:
         green, blue, red, alpha = (_plane(plane, bits) for plane in frame.planes)
         return np.dstack([red, green, blue, alpha]).astype(np.float32) / ((1 << bits) - 1)
     if bits <= 8:
-        return frame.to_ndarray(format="rgba").astype(np.float32) / 255
-    return frame.to_ndarray(format="rgba64le").astype(np.float32) / 65535
+        return converted(frame, "rgba").to_ndarray().astype(np.float32) / 255
+    return converted(frame, "rgba64le").to_ndarray().astype(np.float32) / 65535
 
 
 def _plane(plane: VideoPlane, bits: int) -> np.ndarray:

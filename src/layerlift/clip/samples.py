@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from layerlift.clip.clip import ColorTags
+from layerlift.clip.convert import converted
 
 if TYPE_CHECKING:
     from av.video.format import VideoFormat
@@ -101,8 +102,8 @@ def planes_of(frame: VideoFrame, samples: Samples) -> list[np.ndarray]:
     name = frame.format.name
     if name != samples.pixel_format and name.replace("yuvj", "yuv") != samples.pixel_format:
         if samples.model == "rgb" and not samples.alpha and max(part.bits for part in frame.format.components) < 8:
-            frame = frame.reformat(format="rgb24")  # 5 bits are stretched to 8; on the way to planes they are shifted
-        frame = frame.reformat(format=samples.pixel_format)  # the same samples in another order
+            frame = converted(frame, "rgb24")  # 5 bits are stretched to 8; on the way to planes they are shifted
+        frame = converted(frame, samples.pixel_format)  # the same samples in another order
     planes = [plane_array(plane, samples.bits) for plane in frame.planes]
     if samples.model == "rgb":
         green, blue, red, *rest = planes
@@ -129,7 +130,7 @@ def frame_of(planes: Sequence[np.ndarray], samples: Samples, pixel_format: str |
     for plane, values in zip(made.planes, planes, strict=True):
         into = plane_array(plane, samples.bits)
         into[...] = values
-    return made if pixel_format in (None, samples.pixel_format) else made.reformat(format=pixel_format)
+    return made if pixel_format in (None, samples.pixel_format) else converted(made, pixel_format)
 
 
 def levels(tags: ColorTags, samples: Samples) -> tuple[float, float, float]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerlift.clip.clip import ColorTags, Pixels
+from layerlift.clip.convert import converted
 from layerlift.clip.samples import FULL, LIMITED, Samples, enlarged, frame_of, planes_of, samples_of, to_rgb
 from layerlift.errors import InputError
 
@@ -74,7 +75,7 @@ def _by_swscale(frame: VideoFrame, samples: Samples | None, pixels: Pixels) -> n
         frame = whole
     accurate = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
     try:
-        return frame.reformat(format=pixels, interpolation=accurate).to_ndarray()
+        return converted(frame, pixels, accurate).to_ndarray()
     except av.error.FFmpegError as error:  # of a frame whose header is damaged, too
         raise InputError(
             f"a frame says that its colours have the matrix {int(frame.colorspace)} of ITU-T H.273, which cannot be "
