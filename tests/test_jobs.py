@@ -21,6 +21,7 @@ import pytest
 from layerlift import processes
 from layerlift.cli.resume import told_how_to_go_on
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.contact_sheet import write_png
 from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import hidden_name
 from layerlift.jobs.job import Job, job_folder, usage
@@ -560,6 +561,55 @@ def test_a_job_of_another_version_never_goes_on(
     path.write_text(json.dumps(told))
     assert layerlift(*REMOVE, "--resume") == 2
     assert "the version of layerlift was 0.0.1 and is" in capsys.readouterr().err
+
+
+@pytest.fixture
+def asked(walk: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Manifest]:
+    """Has a command end where its job would begin, and tells what job it is."""
+
+    def of(*words: str) -> Manifest:
+        said: list[Manifest] = []
+
+        def begin(job: Job, manifest: Manifest) -> None:
+            said.append(manifest)
+            raise InputError("seen.")
+
+        monkeypatch.setattr(Job, "begin", begin)
+        assert layerlift(*words) == 2
+        return said[0]
+
+    return of
+
+
+def test_the_layers_that_are_looked_at_make_another_job(asked: Callable[..., Manifest]) -> None:
+    """`compose` calls what it is given layers, too."""
+    mask = ("mask", "walk.mkv", "--object", "mask.mkv", "--witnesses", "model", "--model", "demo")
+    one, other = asked(*mask), asked(*mask, "--layers", "1")
+    assert one.difference(other) == "--layers was auto and is 1"
+    assert one.key() != other.key()
+
+
+def test_where_files_lie_makes_no_other_job(asked: Callable[..., Manifest], tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    shutil.copyfile("mask.mkv", "masks/mask.mkv")
+    one = asked(*REMOVE)
+    for mask in (str(tmp_path / "mask.mkv"), "./mask.mkv", "masks/mask.mkv"):
+        other = asked(*[mask if word == "mask.mkv" else word for word in REMOVE])
+        assert one.difference(other) is None, mask
+        assert one.key() == other.key(), mask
+
+
+def test_which_object_of_a_mask_is_meant_makes_another_job(asked: Callable[..., Manifest]) -> None:
+    labels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    labels[10:20, 5:12], labels[10:20, 30:40] = 1, 2
+    write_png(Path("ids.png"), labels)
+    one, other = (asked("mask", "walk.mkv", "--object", f"ids.png:{n}", "--model", "none") for n in (1, 2))
+    assert one.difference(other) == "--object was ['ids.png:1'] and is ['ids.png:2']"
+    assert one.key() != other.key()
+
+
+def test_the_device_that_would_be_found_may_be_typed(asked: Callable[..., Manifest]) -> None:
+    assert asked(*REMOVE).difference(asked(*REMOVE, "--device", "cpu")) is None
 
 
 def test_with_nothing_to_resume_it_begins(walk: None, capsys: pytest.CaptureFixture[str]) -> None:
