@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -685,6 +686,70 @@ def test_jobs_are_listed_and_removed(
     assert "removed" in capsys.readouterr().out
     assert files() == ["mask.mkv", "sub", "walk.mkv"]
     assert layerlift("jobs", "nowhere") == 2
+
+
+def a_job(name: str, **told: str) -> Path:
+    """A folder such as an interrupted job leaves."""
+    folder = job_folder(Path(name))
+    folder.mkdir()
+    Manifest(**{"command": "remove", "target": name, "typed": "", **told}, contents={}, settings={}).write(
+        folder / "manifest.json"
+    )
+    return folder
+
+
+def test_whatever_a_job_is_called_it_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a_job("a\nb.mkv")
+    a_job("c.mkv", target="\x1b]0;title\x07c.mkv", command="re\x1b[31mmove")
+    assert layerlift("jobs") == 0
+    _, one, other = capsys.readouterr().out.splitlines()
+    assert one.startswith(r"a\nb.mkv")
+    assert other.startswith(r"\x1b]0;title\x07c.mkv  re\x1b[31mmove")
+    assert layerlift("jobs", "--clean") == 0
+    assert files() == []
+
+
+def test_a_pipe_in_a_job_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("manifest.json", "settled.json"):
+        path = a_job("a.mkv") / name
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        # Whoever waits for a writer gets one, and nothing to read.
+        writer = threading.Timer(30, lambda path=path: os.close(os.open(path, os.O_WRONLY)))
+        writer.start()
+        assert layerlift("jobs") == 0
+        assert "interrupted" in capsys.readouterr().out
+        assert Job(path.parent, resume=True).settled("memory", 7) == 7
+        assert writer.is_alive(), name
+        writer.cancel()
+        shutil.rmtree(path.parent)
+
+
+def test_a_job_that_cannot_be_removed_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept, gone = a_job("a.mkv"), a_job("b.mkv")
+    takes = Lock.take
+
+    def take(lock: Lock) -> bool:
+        if lock.path.parent.name == kept.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(lock.path))
+        return takes(lock)
+
+    monkeypatch.setattr(Lock, "take", take)
+    assert layerlift("jobs", "--clean") == 1
+    said = capsys.readouterr()
+    assert [row.split()[-1] for row in said.out.splitlines()[1:]] == ["interrupted", "removed"]
+    assert "permission denied" in said.err
+    assert files() == [kept.name]
+    assert not gone.exists()
 
 
 def test_what_killed_runs_left_is_listed_and_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,6 +213,8 @@ class Job:
 
 def read_numbers(path: Path) -> dict[str, int]:
     """The numbers by name in a file of JSON; none where it is not there, or holds something else."""
+    if not path.is_file():  # a pipe would be waited for
+        return {}
     try:
         return {str(name): int(number) for name, number in json.loads(path.read_text("utf-8")).items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

@@ -73,6 +73,8 @@ class Manifest:
     @staticmethod
     def read(path: Path) -> Manifest | None:
         """What a file says; None where there is none, or it is no manifest."""
+        if not path.is_file():  # a pipe would be waited for
+            return None
         try:
             told = json.loads(path.read_text("utf-8"))
             texts = [str(told[name]) for name in ("command", "target", "typed")]
