@@ -266,7 +266,7 @@ def test_a_job_that_is_finished_while_another_begins_is_out_of_its_way(
 
     monkeypatch.setattr(Lock, "take", late)
     second.begin(manifest)
-    assert files(second.folder) == ["lock", "manifest.json"]
+    assert files(second.folder) == ["lock", "manifest.json", "settled.json"]
 
 
 def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,6 +616,31 @@ def test_the_device_that_would_be_found_may_be_typed(asked: Callable[..., Manife
 def test_with_nothing_to_resume_it_begins(walk: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert layerlift(*REMOVE, "--resume") == 0
     assert "There is no interrupted job of out.mkv to resume: starting from the beginning." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"), [("manifest.json", "{}"), ("settled.json", ""), ("settled.json", "[1]"), ("settled.json", None)]
+)
+def test_a_job_of_which_it_is_not_known_how_it_was_planned_begins_anew(
+    name: str, holds: str | None, tmp_path: Path
+) -> None:
+    """Its frames may have been made by another plan than those to come."""
+    manifest = Manifest("remove", "out.mkv", "", {}, {})
+    job = Job(tmp_path / "job")
+    assert job.settled("memory", 5) == 5
+    job.begin(manifest)
+    with job.keeper.shelf("plate") as shelf:
+        shelf.put(0, np.arange(999))
+    job.leave()
+    path = job.folder / name
+    path.unlink() if holds is None else path.write_text(holds)
+    job = Job(tmp_path / "job", resume=True)
+    memory = job.settled("memory", 3)
+    assert job.begin(manifest) == "What was kept of the job of out.mkv is damaged: starting from the beginning."
+    assert not (job.folder / "shelves").exists()
+    job.leave()
+    assert not job.folder.exists(), "nothing is kept yet"
+    assert memory == (5 if name == "manifest.json" else 3)
 
 
 def test_without_resume_an_old_job_is_named_and_replaced(

@@ -63,7 +63,7 @@ class Job:
     def settled(self, name: str, now: int) -> int:
         """See `Keeper`; asked for before the job begins, because it belongs to its plans."""
         if self._settled is None:
-            self._settled = read_numbers(self.folder / SETTLED) if self.resume else {}
+            self._settled = (read_numbers(self.folder / SETTLED) if self.resume else None) or {}
         return self._settled.setdefault(name, now)
 
     @property
@@ -128,9 +128,12 @@ class Job:
 
     def _begin(self, manifest: Manifest, ago: str) -> str | None:
         path = self.folder / MANIFEST
-        before = Manifest.read(path)
-        said = None
-        if self.resume and before is not None:
+        before, said = Manifest.read(path), None
+        damaged = self.resume and path.exists() and (before is None or read_numbers(self.folder / SETTLED) is None)
+        if damaged:
+            self._empty()
+            said = f"What was kept of the job of {manifest.target} is damaged: starting from the beginning."
+        elif self.resume and before is not None:
             different = before.difference(manifest)
             if different is not None:
                 raise InputError(
@@ -153,8 +156,7 @@ class Job:
                 )
             self._empty()
         if not (self.folder / MANIFEST).exists():
-            if self._settled:
-                write_numbers(self.folder / SETTLED, self._settled)
+            write_numbers(self.folder / SETTLED, self._settled or {})
             manifest.write(path)
         return said
 
@@ -211,14 +213,14 @@ class Job:
             erase(path)
 
 
-def read_numbers(path: Path) -> dict[str, int]:
-    """The numbers by name in a file of JSON; none where it is not there, or holds something else."""
+def read_numbers(path: Path) -> dict[str, int] | None:
+    """The numbers by name in a file of JSON; None where it is not there, or holds something else."""
     if not path.is_file():  # a pipe would be waited for
-        return {}
+        return None
     try:
         return {str(name): int(number) for name, number in json.loads(path.read_text("utf-8")).items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
+        return None
 
 
 def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
