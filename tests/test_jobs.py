@@ -487,6 +487,31 @@ def test_a_part_that_cannot_take_its_name_in_the_job_is_made_again(
     assert not [name for name in files("out") if "-2" in name]
 
 
+def test_a_finished_file_that_is_damaged_is_made_again(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "walk.mkv", "--object", "mask.mkv", "--total", "mask.mkv", "--onto", "walk.mkv"]
+    command += ["--model", "none", "-o", "out"]
+    whole = {}
+
+    def interrupt(*_: object) -> None:
+        whole.update({path.name: path.read_bytes() for path in Path(".out.layerlift-job/made").iterdir()})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("layerlift.stages.run.sheet_columns", interrupt)
+        assert layerlift(*command) == 130
+    assert sorted(whole) == ["background.mp4", "composite.mp4", "layer_0.mov", "total_mask.mkv"]
+    for path, damage in zip(sorted(Path(".out.layerlift-job/made").iterdir()), ("", "cut", "bit", "gone"), strict=True):
+        held = bytearray(path.read_bytes())
+        held[len(held) // 2] ^= 1
+        path.write_bytes(held if damage == "bit" else held[: len(held) // 2 if damage == "cut" else 0])
+        if damage == "gone":
+            path.unlink()
+    assert layerlift(*command, "--resume") == 0
+    assert {name: Path("out", name).read_bytes() for name in whole} == whole
+
+
 def test_a_folder_that_does_not_get_its_place_costs_no_finished_result(
     walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,13 +23,14 @@ from layerlift.names import HIDDEN
 from layerlift.whole import erase, held, whole_file
 
 ENDING = ".layerlift-job"
-MANIFEST, SETTLED, LOCK = "manifest.json", "settled.json", "lock"
+MANIFEST, SETTLED, FINISHED, LOCK = "manifest.json", "settled.json", "finished.json", "lock"
 MADE = "made"
-_OURS = {MANIFEST, SETTLED, LOCK, SHELVES, STEPS, MADE}
+_OURS = {MANIFEST, SETTLED, FINISHED, LOCK, SHELVES, STEPS, MADE}
 # Bytes of a name that every file system takes.
 _NAME = 255
 # A shelf of no more bytes holds nothing.
 _EMPTY = 100
+_AT_ONCE = 2**20
 
 
 def job_folder(target: Path) -> Path:
@@ -72,6 +74,19 @@ class Job:
         path = self.folder / MADE
         path.mkdir(exist_ok=True)
         return path
+
+    def note(self, path: Path) -> None:
+        """See `Keeper`."""
+        known = read_numbers(self.folder / FINISHED) or {}
+        write_numbers(self.folder / FINISHED, {**known, path.name: checksum(path)})
+
+    def has(self, path: Path) -> bool:
+        """See `Keeper`."""
+        known = read_numbers(self.folder / FINISHED) or {}
+        if path.is_file() and known.get(path.name) == checksum(path):
+            return True
+        erase(path)
+        return False
 
     def copy_made(self, folder: Path) -> None:
         """Put the finished results into a folder, too, which may be on another disk: should that folder not get its
@@ -227,6 +242,15 @@ def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
     """Write numbers by name as JSON, whole or not at all."""
     with whole_file(path, overwrite=True) as made:
         made.write_text(json.dumps(numbers), "utf-8")
+
+
+def checksum(path: Path) -> int:
+    """A number that tells a file from one of other bytes, unless that was made for it."""
+    found = 0
+    with path.open("rb") as file:
+        while part := file.read(_AT_ONCE):
+            found = zlib.crc32(part, found)
+        return file.tell() << 32 | found
 
 
 def _copy(file: str | Path, other: str | Path) -> None:
