@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -636,6 +637,26 @@ def test_which_object_of_a_mask_is_meant_makes_another_job(asked: Callable[..., 
 
 def test_the_device_that_would_be_found_may_be_typed(asked: Callable[..., Manifest]) -> None:
     assert asked(*REMOVE).difference(asked(*REMOVE, "--device", "cpu")) is None
+
+
+def test_a_library_that_was_installed_meanwhile_makes_another_job(
+    asked: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note of the removal says that areas are filled smoothly without pypatchmatch."""
+
+    def without(name: str) -> str:
+        if name == "pypatchmatch":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    def with_it(name: str) -> str:
+        return "1.0"
+
+    jobs = []
+    for found in (without, with_it):
+        monkeypatch.setattr("layerlift.report.version", found)
+        jobs.append(asked(*REMOVE))
+    assert jobs[0].difference(jobs[1]) == "the version of pypatchmatch was not given and is 1.0"
 
 
 def test_with_nothing_to_resume_it_begins(walk: None, capsys: pytest.CaptureFixture[str]) -> None:

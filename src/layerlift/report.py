@@ -25,6 +25,11 @@ LIBRARIES = (
     "numpy",
     "av",
     "opencv-python-headless",
+    "scipy",
+    "pypatchmatch",
+    "OpenEXR",
+    "pi-heif",
+    "sentencepiece",
 )
 
 
