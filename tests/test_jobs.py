@@ -285,6 +285,30 @@ def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: p
     assert left.startswith(hidden_name(tmp_path / "out.mkv").name.partition(owner())[0])  # the next run will name it
 
 
+@pytest.mark.parametrize("how", ["finished", "cleaned"])
+def test_no_file_of_a_job_is_open_when_its_folder_goes(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS keeps files that are open under another name, and so the folder could not be removed."""
+    remove = shutil.rmtree
+
+    def on_nfs(path: Path) -> None:
+        if any(Path(path) in Path(file.path).parents for file in psutil.Process().open_files()):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        remove(path)
+
+    job = Job(tmp_path / JOB)
+    job.begin(Manifest("remove", "out.mkv", "", {}, {}))
+    (job.made / "a.mkv").write_bytes(b"a")
+    monkeypatch.setattr(shutil, "rmtree", on_nfs)
+    if how == "finished":
+        assert job.finish() is None
+    else:
+        job.leave()
+        assert layerlift("jobs", str(tmp_path), "--clean") == 0
+    assert files(tmp_path) == []
+
+
 def test_a_finished_job_that_stays_is_named(
     walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import shutil
 import stat
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,16 +194,13 @@ class Job:
 
         Returns a sentence for the user where the system does not let it go, else None.
         """
-        target = self.folder.with_name(self.folder.name[1:].removesuffix(ENDING))
-        gone, said = self.folder, None
+        said = None
         with held():
-            with suppress(OSError):  # under a hidden name it is no job: nobody takes up what is left of it meanwhile
-                gone = gone.rename(hidden_name(target))
             try:
-                shutil.rmtree(gone)
+                take_away(self.folder, self._unlock)
             except OSError as error:
                 why = (error.strerror or str(error)).lower()
-                said = f"The job is done, but its folder, {gone}, could not be removed ({why}): delete it."
+                said = f"The job is done, but its folder, {error.filename}, could not be removed ({why}): delete it."
         self._unlock()
         return said
 
@@ -226,6 +223,17 @@ class Job:
         """Remove what an earlier process was writing when it was killed."""
         for path in (*self.folder.glob(f"{HIDDEN}*"), *(self.folder / MADE).glob(f"{HIDDEN}*")):
             erase(path)
+
+
+def take_away(folder: Path, unlock: Callable[[], None]) -> None:
+    """Remove a job's folder, which this process has locked. Raises OSError, with what is left as its file name."""
+    with suppress(OSError):  # under a hidden name it is no job: nobody takes up what is left of it meanwhile
+        folder = folder.rename(hidden_name(folder.with_name(folder.name[1:].removesuffix(ENDING))))
+        unlock()  # NFS keeps a file that is open, and its folder with it
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def read_numbers(path: Path) -> dict[str, int] | None:

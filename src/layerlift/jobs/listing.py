@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from layerlift.hidden import OLD, maker_of
-from layerlift.jobs.job import ENDING, LOCK, MANIFEST, is_ours, usage
+from layerlift.jobs.job import ENDING, LOCK, MANIFEST, is_ours, take_away, usage
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.processes import State
@@ -106,7 +106,7 @@ def remove(found: Found) -> bool:
     if not lock.take():
         return False
     try:
-        erase(found.path)
+        take_away(found.path, lock.leave)
     finally:
         lock.leave()
     return True
