@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +21,7 @@ from layerlift.clip.writer import bare, check_clip_size, keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.engine.base import Engine
 from layerlift.errors import InputError
+from layerlift.jobs.keeper import Keeper
 from layerlift.masks import Mask, union_masks
 from layerlift.options import RunOptions
 from layerlift.runtime import Runtime
@@ -269,9 +270,7 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         totals = inputs.totals or find_totals(plan, masks)
         total = union_masks([*totals, *inputs.objects])
         total_path = folder / "total_mask.mkv"
-        if not keeper.has(total_path):
-            write_mask(total_path, total.frames(), clip)
-            keeper.note(total_path)
+        make_once(keeper, [total_path], lambda: write_mask(total_path, total.frames(), clip))
 
         # 2. Removal: the clean plate, kept as it is for the next stage beside the file.
         removal = plan.removal if inputs.totals else plan.removal.with_mask(total)
@@ -288,11 +287,8 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         layers = [folder / f"layer_{number}{layer_ending}" for number in inputs.numbers]
         scene = replace(plan.extraction.scene, plate=plate_clip, totals=totals)
         form = choose_layer_format(layers[0], lossless=lossless)
-        if not all(map(keeper.has, layers)):
-            made = run_extraction(replace(plan.extraction, scene=scene))
-            write_layers(layers, made, clip, form, report.note, overwrite=True)
-            for path in layers:
-                keeper.note(path)
+        extract = partial(run_extraction, replace(plan.extraction, scene=scene))
+        make_once(keeper, layers, lambda: write_layers(layers, extract(), clip, form, report.note, overwrite=True))
 
         # 4. The layers over the new background, as whoever opens their files lays them.
         laid = [open_layer(path) for path in layers]
@@ -300,11 +296,10 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         if plan.composition is not None:
             composite = folder / f"composite{ending}"
             composition = plan.composition.with_layers(laid)
-            if not keeper.has(composite):
-                compose = partial(run_composition, composition)
-                frames = resumed_frames(keeper, "composed", compose, partial(frames_behind, composition))
-                write_frames(composite, frames, composition.like, report.note, lossless=lossless)
-                keeper.note(composite)
+            compose = partial(run_composition, composition)
+            frames = resumed_frames(keeper, "composed", compose, partial(frames_behind, composition))
+            write = partial(write_frames, composite, frames, composition.like, report.note, lossless=lossless)
+            make_once(keeper, [composite], write)
 
         # 5. Everything at a glance.
         with report.stage("contact sheet"):
@@ -312,6 +307,14 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
             rows = len(next(iter(columns.values())))
             sheet = write_png(folder / "contact_sheet.png", contact_sheet(columns, range(rows)))
     return RunFiles(background, layers, total_path, composite, sheet)
+
+
+def make_once(keeper: Keeper, paths: Sequence[Path], make: Callable[[], object]) -> None:
+    """Make files, unless they are finished already."""
+    if not all(map(keeper.has, paths)):
+        make()
+        for path in paths:
+            keeper.note(path)
 
 
 def find_totals(plan: RunPlan, spool: FrameSpool) -> list[Mask]:
