@@ -811,8 +811,11 @@ def test_a_pipe_in_a_job_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("manifest.json", "settled.json"):
-        path = a_job("a.mkv") / name
+    for name in ("manifest.json", "settled.json", "steps/removal"):
+        folder = a_job("a.mkv")
+        (folder / "settled.json").write_text("{}")
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)
         os.mkfifo(path)
         # Whoever waits for a writer gets one, and nothing to read.
@@ -820,10 +823,12 @@ def test_a_pipe_in_a_job_is_not_waited_for(
         writer.start()
         assert layerlift("jobs") == 0
         assert "interrupted" in capsys.readouterr().out
-        assert Job(path.parent, resume=True).settled("memory", 7) == 7
+        job = Job(folder, resume=True)
+        assert job.settled("memory", 7) == 7
+        job.begin(Manifest("remove", "a.mkv", "", {}, {}))
         assert writer.is_alive(), name
         writer.cancel()
-        shutil.rmtree(path.parent)
+        job.finish()
 
 
 def test_a_job_that_cannot_be_removed_keeps_no_other(

@@ -155,7 +155,7 @@ class Job:
                     f"the interrupted job of {manifest.target} cannot go on, because {different}: repeat its command, "
                     f"{before.typed}, or leave --resume out to begin anew."
                 )
-            for file in (self.folder / STEPS).iterdir() if (self.folder / STEPS).is_dir() else ():
+            for file in filter(Path.is_file, (self.folder / STEPS).glob("*")):
                 self.came[file.name] = came = read_steps(file)[0]
                 self.found[file.name] = {"found": came, "again": 0}
             self._tidy()
