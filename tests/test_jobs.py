@@ -228,6 +228,26 @@ def test_jobs_lie_beside_what_they_make(tmp_path: Path) -> None:
     assert long != job_folder(tmp_path / ("ä" * 120 + ".mkv"))
 
 
+def test_a_folder_in_one_that_takes_nothing_has_its_job_inside(
+    walk: None, interrupt: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a disk at /media/me/disk, where /media/me is the system's."""
+    out = Path("out").absolute()
+    out.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out.parent and access(path, mode))
+    command = [word.replace("out.mkv", "out/") for word in REMOVE]
+    interrupt(7)
+    assert layerlift(*command) == 130
+    assert files(out) == [".layerlift-job"]
+    assert layerlift("jobs") == 0
+    assert capsys.readouterr().out.splitlines()[-1].rstrip().endswith("interrupted")
+    assert layerlift(*command, "--resume") == 0
+    assert "Resuming the job" in capsys.readouterr().err
+    assert len(files(out)) == FRAMES
+    assert files() == ["mask.mkv", "out", "walk.mkv"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     job = Job(tmp_path / JOB)
     job.folder.mkdir()

@@ -34,8 +34,13 @@ _AT_ONCE = 2**20
 
 
 def job_folder(target: Path) -> Path:
-    """Where the job lies that makes a file or a folder; a link's lies where the link leads to."""
+    """Where the job lies that makes a file or a folder; a link's lies where the link leads to.
+
+    It lies beside that, or in it where it is a folder in one that takes nothing, as a disk of one's own often is.
+    """
     place = Path(os.path.realpath(target))
+    if place.is_dir() and not os.access(place.parent, os.W_OK | os.X_OK):
+        return place / ENDING
     name = place.name
     room = _NAME - len(ENDING) - 1
     if len(os.fsencode(name)) > room:

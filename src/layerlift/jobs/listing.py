@@ -17,7 +17,7 @@ from layerlift.jobs.manifest import Manifest
 from layerlift.processes import State
 from layerlift.whole import erase
 
-_FOLDER = re.compile(rf"\..+{re.escape(ENDING)}", re.DOTALL)
+_FOLDER = re.compile(rf"(\..+)?{re.escape(ENDING)}", re.DOTALL)
 
 Kind = Literal["running", "interrupted", "left over", "replaced", "unknown"]
 
