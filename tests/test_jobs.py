@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import pytest
 from layerlift import processes
 from layerlift.cli.resume import told_how_to_go_on
 from layerlift.clip import Clip, open_clip, write_clip, write_mask
+from layerlift.contact_sheet import write_png
 from layerlift.errors import InputError, LayerliftError
 from layerlift.hidden import hidden_name
 from layerlift.jobs.job import Job, job_folder, usage
@@ -225,6 +228,26 @@ def test_jobs_lie_beside_what_they_make(tmp_path: Path) -> None:
     assert long != job_folder(tmp_path / ("ä" * 120 + ".mkv"))
 
 
+def test_a_folder_in_one_that_takes_nothing_has_its_job_inside(
+    walk: None, interrupt: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a disk at /media/me/disk, where /media/me is the system's."""
+    out = Path("out").absolute()
+    out.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out.parent and access(path, mode))
+    command = [word.replace("out.mkv", "out/") for word in REMOVE]
+    interrupt(7)
+    assert layerlift(*command) == 130
+    assert files(out) == [".layerlift-job"]
+    assert layerlift("jobs") == 0
+    assert capsys.readouterr().out.splitlines()[-1].rstrip().endswith("interrupted")
+    assert layerlift(*command, "--resume") == 0
+    assert "Resuming the job" in capsys.readouterr().err
+    assert len(files(out)) == FRAMES
+    assert files() == ["mask.mkv", "out", "walk.mkv"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     job = Job(tmp_path / JOB)
     job.folder.mkdir()
@@ -264,7 +287,7 @@ def test_a_job_that_is_finished_while_another_begins_is_out_of_its_way(
 
     monkeypatch.setattr(Lock, "take", late)
     second.begin(manifest)
-    assert files(second.folder) == ["lock", "manifest.json"]
+    assert files(second.folder) == ["lock", "manifest.json", "settled.json"]
 
 
 def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +303,30 @@ def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: p
     assert said is not None
     assert f"{tmp_path / left}, could not be removed (input/output error)" in said
     assert left.startswith(hidden_name(tmp_path / "out.mkv").name.partition(owner())[0])  # the next run will name it
+
+
+@pytest.mark.parametrize("how", ["finished", "cleaned"])
+def test_no_file_of_a_job_is_open_when_its_folder_goes(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS keeps files that are open under another name, and so the folder could not be removed."""
+    remove = shutil.rmtree
+
+    def on_nfs(path: Path) -> None:
+        if any(Path(path) in Path(file.path).parents for file in psutil.Process().open_files()):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        remove(path)
+
+    job = Job(tmp_path / JOB)
+    job.begin(Manifest("remove", "out.mkv", "", {}, {}))
+    (job.made / "a.mkv").write_bytes(b"a")
+    monkeypatch.setattr(shutil, "rmtree", on_nfs)
+    if how == "finished":
+        assert job.finish() is None
+    else:
+        job.leave()
+        assert layerlift("jobs", str(tmp_path), "--clean") == 0
+    assert files(tmp_path) == []
 
 
 def test_a_finished_job_that_stays_is_named(
@@ -485,6 +532,31 @@ def test_a_part_that_cannot_take_its_name_in_the_job_is_made_again(
     assert not [name for name in files("out") if "-2" in name]
 
 
+def test_a_finished_file_that_is_damaged_is_made_again(
+    walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "walk.mkv", "--object", "mask.mkv", "--total", "mask.mkv", "--onto", "walk.mkv"]
+    command += ["--model", "none", "-o", "out"]
+    whole = {}
+
+    def interrupt(*_: object) -> None:
+        whole.update({path.name: path.read_bytes() for path in Path(".out.layerlift-job/made").iterdir()})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("layerlift.stages.run.sheet_columns", interrupt)
+        assert layerlift(*command) == 130
+    assert sorted(whole) == ["background.mp4", "composite.mp4", "layer_0.mov", "total_mask.mkv"]
+    for path, damage in zip(sorted(Path(".out.layerlift-job/made").iterdir()), ("", "cut", "bit", "gone"), strict=True):
+        held = bytearray(path.read_bytes())
+        held[len(held) // 2] ^= 1
+        path.write_bytes(held if damage == "bit" else held[: len(held) // 2 if damage == "cut" else 0])
+        if damage == "gone":
+            path.unlink()
+    assert layerlift(*command, "--resume") == 0
+    assert {name: Path("out", name).read_bytes() for name in whole} == whole
+
+
 def test_a_folder_that_does_not_get_its_place_costs_no_finished_result(
     walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -562,9 +634,103 @@ def test_a_job_of_another_version_never_goes_on(
     assert "the version of layerlift was 0.0.1 and is" in capsys.readouterr().err
 
 
+@pytest.fixture
+def asked(walk: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Manifest]:
+    """Has a command end where its job would begin, and tells what job it is."""
+
+    def of(*words: str) -> Manifest:
+        said: list[Manifest] = []
+
+        def begin(job: Job, manifest: Manifest) -> None:
+            said.append(manifest)
+            raise InputError("seen.")
+
+        monkeypatch.setattr(Job, "begin", begin)
+        assert layerlift(*words) == 2
+        return said[0]
+
+    return of
+
+
+def test_the_layers_that_are_looked_at_make_another_job(asked: Callable[..., Manifest]) -> None:
+    """`compose` calls what it is given layers, too."""
+    mask = ("mask", "walk.mkv", "--object", "mask.mkv", "--witnesses", "model", "--model", "demo")
+    one, other = asked(*mask), asked(*mask, "--layers", "1")
+    assert one.difference(other) == "--layers was auto and is 1"
+    assert one.key() != other.key()
+
+
+def test_where_files_lie_makes_no_other_job(asked: Callable[..., Manifest], tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    shutil.copyfile("mask.mkv", "masks/mask.mkv")
+    one = asked(*REMOVE)
+    for mask in (str(tmp_path / "mask.mkv"), "./mask.mkv", "masks/mask.mkv"):
+        other = asked(*[mask if word == "mask.mkv" else word for word in REMOVE])
+        assert one.difference(other) is None, mask
+        assert one.key() == other.key(), mask
+
+
+def test_which_object_of_a_mask_is_meant_makes_another_job(asked: Callable[..., Manifest]) -> None:
+    labels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    labels[10:20, 5:12], labels[10:20, 30:40] = 1, 2
+    write_png(Path("ids.png"), labels)
+    one, other = (asked("mask", "walk.mkv", "--object", f"ids.png:{n}", "--model", "none") for n in (1, 2))
+    assert one.difference(other) == "--object was ['ids.png:1'] and is ['ids.png:2']"
+    assert one.key() != other.key()
+
+
+def test_the_device_that_would_be_found_may_be_typed(asked: Callable[..., Manifest]) -> None:
+    assert asked(*REMOVE).difference(asked(*REMOVE, "--device", "cpu")) is None
+
+
+def test_a_library_that_was_installed_meanwhile_makes_another_job(
+    asked: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note of the removal says that areas are filled smoothly without pypatchmatch."""
+
+    def without(name: str) -> str:
+        if name == "pypatchmatch":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    def with_it(name: str) -> str:
+        return "1.0"
+
+    jobs = []
+    for found in (without, with_it):
+        monkeypatch.setattr("layerlift.report.version", found)
+        jobs.append(asked(*REMOVE))
+    assert jobs[0].difference(jobs[1]) == "the version of pypatchmatch was not given and is 1.0"
+
+
 def test_with_nothing_to_resume_it_begins(walk: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert layerlift(*REMOVE, "--resume") == 0
     assert "There is no interrupted job of out.mkv to resume: starting from the beginning." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"), [("manifest.json", "{}"), ("settled.json", ""), ("settled.json", "[1]"), ("settled.json", None)]
+)
+def test_a_job_of_which_it_is_not_known_how_it_was_planned_begins_anew(
+    name: str, holds: str | None, tmp_path: Path
+) -> None:
+    """Its frames may have been made by another plan than those to come."""
+    manifest = Manifest("remove", "out.mkv", "", {}, {})
+    job = Job(tmp_path / "job")
+    assert job.settled("memory", 5) == 5
+    job.begin(manifest)
+    with job.keeper.shelf("plate") as shelf:
+        shelf.put(0, np.arange(999))
+    job.leave()
+    path = job.folder / name
+    path.unlink() if holds is None else path.write_text(holds)
+    job = Job(tmp_path / "job", resume=True)
+    memory = job.settled("memory", 3)
+    assert job.begin(manifest) == "What was kept of the job of out.mkv is damaged: starting from the beginning."
+    assert not (job.folder / "shelves").exists()
+    job.leave()
+    assert not job.folder.exists(), "nothing is kept yet"
+    assert memory == (5 if name == "manifest.json" else 3)
 
 
 def test_without_resume_an_old_job_is_named_and_replaced(
@@ -635,6 +801,75 @@ def test_jobs_are_listed_and_removed(
     assert "removed" in capsys.readouterr().out
     assert files() == ["mask.mkv", "sub", "walk.mkv"]
     assert layerlift("jobs", "nowhere") == 2
+
+
+def a_job(name: str, **told: str) -> Path:
+    """A folder such as an interrupted job leaves."""
+    folder = job_folder(Path(name))
+    folder.mkdir()
+    Manifest(**{"command": "remove", "target": name, "typed": "", **told}, contents={}, settings={}).write(
+        folder / "manifest.json"
+    )
+    return folder
+
+
+def test_whatever_a_job_is_called_it_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a_job("a\nb.mkv")
+    a_job("c.mkv", target="\x1b]0;title\x07c.mkv", command="re\x1b[31mmove")
+    assert layerlift("jobs") == 0
+    _, one, other = capsys.readouterr().out.splitlines()
+    assert one.startswith(r"a\nb.mkv")
+    assert other.startswith(r"\x1b]0;title\x07c.mkv  re\x1b[31mmove")
+    assert layerlift("jobs", "--clean") == 0
+    assert files() == []
+
+
+def test_a_pipe_in_a_job_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("manifest.json", "settled.json", "steps/removal"):
+        folder = a_job("a.mkv")
+        (folder / "settled.json").write_text("{}")
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        # Whoever waits for a writer gets one, and nothing to read.
+        writer = threading.Timer(30, lambda path=path: os.close(os.open(path, os.O_WRONLY)))
+        writer.start()
+        assert layerlift("jobs") == 0
+        assert "interrupted" in capsys.readouterr().out
+        job = Job(folder, resume=True)
+        assert job.settled("memory", 7) == 7
+        job.begin(Manifest("remove", "a.mkv", "", {}, {}))
+        assert writer.is_alive(), name
+        writer.cancel()
+        job.finish()
+
+
+def test_a_job_that_cannot_be_removed_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept, gone = a_job("a.mkv"), a_job("b.mkv")
+    takes = Lock.take
+
+    def take(lock: Lock) -> bool:
+        if lock.path.parent.name == kept.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(lock.path))
+        return takes(lock)
+
+    monkeypatch.setattr(Lock, "take", take)
+    assert layerlift("jobs", "--clean") == 1
+    said = capsys.readouterr()
+    assert [row.split()[-1] for row in said.out.splitlines()[1:]] == ["interrupted", "removed"]
+    assert "permission denied" in said.err
+    assert files() == [kept.name]
+    assert not gone.exists()
 
 
 def test_what_killed_runs_left_is_listed_and_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

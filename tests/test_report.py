@@ -1,6 +1,7 @@
 """Reports: what is measured, what is written, and what is refused before the work begins."""
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def test_written_report_is_json_with_everything(tmp_path: Path) -> None:
     assert written["sizes"] == {"clip": {"frames": 33}}
     assert {"python", "torch", "layerlift"} <= set(written["versions"])
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_path_that_is_no_text_is_no_reason_to_lose_a_report(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(b"gr\xfcn.mkv"))
+    report = Report("remove", {"clip": path})
+    report.note(f"{path} is interlaced.")
+    told = json.loads(report.write(tmp_path / "r.json").read_text("utf-8"))
+    assert (told["settings"]["clip"], told["notes"]) == (str(path), [f"{path} is interlaced."])
 
 
 def test_report_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

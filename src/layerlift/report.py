@@ -25,6 +25,11 @@ LIBRARIES = (
     "numpy",
     "av",
     "opencv-python-headless",
+    "scipy",
+    "pypatchmatch",
+    "OpenEXR",
+    "pi-heif",
+    "sentencepiece",
 )
 
 
@@ -116,7 +121,8 @@ class Report:
         path = check_report(path, overwrite=overwrite)
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
         with whole_file(path, overwrite=overwrite) as made:
-            made.write_text(text, encoding="utf-8")
+            # What is no text in a path becomes \\udc.., as JSON has it.
+            made.write_text(text, "utf-8", "backslashreplace")
         return path
 
 

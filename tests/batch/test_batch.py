@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from batch.inline import Inline
-from layerlift.batch.ledger import Record
+from layerlift.batch.ledger import Ledger, Record
+from layerlift.batch.page import write_page
 from layerlift.cli.batch_board import Board
 from layerlift.scenes import make_scene
 from layerlift.scenes.folder import write_scene
@@ -243,3 +244,14 @@ def test_a_job_of_a_machine_that_is_gone_is_taken_over_by_another_try(folder: Pa
     assert commands.run(Inline(), **given, again="out")["code"] == 0
     assert Path("out/report.json").exists()
     assert OPEN.get() == opening, "what is done here next opens its own models"
+
+
+def test_a_clip_whose_name_is_no_text_is_written_down(tmp_path: Path) -> None:
+    name = os.fsdecode(b"gr\xfcn.mkv")
+    record = Record("gr-n", name, 0, name, 0, "done", read={name: [1, 2]}, argv=(name,))
+    ledger = Ledger(tmp_path)
+    ledger.write(record)
+    (tmp_path / ".layerlift-batch" / "clips" / "torn.json").write_text('{"name": "to')
+    assert ledger.records() == {"gr-n": record}
+    assert json.loads((tmp_path / "results.jsonl").read_text("utf-8"))["clip"] == name
+    assert "gr" in write_page(tmp_path, [record], 0).read_text("utf-8")

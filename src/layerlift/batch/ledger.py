@@ -89,8 +89,9 @@ class Ledger:
         """Every record by its name, in the manifest's order; one that cannot be read is none."""
         found = []
         for path in self._clips.glob("*.json") if self._clips.is_dir() else ():
-            with suppress(OSError, msgspec.MsgspecError):
-                found.append(msgspec.json.decode(path.read_bytes(), type=Record))
+            with suppress(OSError, ValueError, RecursionError):  # msgspec's are ValueErrors
+                # Its own reader of JSON takes no name that is no text.
+                found.append(msgspec.convert(json.loads(path.read_bytes()), Record))
         return {record.name: record for record in sorted(found, key=lambda record: (record.order, record.name))}
 
     def write(self, record: Record) -> None:
@@ -113,7 +114,7 @@ class Ledger:
         try:
             lines = [json.dumps(record.result(), ensure_ascii=False) for record in self.records().values()]
             with whole_file(self.folder / RESULTS, overwrite=True) as made:
-                made.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+                made.write_text("".join(f"{line}\n" for line in lines), "utf-8", "backslashreplace")
         finally:
             lock.leave()
 

@@ -7,6 +7,7 @@ from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.models import ArgumentInfo
 
 from layerlift.flags import Flag, check_ranges
 
@@ -19,9 +20,11 @@ class Typed(dict[str, Any]):
 
     Attributes:
         flags: as they are typed, by these names, where that is more than the name with two dashes before it.
+        arguments: the names of what is typed without a flag.
     """
 
     flags: dict[str, str]
+    arguments: tuple[str, ...]
 
 
 class Without:
@@ -143,11 +146,12 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     assert not shared.keys() & {*own}, f"{shared.keys() & {*own}}: a parameter of its own, and a field's flag"
 
     flags = {name: flag for name in own if (flag := _typed_as(parameters[name]))}
+    arguments = tuple(name for name in own if _is_argument(parameters[name]))
 
     def gather(typed: dict[str, Any]) -> dict[str, Any]:
         said = {name: shared[name].setting(typed[name]) if name in shared else typed[name] for name in parameters}
         settings = Typed({name: value for name, value in said.items() if name not in _ASIDE})
-        settings.flags = flags
+        settings.flags, settings.arguments = flags, arguments
         gathered = {name: group.gather(typed) for name, group in groups.items()}
         return {**{name: typed[name] for name in own}, **gathered, **dict.fromkeys(wants_typed, settings)}
 
@@ -159,6 +163,11 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = Signature([*parameters.values()])  # type: ignore[attr-defined]
     call.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return call
+
+
+def _is_argument(parameter: Parameter) -> bool:
+    """Whether a command's own parameter is typed without a flag."""
+    return any(isinstance(extra, ArgumentInfo) for extra in get_args(parameter.annotation)[1:])
 
 
 def _typed_as(parameter: Parameter) -> str | None:

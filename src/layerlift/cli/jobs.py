@@ -44,16 +44,29 @@ def jobs(
     if not found:
         typer.echo(f"There are no jobs in {folder.absolute()}, nor in the folders just below it.")
         return
-    table = Table("target", "command", "size", "age", "state", box=None, pad_edge=False)
+    table, refused = Table("target", "command", "size", "age", "state", box=None, pad_edge=False), list[OSError]()
     for job in found:
         state: str = job.state
         if clean and job.useless:
-            state = "removed" if remove(job) else "running"
-        table.add_row(job.target, job.command, _size(job.size), age(time.time() - job.changed), state)
+            try:
+                state = "removed" if remove(job) else "running"
+            except OSError as error:  # another user's, for one: the others are removed all the same
+                refused.append(error)
+        when = age(time.time() - job.changed)
+        table.add_row(_shown(job.target), _shown(job.command), _size(job.size), when, state)
     Console(width=_WIDE).print(table, markup=False)
     for state, said in _SAID.items():
         if any(job.state == state for job in found):
             typer.echo(said)
+    if refused:
+        raise refused[0]
+
+
+def _shown(text: str) -> str:
+    """A text as a line that a terminal only shows: whoever made the folder may have put anything into it."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
 
 
 def _size(count: int) -> str:

@@ -28,8 +28,6 @@ COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=(
 # Where the command writes, as soon as that has been settled.
 OUTPUTS: ContextVar[tuple[Path, ...]] = ContextVar("OUTPUTS", default=())
 
-# Settings that make no other result: where it goes, and whether it goes on. What is read is compared by its content.
-_ASIDE = ("clip", "layers", "output")
 _MODELS = ("--model", "--text-encoder")
 
 
@@ -122,7 +120,8 @@ def manifest_of(
     from layerlift.jobs.manifest import VERSION, Manifest, settings_of
     from layerlift.report import versions
 
-    settings = settings_of(typed, _ASIDE, typed.flags)
+    # The clip, and whatever else needs no flag, is told by its content alone; where the result goes makes no other one.
+    settings = settings_of(typed, (*typed.arguments, "output"), typed.flags, files=(*read, *_MODELS))
     settings |= {f"{VERSION}{name}": said for name, said in versions().items() if name != "platform"}
     words = COMMAND_LINE.get() or (command,)
     return Manifest(command, str(target), _line(words), _contents(read, models, segmenter, runtime), settings)

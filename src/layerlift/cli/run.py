@@ -257,11 +257,13 @@ def clicked_mask(plan: "SegmentationPlan", folder: Path) -> "Mask":
     from layerlift.stages.segment import run_segmentation
 
     path = folder / "object_mask_0.mkv"
-    if not path.exists():
+    keeper = plan.runtime.keeper
+    if not keeper.has(path):
         with mask_writer(path, plan.clip, overwrite=False) as writer:
             for labels in run_segmentation(plan):
                 writer.write(labels > 0)
-        plan.runtime.keeper.drop()
+        keeper.note(path)
+        keeper.drop()
     return replace(open_mask(path, plan.clip), name="the object that was clicked on", notes=())
 
 

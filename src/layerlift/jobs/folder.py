@@ -39,3 +39,10 @@ class InFolder:
     def settled(self, name: str, now: int) -> int:
         """What it is now."""
         return now
+
+    def note(self, path: Path) -> None:
+        """Only shelves are kept here."""
+
+    def has(self, path: Path) -> bool:
+        """What is there was made just now."""
+        return path.exists()

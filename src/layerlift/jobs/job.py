@@ -8,7 +8,8 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,18 +22,24 @@ from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
 from layerlift.names import HIDDEN, JOB
 from layerlift.whole import erase, held, whole_file
 
-MANIFEST, SETTLED, LOCK = "manifest.json", "settled.json", "lock"
+MANIFEST, SETTLED, FINISHED, LOCK = "manifest.json", "settled.json", "finished.json", "lock"
 MADE = "made"
-_OURS = {MANIFEST, SETTLED, LOCK, SHELVES, STEPS, MADE}
+_OURS = {MANIFEST, SETTLED, FINISHED, LOCK, SHELVES, STEPS, MADE}
 # Bytes of a name that every file system takes.
 _NAME = 255
 # A shelf of no more bytes holds nothing.
 _EMPTY = 100
+_AT_ONCE = 2**20
 
 
 def job_folder(target: Path) -> Path:
-    """Where the job lies that makes a file or a folder; a link's lies where the link leads to."""
+    """Where the job lies that makes a file or a folder; a link's lies where the link leads to.
+
+    It lies beside that, or in it where it is a folder in one that takes nothing, as a disk of one's own often is.
+    """
     place = Path(os.path.realpath(target))
+    if place.is_dir() and not os.access(place.parent, os.W_OK | os.X_OK):
+        return place / JOB
     name = place.name
     room = _NAME - len(JOB) - 1
     if len(os.fsencode(name)) > room:
@@ -62,7 +69,7 @@ class Job:
     def settled(self, name: str, now: int) -> int:
         """See `Keeper`; asked for before the job begins, because it belongs to its plans."""
         if self._settled is None:
-            self._settled = read_numbers(self.folder / SETTLED) if self.resume else {}
+            self._settled = (read_numbers(self.folder / SETTLED) if self.resume else None) or {}
         return self._settled.setdefault(name, now)
 
     @property
@@ -71,6 +78,19 @@ class Job:
         path = self.folder / MADE
         path.mkdir(exist_ok=True)
         return path
+
+    def note(self, path: Path) -> None:
+        """See `Keeper`."""
+        known = read_numbers(self.folder / FINISHED) or {}
+        write_numbers(self.folder / FINISHED, {**known, path.name: checksum(path)})
+
+    def has(self, path: Path) -> bool:
+        """See `Keeper`."""
+        known = read_numbers(self.folder / FINISHED) or {}
+        if path.is_file() and known.get(path.name) == checksum(path):
+            return True
+        erase(path)
+        return False
 
     def copy_made(self, folder: Path) -> None:
         """Put the finished results into a folder, too, which may be on another disk: should that folder not get its
@@ -127,16 +147,19 @@ class Job:
 
     def _begin(self, manifest: Manifest, ago: str) -> str | None:
         path = self.folder / MANIFEST
-        before = Manifest.read(path)
-        said = None
-        if self.resume and before is not None:
+        before, said = Manifest.read(path), None
+        damaged = self.resume and path.exists() and (before is None or read_numbers(self.folder / SETTLED) is None)
+        if damaged:
+            self._empty()
+            said = f"What was kept of the job of {manifest.target} is damaged: starting from the beginning."
+        elif self.resume and before is not None:
             different = before.difference(manifest)
             if different is not None:
                 raise InputError(
                     f"the interrupted job of {manifest.target} cannot go on, because {different}: repeat its command, "
                     f"{before.typed}, or leave --resume out to begin anew."
                 )
-            for file in (self.folder / STEPS).iterdir() if (self.folder / STEPS).is_dir() else ():
+            for file in filter(Path.is_file, (self.folder / STEPS).glob("*")):
                 self.came[file.name] = came = read_steps(file)[0]
                 self.found[file.name] = {"found": came, "again": 0}
             self._tidy()
@@ -152,8 +175,7 @@ class Job:
                 )
             self._empty()
         if not (self.folder / MANIFEST).exists():
-            if self._settled:
-                write_numbers(self.folder / SETTLED, self._settled)
+            write_numbers(self.folder / SETTLED, self._settled or {})
             manifest.write(path)
         return said
 
@@ -176,16 +198,13 @@ class Job:
 
         Returns a sentence for the user where the system does not let it go, else None.
         """
-        target = self.folder.with_name(self.folder.name[1:].removesuffix(JOB))
-        gone, said = self.folder, None
+        said = None
         with held():
-            with suppress(OSError):  # under a hidden name it is no job: nobody takes up what is left of it meanwhile
-                gone = gone.rename(hidden_name(target))
             try:
-                shutil.rmtree(gone)
+                take_away(self.folder, self._unlock)
             except OSError as error:
                 why = (error.strerror or str(error)).lower()
-                said = f"The job is done, but its folder, {gone}, could not be removed ({why}): delete it."
+                said = f"The job is done, but its folder, {error.filename}, could not be removed ({why}): delete it."
         self._unlock()
         return said
 
@@ -210,18 +229,40 @@ class Job:
             erase(path)
 
 
-def read_numbers(path: Path) -> dict[str, int]:
-    """The numbers by name in a file of JSON; none where it is not there, or holds something else."""
+def take_away(folder: Path, unlock: Callable[[], None]) -> None:
+    """Remove a job's folder, which this process has locked. Raises OSError, with what is left as its file name."""
+    with suppress(OSError):  # under a hidden name it is no job: nobody takes up what is left of it meanwhile
+        folder = folder.rename(hidden_name(folder.with_name(folder.name[1:].removesuffix(JOB))))
+        unlock()  # NFS keeps a file that is open, and its folder with it
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def read_numbers(path: Path) -> dict[str, int] | None:
+    """The numbers by name in a file of JSON; None where it is not there, or holds something else."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         return {str(name): int(number) for name, number in json.loads(path.read_text("utf-8")).items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
+        return None
 
 
 def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
     """Write numbers by name as JSON, whole or not at all."""
     with whole_file(path, overwrite=True, own=True) as made:
         made.write_text(json.dumps(numbers), "utf-8")
+
+
+def checksum(path: Path) -> int:
+    """A number that tells a file from one of other bytes, unless that was made for it."""
+    found = 0
+    with path.open("rb") as file:
+        while part := file.read(_AT_ONCE):
+            found = zlib.crc32(part, found)
+        return file.tell() << 32 | found
 
 
 def _copy(file: str | Path, other: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -45,6 +46,14 @@ class Keeper(Protocol):
         """A number that this job is to have all along: what it was when the job began, or what it is `now`."""
         ...
 
+    def note(self, path: Path) -> None:
+        """A file that was made is finished."""
+        ...
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is there that was noted, and holds what it did then; what is there else is removed."""
+        ...
+
 
 class Temporary:
     """A keeper of temporary files."""
@@ -72,6 +81,13 @@ class Temporary:
     def settled(self, name: str, now: int) -> int:
         """What it is now."""
         return now
+
+    def note(self, path: Path) -> None:
+        """Nobody will ask."""
+
+    def has(self, path: Path) -> bool:
+        """What is there was made just now."""
+        return path.exists()
 
 
 TEMPORARY = Temporary()

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from layerlift.hidden import OLD, maker_of
-from layerlift.jobs.job import LOCK, MANIFEST, is_ours, usage
+from layerlift.jobs.job import LOCK, MANIFEST, is_ours, take_away, usage
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.names import JOB
 from layerlift.processes import State
 from layerlift.whole import erase
 
-_FOLDER = re.compile(rf"\..+{re.escape(JOB)}")
+_FOLDER = re.compile(rf"(\..+)?{re.escape(JOB)}", re.DOTALL)
 
 Kind = Literal["running", "interrupted", "left over", "replaced", "unknown"]
 
@@ -107,7 +107,7 @@ def remove(found: Found) -> bool:
     if not lock.take():
         return False
     try:
-        erase(found.path)
+        take_away(found.path, lock.leave)
     finally:
         lock.leave()
     return True

@@ -42,7 +42,10 @@ class Manifest:
         """What makes `other` a different job from this older one, as a phrase; None where it is the same job."""
         if self.command != other.command:
             return f"it is of `layerlift {self.command}`"
+        same_device = self.contents.get(DEVICE) == other.contents.get(DEVICE)
         for name in (*self.settings, *other.settings):
+            if name == "--device" and same_device:  # whether it was typed or found
+                continue
             was, now = self.settings.get(name, "not given"), other.settings.get(name, "not given")
             if was != now:
                 return f"{name} was {was} and is {now}"
@@ -56,11 +59,7 @@ class Manifest:
 
         Where inputs lie counts as little as the device, its memory and the versions that make the result.
         """
-        aside = {
-            *self.contents,
-            *_RUNNING,
-            *(name for name in self.settings if name.startswith(VERSION)),
-        }
+        aside = {*_RUNNING, *(name for name in self.settings if name.startswith(VERSION))}
         settings = {name: value for name, value in self.settings.items() if name not in aside}
         contents = {name: digest for name, digest in self.contents.items() if name != DEVICE}
         told = json.dumps([self.command, settings, contents], sort_keys=True)
@@ -74,6 +73,8 @@ class Manifest:
     @staticmethod
     def read(path: Path) -> Manifest | None:
         """What a file says; None where there is none, or it is no manifest."""
+        if not path.is_file():  # a pipe would be waited for
+            return None
         try:
             told = json.loads(path.read_text("utf-8"))
             texts = [str(told[name]) for name in ("command", "target", "typed")]
@@ -115,15 +116,32 @@ def digest_of_text(*parts: object) -> str:
 
 
 def settings_of(
-    typed: Mapping[str, object], without: Iterable[str], flags: Mapping[str, str] | None = None
+    typed: Mapping[str, object],
+    without: Iterable[str],
+    flags: Mapping[str, str] | None = None,
+    files: Iterable[str] = (),
 ) -> dict[str, str]:
-    """What was typed, by flag; what was not given is left out. `flags`: of names that are not their flags."""
-    left_out, known = {*without}, flags or {}
-    return {
-        known.get(name, f"--{name.replace('_', '-')}"): str(value)
-        for name, value in typed.items()
-        if name not in left_out and value is not None and value != []
-    }
+    """What was typed, by flag; what was not given is left out. `flags`: of names that are not their flags.
+
+    `files`: flags of files, which count by what they hold. Where they lie is no setting, but which object of a mask is
+    meant is one, and for which frame a picture is.
+    """
+    left_out, known, by_content = {*without}, flags or {}, {*files}
+    settings = {}
+    for name, value in typed.items():
+        if name not in left_out and value is not None and value != []:
+            flag = known.get(name, f"--{name.replace('_', '-')}")
+            settings[flag] = _without_folders(value) if flag in by_content else str(value)
+    return settings
+
+
+def _without_folders(value: object) -> str:
+    """A path as it is typed, or several, without the folders: ``dog=masks/1.png@3`` → ``dog=1.png@3``."""
+    if isinstance(value, list):
+        return str([_without_folders(each) for each in value])
+    folders, _, name = str(value).rstrip("/").rpartition("/")
+    named, equals, _ = folders.partition("=")
+    return f"{named}={name}" if equals else name
 
 
 def _files_in(path: Path) -> list[Path]:

@@ -69,6 +69,14 @@ class Part:
         """A number that this job is to have all along: what it was when the job began, or what it is `now`."""
         return self.job.settled(name, now)
 
+    def note(self, path: Path) -> None:
+        """A file that was made is finished."""
+        self.job.note(path)
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is there that was noted, and holds what it did then; what is there else is removed."""
+        return self.job.has(path)
+
     def stage(self, name: str) -> str:
         """A stage's name among those of all parts: of what lies below this part, too."""
         return f"{self.name.split('/')[0]} {name}"

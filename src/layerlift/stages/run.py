@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +21,7 @@ from layerlift.clip.writer import bare, check_clip_size, keeps_alpha
 from layerlift.contact_sheet import contact_sheet, evenly, tinted, write_png
 from layerlift.engine.base import Engine
 from layerlift.errors import InputError
+from layerlift.jobs.keeper import Keeper
 from layerlift.masks import Mask, union_masks
 from layerlift.options import RunOptions
 from layerlift.runtime import Runtime
@@ -250,7 +251,7 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
     """Run the whole pipeline into an empty folder: every stage works on what the one before it made.
 
     Writes background, layer_0 …, total_mask, composite if there is a new background, and contact_sheet.png. The caller
-    writes the report. A job that goes on has some of them: a file has its name only when it is whole.
+    writes the report. A job that goes on has some of them: what was damaged since is made again.
 
     Raises LayerliftError when the model returned NaN or infinity, or memory ran out and no smaller plan exists.
     """
@@ -269,26 +270,25 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         totals = inputs.totals or find_totals(plan, masks)
         total = union_masks([*totals, *inputs.objects])
         total_path = folder / "total_mask.mkv"
-        if not total_path.exists():
-            write_mask(total_path, total.frames(), clip)
+        make_once(keeper, [total_path], lambda: write_mask(total_path, total.frames(), clip))
 
         # 2. Removal: the clean plate, kept as it is for the next stage beside the file.
         removal = plan.removal if inputs.totals else plan.removal.with_mask(total)
         background = folder / f"background{ending}"
-        if background.exists() and len(plates) == clip.frame_count:
+        if keeper.has(background) and len(plates) == clip.frame_count:
             deque(run_removal(removal, start=len(plates)), 0)  # none are left: what the report tells is told again
         else:
             plate = plates.resumed(lambda start: run_removal(removal, start=start))
             write_frames(background, plate, clip, report.note, lossless=lossless, overwrite=True)
+            keeper.note(background)
         plate_clip = plates.as_clip(clip)
 
         # 3. Layers.
         layers = [folder / f"layer_{number}{layer_ending}" for number in inputs.numbers]
         scene = replace(plan.extraction.scene, plate=plate_clip, totals=totals)
         form = choose_layer_format(layers[0], lossless=lossless)
-        if not all(path.exists() for path in layers):
-            made = run_extraction(replace(plan.extraction, scene=scene))
-            write_layers(layers, made, clip, form, report.note, overwrite=True)
+        extract = partial(run_extraction, replace(plan.extraction, scene=scene))
+        make_once(keeper, layers, lambda: write_layers(layers, extract(), clip, form, report.note, overwrite=True))
 
         # 4. The layers over the new background, as whoever opens their files lays them.
         laid = [open_layer(path) for path in layers]
@@ -296,10 +296,10 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
         if plan.composition is not None:
             composite = folder / f"composite{ending}"
             composition = plan.composition.with_layers(laid)
-            if not composite.exists():
-                compose = partial(run_composition, composition)
-                frames = resumed_frames(keeper, "composed", compose, partial(frames_behind, composition))
-                write_frames(composite, frames, composition.like, report.note, lossless=lossless)
+            compose = partial(run_composition, composition)
+            frames = resumed_frames(keeper, "composed", compose, partial(frames_behind, composition))
+            write = partial(write_frames, composite, frames, composition.like, report.note, lossless=lossless)
+            make_once(keeper, [composite], write)
 
         # 5. Everything at a glance.
         with report.stage("contact sheet"):
@@ -307,6 +307,14 @@ def run_stages(plan: RunPlan, folder: Path) -> RunFiles:
             rows = len(next(iter(columns.values())))
             sheet = write_png(folder / "contact_sheet.png", contact_sheet(columns, range(rows)))
     return RunFiles(background, layers, total_path, composite, sheet)
+
+
+def make_once(keeper: Keeper, paths: Sequence[Path], make: Callable[[], object]) -> None:
+    """Make files, unless they are finished already."""
+    if not all(map(keeper.has, paths)):
+        make()
+        for path in paths:
+            keeper.note(path)
 
 
 def find_totals(plan: RunPlan, spool: FrameSpool) -> list[Mask]:
