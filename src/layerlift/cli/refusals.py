@@ -4,6 +4,7 @@ import errno
 import os
 from pathlib import Path
 
+from layerlift.exhausted import no_thread, ran_out
 from layerlift.names import HIDDEN
 from layerlift.whole import error_number
 
@@ -28,6 +29,12 @@ _REFUSALS: dict[int | None, tuple[str, str]] = {
 def refusal(error: Exception) -> str | None:
     """What a user is told of an error that the machine's refusal caused, in one sentence; None for a bug."""
     number = error_number(error)
+    if number == errno.ENOMEM or ran_out(error):
+        return "memory ran out: close other programs, or process smaller or fewer frames at a time."
+    if number == errno.EAGAIN or no_thread(error):
+        return (
+            "the system allows no further process or thread: close other programs, or raise the limit with `ulimit -u`."
+        )
     if number is None and not isinstance(error, OSError):
         return None
     path = getattr(error, "filename", None)

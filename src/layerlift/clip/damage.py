@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from layerlift.clip.ebml import CLUSTER, CRC, INFO, SEGMENT, TIMESTAMP, TIMESTAMP_SCALE, child, read_number
+from layerlift.clip.machine import check_machine
 from layerlift.errors import InputError
 
 _CHECKED = bytes([CRC, 0x84])  # what an element of Matroska with a checksum begins with
@@ -112,7 +113,8 @@ def _said_by_flv(start: bytes) -> float:
 
 
 def damaged(path: Path, what: str) -> InputError:
-    """The error for a file that is not whole."""
+    """The error for a file that is not whole. Raises OSError where it is the disk that fails."""
+    check_machine(path)
     return InputError(
         f"{path} is damaged or cut short: {what}; export it again, or, if it is the clip, add --allow-damage to use "
         "what can be decoded."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layerlift.clip.machine import check_machine
 from layerlift.clip.view import view_array
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
@@ -51,6 +52,7 @@ def tiled_picture(path: Path) -> VideoFrame:
     except InputError:
         raise
     except Exception as error:
+        check_machine(path, error)
         raise InputError(f"{path} is damaged or in a format that cannot be decoded; save it as JPEG or PNG.") from error
     kind = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}[pixels.shape[2], pixels.itemsize]
     return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind)

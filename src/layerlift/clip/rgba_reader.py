@@ -17,6 +17,7 @@ from layerlift.clip.damage import damaged
 from layerlift.clip.decode import has_alpha
 from layerlift.clip.images import DEFAULT_RATE, open_images, survey
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
+from layerlift.clip.machine import check_machine
 from layerlift.clip.reader import open_clip
 from layerlift.clip.rgba import PREMULTIPLIED_NOTE, LayerClip, LayerReader, as_layer, straighten, yuv_to_rgb
 from layerlift.clip.rgba_encode import import_openexr
@@ -126,6 +127,7 @@ def _read_exr(file: Path) -> tuple[np.ndarray, Fraction | None]:
             channels = {name: np.asarray(channel.pixels) for name, channel in image.channels().items()}
             said = image.header().get("framesPerSecond")
     except (RuntimeError, ValueError, OSError) as error:
+        check_machine(file, error)
         raise InputError(f"{file} cannot be read as OpenEXR; remove it or save it again") from error
     if "RGBA" not in channels:
         raise _no_alpha(str(file))

@@ -75,6 +75,8 @@ def _by_swscale(frame: VideoFrame, samples: Samples | None, pixels: Pixels) -> n
     accurate = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
     try:
         return frame.reformat(format=pixels, interpolation=accurate).to_ndarray()
+    except MemoryError:  # FFmpeg's own is one
+        raise
     except av.error.FFmpegError as error:  # of a frame whose header is damaged, too
         raise InputError(
             f"a frame says that its colours have the matrix {int(frame.colorspace)} of ITU-T H.273, which cannot be "

@@ -1,0 +1,27 @@
+"""Whether an exception says that memory, or another thing that a process takes of the machine, could not be had."""
+
+# What is said when an allocation fails: by torch, besides its own exception for CUDA, and MLX, OpenCV and ONNX Runtime.
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "invalid buffer size", "insufficient memory",
+    "unable to allocate", "attempting to allocate", "failed to allocate", "bad allocation", "bad_alloc",
+)  # fmt: skip
+# Libraries whose exceptions are of no common kind.
+_APART = ("cv2", "onnxruntime")
+# What the system's loader says of a library that there is no memory for.
+_UNLOADED = ("cannot allocate memory", "failed to map segment", "cannot apply additional memory protection")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an exception says that memory could not be had."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    if isinstance(error, ImportError):
+        return any(words in said for words in _UNLOADED)
+    speaks = isinstance(error, RuntimeError) or type(error).__module__.partition(".")[0] in _APART
+    return speaks and any(words in said for words in OUT_OF_MEMORY)
+
+
+def no_thread(error: BaseException) -> bool:
+    """Whether an exception says that no further thread could be had."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
