@@ -434,3 +434,16 @@ def test_no_folder_of_temporary_files_is_told_in_a_sentence(
     assert "no temporary file can be written in" in said
     assert "no usable temporary directory found" in said
     assert files() == inputs
+
+
+@pytest.mark.parametrize("command", ["remove a.mkv --mask m.png", "jobs"])
+def test_a_current_folder_that_was_deleted(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Intel's library, which torch has, ends the process there with words of its own."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert layerlift(*command.split()) == 1
+    assert capsys.readouterr().err == "layerlift: the current folder was deleted: change to one that exists.\n"

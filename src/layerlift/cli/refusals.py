@@ -4,8 +4,10 @@ import errno
 import os
 from pathlib import Path
 
+from layerlift.errors import LayerliftError
 from layerlift.exhausted import no_thread, ran_out
 from layerlift.names import HIDDEN
+from layerlift.places import check_current_folder
 from layerlift.whole import error_number
 
 _ROOM = "written", "free some space on its disk, or choose a place on another disk"
@@ -38,6 +40,13 @@ def refusal(error: Exception) -> str | None:
     if number is None and not isinstance(error, OSError):
         return None
     path = getattr(error, "filename", None)
+    if path is None and number == errno.ENOENT:
+        if "temporary directory" in str(error):  # what Python's tempfile says
+            return "no folder takes temporary files, neither TMPDIR nor another: free some space, or set TMPDIR."
+        try:
+            check_current_folder()
+        except LayerliftError as gone:
+            return str(gone)
     said = _said(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else "a file"
     done, advice = _REFUSALS.get(number, _OTHER)
     reason = str(error) if number is None else os.strerror(number)
