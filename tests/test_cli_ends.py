@@ -24,6 +24,7 @@ from layerlift.cli.interrupts import catch_interrupts
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.writer import ClipWriter
 from layerlift.errors import LayerliftError
+from layerlift.jobs.shelf import Shelf
 from layerlift.room import check_room
 from support import files, layerlift, left_by_a_killed_run
 
@@ -404,6 +405,20 @@ def test_space_is_to_be_freed_where_it_is_missing(
             temporary.write_at(file.fileno(), 0, b"data", tmp_path / "shelf")
         assert str(error.value).startswith(f"the work cannot be kept in {tmp_path}: ")
         assert ("free some space" in str(error.value)) == (number == errno.ENOSPC)
+
+
+@pytest.mark.parametrize(("call", "said"), [("pread", "kept in HERE cannot be read"), ("ftruncate", "be kept in HERE")])
+def test_work_that_a_disk_does_not_give_back_is_told_with_its_place(
+    call: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Shelf(tmp_path / "shelf") as shelf:
+        shelf.put(0, np.zeros(3))
+    monkeypatch.setattr(os, call, refused)
+    with pytest.raises(LayerliftError, match=f"{said.replace('HERE', str(tmp_path))}: input/output error; choose a"):
+        Shelf(tmp_path / "shelf")
 
 
 def test_the_folder_of_temporary_files_is_the_one_that_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
