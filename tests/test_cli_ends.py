@@ -462,3 +462,33 @@ def test_a_current_folder_that_was_deleted(
     folder.rmdir()
     assert layerlift(*command.split()) == 1
     assert capsys.readouterr().err == "layerlift: the current folder was deleted: change to one that exists.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(
+    ("number", "where", "how", "code", "said"),
+    [
+        ("SIGTERM", "layerlift.cli.ends", "{}", 143, "layerlift: interrupted.\n"),
+        ("SIGHUP", "typer", "{}", 129, "layerlift: interrupted.\n"),
+        ("SIGTERM", "layerlift.cli.ends", "exec({!r})", 143, "layerlift: interrupted.\n"),
+        ("SIGINT", "layerlift.cli.ends", "{}", 130, "layerlift: interrupted.\n"),
+        # Nothing was begun yet: it ends as any program does.
+        ("SIGINT", "layerlift.cli.interrupts", "{}", -signal.SIGINT, ""),
+    ],
+)
+def test_a_signal_while_a_command_is_imported(number: str, where: str, how: str, code: int, said: str) -> None:
+    """It came in the first tenths of a second: a sentence and its exit code, as at any other time."""
+    send = how.format(f"os.kill(os.getpid(), signal.{number})")
+    program = f"""
+import os, signal, sys
+class Importing:
+    def find_spec(self, name, path=None, target=None):
+        if name == {where!r}:
+            {send}
+sys.meta_path.insert(0, Importing())
+sys.argv = ["layerlift", "jobs"]
+from layerlift.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, said)

@@ -43,6 +43,13 @@ class Interrupts(Cancellation):
         """The exit code, as shells have it: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         return 128 + self._number
 
+    def tell(self) -> None:
+        """Say that the work was interrupted, where that can be said."""
+        if sys.stderr is not None:
+            with suppress(OSError, ValueError):
+                sys.stderr.write("layerlift: interrupted.\n")
+                sys.stderr.flush()
+
 
 @contextmanager
 def catch_interrupts() -> Iterator[Interrupts]:
