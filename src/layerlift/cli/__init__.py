@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if interrupts.cancelled:
         # Python ends the process as by SIGINT where any text that it ran, as a dataclass is made of, was interrupted by
         # whatever signal. It forgets that when it runs another.
-        exec("")  # noqa: S102
+        exec("")
     sys.exit(code)
 
 
