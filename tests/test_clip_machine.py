@@ -111,7 +111,7 @@ def test_memory_that_ran_out_is_told_in_a_sentence(error: Exception) -> None:
     "error", [RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")]
 )
 def test_processes_that_cannot_be_had_are_told_in_a_sentence(error: Exception) -> None:
-    assert (refusal(error) or "").startswith("the system allows no further process or thread: close other programs")
+    assert (refusal(error) or "").startswith("the system gives no further process or thread: close other programs")
 
 
 def test_a_missing_package_is_not_a_lack_of_memory() -> None:

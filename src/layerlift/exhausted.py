@@ -23,5 +23,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 def no_thread(error: BaseException) -> bool:
-    """Whether an exception says that no further thread could be had."""
-    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    """Whether an exception says that no further process or thread could be had; FFmpeg says that it is to wait."""
+    return isinstance(error, BlockingIOError) or (
+        isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    )

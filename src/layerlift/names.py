@@ -32,6 +32,14 @@ def check_name(path: str | Path, flag: str = "") -> None:
         raise InputError(f"{said} is a path of {length} bytes, which is too long; give a shorter one.")
 
 
+def at_home(path: str | Path) -> Path:
+    """A path whose ~ is a user's home; where there is no such user, or none with a home, it stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def exists(path: str | Path) -> bool:
     """Whether a file or folder is there; no file has a name that is too long.
 

@@ -33,9 +33,9 @@ def refusal(error: Exception) -> str | None:
     number = error_number(error)
     if number == errno.ENOMEM or ran_out(error):
         return "memory ran out: close other programs, or process smaller or fewer frames at a time."
-    if number == errno.EAGAIN or no_thread(error):
+    if no_thread(error):
         return (
-            "the system allows no further process or thread: close other programs, or raise the limit with `ulimit -u`."
+            "the system gives no further process or thread: close other programs, or raise `ulimit -u` or `ulimit -v`."
         )
     if number is None and not isinstance(error, OSError):
         return None

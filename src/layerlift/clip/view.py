@@ -75,7 +75,7 @@ def _by_swscale(frame: VideoFrame, samples: Samples | None, pixels: Pixels) -> n
     accurate = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
     try:
         return frame.reformat(format=pixels, interpolation=accurate).to_ndarray()
-    except MemoryError:  # FFmpeg's own is one
+    except (MemoryError, BlockingIOError):  # FFmpeg's own are such: no memory, no thread
         raise
     except av.error.FFmpegError as error:  # of a frame whose header is damaged, too
         raise InputError(
