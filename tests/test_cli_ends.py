@@ -21,6 +21,7 @@ from layerlift import temporary
 from layerlift.cli import interrupts
 from layerlift.cli.inputs import changed_inputs, forget_inputs, watch_inputs
 from layerlift.cli.interrupts import catch_interrupts
+from layerlift.cli.streams import forgiving_streams
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.writer import ClipWriter
 from layerlift.errors import LayerliftError
@@ -492,3 +493,38 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("ascii", b"\\xfc \\udcff \\u2026"),
+        ("latin-1", b"\xfc \\udcff \\u2026"),
+        ("utf-8", "ü ".encode() + b"\xff \xe2\x80\xa6"),
+    ],
+)
+def test_what_a_stream_cannot_encode_is_written_all_the_same(
+    encoding: str, written: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is no text, an umlaut: `layerlift --help` has characters beyond ASCII, too."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding, "strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with forgiving_streams():
+        sys.stdout.write("ü \udcff …")
+    assert raw.getvalue() == written
+    assert stream.errors == "strict"
+
+
+@pytest.mark.parametrize("missing", ["thread", "file"])
+def test_where_nothing_can_watch_for_signals_their_handlers_do(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread") if missing == "thread" else OSError(errno.EMFILE, "Too many")
+
+    if missing == "thread":
+        monkeypatch.setattr(threading.Thread, "start", refused)
+    else:
+        monkeypatch.setattr(interrupts.socket, "socketpair", refused)
+    with catch_interrupts() as caught, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert caught.code == 130

@@ -1,6 +1,7 @@
 """Reports: what is measured, what is written, and what is refused before the work begins."""
 
 import json
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,3 +104,12 @@ def test_outer_stage_keeps_the_device_peak_it_had_before_an_inner_one(monkeypatc
             device.hold(40)
     assert report.stages["outer"].peak_device_bytes == 100
     assert report.stages["inner"].peak_device_bytes == 40
+
+
+def test_a_stage_that_gets_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="new thread"), Report().stage("clip"):
+        pass

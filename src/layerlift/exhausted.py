@@ -1,9 +1,11 @@
 """Whether an exception says that memory, or another thing that a process takes of the machine, could not be had."""
 
-# What is said when an allocation fails: by torch, besides its own exception for CUDA, and MLX, OpenCV and ONNX Runtime.
+# What is said when an allocation fails: by torch, besides its own exception for CUDA, and oneDNN in it, by MLX, OpenCV
+# and ONNX Runtime.
 OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "not enough memory", "invalid buffer size", "insufficient memory",
     "unable to allocate", "attempting to allocate", "failed to allocate", "bad allocation", "bad_alloc",
+    "could not create a primitive", "could not create a memory object",
 )  # fmt: skip
 # Libraries whose exceptions are of no common kind.
 _APART = ("cv2", "onnxruntime")
