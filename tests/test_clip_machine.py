@@ -10,6 +10,7 @@ import pytest
 
 from layerlift.cli.refusals import refusal
 from layerlift.clip import Clip, write_clip
+from layerlift.clip import reader as opening
 from layerlift.clip import video_frames as reading
 from support import layerlift
 
@@ -116,3 +117,16 @@ def test_processes_that_cannot_be_had_are_told_in_a_sentence(error: Exception) -
 
 def test_a_missing_package_is_not_a_lack_of_memory() -> None:
     assert refusal(ImportError("No module named 'nope'")) is None
+
+
+def test_an_error_of_reading_says_of_what(
+    walk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system names the file when it is opened, and not when it is read."""
+
+    def failing(path: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(opening, "is_cut_short", failing)
+    code, said = remove("walk.mkv", capsys)
+    assert (code, said.partition(";")[0]) == (1, "layerlift: walk.mkv cannot be used: input/output error")

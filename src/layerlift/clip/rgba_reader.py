@@ -26,6 +26,7 @@ from layerlift.clip.still_damage import still_damage
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
+from layerlift.names import naming
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -49,7 +50,8 @@ def open_layer(
     path = Path(path)
     if not is_folder(path):
         check_file(path, "a layer")
-        kind = picture_kind(path)
+        with naming(path):
+            kind = picture_kind(path)
         if kind is not None and kind.demuxer == "exr_pipe":
             return _open_exr([path], path, None, allow_damage)
         opened = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace)
