@@ -118,7 +118,7 @@ class Report:
         path = check_report(path, overwrite=overwrite)
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
         with whole_file(path, overwrite=overwrite) as made:
-            made.write_text(text, encoding="utf-8")
+            made.write_text(text, "utf-8", "backslashreplace")  # a file's name that is no text has JSON's own escapes
         return path
 
 

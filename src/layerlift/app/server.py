@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,7 +99,7 @@ async def state(request: Request) -> Response:
     def look() -> dict:
         return {
             "version": __version__,
-            "folder": context.root.name or str(context.root),
+            "folder": os.fsencode(context.root.name or context.root).decode("utf-8", "replace"),
             "projects": context.projects.recent(),
             "clips": clips_in(context.root),
             "opened": context.opened,

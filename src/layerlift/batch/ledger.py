@@ -113,7 +113,7 @@ class Ledger:
         try:
             lines = [json.dumps(record.result(), ensure_ascii=False) for record in self.records().values()]
             with whole_file(self.folder / RESULTS, overwrite=True) as made:
-                made.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+                made.write_text("".join(f"{line}\n" for line in lines), "utf-8", "backslashreplace")  # as in reports
         finally:
             lock.leave()
 

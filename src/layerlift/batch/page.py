@@ -38,7 +38,7 @@ def write_page(folder: Path, records: Sequence[Record], waiting: int) -> Path:
         "</html>\n",
     ]
     with whole_file(folder / PAGE, overwrite=True) as made:
-        made.write_text("\n".join(parts), "utf-8")
+        made.write_text("\n".join(parts), "utf-8", "replace")
     return folder / PAGE
 
 

@@ -205,6 +205,8 @@ def _begins(like: Clip, container: str, coding: Coding) -> bool:
     sink = VideoSink(Path(os.devnull), container, like, coding, sound=False)
     try:
         sink.begin()
+    except (MemoryError, BlockingIOError):  # FFmpeg's own are such: no memory, no thread
+        raise
     except av.FFmpegError:
         return False
     finally:
