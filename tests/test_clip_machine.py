@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from layerlift.cli.refusals import refusal
-from layerlift.clip import Clip, write_clip
+from layerlift.clip import Clip, encode, write_clip
 from layerlift.clip import reader as opening
 from layerlift.clip import video_frames as reading
 from support import layerlift
@@ -130,3 +130,18 @@ def test_an_error_of_reading_says_of_what(
     monkeypatch.setattr(opening, "is_cut_short", failing)
     code, said = remove("walk.mkv", capsys)
     assert (code, said.partition(";")[0]) == (1, "layerlift: walk.mkv cannot be used: input/output error")
+
+
+def test_a_clip_does_not_become_too_large_for_a_format_because_too_many_files_are_open(
+    walk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = encode.VideoSink.begin
+
+    def refused(sink: encode.VideoSink) -> None:
+        if sink._like.width != 64:
+            raise av.error.OSError(errno.EMFILE, "Too many open files", "/dev/null")
+        begin(sink)
+
+    monkeypatch.setattr(encode.VideoSink, "begin", refused)
+    code, said = remove("walk.mkv", capsys)
+    assert (code, said.partition(";")[0]) == (1, "layerlift: /dev/null cannot be opened: too many open files")

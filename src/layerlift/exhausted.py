@@ -1,5 +1,10 @@
 """Whether an exception says that memory, or another thing that a process takes of the machine, could not be had."""
 
+import errno
+
+# What no file that is read and no picture that is encoded can cause: too many open files, a full disk.
+_NEVER_A_FILE = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN])
+
 # What is said when an allocation fails: by torch, besides its own exception for CUDA, and oneDNN in it, by MLX, OpenCV
 # and ONNX Runtime.
 OUT_OF_MEMORY = (
@@ -29,3 +34,8 @@ def no_thread(error: BaseException) -> bool:
     return isinstance(error, BlockingIOError) or (
         isinstance(error, RuntimeError) and "can't start new thread" in str(error)
     )
+
+
+def is_the_machine(error: BaseException) -> bool:
+    """Whether an exception of a library that reads or encodes says that the machine gives it no more of something."""
+    return ran_out(error) or no_thread(error) or getattr(error, "errno", None) in _NEVER_A_FILE
