@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import anyio
 import cv2
 import numpy as np
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from app_server import FRAMES, HEIGHT, WIDTH, doc_with, save, write_mask
@@ -16,8 +18,10 @@ from layerlift.app import uploads
 from layerlift.app.confined import clean_name, inside
 from layerlift.app.context import Context
 from layerlift.app.refusal import RefusalError
+from layerlift.app.serve import serve
 from layerlift.app.server import make_app
 from layerlift.app.uploads import receive
+from layerlift.errors import LayerliftError
 
 ESCAPES = [
     "../secret.mkv", "..", ".", "", "/etc/passwd", "a/../../secret.mkv", "a//b", "..\\secret.mkv", "a\\b", "c:/x",
@@ -259,3 +263,13 @@ def test_masks_are_taken_that_fit_the_clip_and_no_others(client: TestClient, pro
         answer = client.put(f"/api/projects/toy/masks/{name}", content=short)
         assert (answer.status_code, "has 5 frames" in answer.json()["error"]) == (400, True)
     assert sorted(path.name for path in (root / "toy.layerlift/masks").iterdir()) == ["k0.png", "m.mkv"]
+
+
+def test_a_server_that_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        sockets[0].close()
+        raise SystemExit(3)  # as uvicorn does where the application does not begin
+
+    monkeypatch.setattr(uvicorn.Server, "run", failing)
+    with pytest.raises(LayerliftError, match=r"^the server of the page could not start: see above\.$"):
+        serve(tmp_path, say=lambda said: None, show=False)

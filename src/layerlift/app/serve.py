@@ -55,7 +55,12 @@ def serve(
     say(address)
     if show:
         threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
-    server.run(sockets=[bound])
+    import av  # noqa: F401 - by one thread: it does not bear being imported by two at once
+
+    try:
+        server.run(sockets=[bound])
+    except SystemExit as error:  # uvicorn's, after what it has printed
+        raise LayerliftError("the server of the page could not start: see above.") from error
 
 
 class _Server(uvicorn.Server):

@@ -46,8 +46,6 @@ def make_app(context: Context) -> Starlette:
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        import av  # noqa: F401 - by one thread: it does not bear being imported by two at once
-
         context.events.start()
         Thread(target=_look_around, name="look around", daemon=True).start()
         yield
