@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from layerlift import temporary
-from layerlift.cli import interrupts
+from layerlift.cli import interrupts, job
 from layerlift.cli.inputs import changed_inputs, forget_inputs, watch_inputs
 from layerlift.cli.interrupts import catch_interrupts
 from layerlift.cli.streams import forgiving_streams
@@ -26,6 +27,7 @@ from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.writer import ClipWriter
 from layerlift.errors import LayerliftError
 from layerlift.jobs.shelf import Shelf
+from layerlift.places import Given
 from layerlift.room import check_room
 from support import files, layerlift, left_by_a_killed_run
 
@@ -528,3 +530,18 @@ def test_where_nothing_can_watch_for_signals_their_handlers_do(missing: str, mon
     with catch_interrupts() as caught, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert caught.code == 130
+
+
+def test_an_input_that_is_gone_in_the_middle_is_not_the_users_mistake(
+    inputs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when a disk is pulled out: what was typed was right."""
+
+    def pulled_out(read: Mapping[str, Given]) -> None:
+        watch_inputs(read)
+        Path("walk.mkv").unlink()
+
+    monkeypatch.setattr(job, "watch_inputs", pulled_out)
+    assert layerlift(*REMOVE) == 1
+    said = "layerlift: walk.mkv was changed, moved or deleted while it was read: put it back."
+    assert capsys.readouterr().err.splitlines()[-1] == said

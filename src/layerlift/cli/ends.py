@@ -40,6 +40,8 @@ def run_to_its_end(arguments: Sequence[str] | None, interrupts: Interrupts) -> i
             code, said = interrupts.code, "interrupted."
         if code == 0 and (changed := changed_inputs()):
             code, said = FAILED, f"{changed[0]} changed while it was read, so the result may mix both: run this again."
+        if code == INPUT_ERROR and (changed := changed_inputs()):  # what was typed was right
+            code, said = FAILED, f"{changed[0]} was changed, moved or deleted while it was read: put it back."
         out.flush()
         if code == 0 and out.error is not None and not isinstance(out.error, BrokenPipeError):
             code, said = FAILED, f"standard output cannot be written: {os.strerror(out.error.errno or 0).lower()}."
