@@ -11,6 +11,7 @@ from layerlift.clip.machine import check_machine
 from layerlift.clip.view import view_array
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
+from layerlift.names import naming
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -25,7 +26,7 @@ _LIMITED = 1  # of AVColorRange
 
 def is_tiled(path: Path) -> bool:
     """Whether a HEIC or AVIF picture is made of tiles, as phones store large photos: its parts are corners of it."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return has_tiles(file.read(_HEADER))
 
 
@@ -60,7 +61,7 @@ def tiled_picture(path: Path) -> VideoFrame:
 
 def whole_picture(path: Path, container: InputContainer, colour: VideoFrame) -> VideoFrame:
     """The whole of a picture of which `colour` is the first part, with its alpha."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         head = file.read(_HEADER)
     if not any(name in head for name in _ALPHA):
         return colour  # the other part is a thumbnail, a depth or a gain map

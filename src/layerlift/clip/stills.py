@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from layerlift.clip.machine import check_machine
 from layerlift.errors import InputError
+from layerlift.names import naming
 
 # A JPEG's segments that hold no picture, a PNG's chunks, and the like: what a header may take at most.
 _HEADER = 1 << 20
@@ -49,7 +50,7 @@ def picture_kind(path: Path) -> PictureKind | None:
 
     Raises OSError when the file cannot be read.
     """
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         head = file.read(32)
         for magic, demuxer in _MAGIC.items():
             if head.startswith(magic):
