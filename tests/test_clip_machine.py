@@ -100,6 +100,7 @@ def test_memory_that_ran_out_in_a_decoder_is_no_damage(
         MemoryError("Unable to allocate 3.00 GiB for an array"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
         cv2.error("OpenCV(4.12.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 8 bytes"),
+        RuntimeError("unable to mmap 1436336 bytes from file <a.safetensors>: Cannot allocate memory (12)"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
 )

@@ -10,7 +10,7 @@ _NEVER_A_FILE = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUO
 OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "not enough memory", "invalid buffer size", "insufficient memory",
     "unable to allocate", "attempting to allocate", "failed to allocate", "bad allocation", "bad_alloc",
-    "could not create a primitive", "could not create a memory object",
+    "cannot allocate memory", "could not create a primitive", "could not create a memory object",
 )  # fmt: skip
 # Libraries whose exceptions are of no common kind.
 _APART = ("cv2", "onnxruntime")
