@@ -282,6 +282,16 @@ def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: p
     assert left.startswith(hidden_name(tmp_path / "out.mkv").name.partition(owner())[0])  # the next run will name it
 
 
+def test_a_lock_that_cannot_be_written_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left") as refused:
+        Lock(tmp_path / "lock").take()
+    assert refused.value.filename == str(tmp_path / "lock")
+
+
 def test_a_finished_job_that_stays_is_named(
     walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
