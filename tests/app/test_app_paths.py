@@ -17,11 +17,12 @@ from app_server import FRAMES, HEIGHT, WIDTH, doc_with, save, write_mask
 from layerlift.app import uploads
 from layerlift.app.confined import clean_name, inside
 from layerlift.app.context import Context
+from layerlift.app.demo import lay_out_demo
 from layerlift.app.refusal import RefusalError
 from layerlift.app.serve import serve
 from layerlift.app.server import make_app
 from layerlift.app.uploads import receive
-from layerlift.errors import LayerliftError
+from layerlift.errors import InputError, LayerliftError
 
 ESCAPES = [
     "../secret.mkv", "..", ".", "", "/etc/passwd", "a/../../secret.mkv", "a//b", "..\\secret.mkv", "a\\b", "c:/x",
@@ -273,3 +274,14 @@ def test_a_server_that_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(uvicorn.Server, "run", failing)
     with pytest.raises(LayerliftError, match=r"^the server of the page could not start: see above\.$"):
         serve(tmp_path, say=lambda said: None, show=False)
+
+
+@pytest.mark.parametrize(("folder", "refused"), [("/proc/demo", LayerliftError), ("a.txt/demo", InputError)])
+def test_a_folder_that_cannot_be_made_for_the_demo(
+    folder: str, refused: type[LayerliftError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").touch()
+    with pytest.raises(LayerliftError) as told:
+        lay_out_demo(Path(folder))
+    assert type(told.value) is refused

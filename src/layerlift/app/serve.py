@@ -87,5 +87,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         reason = (error.strerror or str(error)).lower()
-        raise LayerliftError(f"--host {host} --port {port} cannot be used: {reason}; choose another port.") from error
+        raise LayerliftError(
+            f"--host {host} --port {port} cannot be used: {reason}; give another port, or another host."
+        ) from error
     return bound
