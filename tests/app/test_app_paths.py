@@ -2,9 +2,12 @@
 
 import asyncio
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import cv2
@@ -19,9 +22,10 @@ from layerlift.app.confined import clean_name, inside
 from layerlift.app.context import Context
 from layerlift.app.demo import lay_out_demo
 from layerlift.app.refusal import RefusalError
-from layerlift.app.serve import serve
+from layerlift.app.serve import _Server, serve
 from layerlift.app.server import make_app
 from layerlift.app.uploads import receive
+from layerlift.cli.interrupts import catch_interrupts
 from layerlift.errors import InputError, LayerliftError
 
 ESCAPES = [
@@ -285,3 +289,15 @@ def test_a_folder_that_cannot_be_made_for_the_demo(
     with pytest.raises(LayerliftError) as told:
         lay_out_demo(Path(folder))
     assert type(told.value) is refused
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+@pytest.mark.parametrize(("name", "code"), [("SIGHUP", 129), ("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_ends_the_server_at_its_next_step(name: str, code: int) -> None:
+    """uvicorn knows two of them; what the third raised came out of the midst of its loop, as a traceback."""
+    told: Any = SimpleNamespace(events=SimpleNamespace(end_soon=lambda: None))
+    server = _Server(uvicorn.Config("nothing"), told)
+    with catch_interrupts() as caught, pytest.raises(KeyboardInterrupt), server.capture_signals():
+        signal.raise_signal(getattr(signal, name))
+        assert server.should_exit
+    assert caught.code == code

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -74,6 +76,22 @@ class _Server(uvicorn.Server):
         """See uvicorn."""
         self._context.events.end_soon()
         super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn, which leaves out the signal of a terminal that was closed."""
+        number = getattr(signal, "SIGHUP", None)
+        before = None if number is None else signal.getsignal(number)
+        elsewhere = threading.current_thread() is not threading.main_thread()
+        with super().capture_signals():
+            if number is None or elsewhere or before in (None, signal.SIG_IGN):
+                yield
+                return
+            signal.signal(number, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(number, before)
 
 
 def _bind(host: str, port: int) -> socket.socket:
