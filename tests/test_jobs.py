@@ -282,6 +282,14 @@ def test_what_is_left_of_a_finished_job_is_no_job(tmp_path: Path, monkeypatch: p
     assert left.startswith(hidden_name(tmp_path / "out.mkv").name.partition(owner())[0])  # the next run will name it
 
 
+def test_a_shelf_whose_disk_is_full_when_it_is_closed_says_where_it_is(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "shelf")
+    os.close(shelf._file.fileno())  # whatever closing it says
+    with pytest.raises(OSError, match="Bad file descriptor") as refused:
+        shelf.close()
+    assert refused.value.filename == str(tmp_path / "shelf")
+
+
 def test_a_lock_that_cannot_be_written_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -20,7 +20,8 @@ from typing import IO, Self
 
 import numpy as np
 
-from layerlift.temporary import NO_LINK, cut_at, read_at, temporary_file, write_at
+from layerlift.names import naming
+from layerlift.temporary import NO_LINK, cut_at, folder, read_at, temporary_file, write_at
 
 _FIRST_LINE = b"layerlift shelf 1\n"
 # Of a record: its number, the lengths of its JSON and of its bytes, and the checksum of both.
@@ -122,7 +123,8 @@ class Shelf:
 
     def close(self) -> None:
         """Close the file; a temporary one is gone then."""
-        self._file.close()
+        with naming(self.path or folder()):  # disks of other machines say only now that they are full
+            self._file.close()
 
     def drop(self) -> None:
         """Close the file, and remove it where it is kept: it is needed no more."""
