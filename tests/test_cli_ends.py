@@ -545,3 +545,12 @@ def test_an_input_that_is_gone_in_the_middle_is_not_the_users_mistake(
     assert layerlift(*REMOVE) == 1
     said = "layerlift: walk.mkv was changed, moved or deleted while it was read: put it back."
     assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+def test_what_may_not_be_read_is_the_machines_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as to any user but root
+    assert layerlift("jobs", str(tmp_path)) == 1
+    said = f"layerlift: Invalid value for 'FOLDER': path '{tmp_path}' is not readable: check its permissions.\n"
+    assert capsys.readouterr().err == said
