@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 
@@ -14,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     # Before the handlers of signals are in place, and after them, there is nothing to clean up, and nothing to say.
     if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        with suppress(ValueError):  # in a thread, which no signal comes to
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     from layerlift.cli.interrupts import catch_interrupts
 
     with catch_interrupts() as interrupts:
