@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 
 class Forgiving:
@@ -62,9 +63,9 @@ def forgiving_streams() -> Iterator[Forgiving]:
             if stream.error is not None:
                 _close_for_good(stream)
         sys.stdout, sys.stderr = before
-        for stream, errors in strict:
+        for written, errors in strict:
             if errors is not None:
-                stream.reconfigure(errors=errors)
+                cast("TextIOWrapper", written).reconfigure(errors=errors)
 
 
 def _write_anything(stream: Any) -> str | None:
