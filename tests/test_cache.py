@@ -11,6 +11,7 @@ import pytest
 from layerlift import cache
 from layerlift.cache import DAY, Bounds, cache_folder, kept_sizes, prune, reading
 from layerlift.hidden import hidden_name
+from layerlift.names import at_home
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +119,24 @@ def test_what_lies_in_the_cache(folder: Path) -> None:
     keep(cache_folder("scenes") / "one", "b", 4, 0)
     keep(cache_folder("scenes"), "c", 5, 0)
     assert kept_sizes() == {"packed": (1, 3), "scenes": (2, 9)}
+
+
+@pytest.mark.parametrize("given", [None, "~nobody-has-this-name/cache"])
+def test_a_user_without_a_home_has_a_cache_that_holds_nothing(
+    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that was started with the number of a user whom nobody has entered."""
+    if given is None:
+        monkeypatch.delenv("LAYERLIFT_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    else:
+        monkeypatch.setenv("LAYERLIFT_CACHE", given)
+    monkeypatch.chdir(tmp_path)
+    folder = cache_folder("packed")
+    assert kept_sizes() == {}
+    with reading(folder / "a") as there:
+        assert not there
+    with pytest.raises(OSError, match=r"(?i)not a directory|exists"):
+        folder.mkdir(parents=True, exist_ok=True)
+    assert at_home("~nobody-has-this-name/model") == Path("~nobody-has-this-name/model")

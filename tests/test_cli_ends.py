@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,12 +19,15 @@ import numpy as np
 import pytest
 
 from layerlift import temporary
-from layerlift.cli import interrupts
+from layerlift.cli import interrupts, job
 from layerlift.cli.inputs import changed_inputs, forget_inputs, watch_inputs
 from layerlift.cli.interrupts import catch_interrupts
+from layerlift.cli.streams import forgiving_streams
 from layerlift.clip import Clip, open_clip, write_clip
 from layerlift.clip.writer import ClipWriter
 from layerlift.errors import LayerliftError
+from layerlift.jobs.shelf import Shelf
+from layerlift.places import Given
 from layerlift.room import check_room
 from support import files, layerlift, left_by_a_killed_run
 
@@ -407,6 +411,20 @@ def test_space_is_to_be_freed_where_it_is_missing(
         assert ("free some space" in str(error.value)) == (number == errno.ENOSPC)
 
 
+@pytest.mark.parametrize(("call", "said"), [("pread", "kept in HERE cannot be read"), ("ftruncate", "be kept in HERE")])
+def test_work_that_a_disk_does_not_give_back_is_told_with_its_place(
+    call: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Shelf(tmp_path / "shelf") as shelf:
+        shelf.put(0, np.zeros(3))
+    monkeypatch.setattr(os, call, refused)
+    with pytest.raises(LayerliftError, match=f"{said.replace('HERE', str(tmp_path))}: input/output error; choose a"):
+        Shelf(tmp_path / "shelf")
+
+
 def test_the_folder_of_temporary_files_is_the_one_that_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
@@ -435,3 +453,105 @@ def test_no_folder_of_temporary_files_is_told_in_a_sentence(
     assert "no temporary file can be written in" in said
     assert "no usable temporary directory found" in said
     assert files() == inputs
+
+
+@pytest.mark.parametrize("command", ["remove a.mkv --mask m.png", "jobs"])
+def test_a_current_folder_that_was_deleted(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Intel's library, which torch has, ends the process there with words of its own."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert layerlift(*command.split()) == 1
+    assert capsys.readouterr().err == "layerlift: the current folder was deleted: change to one that exists.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(
+    ("number", "where", "how", "code", "said"),
+    [
+        ("SIGTERM", "layerlift.cli.ends", "{}", 143, "layerlift: interrupted.\n"),
+        ("SIGHUP", "typer", "{}", 129, "layerlift: interrupted.\n"),
+        ("SIGTERM", "layerlift.cli.ends", "exec({!r})", 143, "layerlift: interrupted.\n"),
+        ("SIGINT", "layerlift.cli.ends", "{}", 130, "layerlift: interrupted.\n"),
+        # Nothing was begun yet: it ends as any program does.
+        ("SIGINT", "layerlift.cli.interrupts", "{}", -signal.SIGINT, ""),
+    ],
+)
+def test_a_signal_while_a_command_is_imported(number: str, where: str, how: str, code: int, said: str) -> None:
+    """It came in the first tenths of a second: a sentence and its exit code, as at any other time."""
+    send = how.format(f"os.kill(os.getpid(), signal.{number})")
+    program = f"""
+import os, signal, sys
+class Importing:
+    def find_spec(self, name, path=None, target=None):
+        if name == {where!r}:
+            {send}
+sys.meta_path.insert(0, Importing())
+sys.argv = ["layerlift", "jobs"]
+from layerlift.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("ascii", b"\\xfc \\udcff \\u2026"),
+        ("latin-1", b"\xfc \\udcff \\u2026"),
+        ("utf-8", "ü ".encode() + b"\xff \xe2\x80\xa6"),
+    ],
+)
+def test_what_a_stream_cannot_encode_is_written_all_the_same(
+    encoding: str, written: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is no text, an umlaut: `layerlift --help` has characters beyond ASCII, too."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding, "strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with forgiving_streams():
+        sys.stdout.write("ü \udcff …")
+    assert raw.getvalue() == written
+    assert stream.errors == "strict"
+
+
+@pytest.mark.parametrize("missing", ["thread", "file"])
+def test_where_nothing_can_watch_for_signals_their_handlers_do(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread") if missing == "thread" else OSError(errno.EMFILE, "Too many")
+
+    if missing == "thread":
+        monkeypatch.setattr(threading.Thread, "start", refused)
+    else:
+        monkeypatch.setattr(interrupts.socket, "socketpair", refused)
+    with catch_interrupts() as caught, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert caught.code == 130
+
+
+def test_an_input_that_is_gone_in_the_middle_is_not_the_users_mistake(
+    inputs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when a disk is pulled out: what was typed was right."""
+
+    def pulled_out(read: Mapping[str, Given]) -> None:
+        watch_inputs(read)
+        Path("walk.mkv").unlink()
+
+    monkeypatch.setattr(job, "watch_inputs", pulled_out)
+    assert layerlift(*REMOVE) == 1
+    said = "layerlift: walk.mkv was changed, moved or deleted while it was read: put it back."
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+def test_what_may_not_be_read_is_the_machines_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as to any user but root
+    assert layerlift("jobs", str(tmp_path)) == 1
+    said = f"layerlift: Invalid value for 'FOLDER': path '{tmp_path}' is not readable: check its permissions.\n"
+    assert capsys.readouterr().err == said

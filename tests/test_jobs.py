@@ -329,6 +329,24 @@ def test_no_file_of_a_job_is_open_when_its_folder_goes(
     assert files(tmp_path) == []
 
 
+def test_a_shelf_whose_disk_is_full_when_it_is_closed_says_where_it_is(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "shelf")
+    os.close(shelf._file.fileno())  # whatever closing it says
+    with pytest.raises(OSError, match="Bad file descriptor") as refused:
+        shelf.close()
+    assert refused.value.filename == str(tmp_path / "shelf")
+
+
+def test_a_lock_that_cannot_be_written_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left") as refused:
+        Lock(tmp_path / "lock").take()
+    assert refused.value.filename == str(tmp_path / "lock")
+
+
 def test_a_finished_job_that_stays_is_named(
     walk: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

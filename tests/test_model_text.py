@@ -284,6 +284,19 @@ def test_a_cached_embedding_of_another_shape_is_a_miss(
     assert torch.equal(found.embeds, plain.embeds)
 
 
+def test_a_prompt_that_is_no_text(model: Model, loads: list[Path]) -> None:
+    with pytest.raises(InputError, match=r"the prompt 'a \\udcff' is no text: type it in UTF-8\."):
+        model.check_prompts(["a \udcff"], CPU)
+
+
+def test_a_cached_embedding_without_its_mask_is_a_miss(cache: Path) -> None:
+    path = cache / "a.safetensors"
+    cache.mkdir(parents=True, exist_ok=True)
+    save_file({"embeds": torch.ones(1, 8, WIDTH)}, path, metadata={"prompt": "a"})
+    with pytest.warns(text.CacheWarning, match=r"a\.safetensors is damaged\.$"):
+        assert text.read_cached(path, "a", WIDTH) is None
+
+
 def test_what_a_killed_run_left_in_the_cache_goes(model: Model, letters: None, cache: Path) -> None:
     model.text(["a"], CPU)
     (file,) = cache.iterdir()

@@ -469,6 +469,10 @@ def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_left(
             "a.mkv cannot be opened: too many open files; close other programs, or raise the limit with `ulimit",
         ),
         (OSError("cut short"), "a file cannot be used: cut short; check its disk, or choose another place."),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/work']"),
+            "no folder takes temporary files, neither TMPDIR nor another: free some space, or set TMPDIR.",
+        ),
         (RuntimeError("Cannot write a.exr. No space left on device."), "a file cannot be written: no space left"),
     ],
 )

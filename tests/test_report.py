@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -112,3 +113,20 @@ def test_outer_stage_keeps_the_device_peak_it_had_before_an_inner_one(monkeypatc
             device.hold(40)
     assert report.stages["outer"].peak_device_bytes == 100
     assert report.stages["inner"].peak_device_bytes == 40
+
+
+def test_a_stage_that_gets_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="new thread"), Report().stage("clip"):
+        pass
+
+
+def test_a_name_that_is_no_text_does_not_cost_the_report(tmp_path: Path) -> None:
+    """Names of files are bytes; those that are no UTF-8 have surrogates in Python, which JSON can write as escapes."""
+    report = Report("remove")
+    report.note("b\udcff.mkv is damaged.")
+    path = report.write(tmp_path / "r.json")
+    assert json.loads(path.read_text("utf-8"))["notes"] == ["b\udcff.mkv is damaged."]

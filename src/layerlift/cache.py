@@ -12,6 +12,7 @@ from pathlib import Path
 
 from layerlift.hidden import maker_of
 from layerlift.locks import locked
+from layerlift.names import at_home
 
 DAY = 86400.0
 
@@ -34,16 +35,25 @@ BOUNDS = {"mlx": Bounds(20 * 2**30, days=90)}
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder of one kind of files: in LAYERLIFT_CACHE, or in the platform's cache folder. It may not exist yet."""
+    """The folder of one kind of files: in LAYERLIFT_CACHE, or in the platform's cache folder. It may not exist yet.
+
+    Of a user without a home, as a container's may be, it is one that nothing can be read from nor written to.
+    """
     if given := os.environ.get("LAYERLIFT_CACHE"):
-        return Path(given).expanduser() / kind
+        return _at_home(given) / kind
     if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = _at_home("~/Library/Caches")
     elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+        base = _at_home(os.environ.get("LOCALAPPDATA") or "~/AppData/Local")
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = _at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return base / "layerlift" / kind
+
+
+def _at_home(path: str) -> Path:
+    """A path whose ~ is the user's home; a place that is none where there is no such user."""
+    found = at_home(path)
+    return Path(os.devnull) if str(found).startswith("~") else found
 
 
 def kept_sizes() -> dict[str, tuple[int, int]]:

@@ -15,6 +15,7 @@ from layerlift.clip.decode import first_frame, side_data
 from layerlift.clip.images import image_files
 from layerlift.clip.layout import is_layout, layout_masks
 from layerlift.clip.stills import picture_kind
+from layerlift.names import naming
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -275,7 +276,7 @@ def _says_lossless(frame: VideoFrame) -> bool:
 
 def _gif_table(file: Path) -> list[int]:
     """The colours of a GIF's global table, as 0xRRGGBB; nothing where it has none."""
-    with file.open("rb") as opened:
+    with naming(file), file.open("rb") as opened:
         head = opened.read(13)
         if not head[10] & 0x80:
             return []

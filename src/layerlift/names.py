@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from layerlift.errors import InputError
@@ -32,6 +34,25 @@ def check_name(path: str | Path, flag: str = "") -> None:
             raise InputError(f"{said} {name} of {length} bytes, but at most {longest} fit; give a shorter one.")
     if (length := len(os.fsencode(place))) + _ROOM > _limit(place.parent, "PC_PATH_MAX", _PATH):
         raise InputError(f"{said} is a path of {length} bytes, which is too long; give a shorter one.")
+
+
+def at_home(path: str | Path) -> Path:
+    """A path whose ~ is a user's home; where there is no such user, or none with a home, it stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an error of the system that the block raises say the path, where it says none: one of reading says none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def exists(path: str | Path) -> bool:

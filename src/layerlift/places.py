@@ -15,6 +15,14 @@ from layerlift.names import check_name
 Given = str | Path | None | Iterable[str | Path]
 
 
+def check_current_folder() -> None:
+    """Raises LayerliftError where the current folder was deleted: paths mean nothing then, and libraries give up."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise LayerliftError("the current folder was deleted: change to one that exists.") from error
+
+
 def settle_places(outputs: Mapping[str, Given], inputs: Mapping[str, Given]) -> None:
     """Check that no output of a command is another one or an input, nor lies in one, nor is a folder around one.
 

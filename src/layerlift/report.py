@@ -82,9 +82,11 @@ class Report:
         try:
             with meter:
                 self._open.append(meter)
-                yield
+                try:
+                    yield
+                finally:
+                    self._open.remove(meter)
         finally:
-            self._open.remove(meter)
             cost.seconds += time.perf_counter() - began
             cost.peak_host_bytes = max(cost.peak_host_bytes, meter.host_peak_bytes)
             cost.peak_device_bytes = max(cost.peak_device_bytes, meter.device_peak_bytes)

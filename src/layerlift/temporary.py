@@ -39,6 +39,25 @@ def write_at(descriptor: int, place: int, data: bytes | memoryview, path: Path |
             left, place = left[count:], place + count
 
 
+def read_at(descriptor: int, place: int, size: int, path: Path | None = None) -> bytes:
+    """`size` bytes at a place of an open file, fewer at its end; the file: see `write_at`.
+
+    Raises LayerliftError, which names the file's folder, when the disk fails.
+    """
+    parts = []
+    with _told(path, reading=True):
+        while size and (part := os.pread(descriptor, size, place)):
+            parts.append(part)
+            size, place = size - len(part), place + len(part)
+    return b"".join(parts)
+
+
+def cut_at(descriptor: int, size: int, path: Path | None = None) -> None:
+    """Let an open file end after `size` bytes; the file: see `write_at`, which raises the same."""
+    with _told(path):
+        os.ftruncate(descriptor, size)
+
+
 def reserve(descriptor: int, size: int) -> None:
     """Take `size` bytes of room for a temporary file that will be mapped.
 
@@ -63,11 +82,14 @@ def folder() -> str:
 
 
 @contextmanager
-def _told(path: Path | None = None) -> Iterator[None]:
+def _told(path: Path | None = None, *, reading: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        if reading:
+            where = f"the work kept in {path.parent}" if path is not None else f"a temporary file in {folder()}"
+            raise LayerliftError(f"{where} cannot be read: {reason}; choose a place on another disk.") from error
         if path is not None:
             free = "free some space on its disk, or " if error.errno in _FULL else ""
             raise LayerliftError(

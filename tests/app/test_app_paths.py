@@ -2,22 +2,32 @@
 
 import asyncio
 import shutil
+import signal
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import cv2
 import numpy as np
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from app_server import FRAMES, HEIGHT, WIDTH, doc_with, save, write_mask
 from layerlift.app import uploads
 from layerlift.app.confined import clean_name, inside
 from layerlift.app.context import Context
+from layerlift.app.demo import lay_out_demo
 from layerlift.app.refusal import RefusalError
+from layerlift.app.serve import _Server, serve
 from layerlift.app.server import make_app
 from layerlift.app.uploads import receive
+from layerlift.cli.interrupts import catch_interrupts
+from layerlift.errors import InputError, LayerliftError
 
 ESCAPES = [
     "../secret.mkv", "..", ".", "", "/etc/passwd", "a/../../secret.mkv", "a//b", "..\\secret.mkv", "a\\b", "c:/x",
@@ -259,3 +269,39 @@ def test_masks_are_taken_that_fit_the_clip_and_no_others(client: TestClient, pro
         answer = client.put(f"/api/projects/toy/masks/{name}", content=short)
         assert (answer.status_code, "has 5 frames" in answer.json()["error"]) == (400, True)
     assert sorted(path.name for path in (root / "toy.layerlift/masks").iterdir()) == ["k0.png", "m.mkv"]
+
+
+def test_a_server_that_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        sockets[0].close()
+        raise SystemExit(3)  # as uvicorn does where the application does not begin
+
+    monkeypatch.setattr(uvicorn.Server, "run", failing)
+    with pytest.raises(LayerliftError, match=r"^the server of the page could not start: see above\.$"):
+        serve(tmp_path, say=lambda said: None, show=False)
+
+
+@pytest.mark.parametrize(("folder", "refused"), [("/proc/demo", LayerliftError), ("a.txt/demo", InputError)])
+def test_a_folder_that_cannot_be_made_for_the_demo(
+    folder: str, refused: type[LayerliftError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").touch()
+    with pytest.raises(LayerliftError) as told:
+        lay_out_demo(Path(folder))
+    assert type(told.value) is refused
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+@pytest.mark.parametrize(("name", "code"), [("SIGHUP", 129), ("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_ends_the_server_at_its_next_step(name: str, code: int) -> None:
+    """uvicorn knows two of them; what the third raised came out of the midst of its loop, as a traceback."""
+    told: Any = SimpleNamespace(events=SimpleNamespace(end_soon=lambda: None))
+    server = _Server(uvicorn.Config("nothing"), told)
+    went_on = False
+    with catch_interrupts() as caught, suppress(KeyboardInterrupt), server.capture_signals():
+        signal.raise_signal(getattr(signal, name))
+        went_on = True
+    assert went_on
+    assert server.should_exit
+    assert caught.code == code

@@ -1,5 +1,6 @@
 """Projects: what is kept, what survives, and what two pages do to each other."""
 
+import errno
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 import layerlift
 from app_server import FRAMES, HEIGHT, WIDTH, doc_with, frames_of, save, until, write_frames
 from layerlift.app import frames as frames_module
+from layerlift.app import projects
 from layerlift.app.context import Context
 from layerlift.app.frames import FrameStore
 from layerlift.app.openapi import document, ways
@@ -351,3 +353,20 @@ def test_the_api_is_described(client: TestClient) -> None:
         path = re.sub(r":\w+}", "}", route.path)  # type: ignore[attr-defined]
         served |= {(method.lower(), path) for method in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
     assert ways() == {way for way in served if way[1].startswith("/api")}
+
+
+def test_a_project_that_a_full_disk_does_not_take_leaves_nothing(
+    client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, saved: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(projects, "write_saved", full)
+        answer = client.post("/api/projects", json={"clip": "toy.mkv"})
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "no space left on device: look at the folder and its disk."},
+    )
+    assert not list(root.glob("*.layerlift"))
+    assert client.post("/api/projects", json={"clip": "toy.mkv"}).json()["name"] == "toy"

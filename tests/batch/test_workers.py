@@ -12,7 +12,10 @@ from layerlift.batch.devices import Device, parse_devices
 from layerlift.batch.executors.local import LocalExecutor
 from layerlift.batch.queue import Outcome, work_off
 from layerlift.batch.tasks import Event, Task
+from layerlift.cli.interrupts import Interrupts
 from layerlift.errors import InputError, LayerliftError
+from layerlift.workers import commands
+from layerlift.workers.told import Told
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +157,17 @@ def test_devices_are_counted_among_those_that_are_visible(monkeypatch: pytest.Mo
         parse_devices("2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert [device.name for device in parse_devices("auto")] == ["cpu"]
+
+
+def test_a_log_that_cannot_be_written_is_no_bug(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.mkdir()
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    try:
+        told = commands.run(Told(nobody, Interrupts()), ["--version"], str(log))
+    finally:
+        os.close(nobody)
+    assert told == {
+        "code": 1,
+        "message": f"{log} cannot be used: is a directory; check its disk, or choose another place.",
+    }

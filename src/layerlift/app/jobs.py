@@ -25,6 +25,7 @@ from layerlift.app.events import Events
 from layerlift.app.projects import ENDING, OpenProject, Projects
 from layerlift.app.refusal import RefusalError
 from layerlift.app.shapes import Doc, Job, NewJob
+from layerlift.errors import LayerliftError
 from layerlift.jobs.job import job_folder
 from layerlift.jobs.lock import Lock
 from layerlift.whole import whole_file
@@ -311,7 +312,7 @@ class Jobs:
         if entry.began and job.state != "waiting":
             job.seconds = round(time.monotonic() - entry.began, 2) if job.state == "running" or keep else job.seconds
         if keep:
-            with suppress(OSError):
+            with suppress(OSError, LayerliftError):  # the queue goes on
                 file = self._file(entry)
                 if file.parent.is_dir():
                     with whole_file(file, overwrite=True, own=True) as made:

@@ -119,10 +119,14 @@ class Projects:
                 name, number = f"{stem}_{number}", number + 1
             opened = open_for_page(path)  # first: nothing is made for what is no clip
             folder.mkdir()
-            for part in FOLDERS:
-                (folder / part).mkdir()
             saved = Saved(clip)
-            write_saved(folder, saved)
+            try:
+                for part in FOLDERS:
+                    (folder / part).mkdir()
+                write_saved(folder, saved)
+            except BaseException:  # a full disk: without its file the folder is no project, and has its name
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             return self._add(name, folder, saved, opened)
 
     def get(self, name: str) -> OpenProject:

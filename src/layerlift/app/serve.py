@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -55,7 +57,12 @@ def serve(
     say(address)
     if show:
         threading.Thread(target=webbrowser.open, args=(address,), name="browser", daemon=True).start()
-    server.run(sockets=[bound])
+    import av  # noqa: F401 - by one thread: it does not bear being imported by two at once
+
+    try:
+        server.run(sockets=[bound])
+    except SystemExit as error:  # uvicorn's, after what it has printed
+        raise LayerliftError("the server of the page could not start: see above.") from error
 
 
 class _Server(uvicorn.Server):
@@ -70,6 +77,22 @@ class _Server(uvicorn.Server):
         self._context.events.end_soon()
         super().handle_exit(sig, frame)
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn, which leaves out the signal of a terminal that was closed."""
+        number = getattr(signal, "SIGHUP", None)
+        before = None if number is None else signal.getsignal(number)
+        elsewhere = threading.current_thread() is not threading.main_thread()
+        with super().capture_signals():
+            if number is None or elsewhere or before in (None, signal.SIG_IGN):
+                yield
+                return
+            signal.signal(number, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(number, before)
+
 
 def _bind(host: str, port: int) -> socket.socket:
     """A socket that listens already: whoever opens the address at once is not turned away."""
@@ -82,5 +105,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         reason = (error.strerror or str(error)).lower()
-        raise LayerliftError(f"--host {host} --port {port} cannot be used: {reason}; choose another port.") from error
+        raise LayerliftError(
+            f"--host {host} --port {port} cannot be used: {reason}; give another port, or another host."
+        ) from error
     return bound

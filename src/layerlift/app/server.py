@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,8 +46,6 @@ def make_app(context: Context) -> Starlette:
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        import av  # noqa: F401 - by one thread: it does not bear being imported by two at once
-
         context.events.start()
         Thread(target=_look_around, name="look around", daemon=True).start()
         yield
@@ -98,7 +97,7 @@ async def state(request: Request) -> Response:
     def look() -> dict:
         return {
             "version": __version__,
-            "folder": context.root.name or str(context.root),
+            "folder": os.fsencode(context.root.name or context.root).decode("utf-8", "replace"),
             "projects": context.projects.recent(),
             "clips": clips_in(context.root),
             "opened": context.opened,

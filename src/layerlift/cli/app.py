@@ -27,6 +27,7 @@ from layerlift.cli import (
     segment,
     web,
 )
+from layerlift.places import check_current_folder
 
 app = typer.Typer(
     name="layerlift",
@@ -49,7 +50,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    check_current_folder()
 
 
 app.command("segment")(segment.segment)

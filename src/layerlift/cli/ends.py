@@ -21,6 +21,7 @@ from layerlift.whole import KeptAsideError, remove_unfinished
 FAILED = 1
 INPUT_ERROR = 2
 INTERRUPTED = 130  # typer's, for a KeyboardInterrupt inside a command
+_UNREADABLE = "is not readable"  # what typer says of a path that the user may not read
 
 
 def run_to_its_end(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
@@ -40,6 +41,8 @@ def run_to_its_end(arguments: Sequence[str] | None, interrupts: Interrupts) -> i
             code, said = interrupts.code, "interrupted."
         if code == 0 and (changed := changed_inputs()):
             code, said = FAILED, f"{changed[0]} changed while it was read, so the result may mix both: run this again."
+        if code == INPUT_ERROR and (changed := changed_inputs()):  # what was typed was right
+            code, said = FAILED, f"{changed[0]} was changed, moved or deleted while it was read: put it back."
         out.flush()
         if code == 0 and out.error is not None and not isinstance(out.error, BrokenPipeError):
             code, said = FAILED, f"standard output cannot be written: {os.strerror(out.error.errno or 0).lower()}."
@@ -73,6 +76,8 @@ def told_of(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, TyperException):
         # Bare `layerlift` and `layerlift bench` come here too, with their help printed already and nothing to add.
         message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's word for a choice
+        if message.endswith(_UNREADABLE):
+            return FAILED, f"{message}: check its permissions."
         context = getattr(error, "ctx", None)  # of the command whose flags could not be read
         command = "layerlift" if context is None else context.command_path
         return INPUT_ERROR, f"{_instead(error) or message}: see `{command} --help`." if message else ""

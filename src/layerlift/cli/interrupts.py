@@ -43,13 +43,20 @@ class Interrupts(Cancellation):
         """The exit code, as shells have it: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         return 128 + self._number
 
+    def tell(self) -> None:
+        """Say that the work was interrupted, where that can be said."""
+        if sys.stderr is not None:
+            with suppress(OSError, ValueError):
+                sys.stderr.write("layerlift: interrupted.\n")
+                sys.stderr.flush()
+
 
 @contextmanager
 def catch_interrupts() -> Iterator[Interrupts]:
     """Handle signals while the block runs, where they can be: in the main thread. Those that are ignored stay so.
 
     No handler runs before a long call of a library returns, so a thread watches, too: it ends the process when the work
-    does not.
+    does not. Where the system gives no thread, or no file for it, the handlers are alone.
     """
     handler = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -57,27 +64,42 @@ def catch_interrupts() -> Iterator[Interrupts]:
         return
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     before = {number: old for number, old in before.items() if old not in (None, signal.SIG_IGN)}  # nohup
-    mine, theirs = socket.socketpair()
-    mine.setblocking(False)
-    ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(theirs, ended, {*before}), name="signals", daemon=True)
-    watch.start()
     told = sys.unraisablehook
     sys.unraisablehook = lambda what: None if what.exc_type is KeyboardInterrupt else told(what)
-    woken = signal.set_wakeup_fd(mine.fileno(), warn_on_full_buffer=False)
-    for number in before:
-        signal.signal(number, handler)
+    with _watched({*before}):
+        for number in before:
+            signal.signal(number, handler)
+        try:
+            yield handler
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+            sys.unraisablehook = told
+
+
+@contextmanager
+def _watched(numbers: set[int]) -> Iterator[None]:
+    """Have a thread watch for signals while the block runs, where there is one to be had."""
     try:
-        yield handler
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-        signal.set_wakeup_fd(woken)
-        sys.unraisablehook = told
-        ended.set()
-        mine.close()
-        watch.join()
-        theirs.close()
+        mine, theirs = socket.socketpair()
+    except OSError:
+        yield
+        return
+    with mine, theirs:
+        mine.setblocking(False)
+        ended = threading.Event()
+        watch = threading.Thread(target=_watch, args=(theirs, ended, numbers), name="signals", daemon=True)
+        with suppress(RuntimeError):
+            watch.start()
+        woken = signal.set_wakeup_fd(mine.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(woken)
+            ended.set()
+            mine.close()
+            if watch.is_alive():
+                watch.join()
 
 
 def interrupted_by_user() -> Cancellation:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layerlift.names import at_home
 from layerlift.options import RuntimeOptions
 from layerlift.places import Given
 
@@ -46,7 +47,7 @@ def read_of_model(running: RuntimeOptions) -> dict[str, Given]:
     from layerlift.stages.choose_model import NO_MODEL
 
     named = running.model in (None, NO_MODEL, DEMO, *CATALOGUE)
-    model = None if named else Path(str(running.model)).expanduser()
+    model = None if named else at_home(str(running.model))
     return {"--model": model, "--text-encoder": running.text_encoder}
 
 

@@ -4,7 +4,10 @@ import errno
 import os
 from pathlib import Path
 
+from layerlift.errors import LayerliftError
+from layerlift.exhausted import no_thread, ran_out
 from layerlift.names import HIDDEN
+from layerlift.places import check_current_folder
 from layerlift.whole import error_number
 
 _ROOM = "written", "free some space on its disk, or choose a place on another disk"
@@ -28,9 +31,22 @@ _REFUSALS: dict[int | None, tuple[str, str]] = {
 def refusal(error: Exception) -> str | None:
     """What a user is told of an error that the machine's refusal caused, in one sentence; None for a bug."""
     number = error_number(error)
+    if number == errno.ENOMEM or ran_out(error):
+        return "memory ran out: close other programs, or process smaller or fewer frames at a time."
+    if no_thread(error):
+        return (
+            "the system gives no further process or thread: close other programs, or raise `ulimit -u` or `ulimit -v`."
+        )
     if number is None and not isinstance(error, OSError):
         return None
     path = getattr(error, "filename", None)
+    if path is None and number == errno.ENOENT:
+        if "temporary directory" in str(error):  # what Python's tempfile says
+            return "no folder takes temporary files, neither TMPDIR nor another: free some space, or set TMPDIR."
+        try:
+            check_current_folder()
+        except LayerliftError as gone:
+            return str(gone)
     said = _said(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else "a file"
     done, advice = _REFUSALS.get(number, _OTHER)
     reason = str(error) if number is None else os.strerror(number)

@@ -3,12 +3,14 @@
 The work goes on, and its results are written; what could not be said is told once, at the end.
 """
 
+import codecs
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 
 class Forgiving:
@@ -44,11 +46,13 @@ def forgiving_streams() -> Iterator[Forgiving]:
     """Let standard output and error drop what they cannot write while the block runs; yields standard output.
 
     One that is closed becomes one that drops everything, so that no file gets its number and what is written to it.
+    What a stream's encoding does not have is written in other words, and names of files that are no text as they are.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
     before = sys.stdout, sys.stderr
+    strict = [(stream, _write_anything(stream)) for stream in before]
     out, err = (Forgiving(stream or Path(os.devnull).open("w", encoding="utf-8")) for stream in before)  # noqa: SIM115
     sys.stdout, sys.stderr = out, err
     try:
@@ -59,6 +63,19 @@ def forgiving_streams() -> Iterator[Forgiving]:
             if stream.error is not None:
                 _close_for_good(stream)
         sys.stdout, sys.stderr = before
+        for written, errors in strict:
+            if errors is not None:
+                cast("TextIOWrapper", written).reconfigure(errors=errors)
+
+
+def _write_anything(stream: Any) -> str | None:
+    """Let a stream take every text; returns how it was with what it cannot encode, None where it stays so."""
+    errors: str | None = getattr(stream, "errors", None)
+    if errors not in ("strict", "surrogateescape") or not hasattr(stream, "reconfigure"):
+        return None
+    by_bytes = codecs.lookup(stream.encoding).name == "utf-8"
+    stream.reconfigure(errors="surrogateescape" if by_bytes else "backslashreplace")
+    return errors
 
 
 def _close_for_good(stream: Forgiving) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerlift.clip.damage import is_cut_short
+from layerlift.clip.machine import check_machine
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
@@ -48,6 +50,7 @@ def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
         try:
             container = files.enter_context(_open(path, files))
         except (av.error.FFmpegError, ValueError) as error:
+            check_machine(path, error)
             if is_cut_short(path):
                 raise InputError(
                     f"{path} is cut short and has lost its index (MP4 and MOV may keep it at the end), so nothing can "
@@ -60,7 +63,7 @@ def open_input(path: Path, what: str = "a video") -> Iterator[InputContainer]:
 
 
 def check_file(path: Path, what: str = "a video") -> None:
-    """Raises InputError unless `path` is a file that holds something and may be read."""
+    """Raises InputError unless `path` is a file that holds something, OSError where the system lets nobody read it."""
     try:
         if not path.exists():
             raise InputError(f"{path} does not exist; give the path of {what}.")
@@ -69,7 +72,10 @@ def check_file(path: Path, what: str = "a video") -> None:
         with path.open("rb") as file:
             if not file.read(1):
                 raise InputError(f"{path} is empty (0 bytes); give the path of {what}.")
-    except OSError as error:  # a name that is too long, a file of another user
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            error.filename = str(path)
+            raise
         raise InputError(f"{path} cannot be opened ({_reason(error)}); give the path of {what}.") from error
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from layerlift.clip.ebml import CLUSTER, CRC, INFO, SEGMENT, TIMESTAMP, TIMESTAMP_SCALE, child, read_number
+from layerlift.clip.machine import check_machine
 from layerlift.errors import InputError
+from layerlift.names import naming
 
 _CHECKED = bytes([CRC, 0x84])  # what an element of Matroska with a checksum begins with
 _FLV_NOTES = 1 << 16  # bytes that are searched for them
@@ -21,7 +23,7 @@ def is_cut_short(path: Path) -> bool:
     Matroska, WebM, MP4, MOV, AVI and most FLV say it; transport streams consist of packets of one size.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         head = file.read(2 * max(_PACKETS))
         file.seek(0)
         if head[:4] == b"\x1a\x45\xdf\xa3":
@@ -64,7 +66,7 @@ def clusters_damaged(path: Path) -> list[float]:
     """
     found: list[float] = []
     scale, size = 1_000_000, path.stat().st_size  # nanoseconds of a tick, bytes
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         if file.read(4) != b"\x1a\x45\xdf\xa3":
             return found
         file.seek(0)
@@ -112,7 +114,8 @@ def _said_by_flv(start: bytes) -> float:
 
 
 def damaged(path: Path, what: str) -> InputError:
-    """The error for a file that is not whole."""
+    """The error for a file that is not whole. Raises OSError where it is the disk that fails."""
+    check_machine(path)
     return InputError(
         f"{path} is damaged or cut short: {what}; export it again, or, if it is the clip, add --allow-damage to use "
         "what can be decoded."

@@ -13,6 +13,7 @@ from layerlift.clip.clip import ColorTags, Pixels
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.convert import converted
 from layerlift.clip.heif import is_tiled, tiled_picture, whole_picture
+from layerlift.clip.machine import check_machine
 from layerlift.clip.rgba import from_linear, straighten, to_whole
 from layerlift.clip.samples import Samples, planes_of, samples_of
 from layerlift.clip.stills import picture_kind, unusual_tiff
@@ -232,6 +233,7 @@ def first_frame(path: Path, what: str = "a video") -> tuple[VideoFrame, Orientat
                     return tiled_picture(path), UPRIGHT
                 return whole_picture(path, container, frame) if in_parts else frame, shown
         except av.error.FFmpegError as error:
+            check_machine(path, error)
             samples = unusual_tiff(path)
             if samples is not None:
                 raise InputError(
@@ -239,4 +241,5 @@ def first_frame(path: Path, what: str = "a video") -> tuple[VideoFrame, Orientat
                     "16-bit samples (object numbers stay the same)."
                 ) from error
             raise InputError(f"{path} is damaged: its first frame cannot be decoded; save it again.") from error
+    check_machine(path)
     raise InputError(f"{path} contains no frame that can be decoded; give the path of {what}.")

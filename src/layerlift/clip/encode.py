@@ -22,6 +22,7 @@ from layerlift.clip.recompose import Recomposer
 from layerlift.clip.samples import UNKNOWN
 from layerlift.clip.sound import refused_codecs
 from layerlift.clip.streams import StreamCopy, wants_free_tags
+from layerlift.exhausted import is_the_machine
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -205,7 +206,9 @@ def _begins(like: Clip, container: str, coding: Coding) -> bool:
     sink = VideoSink(Path(os.devnull), container, like, coding, sound=False)
     try:
         sink.begin()
-    except av.FFmpegError:
+    except av.FFmpegError as error:
+        if is_the_machine(error):
+            raise
         return False
     finally:
         sink.abandon()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layerlift.clip.machine import check_machine
 from layerlift.clip.view import view_array
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
+from layerlift.names import naming
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,7 +26,7 @@ _LIMITED = 1  # of AVColorRange
 
 def is_tiled(path: Path) -> bool:
     """Whether a HEIC or AVIF picture is made of tiles, as phones store large photos: its parts are corners of it."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return has_tiles(file.read(_HEADER))
 
 
@@ -51,6 +53,7 @@ def tiled_picture(path: Path) -> VideoFrame:
     except InputError:
         raise
     except Exception as error:
+        check_machine(path, error)
         raise InputError(f"{path} is damaged or in a format that cannot be decoded; save it as JPEG or PNG.") from error
     kind = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}[pixels.shape[2], pixels.itemsize]
     return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind)
@@ -58,7 +61,7 @@ def tiled_picture(path: Path) -> VideoFrame:
 
 def whole_picture(path: Path, container: InputContainer, colour: VideoFrame) -> VideoFrame:
     """The whole of a picture of which `colour` is the first part, with its alpha."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         head = file.read(_HEADER)
     if not any(name in head for name in _ALPHA):
         return colour  # the other part is a thumbnail, a depth or a gain map

@@ -21,6 +21,7 @@ from layerlift.clip.still_damage import still_damage
 from layerlift.clip.stills import picture_kind, pillow_image
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
+from layerlift.names import naming
 
 DEFAULT_RATE = Fraction(24)  # images carry none; LTX-Video's own rate
 
@@ -190,7 +191,7 @@ def _may_be_transparent(file: Path) -> bool:
 
 def exr_rate(file: Path) -> Fraction | None:
     """Frames a second, if `file` is OpenEXR and its header says so (the standard attribute `framesPerSecond`)."""
-    with file.open("rb") as opened:
+    with naming(file), file.open("rb") as opened:
         head = opened.read(1 << 16)
     name = b"framesPerSecond\0rational\0\x08\0\0\0"
     at = head.find(name)

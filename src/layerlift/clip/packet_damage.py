@@ -103,6 +103,8 @@ class _OtherDecoder:
         try:
             if self._begun:
                 self._context.decode(packet)
+        except MemoryError:  # FFmpeg's own is one
+            raise
         except av.error.FFmpegError:
             return True
         return False

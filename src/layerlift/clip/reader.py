@@ -27,6 +27,7 @@ from layerlift.clip.video_frames import video_frames, video_packets
 from layerlift.clip.view import tags_of
 from layerlift.clip.webp import open_webp
 from layerlift.errors import InputError
+from layerlift.names import naming
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -65,7 +66,8 @@ def open_clip(
 
     Raises InputError for anything that cannot be read as a clip, and for a rate when the file has its own.
     """
-    clip = _open(Path(path), allow_damage, deinterlace)
+    with naming(path):
+        clip = _open(Path(path), allow_damage, deinterlace)
     if rate is None:
         return clip
     if not clip.rate_assumed:

@@ -18,6 +18,7 @@ from layerlift.clip.damage import damaged
 from layerlift.clip.decode import has_alpha
 from layerlift.clip.images import DEFAULT_RATE, open_images, survey
 from layerlift.clip.layout import is_folder, is_layout, layout_masks
+from layerlift.clip.machine import check_machine
 from layerlift.clip.reader import open_clip
 from layerlift.clip.rgba import PREMULTIPLIED_NOTE, LayerClip, LayerReader, as_layer, straighten, yuv_to_rgb
 from layerlift.clip.rgba_encode import import_openexr
@@ -26,6 +27,7 @@ from layerlift.clip.still_damage import still_damage
 from layerlift.clip.stills import picture_kind
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
+from layerlift.names import naming
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -49,7 +51,8 @@ def open_layer(
     path = Path(path)
     if not is_folder(path):
         check_file(path, "a layer")
-        kind = picture_kind(path)
+        with naming(path):
+            kind = picture_kind(path)
         if kind is not None and kind.demuxer == "exr_pipe":
             return _open_exr([path], path, None, allow_damage)
         opened = open_clip(path, allow_damage=allow_damage, deinterlace=deinterlace)
@@ -127,6 +130,7 @@ def _read_exr(file: Path) -> tuple[np.ndarray, Fraction | None]:
             channels = {name: np.asarray(channel.pixels) for name, channel in image.channels().items()}
             said = image.header().get("framesPerSecond")
     except (RuntimeError, ValueError, OSError) as error:
+        check_machine(file, error)
         raise InputError(f"{file} cannot be read as OpenEXR; remove it or save it again") from error
     if "RGBA" not in channels:
         raise _no_alpha(str(file))

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from layerlift.clip.machine import check_machine
 from layerlift.errors import InputError
+from layerlift.names import naming
 
 # A JPEG's segments that hold no picture, a PNG's chunks, and the like: what a header may take at most.
 _HEADER = 1 << 20
@@ -48,7 +50,7 @@ def picture_kind(path: Path) -> PictureKind | None:
 
     Raises OSError when the file cannot be read.
     """
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         head = file.read(32)
         for magic, demuxer in _MAGIC.items():
             if head.startswith(magic):
@@ -71,8 +73,8 @@ def picture_kind(path: Path) -> PictureKind | None:
 def pillow_image(path: Path) -> Iterator[Any]:
     """An image as Pillow opens it: from its header alone.
 
-    Raises Pillow's UnidentifiedImageError for a format that it does not know, and InputError for a damaged file:
-    whatever Pillow's readers of its formats raise, which may be anything.
+    Raises Pillow's UnidentifiedImageError for a format that it does not know, InputError for a damaged file, whatever
+    Pillow's readers of its formats raise, which may be anything, and OSError where it is the disk that fails.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -82,6 +84,7 @@ def pillow_image(path: Path) -> Iterator[Any]:
     except (UnidentifiedImageError, InputError):
         raise
     except Exception as error:
+        check_machine(path, error)
         raise InputError(f"{path} cannot be read as an image; remove it or save it again.") from error
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.damage import frames_named, is_cut_short, moments_named, not_as_checked
+from layerlift.clip.machine import check_machine
 from layerlift.clip.timing import Index, index_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class Survey:
 def survey(
     path: Path, decode: Callable[[set[int]], Iterator[VideoFrame]], expected: int, unlike: list[float]
 ) -> Survey:
-    """Decode all that can be; `decode` gives the frames and puts times of packets that are not whole into its set."""
+    """Decode all that can be; `decode` gives the frames and puts times of packets that are not whole into its set.
+
+    Raises OSError where it is the disk that fails.
+    """
     times: list[int | None] = []
     keys: list[int] = []
     broken: list[int] = []
@@ -84,7 +88,10 @@ def survey(
     lost = sorted(time for time in marked - set(known) if known and time > known[0])
     unseen = [float((time - known[0]) * (base or 0)) for time in lost]
     index = index_of(times, duration, keys)
-    return Survey(index, broken, unseen, expected, unlike, where_it_ends(path) if is_cut_short(path) else "")
+    found = Survey(index, broken, unseen, expected, unlike, where_it_ends(path) if is_cut_short(path) else "")
+    if found.is_damaged or broken:
+        check_machine(path)
+    return found
 
 
 def where_it_ends(path: Path) -> str:

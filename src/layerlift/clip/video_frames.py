@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerlift.clip.container import open_input, video_stream
 from layerlift.clip.damage import damaged, not_whole
+from layerlift.clip.machine import check_machine
 from layerlift.clip.packet_damage import DamageCheck, strict_options
 from layerlift.clip.survey import seconds_of
 
@@ -33,6 +34,7 @@ def video_packets(container: InputContainer, stream: VideoStream, path: Path) ->
                 raise damaged(path, not_whole(latest))
             yield packet
     except av.error.FFmpegError as error:
+        check_machine(path, error)
         raise damaged(path, not_whole(latest)) from error
 
 
@@ -89,6 +91,7 @@ def video_frames(
                     broken(packet.pts, latest)
         except av.error.FFmpegError as error:
             if not tolerant:
+                check_machine(path, error)
                 if strict and not in_one_thread:
                     # Several threads say it a few packets late; one finds the place.
                     for _ in video_frames(path, seek_to, in_one_thread=True):

@@ -76,6 +76,8 @@ def _by_swscale(frame: VideoFrame, samples: Samples | None, pixels: Pixels) -> n
     accurate = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
     try:
         return converted(frame, pixels, accurate).to_ndarray()
+    except (MemoryError, BlockingIOError):  # FFmpeg's own are such: no memory, no thread
+        raise
     except av.error.FFmpegError as error:  # of a frame whose header is damaged, too
         raise InputError(
             f"a frame says that its colours have the matrix {int(frame.colorspace)} of ITU-T H.273, which cannot be "

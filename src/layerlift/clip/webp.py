@@ -13,6 +13,7 @@ import numpy as np
 
 from layerlift.clip.clip import Clip, ColorTags, Picture, Pixels
 from layerlift.clip.decode import UPRIGHT, DecodedPicture
+from layerlift.clip.machine import check_machine
 from layerlift.clip.samples import Samples
 from layerlift.errors import InputError
 from layerlift.limits import MAX_PIXELS
@@ -64,6 +65,7 @@ def _opened(path: Path) -> Any:
     try:
         return Image.open(path, formats=["WEBP"])
     except Exception as error:
+        check_machine(path, error)
         raise InputError(f"{path} cannot be read as an animated WebP; save it again.") from error
 
 
@@ -72,4 +74,5 @@ def _show(image: Any, path: Path, number: int) -> None:
         image.seek(number)
         image.load()
     except Exception as error:
+        check_machine(path, error)
         raise InputError(f"{path} is damaged: its frame {number} cannot be decoded; save it again.") from error

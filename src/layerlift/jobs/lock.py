@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerlift.locks import locked
+from layerlift.names import naming
 from layerlift.processes import State, owner, state_of
 from layerlift.temporary import NO_LINK
 
@@ -32,7 +33,7 @@ class Lock:
     def take(self) -> bool:
         """Take the lock; False when another process that runs has it. Raises OSError where it cannot be written."""
         end = time.monotonic() + PATIENCE
-        while not self._taken():
+        while not self._tried():
             if self.is_held() or time.monotonic() > end:
                 return False
             time.sleep(0.02)
@@ -72,6 +73,10 @@ class Lock:
                     self.path.unlink()
             finally:
                 os.close(descriptor)
+
+    def _tried(self) -> bool:
+        with naming(self.path):
+            return self._taken()
 
     def _taken(self) -> bool:
         """Take the lock, unless it is another's, or the file is no longer the one of that name."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from layerlift.names import naming
 from layerlift.whole import whole_file
 
 # Of a model's file so many bytes at either end are looked at, and its size: all of them would take too long.
@@ -89,7 +90,7 @@ def digest_of(paths: Iterable[Path]) -> str:
     found = hashlib.blake2b(digest_size=16)
     for path in paths:
         for file in _files_in(path):
-            with file.open("rb") as opened:
+            with naming(file), file.open("rb") as opened:
                 while part := opened.read(_AT_ONCE):
                     found.update(part)
             found.update(f"\0{file.name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
@@ -102,7 +103,7 @@ def digest_of_model(path: Path) -> str:
     found = hashlib.blake2b(digest_size=16)
     for file in _files_in(path):
         size = file.stat().st_size
-        with file.open("rb") as opened:
+        with naming(file), file.open("rb") as opened:
             found.update(opened.read(_END))
             opened.seek(max(0, size - _END))
             found.update(opened.read(_END))

@@ -20,7 +20,8 @@ from typing import IO, Self
 
 import numpy as np
 
-from layerlift.temporary import NO_LINK, temporary_file, write_at
+from layerlift.names import naming
+from layerlift.temporary import NO_LINK, cut_at, folder, read_at, temporary_file, write_at
 
 _FIRST_LINE = b"layerlift shelf 1\n"
 # Of a record: its number, the lengths of its JSON and of its bytes, and the checksum of both.
@@ -44,7 +45,7 @@ class Shelf:
         """`path`: a file to be kept, whose whole records are there again; None is a temporary file. What is kept is
         compressed unless it is not to be `packed`: it is read far more often than written, or does not get smaller.
 
-        Raises OSError where it cannot be opened.
+        Raises OSError where it cannot be opened, LayerliftError where the disk does not give what is in it.
         """
         self.path = path
         self._packed = packed and path is not None
@@ -57,7 +58,11 @@ class Shelf:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666), "r+b", 0)
-        self._find_records()
+        try:
+            self._find_records()
+        except BaseException:
+            self._file.close()
+            raise
 
     def __contains__(self, index: int) -> bool:
         return index in self._places
@@ -118,7 +123,8 @@ class Shelf:
 
     def close(self) -> None:
         """Close the file; a temporary one is gone then."""
-        self._file.close()
+        with naming(self.path or folder()):  # disks of other machines say only now that they are full
+            self._file.close()
 
     def drop(self) -> None:
         """Close the file, and remove it where it is kept: it is needed no more."""
@@ -143,13 +149,13 @@ class Shelf:
         """Find the whole records of a kept file; what follows the last of them is cut off."""
         self._end = len(_FIRST_LINE)
         if self._read(0, self._end) != _FIRST_LINE:
-            os.ftruncate(self._file.fileno(), 0)
+            cut_at(self._file.fileno(), 0, self.path)
             write_at(self._file.fileno(), 0, _FIRST_LINE, self.path)
             return
         for index, place, size, shapes in self._records(os.fstat(self._file.fileno()).st_size):
             self._add(index, place, size, shapes)
             self._end = place + size
-        os.ftruncate(self._file.fileno(), self._end)
+        cut_at(self._file.fileno(), self._end, self.path)
 
     def _records(self, length: int) -> Iterator[tuple[int, int, int, list[tuple[np.dtype, tuple[int, ...]]]]]:
         """Number, place and size of the bytes, types and shapes of every record up to the first that is not whole."""
@@ -175,11 +181,7 @@ class Shelf:
 
     def _read(self, place: int, size: int) -> bytes:
         """So many bytes; fewer at the file's end."""
-        parts = []
-        while size and (part := os.pread(self._file.fileno(), size, place)):
-            parts.append(part)
-            size, place = size - len(part), place + len(part)
-        return b"".join(parts)
+        return read_at(self._file.fileno(), place, size, self.path)
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:

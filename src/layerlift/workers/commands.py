@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,18 @@ def run(
     """
     if again is not None:
         Lock(job_folder(Path(again)) / LOCK).forget_elsewhere()
-    with logged(Path(log)) as begin:
+    try:
+        return _run(told, argv, Path(log), copies or {})
+    except OSError as error:  # its log cannot be written
+        code, message = told_of(error) or (FAILED, str(error))
+        return {"code": code, "message": message}
+
+
+def _run(told: Told, argv: Sequence[str], log: Path, copies: Mapping[str, str]) -> dict[str, Any]:
+    with logged(log) as begin:
         listening, opening = LISTENER.set(told), OPEN.set(told.kept.setdefault("models", Models()).open)
         try:
-            fetch(copies or {})
+            fetch(copies)
             code = run_to_its_end(argv, told.interrupts)
         except Exception as error:  # noqa: BLE001 - a bug takes its clip down and no other
             if (found := told_of(error)) is not None:
@@ -55,7 +63,7 @@ def run(
             OPEN.reset(opening)
             LISTENER.reset(listening)
             gc.collect()
-    return {"code": code, "message": last_said(Path(log), begin) if code else ""}
+    return {"code": code, "message": last_said(log, begin) if code else ""}
 
 
 def part(told: Told, argv: Sequence[str], log: str) -> dict[str, Any]:
@@ -78,8 +86,9 @@ def logged(path: Path) -> Iterator[int]:
         try:
             yield begin
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):  # of a full disk
+                    stream.flush()
             for number, old in zip((1, 2), kept, strict=True):
                 os.dup2(old, number)
                 os.close(old)

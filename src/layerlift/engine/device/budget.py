@@ -14,6 +14,7 @@ from layerlift.engine.device.needs import GIB
 from layerlift.engine.device.plan import Plan
 from layerlift.engine.device.policy import Policy
 from layerlift.errors import InputError, LayerliftError
+from layerlift.exhausted import ran_out
 
 T = TypeVar("T")
 
@@ -21,12 +22,6 @@ T = TypeVar("T")
 RAM_SHARE = 0.65
 # Where Linux says how much a container may take.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-# What torch says when an allocation fails, besides its own exception for CUDA; and MLX.
-OUT_OF_MEMORY = (
-    "out of memory", "can't allocate memory", "not enough memory", "invalid buffer size", "insufficient memory",
-    "unable to allocate", "attempting to allocate",
-)  # fmt: skip
 
 
 def check_memory(gigabytes: float | None) -> int | None:
@@ -157,13 +152,6 @@ def attempt_each(
             if not ran_out(error):
                 raise
         plan = _next_plan(plan, stage, say)
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an exception says that memory could not be had."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def _next_plan(plan: Plan, stage: str, say: Callable[[str], None], name: str | None = None) -> Plan:

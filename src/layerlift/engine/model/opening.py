@@ -15,7 +15,7 @@ from layerlift.engine.model.settings import Settings
 from layerlift.engine.model.text import EncodedText, ReadyText, TextSource
 from layerlift.errors import InputError
 from layerlift.geometry.fit import Geometry
-from layerlift.names import exists
+from layerlift.names import at_home, exists
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -79,7 +79,7 @@ def _resolve(name: str | Path | None) -> tuple[str, Path, Entry | None]:
         if checkpoint is None:
             raise hub.missing_checkpoint(listed)
         return text, checkpoint, listed
-    path = Path(text).expanduser()
+    path = at_home(text)
     if exists(path):
         return path.stem if path.is_file() else path.name, path, by_file(path.name)
     if HUB_ID.fullmatch(text) and path.suffix != ".safetensors":
@@ -122,7 +122,7 @@ def _text_source(checkpoint: Checkpoint, given: Path | None, name: str) -> TextS
     width = int(checkpoint.transformer.config["caption_channels"])
     published = partial(find_published, width)
     if given is not None:
-        source = EncodedText(partial(_given_encoder, given.expanduser()), width, published, name)
+        source = EncodedText(partial(_given_encoder, at_home(given)), width, published, name)
         source.check_encoder()
         return source
     if checkpoint.text is not None:

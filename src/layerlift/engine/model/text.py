@@ -199,8 +199,14 @@ class EncodedText:
     def _encoder_for(self, prompts: Sequence[str], policy: "Policy") -> Path | None:
         """The encoder's folder; None where there is none, and every prompt was published.
 
-        Raises InputError for a prompt that needs an encoder which is not there, and as `check_encoder`.
+        Raises InputError for a prompt that is no text, for one that needs an encoder which is not there, and as
+        `check_encoder`.
         """
+        for prompt in prompts:
+            try:
+                prompt.encode()
+            except UnicodeEncodeError as error:
+                raise InputError(f"the prompt {prompt!r} is no text: type it in UTF-8.") from error
         try:
             self._find_folder()
         except InputError:
@@ -291,7 +297,7 @@ def read_cached(path: Path, prompt: str, width: int) -> TextEmbedding | None:
         if not path.is_file():
             return None
         specs, metadata = read_header(path)
-        if metadata.get("prompt") != prompt or specs["embeds"].dtype not in NUMBERS:
+        if metadata.get("prompt") != prompt or specs["embeds"].dtype not in NUMBERS or specs["mask"].dtype != "U8":
             return None
         with open_weights(path) as stored:
             found = TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from layerlift.engine.segmenters import SEGMENTERS, best_installed, find_segmenter
 from layerlift.errors import InputError
+from layerlift.names import at_home
 from layerlift.runtime import Runtime
 from layerlift.stages.segment.base import Segmenter
 
@@ -31,7 +32,7 @@ def choose_segmenter(given: str, runtime: Runtime) -> str:
                 "--segmenter out."
             )
         return given
-    folder = Path(given).expanduser()
+    folder = at_home(given)
     if not folder.is_dir():
         names = ", ".join([AUTO, MOBILE, *SEGMENTERS])
         raise InputError(
