@@ -26,6 +26,7 @@ from layerlift.app.shapes import Doc
 from layerlift.clip import Clip, open_clip
 from layerlift.clip.clip import Pixels
 from layerlift.masks import Mask, open_mask
+from layerlift.small_files import read_record
 
 KEPT = 12  # results that stay open
 PRESENT = "present.json"  # where each object is, beside objects.mkv
@@ -252,8 +253,8 @@ class Results:
 def present_in(folder: Path) -> dict[str, Any]:
     """What is known of where objects and effects are: `of`, and spans of frames by the objects' ids."""
     try:
-        known = msgspec.json.decode((folder / PRESENT).read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError):
+        known = read_record(folder / PRESENT, dict[str, Any])
+    except (OSError, ValueError):
         known = {}
     return {"of": [], "objects": {}, "effects": {}, **known}
 

@@ -19,6 +19,7 @@ from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
 from layerlift.names import HIDDEN
+from layerlift.small_files import read_small
 from layerlift.whole import erase, held, whole_file
 
 ENDING = ".layerlift-job"
@@ -214,8 +215,8 @@ class Job:
 def read_numbers(path: Path) -> dict[str, int]:
     """The numbers by name in a file of JSON; none where it is not there, or holds something else."""
     try:
-        return {str(name): int(number) for name, number in json.loads(path.read_text("utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {str(name): int(number) for name, number in json.loads(read_small(path)).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
 
 
