@@ -15,6 +15,7 @@ from layerlift.clip.decode import first_frame, side_data
 from layerlift.clip.images import image_files
 from layerlift.clip.layout import is_layout, layout_masks
 from layerlift.clip.stills import picture_kind
+from layerlift.parse import whole_number
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -53,7 +54,7 @@ class Label:
         """Whether a user who says `name` means this one: ``2``, ``#ff0000``."""
         if name.startswith("#"):
             return name.lower() == f"#{self.colour:06x}"
-        return name.isascii() and name.isdigit() and self.name.isdigit() and int(name) == int(self.name)
+        return whole_number(name) is not None and whole_number(name) == whole_number(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,8 +73,8 @@ class Guard:
             return 403, "this server answers only to its own address: open the one that `layerlift app` printed."
         origin = headers.get("origin")
         if origin is not None:
-            parts = urlsplit(origin)
-            if parts.scheme != "http" or parts.path or not self._is_ours(parts.netloc):
+            scheme, between, name = origin.partition("://")
+            if scheme.lower() != "http" or not between or not self._is_ours(name):
                 return 403, "this request comes from another page: use the one that `layerlift app` opened."
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return 403, "this request comes from another page: use the one that `layerlift app` opened."
@@ -87,7 +87,7 @@ class Guard:
         name, colon, port = host.rpartition(":")
         if not colon or port.endswith("]"):
             name, port = host, "80"
-        if port != str(self._port) or "@" in name:
+        if port != str(self._port) or "@" in name or name.startswith("[") != name.endswith("]"):
             return False
         bare = name.lower().removeprefix("[").removesuffix("]")
         if bare in self._names:
