@@ -201,7 +201,5 @@ def test_find_text_encoder_wants_every_shard(offline: Path) -> None:
 
 
 def test_a_window_shorter_than_one_token_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="frames is 2, which is shorter than one token.*; make it 5 or more"
-    ):
+    with pytest.raises(InputError, match="frames is 2, which is shorter than one token of this model"):
         open_model(write_tiny_model(tmp_path / "own", frames=2))
