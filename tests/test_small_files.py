@@ -78,6 +78,12 @@ def test_a_number_that_is_infinite_is_none(tmp_path: Path) -> None:
     assert read_numbers(tmp_path / "settled.json") == {}
 
 
+@pytest.mark.parametrize("known", ['{"of": 1}', '{"objects": [1]}', '{"effects": {"1": [[1]]}}', "[]", '{"of": ["a"]}'])
+def test_places_that_are_none_are_not_known(tmp_path: Path, known: str) -> None:
+    (tmp_path / PRESENT).write_text(known)
+    assert present_in(tmp_path) == {"of": [], "objects": {}, "effects": {}}
+
+
 @pytest.mark.parametrize("took", ["a", [1], {"plate": "x"}, {"plate": [1]}, {"plate": -1}, {"plate": 1e300}])
 def test_times_that_are_none_are_not_known(tmp_path: Path, took: Any) -> None:
     (tmp_path / "dog.layerlift").mkdir()

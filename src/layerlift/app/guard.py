@@ -28,6 +28,7 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 READING = ("GET", "HEAD")
+LONGEST_PATH = 4000  # characters of an address; a number in it must be one that Python reads
 OPEN_THE_ADDRESS = "open the address that `layerlift app` printed: it holds the token."
 
 
@@ -53,6 +54,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":  # no web sockets
+            return
+        if len(scope["path"]) > LONGEST_PATH:
+            await _answer(send, 414, "this address is too long: /api lists what there is.")
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refused(scope["method"], headers)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -139,6 +140,7 @@ class Projects:
             if "/" in name or not folder.is_dir():
                 raise RefusalError(404, f"there is no project {shown(name)} in this folder.")
             saved = read_saved(folder)
+            check_links(folder, self.root)
             path = inside(self.root, saved.clip)
             if not path.exists():
                 raise RefusalError(410, f"{saved.clip}, this project's clip, is gone: put it back into the folder.")
@@ -185,6 +187,19 @@ class Projects:
         self._open[name] = project = OpenProject(name, folder, saved, opened, self.events)
         self.decode_ahead(project)
         return project
+
+
+def check_links(folder: Path, root: Path) -> None:
+    """Raises RefusalError (409) for a link in a project's folder that leads out of `root`: what it leads to would be
+    read, and written, as if it were the project's."""
+    place = Path(os.path.realpath(root))
+    for within, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(within, name)
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(place):
+                raise RefusalError(
+                    409, f"{path.relative_to(root)} is a link that leads out of the folder: remove it, or copy it here."
+                )
 
 
 def _rates(took: Any) -> dict[str, float]:
