@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from layerlift.engine.model.checkpoint import read_json
+from layerlift.engine.sam2.checks import check_folder, check_size
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,13 +152,21 @@ class Sam2:
         import transformers
         from transformers.utils import logging
 
+        held = check_folder(self.folder, self.folder / CONFIG)
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            model, report = getattr(transformers, name).from_pretrained(
+            made = getattr(transformers, name)
+            with torch.device("meta"):
+                check_size(
+                    made(made.config_class.from_pretrained(self.folder, local_files_only=True)), held, self.folder
+                )
+            model, report = made.from_pretrained(
                 self.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True,
                 attn_implementation=self.attention,
             )  # fmt: skip
+        except InputError:
+            raise
         except Exception as error:  # whatever a config or a header that cannot be makes transformers raise
             said = str(error).partition("\n")[0].rstrip(".")
             raise InputError(f"the weights in {self.folder} cannot be read ({said}): download them again.") from error
