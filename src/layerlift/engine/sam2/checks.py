@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from layerlift.engine.model.checkpoint import read_index, read_json
 from layerlift.engine.model.headers import read_header
-from layerlift.errors import InputError
+from layerlift.errors import InputError, LayerliftError
 
 # The largest numbers under names that hold these words, the first that fits: far beyond any published network, whose
 # pictures have 1024 pixels a side, and small enough that what is built of them ends.
@@ -49,6 +50,23 @@ def check_size(network: Any, held: int, folder: Path) -> None:
             f"the config in {folder} is of a network of {wanted} numbers, but the weights beside it have {held}: "
             "download them again."
         )
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Raises InputError for what networks raise whose config has other paddings or heads than they were trained with:
+    their weights have the shapes that it says all the same. A device that fails, or is full, is not the config's doing.
+    """
+    import torch
+
+    machine = (MemoryError, OSError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", OSError))
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (*machine, LayerliftError)):
+            raise
+        said = str(error).partition("\n")[0][:200].rstrip(".")
+        raise InputError(f"the networks in {folder} do not fit their config ({said}): download them again.") from error
 
 
 def _values(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
