@@ -283,3 +283,4 @@ def test_a_project_with_a_link_out_of_the_folder_is_not_opened(
 def test_a_number_of_thousands_of_digits_is_no_address(client: TestClient, project: dict) -> None:
     assert client.get(f"/api/projects/toy/frames/{'9' * 5000}").status_code == 414
     assert client.get(f"/api/projects/toy/frames/{'9' * 3000}").status_code == 404
+    assert client.get(f"/static/{'a' * 300}").status_code == 404
