@@ -434,3 +434,9 @@ def test_no_folder_of_temporary_files_is_told_in_a_sentence(
     assert "no temporary file can be written in" in said
     assert "no usable temporary directory found" in said
     assert files() == inputs
+
+
+def test_a_name_with_escape_sequences_is_told_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("save", "a\x1b]0;title\x07\x1b[31mé 犬\udcff.mkv", "-o", "b.mkv") == 2
+    said = capsys.readouterr().err
+    assert "a\ufffd]0;title\ufffd\ufffd[31mé 犬\ufffd.mkv does not exist" in said

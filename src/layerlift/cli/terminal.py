@@ -195,6 +195,11 @@ def print_costs(report: Report) -> None:
         say(f"{name}: {cost.seconds:.2f} s, host {cost.peak_host_bytes / 2**20:.0f} MiB{device}")
 
 
+def harmless(text: str) -> str:
+    """Text for a terminal that may hold a file's name, in which anything can stand: escape sequences are not obeyed."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 def say(line: str) -> None:
     """One line on standard error."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is what this function is for
+    print(harmless(line), file=sys.stderr, flush=True)  # noqa: T201 - standard error is what this function is for
