@@ -131,6 +131,14 @@ class Line:
         return [self.clip, *(word for words in self.words.values() for word in words)]
 
 
+def is_typeable(text: str) -> bool:
+    """Whether a command line can have a text: JSON and YAML can say halves of characters, which no file has."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def shown(value: Any) -> str:
     """A value for a sentence. One of YAML may hold itself, or a thousand million of another."""
     short = Repr()
@@ -153,6 +161,6 @@ def _text(value: Any, flag: str) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool) and -MOST_NUMBER < value < MOST_NUMBER
     if not number and not isinstance(value, str):
         raise InputError(f"{flag} is {shown(value)}: give a text or a number")
-    if "\0" in str(value):
-        raise InputError(f"{flag} has a null character: leave it out")
+    if not is_typeable(str(value)):
+        raise InputError(f"{flag} has a null character, or half of another one: leave it out")
     return str(value)

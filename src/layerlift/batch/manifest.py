@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlift.batch.line import BETWEEN, Line, Options, Words, is_remote, placed, shown
+from layerlift.batch.line import BETWEEN, Line, Options, Words, is_remote, is_typeable, placed, shown
 from layerlift.batch.names import TAKEN
 from layerlift.errors import InputError
 from layerlift.names import exists
@@ -66,16 +66,19 @@ def _line(where: str, told: dict[str, Any], base: Path, options: Options) -> Lin
     if len(given) < len(told):
         raise InputError("a column is given twice")
     clip, name = (told[given[key]] if key in given else None for key in ("clip", "name"))
-    if not isinstance(clip, str) or not clip or "\0" in clip:
+    if not isinstance(clip, str) or not clip or not is_typeable(clip):
         raise InputError("it names no clip: give a path as clip")
-    if name is not None and (
-        not isinstance(name, str) or not name or name.startswith(".") or re.search(r"[/\\\0]", name)
-    ):
+    if name is not None and not _is_name(name):
         raise InputError(f"name {shown(name)} is no name of a folder: leave out slashes, and dots at its beginning")
     if name is not None and name.lower() in TAKEN:
         raise InputError(f"name {shown(name)} is that of a file beside the results: choose another one")
     others = {key: value for key, value in told.items() if key.strip().lower() not in ("clip", "name")}
     return Line(where, clip if is_remote(clip) else placed(base, clip), options.words(others, base), name)
+
+
+def _is_name(name: Any) -> bool:
+    """Whether a folder can be called so."""
+    return isinstance(name, str) and is_typeable(name) and bool(re.fullmatch(r"[^./\\][^/\\]*", name, re.DOTALL))
 
 
 # --- the forms of a manifest -----------------------------------------------------------------------------------------
