@@ -555,3 +555,9 @@ def test_what_may_not_be_read_is_the_machines_refusal(
     assert layerlift("jobs", str(tmp_path)) == 1
     said = f"layerlift: Invalid value for 'FOLDER': path '{tmp_path}' is not readable: check its permissions.\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_name_with_escape_sequences_is_told_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layerlift("save", "a\x1b]0;title\x07\x1b[31mé 犬\u200d.mkv", "-o", "b.mkv") == 2
+    said = capsys.readouterr().err
+    assert "a\ufffd]0;title\ufffd\ufffd[31mé 犬\u200d.mkv does not exist" in said

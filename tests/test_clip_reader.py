@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from layerlift.clip import Clip, ColorTags, open_clip
+from layerlift.clip.images import image_files
 from layerlift.errors import InputError
 from support import CLIPS
 
@@ -205,6 +206,12 @@ def test_folder_of_images_in_natural_order(tmp_path: Path) -> None:
     assert (clip.frame_count, clip.rate, clip.path, clip.name) == (11, 24, None, tmp_path.name)
     np.testing.assert_array_equal(clip.numpy(), frames)
     np.testing.assert_array_equal(np.stack(list(clip.frames(9, 11))), frames[9:11])
+
+
+def test_digits_that_are_no_numbers_are_letters_of_a_name(tmp_path: Path) -> None:
+    for name in ("f_1²2", "f_1²10", "f_²", "f_٣", "f_12"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    assert [file.stem for file in image_files(tmp_path)] == ["f_1²2", "f_1²10", "f_٣", "f_12", "f_²"]
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp", "webp"])

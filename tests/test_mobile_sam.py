@@ -125,6 +125,11 @@ def test_every_backend_ends_with_the_cpu_and_threads_are_decided_once(monkeypatc
     assert all(providers[-1][0] == "CPUExecutionProvider" for providers in running.PROVIDERS.values())
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert running.threads() == 3
+    for odd in ("²", "9" * 5000, "-1", "x"):
+        monkeypatch.setenv("OMP_NUM_THREADS", odd)
+        assert running.threads() >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "999999999")
+    assert running.threads() == running.MOST_THREADS
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert running.threads() >= 1
 

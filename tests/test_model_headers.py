@@ -131,3 +131,11 @@ def test_what_was_changed_since_its_header_was_read(file: Path) -> None:
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_header(tmp_path / "none.safetensors")
+
+
+def test_more_tensors_than_any_model_has(tmp_path: Path) -> None:
+    entry = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    text = ("{" + ",".join(f'"{number}":{entry}' for number in range(100_001)) + "}").encode()
+    (tmp_path / "many.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(InputError, match="it has 100001 tensors"):
+        read_header(tmp_path / "many.safetensors")

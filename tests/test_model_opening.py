@@ -198,3 +198,8 @@ def test_find_text_encoder_wants_every_shard(offline: Path) -> None:
     assert hub.find_text_encoder() is None
     put_in_cache(offline, HUB_REPO, {"text_encoder/model-2.safetensors": b""})
     assert hub.find_text_encoder() == snapshot
+
+
+def test_a_window_shorter_than_one_token_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="frames is 2, which is shorter than one token of this model"):
+        open_model(write_tiny_model(tmp_path / "own", frames=2))

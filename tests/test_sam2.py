@@ -27,48 +27,16 @@ from layerlift.stages.segment.choose import choose_segmenter
 from layerlift.stages.segment.sam2 import Sam2Segmenter
 from layerlift.stages.spool import resumed_frames
 from support import layerlift, survive
+from tiny_sam2 import SIDE, WIDE, write_tiny_sam2
 
-SIDE = 128  # pixels that the tiny networks see
 SIZE = (72, 96)  # height, width of the clip
 FRAMES = 24  # more than the memory looks back on
 ROUNDING = 1e-5  # of logits
-WIDE = 128  # channels: twice those of a memory, 64, which transformers fixes
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny SAM 2 with random weights, as transformers saves it."""
-    from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
-
-    backbone = Sam2HieraDetConfig(
-        hidden_size=8, image_size=[SIDE, SIDE], blocks_per_stage=[1, 1, 2, 1], embed_dim_per_stage=[8, 16, 32, 64],
-        num_attention_heads_per_stage=[1, 1, 2, 2], window_size_per_stage=[4, 4, 4, 4], global_attention_blocks=[3],
-        window_positional_embedding_background_size=[4, 4], num_query_pool_stages=3,
-    )  # fmt: skip
-    vision = Sam2VisionConfig(
-        backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=WIDE,
-        backbone_feature_sizes=[[SIDE // step] * 2 for step in (4, 8, 16)],
-    )  # fmt: skip
-    config = Sam2VideoConfig(
-        vision_config=vision,
-        prompt_encoder_config={"hidden_size": WIDE, "image_size": SIDE, "mask_input_channels": 4},
-        mask_decoder_config={"hidden_size": WIDE, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-        image_size=SIDE, memory_attention_hidden_size=WIDE, memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=32, memory_attention_rope_feat_sizes=[SIDE // 16] * 2,
-        memory_encoder_hidden_size=WIDE, mask_downsampler_embed_dim=WIDE, memory_fuser_embed_dim=WIDE,
-        memory_fuser_intermediate_dim=32, memory_fuser_num_layers=1,
-    )  # fmt: skip
-    torch.manual_seed(3)
-    model = Sam2VideoModel(config)
-    for name, value in model.named_parameters():
-        # What is initialised to zero would hide whether it is used.
-        if value.abs().max() == 0:
-            torch.nn.init.normal_(value, std=0.3)
-        if name.startswith("mask_decoder.pred_obj_score_head") and name.endswith("bias"):
-            torch.nn.init.constant_(value, 5)  # objects are there
-    path = tmp_path_factory.mktemp("sam2")
-    model.save_pretrained(path)
-    return path
+    return write_tiny_sam2(tmp_path_factory.mktemp("sam2"))
 
 
 @pytest.fixture(scope="module")
@@ -406,3 +374,23 @@ def test_sam_3_in_a_folder_finds_objects_too(
     assert segmenter.predict(segmenter.embed(video[0]), Prompts(box=BOX)).mask().shape == SIZE
     labels = list(segmenter.track(Clip.from_array(video[:5]), [Target("dog", {2: Prompts(box=BOX)})]))
     assert len(labels) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"memory_attention_num_layers": 10**6}, "memory_attention_num_layers is 1000000"),
+        ({"prompt_encoder_config": {"image_size": 2**17}}, "image_size is 131072"),
+        ({"mask_decoder_config": {"mlp_dim": 10**30}}, "mlp_dim is 1000000000000000000000000000000"),
+        ({"x": [0] * 30_000}, "it has too many values"),
+        ({"mask_decoder_config": {"hidden_size": WIDE, "mlp_dim": 2**18, "num_hidden_layers": 200}}, "but the weights"),
+    ],
+)
+def test_a_config_of_a_network_that_is_not_there_builds_nothing(
+    folder: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    (tmp_path / "model.safetensors").hardlink_to(folder / "model.safetensors")
+    with pytest.raises(InputError, match=said):
+        Sam2(tmp_path).model("Sam2VideoModel")

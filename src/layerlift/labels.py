@@ -16,6 +16,7 @@ from layerlift.clip.images import image_files
 from layerlift.clip.layout import is_layout, layout_masks
 from layerlift.clip.stills import picture_kind
 from layerlift.names import naming
+from layerlift.parse import whole_number
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -54,7 +55,7 @@ class Label:
         """Whether a user who says `name` means this one: ``2``, ``#ff0000``."""
         if name.startswith("#"):
             return name.lower() == f"#{self.colour:06x}"
-        return name.isascii() and name.isdigit() and self.name.isdigit() and int(name) == int(self.name)
+        return whole_number(name) is not None and whole_number(name) == whole_number(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,12 @@ Click = tuple[tuple[float, ...], int | None]
 EFFECT_KINDS = ("shadow", "reflection", "light", "smoke")
 
 
+def whole_number(text: str) -> int | None:
+    """The number that one to nine digits say; None for anything else: ``²`` is a digit to Python, and no number, and
+    neither are a thousand of them."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
 def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
     """``704x480`` → (704, 480): width, height in pixels."""
     match = re.fullmatch(r"(\d{1,6})\s*[x×X]\s*(\d{1,6})", text.strip())

@@ -56,7 +56,8 @@ def test_our_own_names_are_taken(plain: TestClient, host: str) -> None:
 
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", f"https://127.0.0.1:{PORT}", "http://127.0.0.1:1", "http://127.0.0.1",
-               f"http://127.0.0.1:{PORT}/x", "file://"],
+               f"http://127.0.0.1:{PORT}/x", "file://", "http://[", f"http://[::1:{PORT}", f"http://[x]:{PORT}", "http://",
+               f"http://user@127.0.0.1:{PORT}", f"http://127.0.0.1:{PORT}?", f"http://127.0.0.1:{PORT}#"],
 )  # fmt: skip
 def test_other_origins_are_refused(plain: TestClient, origin: str) -> None:
     assert plain.get("/api/state", headers={**BEARER, "origin": origin}).status_code == 403

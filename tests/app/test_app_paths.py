@@ -305,3 +305,28 @@ def test_a_signal_ends_the_server_at_its_next_step(name: str, code: int) -> None
     assert went_on
     assert server.should_exit
     assert caught.code == code
+
+
+@pytest.mark.parametrize("part", ["masks", "exports", "results/effects.mkv", "frames"])
+def test_a_project_with_a_link_out_of_the_folder_is_not_opened(
+    client: TestClient, root: Path, project: dict, tmp_path: Path, part: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.png").write_text("secret")
+    path = root.joinpath("other.layerlift", part)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    (root / "other.layerlift" / "project.json").write_text('{"clip": "toy.mkv"}')
+    for address in ("", "/masks/secret.png", "/exports/secret.png", "/exports"):
+        answer = client.get(f"/api/projects/other{address}")
+        assert answer.status_code == 409
+        assert answer.json()["error"].startswith(f"other.layerlift/{part} is a link that leads out of the folder")
+    path.unlink()
+    path.symlink_to(root / "toy.mkv")
+    assert client.get("/api/projects/toy").status_code == 200
+
+
+def test_a_number_of_thousands_of_digits_is_no_address(client: TestClient, project: dict) -> None:
+    assert client.get(f"/api/projects/toy/frames/{'9' * 5000}").status_code == 414
+    assert client.get(f"/api/projects/toy/frames/{'9' * 3000}").status_code == 404
+    assert client.get(f"/static/{'a' * 300}").status_code == 404

@@ -207,7 +207,7 @@ def test_shards_do_each_its_own_part_of_one_whole(folder: Path) -> None:
     assert [line["name"] for line in results()] == ["scene_1"]
     assert layerlift(*command, "--shard", "1/2") == 0
     assert [line["name"] for line in results()] == ["scene_0", "scene_1", "scene_2"]
-    for wrong in ("0/2", "3/2", "1", "a/b", "1/0"):
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/0", "1/" + "9" * 5000):
         assert layerlift(*command, "--shard", wrong) == 2
 
 

@@ -1,6 +1,7 @@
 """Manifests and folders become lines, and everything that is wrong with them is told at once."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,9 @@ def test_places_are_relative_to_the_manifest_and_names_are_not(tmp_path: Path) -
         ('{"object": "m.png"}', "names no clip"),
         ('{"clip": ""}', "names no clip"),
         ('{"clip": 3}', "names no clip"),
+        (r'{"clip": "\ud800"}', "names no clip"),
+        (r'{"clip": "a", "name": "\ud800"}', "no name of a folder"),
+        (r'{"clip": "a", "prompt": "\ud800"}', "half of another one"),
         ('{"clip": "a", "name": "../x"}', "no name of a folder"),
         ('{"clip": "a", "name": "Index.HTML"}', "a file beside the results"),
         ('{"clip": "a", "sead": 3}', "'sead' is neither"),
@@ -208,3 +212,53 @@ def test_names_are_the_clips_with_a_number_where_two_clash() -> None:
 def test_a_long_name_is_cut_between_letters() -> None:
     (name,) = name_lines([Line("", f"/a/{'ä' * 200}.mp4")], [])
     assert name == "ä" * 90
+
+
+# Ten of one in each of ten of one in …: a thousand million of the first.
+MANY = "- &a [x, x]\n" + "".join(f"- &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefghi", "bcdefghij", strict=True))  # fmt: skip  # noqa: E501
+
+
+@pytest.mark.parametrize("told", ["name: *j", "seed: *j", "dense: *j", "object: *j"])
+def test_a_value_that_holds_another_a_thousand_million_times(tmp_path: Path, told: str) -> None:
+    _, wrong = read(tmp_path / "m.yaml", f"{MANY}- {{clip: a, {told}}}\n")
+    assert len(wrong) == 11
+    assert all(len(sentence) < 300 for sentence in wrong)
+
+
+def test_mappings_that_are_merged_without_end(tmp_path: Path) -> None:
+    text = "- &a {x: y}\n" + "".join(
+        f"- &{name} {{{name}: y, <<: [{', '.join([f'*{before}'] * 10)}]}}\n"
+        for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+    )
+    with pytest.raises(InputError, match="merged into each other too often"):
+        read(tmp_path / "m.yaml", text)
+    lines, wrong = read(tmp_path / "m.yaml", "- &a {clip: a, seed: 3}\n- {<<: *a, clip: b}\n")
+    assert (wrong, [line.words for line in lines]) == ([], [{"seed": ("--seed", "3")}] * 2)
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", "!!int ''", "!!float ''", "!!bool x", "!!int x", "2001-13-45"])
+def test_a_value_that_is_not_what_its_tag_says(tmp_path: Path, value: str) -> None:
+    with pytest.raises(InputError, match=r"m.yaml is no YAML: .+\.$"):
+        read(tmp_path / "m.yaml", f"- {{clip: a, seed: {value}}}\n")
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "0x" + "f" * 9000, ".nan", "-.inf"])
+def test_a_number_that_no_option_takes(tmp_path: Path, value: str) -> None:
+    _, (said,) = read(tmp_path / "m.yaml", f"- {{clip: a, seed: {value}}}\n")
+    assert "--seed is" in said
+    assert "give a text or a number" in said
+
+
+def test_thousands_of_lines_with_the_same_clip() -> None:
+    lines = [Line("", "/a/dog.mp4")] * 30_000
+    assert name_lines([*lines, Line("", "/b/DOG.mp4")], [])[-2:] == ["dog_30000", "DOG_30001"]
+
+
+def test_a_manifest_that_is_a_pipe_or_too_long(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.csv")
+    with pytest.raises(InputError, match="it is not a file; give a manifest"):
+        read_lines(tmp_path / "m.csv", OPTIONS, {})
+    with pytest.raises(InputError, match=r"too large for a manifest: give at most 1 MiB; a table \(.csv\) may have 16"):
+        read(tmp_path / "m.yaml", "- x\n" * 2**19)
+    with pytest.raises(InputError, match="more than 100000 lines: make several manifests of it"):
+        read(tmp_path / "m.jsonl", "1\n" * 100_001)

@@ -25,7 +25,7 @@ READ, REFUSED = "read", "refused"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an input: READ, REFUSED, or a fault; of a fault the words, too."""
+    """What became of an input: READ, REFUSED, or a fault; of the latter two the words, too."""
 
     name: str
     words: str = ""
@@ -84,7 +84,7 @@ def _outcome(work: Callable[[], None]) -> str:
     try:
         work()
     except LayerliftError as error:
-        return REFUSED if str(error).strip() else "refused without a word"
+        return f"{REFUSED}\n{error}" if str(error).strip() else "refused without a word"
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is a fault
         steps = traceback.extract_tb(error.__traceback__)
         ours = [step for step in steps if f"{os.sep}layerlift{os.sep}" in step.filename]

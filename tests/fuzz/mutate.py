@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def changed_json(document: Any, edits: list[Edit]) -> str:
 def _change(slots: list[tuple[Any, Any]], number: int, what: str, value: Any) -> None:
     holder, key = slots[number]
     if what == "value" or key not in (holder if isinstance(holder, dict) else range(len(holder))):
-        holder[key] = HOSTILE[value % len(HOSTILE)]
+        holder[key] = deepcopy(HOSTILE[value % len(HOSTILE)])  # later edits change what is in it
     elif what == "number":
         if isinstance(holder[key], int | float):
             holder[key] += value

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from folders import make_folders
 from mutate import Edit, byte_edits, changed_bytes, changed_header, changed_json, json_edits, put_special
 
 WIDTH, HEIGHT, COUNT = 64, 48, 5
@@ -80,18 +81,25 @@ _SPECIAL = (
     "entry.safetensors", "prompts.safetensors", "tokenizer.json", "encoder tokenizer/spiece.model bytes",
     "picture pictures/rgb.png bytes",
     "mask pictures/labels.png bytes", "layer pictures/rgba.png bytes", "reference pictures/clean.png bytes",
-    "video videos/clip.mkv bytes",
+    "video videos/clip.mkv bytes", "segmenter sam2/model.safetensors header", "manifest folders/clips.csv bytes",
+    "project toy.layerlift/project.json json", "project results/present.json json", "project jobs/a.json json",
+    "results clips/dog.json json", "results dog/report.json json", "job .out.mkv.layerlift-job/manifest.json json",
+    "job .out.mkv.layerlift-job/settled.json json", "job shelves/frames bytes", "job steps/remove bytes",
 )  # fmt: skip
+_SMALL = 2**16  # bytes of a file that is copied
 _LARGE = 2**28  # bytes of weights that are a hole in the file
 
 
 def _linked(source: str, target: str) -> None:
-    Path(target).hardlink_to(source)
+    if Path(source).stat().st_size > _SMALL:
+        Path(target).hardlink_to(source)
+    else:  # what a command writes to again, as it does in a job's folder, must not change the seed
+        shutil.copyfile(source, target)
 
 
 def make_seeds(folder: Path) -> None:
     """Write all seeds below `folder`, for `load_seeds`."""
-    parts = {"models": _models, "texts": _texts, "pictures": _pictures, "videos": _videos}
+    parts = {"models": _models, "texts": _texts, "pictures": _pictures, "videos": _videos, "folders": make_folders}
     made = [seed for name, make in parts.items() for seed in make(folder / name)]
     made += [replace(seed, kind="special files", way="special") for seed in made if (seed.target.name in _SPECIAL
              and seed.way != "bytes") or seed.name in _SPECIAL]  # fmt: skip

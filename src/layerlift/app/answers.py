@@ -13,6 +13,7 @@ from starlette.routing import Route
 from layerlift.app.projects import ConflictError
 from layerlift.app.refusal import RefusalError, status_of
 from layerlift.errors import LayerliftError
+from layerlift.small_files import as_record
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -47,8 +48,8 @@ async def body(request: Request, kind: type[T]) -> T:
         if len(data) > MOST_BODY:
             raise RefusalError(413, f"this request has more than {MOST_BODY >> 20} MiB of JSON: send less.")
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return as_record(data, kind)
+    except ValueError as error:
         raise RefusalError(400, f"this request cannot be read: {error}; /api says what it should hold.") from error
 
 

@@ -250,4 +250,4 @@ def _plain(path: str) -> str:
 
 def _number(path: Path) -> int:
     digits = path.stem.rpartition("_")[2]
-    return int(digits) if digits.isdigit() else 0
+    return int(digits) if digits.isdecimal() else 0

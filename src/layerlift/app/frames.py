@@ -32,6 +32,7 @@ NEAR = 24  # frames that belong to what is looked at
 ENOUGH = 2 * NEAR  # frames after what was asked for last: more of them can wait until the page rests
 REST = 0.3  # seconds without any question, after which the page rests
 BACK = 8  # frames before one that is stepped back to: they come next, and cost a seek together, not each
+_NAME = re.compile(r"[0-9]{1,9}\.jpg")  # of a frame
 _STAMP = re.compile(r"[0-9a-f]{16}")  # see `opening.stamp_of`
 
 
@@ -101,7 +102,8 @@ class FrameStore:
     def ready(self, width: int | None = None) -> list[tuple[int, int]]:
         """Spans (first, end) of frames that are on the disk at a width."""
         folder = self._folder / str(width or self.ahead)
-        names = {int(file.stem) for file in folder.glob("*.jpg") if file.stem.isdigit()} if folder.is_dir() else set()
+        files = folder.glob("*.jpg") if folder.is_dir() else ()
+        names = {int(file.stem) for file in files if _NAME.fullmatch(file.name)}
         spans: list[tuple[int, int]] = []
         for index in sorted(names):
             if spans and spans[-1][1] == index:
@@ -188,7 +190,8 @@ class FrameStore:
 
     def _make_room(self, index: int, size: int = 0) -> bool:
         """Remove the frames that will be looked at last; False where these would be looked at before frame `index`."""
-        files = sorted(self._folder.glob("*/*.jpg"), key=lambda file: self._away(int(file.stem)))
+        files = [file for file in self._folder.glob("*/*.jpg") if _NAME.fullmatch(file.name)]
+        files.sort(key=lambda file: self._away(int(file.stem)))
         least = len(files) // 20  # at least, so that the folder is not read again for each frame
         for gone, file in enumerate(reversed(files)):
             if self._away(int(file.stem)) <= self._away(index) or (gone >= least and self._has_room(size)):

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +28,7 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 READING = ("GET", "HEAD")
+LONGEST_PATH = 4000  # characters of an address; a number in it must be one that Python reads
 OPEN_THE_ADDRESS = "open the address that `layerlift app` printed: it holds the token."
 
 
@@ -54,6 +55,9 @@ class Guard:
             return
         if scope["type"] != "http":  # no web sockets
             return
+        if len(scope["path"]) > LONGEST_PATH:
+            await _answer(send, 414, "this address is too long: /api lists what there is.")
+            return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refused(scope["method"], headers)
         if refused is not None:
@@ -73,8 +77,8 @@ class Guard:
             return 403, "this server answers only to its own address: open the one that `layerlift app` printed."
         origin = headers.get("origin")
         if origin is not None:
-            parts = urlsplit(origin)
-            if parts.scheme != "http" or parts.path or not self._is_ours(parts.netloc):
+            scheme, between, name = origin.partition("://")
+            if scheme.lower() != "http" or not between or not self._is_ours(name):
                 return 403, "this request comes from another page: use the one that `layerlift app` opened."
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return 403, "this request comes from another page: use the one that `layerlift app` opened."
@@ -87,7 +91,7 @@ class Guard:
         name, colon, port = host.rpartition(":")
         if not colon or port.endswith("]"):
             name, port = host, "80"
-        if port != str(self._port) or "@" in name:
+        if port != str(self._port) or "@" in name or name.startswith("[") != name.endswith("]"):
             return False
         bare = name.lower().removeprefix("[").removesuffix("]")
         if bare in self._names:

@@ -28,6 +28,7 @@ from layerlift.app.shapes import Doc, Job, NewJob
 from layerlift.errors import LayerliftError
 from layerlift.jobs.job import job_folder
 from layerlift.jobs.lock import Lock
+from layerlift.small_files import read_record
 from layerlift.whole import whole_file
 
 ENDED = ("done", "failed", "cancelled", "interrupted")
@@ -178,8 +179,8 @@ class Jobs:
         found = []
         for path in self._projects.root.glob(f"*{ENDING}/jobs/*.json"):
             try:
-                kept = msgspec.json.decode(path.read_bytes(), type=Kept)
-            except (OSError, msgspec.DecodeError):
+                kept = read_record(path, Kept)
+            except (OSError, ValueError):
                 continue
             if kept.job.id != path.stem:
                 continue

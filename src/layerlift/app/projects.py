@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -18,12 +19,14 @@ from layerlift.app.frames import FrameStore
 from layerlift.app.opening import Opened, open_for_page, stamp_of
 from layerlift.app.refusal import RefusalError
 from layerlift.app.shapes import Doc, Project, Recent, Saved
+from layerlift.small_files import read_record
 from layerlift.whole import whole_file
 
 ENDING = ".layerlift"
 FILE = "project.json"
 FOLDERS = ("masks", "results", "exports", "jobs")
 MOST_JSON = 8 * 2**20  # bytes of a document
+MOST_RATE = 1e6  # seconds for a million pixels
 
 
 class ConflictError(RefusalError):
@@ -98,7 +101,7 @@ class Projects:
         found: dict[str, float] = {}
         for recent in reversed(self.recent()):
             saved = read_saved(self.root / f"{recent.name}{ENDING}")
-            found |= {str(stage): float(rate) for stage, rate in saved.made.get("took", {}).items()}
+            found |= _rates(saved.made.get("took"))
         return found
 
     def create(self, clip: str) -> OpenProject:
@@ -141,6 +144,7 @@ class Projects:
             if "/" in name or not folder.is_dir():
                 raise RefusalError(404, f"there is no project {shown(name)} in this folder.")
             saved = read_saved(folder)
+            check_links(folder, self.root)
             path = inside(self.root, saved.clip)
             if not path.exists():
                 raise RefusalError(410, f"{saved.clip}, this project's clip, is gone: put it back into the folder.")
@@ -189,16 +193,39 @@ class Projects:
         return project
 
 
+def check_links(folder: Path, root: Path) -> None:
+    """Raises RefusalError (409) for a link in a project's folder that leads out of `root`: what it leads to would be
+    read, and written, as if it were the project's."""
+    place = Path(os.path.realpath(root))
+    for within, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(within, name)
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(place):
+                raise RefusalError(
+                    409, f"{path.relative_to(root)} is a link that leads out of the folder: remove it, or copy it here."
+                )
+
+
+def _rates(took: Any) -> dict[str, float]:
+    """The numbers among what a file says that stages took."""
+    if not isinstance(took, dict):
+        return {}
+    return {
+        stage: float(rate)
+        for stage, rate in took.items()
+        if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 <= rate < MOST_RATE
+    }
+
+
 def read_saved(folder: Path) -> Saved:
     """What project.json holds. Raises RefusalError (409) where it cannot be read."""
     path = folder / FILE
     try:
-        if path.stat().st_size > MOST_JSON:
-            raise OSError("it is too large")
-        return msgspec.json.decode(path.read_bytes(), type=Saved)
-    except (OSError, msgspec.DecodeError) as error:
+        return read_record(path, Saved, MOST_JSON)
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
         raise RefusalError(
-            409, f"{folder.name}/{FILE} cannot be read ({error}): repair it, or remove the project's folder."
+            409, f"{folder.name}/{FILE} cannot be read ({said}): repair it, or remove the project's folder."
         ) from error
 
 

@@ -26,6 +26,7 @@ from layerlift.app.shapes import Doc
 from layerlift.clip import Clip, open_clip
 from layerlift.clip.clip import Pixels
 from layerlift.masks import Mask, open_mask
+from layerlift.small_files import read_record
 
 KEPT = 12  # results that stay open
 PRESENT = "present.json"  # where each object is, beside objects.mkv
@@ -34,6 +35,16 @@ HALF = 127  # values above are masked
 LEAST_SHARE = 1e-4  # of a picture: effects of fewer pixels are not shown in a lane
 # The source map's colours (red, green, blue), as labels: 0 the clip's own, 1 borrowed, 2 and 3 invented.
 SOURCES = {(0, 255, 0): 1, (255, 255, 0): 2, (255, 0, 255): 3}
+
+Spans = dict[str, list[tuple[int, int]]]
+
+
+class Present(msgspec.Struct):
+    """present.json: ids `of` objects by their labels, and spans of frames in which each, or what it causes, is."""
+
+    of: list[int] = []
+    objects: Spans = {}
+    effects: Spans = {}
 
 
 class Results:
@@ -124,7 +135,8 @@ class Results:
             known["objects"] = {number: spans_of([row[at] for row in there]) for at, number in enumerate(of)}
             known["of"] = of
         else:
-            own = sorted(folder.glob("effects_[0-9]*.mkv"), key=lambda path: int(path.stem.rpartition("_")[2]))
+            found = {path.stem.rpartition("_")[2]: path for path in folder.glob("effects_[0-9]*.mkv")}
+            own = [found[number] for number in sorted(filter(str.isdecimal, found), key=int)]
             known["effects"] = {
                 number: self._beyond_objects(project, path)
                 for number, path in zip(order, own or [folder / "effects.mkv"], strict=False)
@@ -252,10 +264,10 @@ class Results:
 def present_in(folder: Path) -> dict[str, Any]:
     """What is known of where objects and effects are: `of`, and spans of frames by the objects' ids."""
     try:
-        known = msgspec.json.decode((folder / PRESENT).read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError):
-        known = {}
-    return {"of": [], "objects": {}, "effects": {}, **known}
+        known = read_record(folder / PRESENT, Present)
+    except (OSError, ValueError):
+        known = Present()
+    return msgspec.structs.asdict(known)
 
 
 def layers_in(folder: Path) -> list[tuple[str, Path]]:

@@ -38,6 +38,7 @@ KINDS = {
     ".json": "application/json", ".woff2": "font/woff2", ".ico": "image/x-icon",
 }  # fmt: skip
 THREADS = 12  # for blocking work
+LONGEST_NAME = 100  # characters of a name among the page's files
 
 
 def make_app(context: Context) -> Starlette:
@@ -134,11 +135,15 @@ async def failed(request: Request, error: Exception) -> Response:
     return json({"error": said}, 500)
 
 
+def _is_plain(part: str) -> bool:
+    return bool(part) and len(part) < LONGEST_NAME and part.isprintable() and part[0] != "." and "\\" not in part
+
+
 def _file(name: str) -> Response:
     path = PAGE / name
     kind = KINDS.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     parts = name.split("/")
-    if any(not part or part.startswith(".") or not part.isprintable() or "\\" in part for part in parts):
+    if any(not _is_plain(part) for part in parts):
         raise RefusalError(404, "there is no such file.")
     if not path.is_file():
         raise RefusalError(404, "there is no such file.")

@@ -16,12 +16,14 @@ import msgspec
 from layerlift.batch.names import TAKEN
 from layerlift.jobs.lock import Lock
 from layerlift.names import HIDDEN
+from layerlift.small_files import read_small
 from layerlift.whole import whole_file
 
 FOLDER = f"{HIDDEN}batch"
 RESULTS, PAGE = TAKEN
 # Seconds between two times that results.jsonl is written while clips end, and that one waits for another to write it.
 EVERY, PATIENCE = 5.0, 20.0
+MOST_REPORT = 64 * 2**20  # bytes of a result's report
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,15 @@ class Ledger:
         return self.logs / f"{name}.log"
 
     def records(self) -> dict[str, Record]:
-        """Every record by its name, in the manifest's order; one that cannot be read is none."""
+        """Every record by its name, in the manifest's order; one that cannot be read is none, and neither is one that
+        is not called as its file: results have their places by it."""
         found = []
         for path in self._clips.glob("*.json") if self._clips.is_dir() else ():
             with suppress(OSError, ValueError, RecursionError):  # msgspec's are ValueErrors
                 # Its own reader of JSON takes no name that is no text.
-                found.append(msgspec.convert(json.loads(path.read_bytes()), Record))
+                record = msgspec.convert(json.loads(read_small(path)), Record)
+                if record.name == path.stem:
+                    found.append(record)
         return {record.name: record for record in sorted(found, key=lambda record: (record.order, record.name))}
 
     def write(self, record: Record) -> None:
@@ -121,8 +126,8 @@ class Ledger:
 
 def key_of(result: Path) -> str | None:
     """The digest of inputs and options of a finished result, as its report has it; None where it is none of a run."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        key = json.loads((result / "report.json").read_text("utf-8"))["results"]["key"]
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        key = json.loads(read_small(result / "report.json", MOST_REPORT))["results"]["key"]
         return key if isinstance(key, str) else None
     return None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, Literal
 
 from layerlift.errors import InputError
@@ -15,6 +15,8 @@ from layerlift.errors import InputError
 Words = dict[str, tuple[str, ...]]
 # What stands between several values of one cell, in a manifest that is a table.
 BETWEEN = "|"
+# No option takes a number beyond it.
+MOST_NUMBER = 1e300
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -129,18 +131,36 @@ class Line:
         return [self.clip, *(word for words in self.words.values() for word in words)]
 
 
+def is_typeable(text: str) -> bool:
+    """Whether a command line can have a text: JSON and YAML can say halves of characters, which no file has."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def shown(value: Any) -> str:
+    """A value for a sentence. One of YAML may hold itself, or a thousand million of another."""
+    short = Repr()
+    short.maxlevel, short.maxlist, short.maxdict, short.maxstring, short.maxother = 2, 3, 3, 60, 60
+    try:
+        return short.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of thousands of digits"
+
+
 def _switched(value: Any, flag: str) -> bool:
-    text = str(value).strip().lower()
+    text = str(value).strip().lower() if isinstance(value, str | bool) or value in (0, 1) else ""
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    raise InputError(f"{flag} is {value!r}: give true or false")
+    raise InputError(f"{flag} is {shown(value)}: give true or false")
 
 
 def _text(value: Any, flag: str) -> str:
     """A value as it is typed. Raises InputError for what cannot be typed."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and -MOST_NUMBER < value < MOST_NUMBER
     if not number and not isinstance(value, str):
-        raise InputError(f"{flag} is {value!r}: give a text or a number")
-    if "\0" in str(value):
-        raise InputError(f"{flag} has a null character: leave it out")
+        raise InputError(f"{flag} is {shown(value)}: give a text or a number")
+    if not is_typeable(str(value)):
+        raise InputError(f"{flag} has a null character, or half of another one: leave it out")
     return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import re
@@ -10,14 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlift.batch.line import BETWEEN, Line, Options, Words, is_remote, placed
+from layerlift.batch.line import BETWEEN, Line, Options, Words, is_remote, is_typeable, placed, shown
 from layerlift.batch.names import TAKEN
 from layerlift.errors import InputError
 from layerlift.names import exists
+from layerlift.small_files import read_small
 
 ENDINGS = (".csv", ".jsonl", ".yaml", ".yml")
-# Bytes of a manifest that are read: far more than a thousand clips take.
-MOST = 64 * 2**20
+# Lines of a manifest, and bytes that are read of it: far more than a thousand clips take. YAML is read slowly.
+MOST_LINES = 100_000
+MOST, MOST_YAML = 16 * 2**20, 2**20
+# Keys of all mappings of a YAML document, with those that it merges into them.
+MOST_MERGED = 10**6
 # What stands after a clip's name in the names of its masks, in a folder without a manifest.
 _MASKS = re.compile(r"(?P<clip>.+?)_(?P<kind>object_mask|mask|total_mask)(?:_(?P<number>\d+))?")
 
@@ -43,6 +48,8 @@ def read_lines(source: Path, options: Options, defaults: Words) -> tuple[list[Li
 def _read_manifest(path: Path, options: Options) -> tuple[list[Line], list[str]]:
     base, lines, wrong = path.absolute().parent, list[Line](), list[str]()
     for number, told in _records(path):
+        if len(lines) + len(wrong) == MOST_LINES:
+            raise InputError(f"{path} has more than {MOST_LINES} lines: make several manifests of it.")
         where = f"{path.name}, line {number}"
         try:
             if isinstance(told, str):
@@ -59,16 +66,19 @@ def _line(where: str, told: dict[str, Any], base: Path, options: Options) -> Lin
     if len(given) < len(told):
         raise InputError("a column is given twice")
     clip, name = (told[given[key]] if key in given else None for key in ("clip", "name"))
-    if not isinstance(clip, str) or not clip or "\0" in clip:
+    if not isinstance(clip, str) or not clip or not is_typeable(clip):
         raise InputError("it names no clip: give a path as clip")
-    if name is not None and (
-        not isinstance(name, str) or not name or name.startswith(".") or re.search(r"[/\\\0]", name)
-    ):
-        raise InputError(f"name {name!r} is no name of a folder: leave out slashes, and dots at its beginning")
+    if name is not None and not _is_name(name):
+        raise InputError(f"name {shown(name)} is no name of a folder: leave out slashes, and dots at its beginning")
     if name is not None and name.lower() in TAKEN:
-        raise InputError(f"name {name!r} is that of a file beside the results: choose another one")
+        raise InputError(f"name {shown(name)} is that of a file beside the results: choose another one")
     others = {key: value for key, value in told.items() if key.strip().lower() not in ("clip", "name")}
     return Line(where, clip if is_remote(clip) else placed(base, clip), options.words(others, base), name)
+
+
+def _is_name(name: Any) -> bool:
+    """Whether a folder can be called so."""
+    return isinstance(name, str) and is_typeable(name) and bool(re.fullmatch(r"[^./\\][^/\\]*", name, re.DOTALL))
 
 
 # --- the forms of a manifest -----------------------------------------------------------------------------------------
@@ -86,14 +96,17 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         )
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no manifest: give a .csv, .jsonl or .yaml file, or a folder of clips with masks.")
+    most = MOST if path.suffix.lower() in (".csv", ".jsonl") else MOST_YAML
     try:
-        with path.open("rb") as file:
-            held = file.read(MOST + 1)
+        held = read_small(path, most)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise InputError(
+                f"{path} is too large for a manifest: give at most {most >> 20} MiB; a table (.csv) may have "
+                f"{MOST >> 20}."
+            ) from error
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path} cannot be read: {reason}; give a manifest that you may read.") from error
-    if len(held) > MOST:
-        raise InputError(f"{path} is too large for a manifest: give at most {MOST >> 20} MiB.")
     try:
         text = held.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -147,14 +160,34 @@ def _read_yaml(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | st
     import yaml
 
     try:
-        told = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
+        told = _yaml_in(text)
+    except Exception as error:  # of a value that its tag does not allow, PyYAML raises whatever comes up
+        own = isinstance(error, yaml.YAMLError | ValueError)
+        said = " ".join(str(error).split())[:500].rstrip(".") if own else "a value is not what its tag says"
+        raise InputError(f"{path} is no YAML: {said}.") from error
     if not isinstance(told, list):
         raise InputError(f"{path} is no list: begin every clip with `- clip: …`.")
     for number, item in enumerate(told, 1):
         proper = isinstance(item, dict) and all(isinstance(key, str) for key in item)
         yield number, item if proper else "it is no mapping: give clip: …"
+
+
+def _yaml_in(text: str) -> Any:
+    """What a YAML document says."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # not the one in C, whose stack overflows
+        """Ends where mappings that are merged into each other make more than a manifest can have."""
+
+        merged = 0
+
+        def flatten_mapping(self, node: Any) -> None:
+            super().flatten_mapping(node)
+            self.merged += len(node.value)
+            if self.merged > MOST_MERGED:
+                raise ValueError("its mappings are merged into each other too often")
+
+    return yaml.load(text, Loader)
 
 
 # --- a folder --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, count
+from itertools import count
 from pathlib import PurePath
 
 from layerlift.batch.line import Line
@@ -27,9 +27,10 @@ def name_lines(lines: Sequence[Line], known: Iterable[Mapping[str, object]]) -> 
     turns = turns_of(lines)
     named = [line.name or before.get((line.clip, turn)) for line, turn in zip(lines, turns, strict=True)]
     taken = {_key(name) for name in (*TAKEN, *before.values(), *filter(None, named))}
+    tried: dict[str, int] = {}
     made = []
     for line, name in zip(lines, named, strict=True):
-        made.append(name or _free(_stem(line.clip), taken))
+        made.append(name or _free(_stem(line.clip), taken, tried))
         taken.add(_key(made[-1]))
     return made
 
@@ -64,10 +65,15 @@ def repeated(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _free(stem: str, taken: set[str]) -> str:
-    """The stem, or with the first number that makes a name of it that nothing has."""
-    names = chain([stem], (f"{stem}_{number}" for number in count(2)))
-    return next(name for name in names if _key(name) not in taken)
+def _free(stem: str, taken: set[str], tried: dict[str, int]) -> str:
+    """The stem, or with the first number that makes a name of it that nothing has; `tried` has the last of each stem:
+    a thousand lines may have the same clip."""
+    for number in count(tried.get(stem, 1)):
+        name = f"{stem}_{number}" if number > 1 else stem
+        if _key(name) not in taken:
+            break
+    tried[stem] = number
+    return name
 
 
 def _key(name: str) -> str:

@@ -14,6 +14,7 @@ from layerlift.cli.run import run
 from layerlift.cli.terminal import say
 from layerlift.errors import InputError
 from layerlift.options import DEVICE, OUTPUT
+from layerlift.parse import whole_number
 
 if TYPE_CHECKING:
     from layerlift.batch.ledger import Ledger, Record
@@ -214,8 +215,9 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 1, 1
     one, between, several = text.partition("/")
-    if between and one.isdecimal() and several.isdecimal() and 1 <= int(one) <= int(several) <= 10**6:
-        return int(one), int(several)
+    number, count = whole_number(one), whole_number(several)
+    if between and number is not None and count is not None and 1 <= number <= count <= 10**6:
+        return number, count
     raise InputError(f"--shard {text!r} is no part of a whole: give the first of four as 1/4.")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from layerlift.batch.executors.local import LocalExecutor
 from layerlift.batch.ledger import FOLDER, Ledger
 from layerlift.errors import InputError
+from layerlift.parse import whole_number
 
 if TYPE_CHECKING:
     from layerlift.batch.devices import Device
@@ -62,5 +63,5 @@ def parse_parameters(given: Sequence[str]) -> dict[str, int | str]:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier() or not value:
             raise InputError(f"--slurm {text!r} is no parameter: give KEY=VALUE, such as gpus_per_node=1.")
-        found[key] = int(value) if value.isdecimal() else value
+        found[key] = value if whole_number(value) is None else int(value)
     return found

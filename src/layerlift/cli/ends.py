@@ -13,7 +13,7 @@ from layerlift.cli.interrupts import Interrupts
 from layerlift.cli.refusals import refusal
 from layerlift.cli.resume import COMMAND_LINE, OUTPUTS
 from layerlift.cli.streams import forgiving_streams
-from layerlift.cli.terminal import say
+from layerlift.cli.terminal import harmless, say
 from layerlift.errors import InputError, LayerliftError
 from layerlift.progress import CancelledError
 from layerlift.whole import KeptAsideError, remove_unfinished
@@ -115,5 +115,5 @@ def _show_our_own(message: Warning | str, category: type[Warning], *_: object, *
 
 
 def _complain(sentence: str) -> None:
-    line = " ".join(sentence.split())
+    line = harmless(" ".join(sentence.split()))
     print(f"layerlift: {line}", file=sys.stderr)  # noqa: T201 - standard error is what this function is for

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from layerlift.parse import whole_number
 from layerlift.progress import CancelledError, StageProgress
 
 PIPE = "LAYERLIFT_PROGRESS"
@@ -25,7 +26,7 @@ EVERY = 0.1  # seconds between two lines of a stage
 def piped() -> "PipedProgress | None":
     """The progress of a command whose starter listens; None where nobody does."""
     number = os.environ.pop(PIPE, "")  # commands that this one starts have their own
-    if not number.isdigit():
+    if whole_number(number) is None:
         return None
     threading.Thread(target=_end_with_starter, name="starter", daemon=True).start()
     return PipedProgress(int(number))

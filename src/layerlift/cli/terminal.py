@@ -2,6 +2,7 @@
 
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -195,6 +196,14 @@ def print_costs(report: Report) -> None:
         say(f"{name}: {cost.seconds:.2f} s, host {cost.peak_host_bytes / 2**20:.0f} MiB{device}")
 
 
+def harmless(text: str) -> str:
+    """Text for a terminal that may hold a file's name, in which anything can stand: escape sequences are not obeyed.
+
+    All else stays, also what is no text, so that a command with such a name can be copied.
+    """
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
 def say(line: str) -> None:
     """One line on standard error."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is what this function is for
+    print(harmless(line), file=sys.stderr, flush=True)  # noqa: T201 - standard error is what this function is for

@@ -35,7 +35,7 @@ def image_files(folder: Path) -> list[Path]:
     An image is what its content or its name says is one: a damaged .png is found damaged, not left out.
     """
     files = (f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file() and _is_image(f))
-    return sorted(files, key=lambda f: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in _parts(f.name)])
+    return sorted(files, key=lambda f: [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in _parts(f.name)])
 
 
 def open_images(folder: Path, *, allow_damage: bool = False) -> Clip:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerlift.engine.device.policy import Backend
+from layerlift.parse import whole_number
 from layerlift.progress import Cancellation
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ PROVIDERS: Mapping[Backend, tuple[tuple[str, Mapping[str, str]], ...]] = {
     "mps": (("CoreMLExecutionProvider", {"ModelFormat": "MLProgram"}), ("CPUExecutionProvider", {})),
     "cpu": (("CPUExecutionProvider", {}),),
 }
+MOST_THREADS = 1024
 ASKED_EVERY = 0.02  # seconds between two looks whether a run was cancelled
 _QUIET = 3  # onnxruntime's level of errors: it warns of what a provider leaves to the CPU
 
@@ -45,9 +47,9 @@ def library() -> ModuleType:
 
 def threads() -> int:
     """How many threads a network runs on: the cores that this process may use, or OMP_NUM_THREADS, as torch has it."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    asked = whole_number(os.environ.get("OMP_NUM_THREADS", ""))
+    if asked:
+        return min(asked, MOST_THREADS)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

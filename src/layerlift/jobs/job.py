@@ -20,6 +20,7 @@ from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import SHELVES, STEPS, Part, read_steps
 from layerlift.names import HIDDEN, JOB
+from layerlift.small_files import read_small
 from layerlift.whole import erase, held, whole_file
 
 MANIFEST, SETTLED, FINISHED, LOCK = "manifest.json", "settled.json", "finished.json", "lock"
@@ -242,11 +243,9 @@ def take_away(folder: Path, unlock: Callable[[], None]) -> None:
 
 def read_numbers(path: Path) -> dict[str, int] | None:
     """The numbers by name in a file of JSON; None where it is not there, or holds something else."""
-    if not path.is_file():  # a pipe would be waited for
-        return None
     try:
-        return {str(name): int(number) for name, number in json.loads(path.read_text("utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {str(name): int(number) for name, number in json.loads(read_small(path)).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from layerlift.names import naming
+from layerlift.small_files import read_small
 from layerlift.whole import whole_file
 
 # Of a model's file so many bytes at either end are looked at, and its size: all of them would take too long.
@@ -74,10 +75,8 @@ class Manifest:
     @staticmethod
     def read(path: Path) -> Manifest | None:
         """What a file says; None where there is none, or it is no manifest."""
-        if not path.is_file():  # a pipe would be waited for
-            return None
         try:
-            told = json.loads(path.read_text("utf-8"))
+            told = json.loads(read_small(path))
             texts = [str(told[name]) for name in ("command", "target", "typed")]
             tables = [{str(k): str(v) for k, v in told[name].items()} for name in ("contents", "settings")]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

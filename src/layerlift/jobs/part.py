@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from layerlift.jobs.shelf import Shelf
 from layerlift.progress import Progress, StageProgress
+from layerlift.small_files import read_small
 from layerlift.temporary import NO_LINK, write_at
 
 if TYPE_CHECKING:
@@ -127,5 +128,8 @@ class _NotedStage:
 
 def read_steps(path: Path) -> tuple[int, int]:
     """How far a stage came, in steps, and how many of these were found; zeros where the file is torn."""
-    told = path.read_bytes()
+    try:
+        told = read_small(path, _STEPS.size)
+    except OSError:
+        return 0, 0
     return _STEPS.unpack(told) if len(told) == _STEPS.size else (0, 0)

@@ -11,6 +11,7 @@ from typing import Literal
 from layerlift.engine.device.mlx import has_metal, why_not_mlx
 from layerlift.engine.device.mps import FusedAttention, attention_here
 from layerlift.errors import InputError
+from layerlift.parse import whole_number
 
 Backend = Literal["cpu", "cuda", "mps"]
 
@@ -320,7 +321,7 @@ def _why_not_cuda(index: str) -> str | None:
         return "this torch was built without CUDA"
     if not torch.cuda.is_available():
         return "torch finds no CUDA device or driver"
-    if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
+    if index and (whole_number(index) is None or int(index) >= torch.cuda.device_count()):
         return f"torch finds {torch.cuda.device_count()} CUDA devices, counted from 0"
     return None
 

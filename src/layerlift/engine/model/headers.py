@@ -17,6 +17,8 @@ from layerlift.errors import InputError
 
 # The format's own limit for headers.
 LARGEST_HEADER = 100_000_000
+# Far more tensors than the largest model's files have.
+MOST_TENSORS = 100_000
 # Bits of a number, by the format's words for types.
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -98,6 +100,8 @@ def _read(file: Path, text: bytes) -> tuple[dict[str, _Entry], Mapping[str, str]
     try:
         header = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(header.pop("__metadata__", b"{}"), type=dict[str, str])
+        if len(header) > MOST_TENSORS:
+            raise _damaged(file, f"it has {len(header)} tensors")
         entries = {key: msgspec.json.decode(entry, type=_Entry) for key, entry in header.items()}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(file, "its header is damaged") from error

@@ -48,7 +48,13 @@ def _open(shown: str, path: Path, entry: Entry | None, text_encoder: Path | None
     checkpoint = read_checkpoint(path)
     settings = _settings(checkpoint, entry)
     text = _text_source(checkpoint, text_encoder, "text-encoder" if entry is None else entry.name)
-    return Model(shown, checkpoint, settings, _geometry(checkpoint), text)
+    geometry = _geometry(checkpoint)
+    if settings.frames < 1 + geometry.time:
+        raise InputError(
+            f"the settings of model {path} cannot be used: frames is {settings.frames}, which is shorter than one "
+            f"token of this model; make it {1 + geometry.time} or more, or fetch the model again."
+        )
+    return Model(shown, checkpoint, settings, geometry, text)
 
 
 def _installed() -> tuple[str, Path, Entry] | None:

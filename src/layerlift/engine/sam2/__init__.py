@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from layerlift.engine.model.checkpoint import read_json
+from layerlift.engine.sam2.checks import check_folder, check_size, fitting
 from layerlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class Sam2:
     def encode(self, picture: np.ndarray) -> list[torch.Tensor]:
         """The embeddings of a picture (H, W, 3) uint8, each (1, C, h, w), from fine to coarse."""
         model = self.model(self.family.image)
-        return model.get_image_embeddings(self.as_input(picture, model))
+        with fitting(self.folder):
+            return model.get_image_embeddings(self.as_input(picture, model))
 
     @torch.inference_mode()
     def decode(
@@ -110,13 +112,14 @@ class Sam2:
         """
         model = self.model(self.family.image)
         given = None if logits is None else torch.from_numpy(np.ascontiguousarray(logits))[None, None].to(self.device)
-        made = model(
-            image_embeddings=list(embeddings),
-            input_points=self.as_points(points, size, model)[None, None],
-            input_labels=torch.from_numpy(labels.astype(np.int32))[None, None].to(self.device),
-            input_masks=given,
-            multimask_output=not clear,
-        )
+        with fitting(self.folder):
+            made = model(
+                image_embeddings=list(embeddings),
+                input_points=self.as_points(points, size, model)[None, None],
+                input_labels=torch.from_numpy(labels.astype(np.int32))[None, None].to(self.device),
+                input_masks=given,
+                multimask_output=not clear,
+            )
         return made.pred_masks[0, 0].float().cpu().numpy(), made.iou_scores[0, 0].float().cpu().numpy()
 
     def follow(self, size: tuple[int, int], count: int) -> Following:
@@ -151,13 +154,21 @@ class Sam2:
         import transformers
         from transformers.utils import logging
 
+        held = check_folder(self.folder, self.folder / CONFIG)
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            model, report = getattr(transformers, name).from_pretrained(
+            made = getattr(transformers, name)
+            with torch.device("meta"):
+                check_size(
+                    made(made.config_class.from_pretrained(self.folder, local_files_only=True)), held, self.folder
+                )
+            model, report = made.from_pretrained(
                 self.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True,
                 attn_implementation=self.attention,
             )  # fmt: skip
+        except InputError:
+            raise
         except Exception as error:  # whatever a config or a header that cannot be makes transformers raise
             said = str(error).partition("\n")[0].rstrip(".")
             raise InputError(f"the weights in {self.folder} cannot be read ({said}): download them again.") from error

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from layerlift.engine.sam2 import side_of
+from layerlift.engine.sam2.checks import fitting
 
 if TYPE_CHECKING:
     from layerlift.engine.sam2 import Sam2
@@ -63,8 +64,9 @@ class Following:
         has been said before.
         """
         session = self._session
-        session.add_new_frame(self._sam.as_input(frame, self._model), index)
-        made = self._model(session, frame_idx=index, reverse=reverse)
+        with fitting(self._sam.folder):
+            session.add_new_frame(self._sam.as_input(frame, self._model), index)
+            made = self._model(session, frame_idx=index, reverse=reverse)
         masks = made.pred_masks[:, 0].float().cpu().numpy()
         session.processed_frames.clear()
         self._forget(index)
