@@ -402,6 +402,10 @@ def test_a_shelf_that_is_damaged_while_it_is_used_is_told(tmp_path: Path) -> Non
         (tmp_path / "shelf").write_bytes(b"x" * 2 * at)
         with pytest.raises(OSError, match="does not hold what it says"):
             shelf.get(0)
+        place, size, _ = shelf._places[0]
+        shelf._places[0] = place, size, [(np.dtype("f4"), (2**31, 2**31))]  # as a crafted record says
+        with pytest.raises(OSError, match="does not hold what it says"):
+            shelf.get(0)
 
 
 def test_what_a_system_puts_into_a_folder_makes_no_other_job(tmp_path: Path) -> None:

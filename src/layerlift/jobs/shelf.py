@@ -109,7 +109,7 @@ class Shelf:
             # No more than the arrays take: what says otherwise is damaged.
             try:
                 data = zlib.decompressobj().decompress(data, whole) if whole else b""
-            except zlib.error:
+            except (zlib.error, OverflowError):
                 data = b""
         if len(data) != whole:
             raise OSError(f"{self.path or 'a temporary file'} does not hold what it says")
