@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 import layerlift as library
 from layerlift.cli import main as layerlift
@@ -191,15 +193,16 @@ def demo_sheet() -> np.ndarray:
 
 
 def write(path: Path, picture: np.ndarray) -> None:
-    """Write `picture` (H, W, 3) uint8 RGB: as small as PNG makes it, or where it looks like film as JPEG."""
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS]
+    """Write `picture` (H, W, 3) uint8 RGB: in 256 colours as PNG, or where it looks like film as JPEG."""
+    image, data = Image.fromarray(picture), BytesIO()
     if path.suffix == ".jpg":
-        options = [cv2.IMWRITE_JPEG_QUALITY, 88]
-    _, data = cv2.imencode(path.suffix, picture[..., ::-1], options)
-    if data.nbytes >= LARGEST:
-        raise RuntimeError(f"{path} would take {data.nbytes} bytes, {LARGEST} are the limit")
-    path.write_bytes(data.tobytes())
-    print(f"wrote {path}, {picture.shape[1]}x{picture.shape[0]}, {data.nbytes / 1000:.0f} kB")
+        image.save(data, "JPEG", quality=88)
+    else:
+        image.quantize(256, kmeans=4, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
+    if data.tell() >= LARGEST:
+        raise RuntimeError(f"{path} would take {data.tell()} bytes, {LARGEST} are the limit")
+    path.write_bytes(data.getvalue())
+    print(f"wrote {path}, {picture.shape[1]}x{picture.shape[0]}, {data.tell() / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
