@@ -152,8 +152,8 @@ def appearing_targets(ground: Ground, table: Table, rounds: int) -> None:
     """Somebody else writes the target while the command works: both contents have to be there at the end."""
     for name, (command, targets) in COMMANDS.items():
         first, swap = targets.split()[0], ground.swaps[name]
-        # While it works, and at the last moment; all commands have looked for it by then.
-        for when, moment in {"half-way": (swap + 1) // 2, "at the swap": swap}.items():
+        # While it works, and at the last moment; not before: when its job has begun, a command looks for it again.
+        for when, moment in {"half-way": swap - swap // 4, "at the swap": swap}.items():
             place = ground.place(name, old=False)
             ended = run(place, command, hook=partial(appear, moment, ground.old[name] / first, place / first))
             faults = judge_words(ended, {1})
