@@ -1,6 +1,7 @@
 """Reports: what is measured, what is written, and what is refused before the work begins."""
 
 import json
+import mmap
 import os
 import threading
 from fractions import Fraction
@@ -18,9 +19,11 @@ def test_stage_sees_memory_that_was_given_back_inside_it() -> None:
     report = Report("remove")
     with report.stage("encode"):
         before = host_anonymous_bytes()
-        block = np.ones(60_000_000, np.uint8)
+        # Not by malloc, which may give memory that was freed before and is the process's still.
+        block = mmap.mmap(-1, 60_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        np.frombuffer(block, np.uint8)[:] = 1
         report._open[0].sample()  # the sampler's own thread may not have looked yet
-        del block
+        block.close()
     assert report.stages["encode"].peak_host_bytes > before + 40_000_000
     assert report.stages["encode"].seconds > 0
 
