@@ -843,8 +843,8 @@ def test_whatever_a_job_is_called_it_is_one_line(
     a_job("c.mkv", target="\x1b]0;title\x07c.mkv", command="re\x1b[31mmove")
     assert layerlift("jobs") == 0
     _, one, other = capsys.readouterr().out.splitlines()
-    assert one.startswith(r"a\nb.mkv")
-    assert other.startswith(r"\x1b]0;title\x07c.mkv  re\x1b[31mmove")
+    assert one.startswith("a\ufffdb.mkv")
+    assert other.startswith("\ufffd]0;title\ufffdc.mkv  re\ufffd[31mmove")
     assert layerlift("jobs", "--clean") == 0
     assert files() == []
 

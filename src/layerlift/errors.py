@@ -15,3 +15,8 @@ class InputError(LayerliftError):
     The message is one sentence: what was given, what was expected, what to do. The command line prints it
     without a traceback and exits with code 2.
     """
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, as a part of a sentence."""
+    return (error.strerror or str(error)).lower()

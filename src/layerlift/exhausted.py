@@ -2,8 +2,10 @@
 
 import errno
 
+# What a disk says that takes no more.
+FULL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 # What no file that is read and no picture that is encoded can cause: too many open files, a full disk.
-_NEVER_A_FILE = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN])
+_NEVER_A_FILE = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 # What is said when an allocation fails: by torch, besides its own exception for CUDA, and oneDNN in it, by MLX, OpenCV
 # and ONNX Runtime.

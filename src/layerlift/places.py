@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from layerlift.errors import InputError, LayerliftError
+from layerlift.errors import InputError, LayerliftError, reason_of
 from layerlift.names import check_name
 
 # One path, several or none, under the flag that they were given with.
@@ -73,7 +73,7 @@ def check_writable(folder: Path, said: str) -> None:
         with tempfile.TemporaryFile(dir=place, prefix=".layerlift-"):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise LayerliftError(
             f"{said} cannot be written, because no file can be created in {place}: {reason}."
         ) from error

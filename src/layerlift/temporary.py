@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from layerlift.errors import LayerliftError
+from layerlift.errors import LayerliftError, reason_of
+from layerlift.exhausted import FULL
 
 CHUNK = 1 << 20  # bytes
 # A flag for opening a file that somebody else may have put there: a link is not followed, where the system can do that.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def temporary_file(kind: str) -> IO[bytes]:
@@ -86,16 +85,16 @@ def _told(path: Path | None = None, *, reading: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         if reading:
             where = f"the work kept in {path.parent}" if path is not None else f"a temporary file in {folder()}"
             raise LayerliftError(f"{where} cannot be read: {reason}; choose a place on another disk.") from error
         if path is not None:
-            free = "free some space on its disk, or " if error.errno in _FULL else ""
+            free = "free some space on its disk, or " if error.errno in FULL else ""
             raise LayerliftError(
                 f"the work cannot be kept in {path.parent}: {reason}; {free}choose an output on another disk."
             ) from error
-        free = "free some space there, or " if error.errno in _FULL else ""
+        free = "free some space there, or " if error.errno in FULL else ""
         raise LayerliftError(
             f"no temporary file can be written in {folder()}: {reason}; {free}set TMPDIR to a folder on another disk."
         ) from error

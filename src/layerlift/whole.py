@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from layerlift.errors import InputError, LayerliftError
+from layerlift.errors import InputError, LayerliftError, reason_of
+from layerlift.exhausted import FULL
 from layerlift.hidden import OLD, hidden_name
 from layerlift.names import HIDDEN, JOB
 from layerlift.temporary import NO_LINK
@@ -110,7 +111,7 @@ class Unfinished:
                     if self._own:
                         raise
                     taken = isinstance(error, FileExistsError)
-                    kept = self._kept("something else is there by now" if taken else _reason(error))
+                    kept = self._kept("something else is there by now" if taken else reason_of(error))
         finally:
             if kept is not None:  # said even where a signal came meanwhile
                 raise kept
@@ -291,16 +292,11 @@ def remove_unfinished(then: Callable[[], object] | None = None) -> None:
 # --- the system -------------------------------------------------------------------------------------------------------
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
 def error_number(error: Exception) -> int | None:
     """The system's number of an error: OpenEXR and safetensors pass on in words alone that a disk is full."""
     if isinstance(error, OSError):
         return error.errno
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return next((number for number in full if os.strerror(number) in str(error)), None)
+    return next((number for number in sorted(FULL) if os.strerror(number) in str(error)), None)
 
 
 def cannot_be_renamed(folder: Path) -> bool:

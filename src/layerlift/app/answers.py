@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from layerlift.app.projects import ConflictError
 from layerlift.app.refusal import RefusalError, status_of
-from layerlift.errors import LayerliftError
+from layerlift.errors import LayerliftError, reason_of
 from layerlift.small_files import as_record
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def told(endpoint: Endpoint) -> Endpoint:
         except ClientDisconnect:  # in the middle of what it sent: nobody waits for an answer
             return Response(status_code=400)
         except OSError as error:
-            return json({"error": f"{(error.strerror or str(error)).lower()}: look at the folder and its disk."}, 500)
+            return json({"error": f"{reason_of(error)}: look at the folder and its disk."}, 500)
 
     guarded.__name__ = endpoint.__name__
     return guarded

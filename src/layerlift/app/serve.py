@@ -16,7 +16,7 @@ import uvicorn
 
 from layerlift.app.context import Context
 from layerlift.app.server import guarded
-from layerlift.errors import LayerliftError
+from layerlift.errors import LayerliftError, reason_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE = 1  # seconds that open requests have at the end
@@ -104,7 +104,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.listen(128)
     except OSError as error:
         bound.close()
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise LayerliftError(
             f"--host {host} --port {port} cannot be used: {reason}; give another port, or another host."
         ) from error

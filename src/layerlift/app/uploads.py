@@ -9,6 +9,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from layerlift.app.refusal import RefusalError
+from layerlift.errors import reason_of
 from layerlift.room import megabytes
 from layerlift.whole import Unfinished
 
@@ -42,7 +43,7 @@ async def receive(chunks: AsyncIterator[bytes], said: str | None, path: Path, mo
         await to_thread.run_sync(unfinished.commit)  # until all of it is on the disk, which may take long
         return count
     except OSError as error:
-        raise RefusalError(507, f"{path.name} cannot be kept: {(error.strerror or str(error)).lower()}.") from error
+        raise RefusalError(507, f"{path.name} cannot be kept: {reason_of(error)}.") from error
     finally:
         unfinished.discard()
 

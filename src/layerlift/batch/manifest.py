@@ -13,7 +13,7 @@ from typing import Any
 
 from layerlift.batch.line import BETWEEN, Line, Options, Words, is_remote, is_typeable, placed, shown
 from layerlift.batch.names import TAKEN
-from layerlift.errors import InputError
+from layerlift.errors import InputError, reason_of
 from layerlift.names import exists
 from layerlift.small_files import read_small
 
@@ -105,7 +105,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 f"{path} is too large for a manifest: give at most {most >> 20} MiB; a table (.csv) may have "
                 f"{MOST >> 20}."
             ) from error
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise InputError(f"{path} cannot be read: {reason}; give a manifest that you may read.") from error
     try:
         text = held.decode("utf-8-sig")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from layerlift.cli.terminal import harmless
 from layerlift.errors import InputError
 
 # Columns of a line that no path is cut or folded in; a terminal goes on in its next line.
@@ -63,10 +64,8 @@ def jobs(
 
 
 def _shown(text: str) -> str:
-    """A text as a line that a terminal only shows: whoever made the folder may have put anything into it."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
+    """A text as one line that a terminal only shows: whoever made the folder may have put anything into it."""
+    return harmless(text).replace("\n", "\ufffd")
 
 
 def _size(count: int) -> str:

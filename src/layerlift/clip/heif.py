@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layerlift.clip.convert import converted
 from layerlift.clip.machine import check_machine
 from layerlift.clip.view import view_array
 from layerlift.errors import InputError
@@ -71,7 +72,7 @@ def whole_picture(path: Path, container: InputContainer, colour: VideoFrame) -> 
         return colour
     from av.video.frame import VideoFrame
 
-    alpha = part.to_ndarray(format="gray").astype(np.float32)
+    alpha = converted(part, "gray").to_ndarray().astype(np.float32)
     if part.color_range == _LIMITED:
         alpha = (alpha - 16) * (255 / 219)
     rgba = np.empty((colour.height, colour.width, 4), np.uint8)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from layerlift.errors import InputError
+from layerlift.errors import InputError, reason_of
 from layerlift.hidden import hidden_name
 from layerlift.jobs.lock import Lock
 from layerlift.jobs.manifest import Manifest
@@ -204,7 +204,7 @@ class Job:
             try:
                 take_away(self.folder, self._unlock)
             except OSError as error:
-                why = (error.strerror or str(error)).lower()
+                why = reason_of(error)
                 said = f"The job is done, but its folder, {error.filename}, could not be removed ({why}): delete it."
         self._unlock()
         return said

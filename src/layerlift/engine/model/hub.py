@@ -9,6 +9,7 @@ from typing import Any
 from layerlift.engine.model.catalogue import CATALOGUE, HUB_REPO, TEXT_ENCODER_GB, Entry
 from layerlift.engine.segmenters import FILES, SEGMENTERS
 from layerlift.errors import InputError, LayerliftError
+from layerlift.exhausted import FULL
 
 # Where the earlier systems' instructions say to put a checkpoint; looked at in the current folder.
 EARLIER_FOLDER = "model_checkpoint"
@@ -22,8 +23,7 @@ TEXT_FILES = (
     "tokenizer/tokenizer_config.json",
 )
 
-# What a disk says that takes no more, and one that takes nothing of ours.
-_FULL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+# What a disk says that takes nothing of ours.
 _REFUSED = frozenset([errno.EROFS, errno.EACCES, errno.EPERM])
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -156,8 +156,8 @@ def _fetch(repo: str, file: str, progress: ProgressCallback | None) -> Path:
         raise InputError(f"{failed}: the hub has no such file; update layerlift.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         number = error.errno if isinstance(error, OSError) else None
-        if number in _FULL or number in _REFUSED:
-            free, other = ("free some space, or ", "on another disk") if number in _FULL else ("", "you can write to")
+        if number in FULL or number in _REFUSED:
+            free, other = ("free some space, or ", "on another disk") if number in FULL else ("", "you can write to")
             reason = os.strerror(number).lower()
             raise LayerliftError(f"{failed}: {reason}; {free}set HF_HOME to a folder {other}.") from error
         said = " ".join(str(error).split()).rstrip(".")

@@ -12,7 +12,7 @@ import msgspec
 
 from layerlift.cache import cache_folder
 from layerlift.engine.model.headers import open_weights, read_header
-from layerlift.errors import InputError
+from layerlift.errors import InputError, reason_of
 from layerlift.hidden import leftovers
 from layerlift.progress import QUIET, StageProgress
 from layerlift.whole import whole_file
@@ -302,7 +302,7 @@ def read_cached(path: Path, prompt: str, width: int) -> TextEmbedding | None:
         with open_weights(path) as stored:
             found = TextEmbedding(stored.get_tensor("embeds").float(), stored.get_tensor("mask").bool())
     except OSError as error:
-        warn(f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
+        warn(f"{path} cannot be read: {reason_of(error)}")
         return None
     except (InputError, KeyError, ValueError):
         warn(f"{path} is damaged")

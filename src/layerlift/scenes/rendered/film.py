@@ -52,6 +52,7 @@ def compressed(pictures: np.ndarray, rate: int) -> np.ndarray:
     import av
 
     from layerlift.clip.coding import x264_options
+    from layerlift.clip.convert import converted
 
     file = BytesIO()
     with av.open(file, "w", format="mp4") as container:
@@ -64,4 +65,4 @@ def compressed(pictures: np.ndarray, rate: int) -> np.ndarray:
         container.mux(stream.encode())
     file.seek(0)
     with av.open(file, "r") as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        return np.stack([converted(frame, "rgb24").to_ndarray() for frame in container.decode(video=0)])
