@@ -18,6 +18,7 @@ from layerlift.batch.ledger import FOLDER, Ledger, key_of
 from layerlift.jobs.job import read_numbers
 from layerlift.jobs.manifest import Manifest
 from layerlift.jobs.part import read_steps
+from layerlift.small_files import read_small
 
 DEEP = b'{"made":' + b"[" * 100_000
 NO_UTF8 = b'{"clip":"\xff","of":"\xff","name":"\xff","command":"\xff"}'
@@ -71,6 +72,18 @@ def test_what_cannot_be_read_is_not_there(
     else:
         os.mkfifo(path)
     assert read(path) == nothing
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
+def test_a_pipe_is_no_file_whatever_is_written_to_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "settled.json")
+    pipe = os.open(tmp_path / "settled.json", os.O_RDWR)
+    try:
+        os.write(pipe, b'{"memory": 1}')
+        with pytest.raises(OSError, match="not a file"):
+            read_small(tmp_path / "settled.json")
+    finally:
+        os.close(pipe)
 
 
 def test_a_number_that_is_infinite_is_none(tmp_path: Path) -> None:
